@@ -1,0 +1,68 @@
+"""Phone numbers as Planfix wants them: E.164 digits without `+`; short numbers stay as they are."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+import phonenumbers
+
+LONGEST_SHORT_NUMBER = 6
+"""Digits. Short codes, exts and emergency numbers (112, 900, 0611) are never given a country code."""
+
+LONGEST_NUMBER = 15
+"""Digits of the longest number E.164 allows."""
+
+_SCHEME = re.compile(r"^\s*(?:tel|sips?):", re.IGNORECASE)
+_FORMATTING = re.compile(r"[ \t().\-/\u00a0\u2010-\u2015]+")
+_DIALLED = re.compile(r"[+*#]?[0-9*#]+", re.ASCII)
+
+
+@lru_cache(maxsize=8192)
+def normalize(raw: str, country: str) -> str:
+    """Return `raw` as E.164 digits, a short number as it is, or "" if it holds no phone number at all.
+
+    raw may be written nationally or internationally, with brackets and dashes, as `tel:`, `sip:user@host`,
+    with parameters or an extension after `;`. country is an ISO 3166 code such as RU. Never raises.
+    """
+    text = _user_part(raw[:256])
+    if not _DIALLED.fullmatch(text):
+        return ""
+    digits = text.lstrip("+")
+    if "*" in text or "#" in text:
+        return text
+    if len(digits) <= LONGEST_SHORT_NUMBER and not text.startswith("+"):
+        return digits
+    return _e164(text, country) or (digits if len(digits) <= LONGEST_NUMBER else "")
+
+
+def _user_part(raw: str) -> str:
+    """Cut a SIP or tel address down to the number in it, without formatting."""
+    text = _SCHEME.sub("", raw.strip().strip("<>"))
+    text = text.split("@", 1)[0].split(";", 1)[0]
+    return _FORMATTING.sub("", text)
+
+
+def _e164(text: str, country: str) -> str:
+    """Return the E.164 digits of a long number.
+
+    The country's own writing is tried first, unless the number begins with `+` or the country's own code.
+    """
+    international = "+" + text.lstrip("+").removeprefix("00")
+    attempts = [(text, country), (international, None)]
+    if text.startswith(("+", str(phonenumbers.country_code_for_region(country)))):
+        attempts = [(international, None), (text.lstrip("+"), country)]
+    for check in (phonenumbers.is_valid_number, _is_possible):
+        for written, region in attempts:
+            try:
+                number = phonenumbers.parse(written, region)
+            except phonenumbers.NumberParseException:
+                continue
+            if check(number):
+                return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:]
+    return ""
+
+
+def _is_possible(number: phonenumbers.PhoneNumber) -> bool:
+    """Tell whether a number has the length of a whole number, not of a local one without its area code."""
+    return phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE

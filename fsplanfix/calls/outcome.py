@@ -1,0 +1,23 @@
+"""How an outgoing call failed, by the hang-up of the client's leg (call-rules.md, rule 9)."""
+
+from __future__ import annotations
+
+from ..freeswitch.events import SwitchEvent
+from .model import Status
+
+BUSY_CAUSES = frozenset(("USER_BUSY", "486", "600", "603"))
+NOT_ALLOWED_CAUSES = frozenset(("403", "OUTGOING_CALL_BARRED", "CALL_BARRED", "BEARERCAPABILITY_NOTAUTH"))
+NO_ANSWER_CAUSES = frozenset(("NO_ANSWER", "ALLOTTED_TIMEOUT", "ORIGINATOR_CANCEL", "408"))
+
+
+def failure_of(event: SwitchEvent) -> Status:
+    """Return how an outgoing call failed, from the CHANNEL_HANGUP_COMPLETE of the client's leg (rule 9)."""
+    sip = event.get("variable_sip_term_status") or event.get("variable_proto_specific_hangup_cause")
+    causes = {event.get("Hangup-Cause"), sip.removeprefix("sip:")}
+    if causes & BUSY_CAUSES:
+        return Status.BUSY
+    if causes & NOT_ALLOWED_CAUSES:
+        return Status.NOT_ALLOWED
+    if causes & NO_ANSWER_CAUSES:
+        return Status.NO_ANSWER
+    return Status.NOT_AVAILABLE

@@ -1,0 +1,64 @@
+"""The tree of errors. Each message is one sentence a tired administrator can act on."""
+
+
+class FsplanfixError(Exception):
+    """Any failure with a message meant for the user; never shown as a traceback."""
+
+
+class SettingsError(FsplanfixError):
+    """Settings are missing or wrong; `problems` holds one sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class RecordingFileError(FsplanfixError):
+    """A recorded call (a trace file) cannot be read."""
+
+
+class StoreError(FsplanfixError):
+    """The database cannot be opened or used."""
+
+
+class PortTakenError(FsplanfixError):
+    """A listening address is already in use or not ours."""
+
+
+class LinkError(FsplanfixError):
+    """The event socket cannot be used now; trying again may help unless `permanent`."""
+
+    permanent = False
+
+
+class LinkDown(LinkError):
+    """The connection to FreeSWITCH is not there, or ended while an answer was awaited."""
+
+
+class LinkTimeout(LinkError):
+    """FreeSWITCH did not answer within the allowed time."""
+
+
+class LoginRefused(LinkError):
+    """FreeSWITCH refused the password or our address (ACL)."""
+
+
+class UnsafeCommand(LinkError):
+    """A command carried a newline or a NUL and was not sent."""
+
+    permanent = True
+
+
+class TransportError(FsplanfixError):
+    """A request to Planfix was not accepted.
+
+    permanent: it will never be (400); otherwise it is worth another try.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+class DialRefused(FsplanfixError):
+    """A click-to-call request that must not reach FreeSWITCH."""

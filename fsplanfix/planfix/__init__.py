@@ -1,0 +1,1 @@
+"""Speaks HTTP with Planfix, both ways; the only user of requests. Takes notices, never imports freeswitch."""

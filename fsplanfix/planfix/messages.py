@@ -1,0 +1,35 @@
+"""The requests Planfix gets: exactly the form fields of shared/planfix-voip-api.txt, absent rather than empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..calls.model import Kind, Notice, Status
+
+LinkMaker = Callable[[str, str], str]
+"""Takes a callid and a recording's path, returns the link Planfix is given."""
+
+
+def form(notice: Notice, link: LinkMaker) -> dict[str, str]:
+    """Return the form fields of the request for a notice, without the token."""
+    if notice.kind is Kind.RECORD:
+        return {
+            "cmd": "record",
+            "callid": notice.callid,
+            "record_link": link(notice.callid, notice.recording),
+        }
+    fields = {
+        "cmd": "event",
+        "type": notice.type.value,
+        "event": notice.kind.value,
+        "phone": notice.phone,
+        "diversion": notice.diversion,
+        "ext": notice.ext,
+        "callid": notice.callid,
+    }
+    if notice.kind is Kind.COMPLETED:
+        fields["duration"] = str(notice.duration)
+        fields["is_recorded"] = "1" if notice.is_recorded else "0"
+        fields["status"] = (notice.status or Status.MISSED).value
+        fields |= {f"data_{name}": value for name, value in notice.data.items()}
+    return {name: value for name, value in fields.items() if value}

@@ -1,0 +1,1 @@
+"""Call recordings: the links Planfix is given and the files behind them."""

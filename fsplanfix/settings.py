@@ -1,0 +1,195 @@
+"""Every setting, typed and validated, from the environment and `.env`. README.md and .env.example document each."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+
+import phonenumbers
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from .calls.model import Rules
+from .errors import SettingsError
+
+SECRETS = ("planfix_token", "pbx_token", "secret_key", "freeswitch_esl")
+"""Settings that may also be read from the file that NAME_FILE names."""
+
+LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|localhost|::1", re.ASCII)
+_GATEWAY_SAFE = re.compile(r"[A-Za-z0-9_.@:+/-]*\{number\}[A-Za-z0-9_.@:+/-]*", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
+_DIGITS = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
+_ESL = re.compile(
+    r"esl://:(?P<password>[^\s]+)@(?P<host>\[[0-9A-Fa-f:]+\]|[^\s:@/\[\]]+):(?P<port>\d{1,5})", re.ASCII
+)
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"'{value}' is no web address; write it like https://example.planfix.com/tel/api.")
+    if parts.scheme == "http" and not LOOPBACK.fullmatch(parts.hostname):
+        raise ValueError("tokens would cross the network in clear text; begin it with https://.")
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"'{value}' is no regular expression ({error}).") from None
+    return value
+
+
+def _country(value: str) -> str:
+    if value.upper() not in phonenumbers.SUPPORTED_REGIONS:
+        raise ValueError(f"'{value}' is no country; write two letters like RU or KZ.")
+    return value.upper()
+
+
+def _listen(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"'{value}' is no address to listen on; write it like 127.0.0.1:8080.")
+    return value
+
+
+def _servers(value: str) -> str:
+    for item in value.split(","):
+        found = _ESL.fullmatch(item.strip())
+        if not found or not 0 < int(found["port"]) < 65536:
+            raise ValueError("write it like esl://:PASSWORD@127.0.0.1:8021, several with commas between them.")
+    return value
+
+
+def _aliases(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    pairs = [item.partition(":") for item in value.split(",") if item.strip()]
+    if any(
+        not colon or not a.strip() or not re.fullmatch(r"[0-9]{1,15}", b.strip(), re.ASCII) for a, colon, b in pairs
+    ):
+        raise ValueError("write it like 79260000007:101,79260000008:102.")
+    return {a.strip(): b.strip() for a, _, b in pairs}
+
+
+def _dial_string(value: str) -> str:
+    if not _GATEWAY_SAFE.fullmatch(value):
+        raise ValueError("write it like sofia/gateway/trunk/{number}, with {number} once and no other brackets.")
+    return value
+
+
+def _matching(pattern: re.Pattern[str], example: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"'{value}' cannot be used; write it like {example}.")
+        return value
+
+    return AfterValidator(check)
+
+
+def _contexts(value: Any) -> Any:
+    return frozenset(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
+
+
+class _Source(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
+
+
+class RuleSettings(_Source):
+    """The settings the call rules depend on; all have defaults."""
+
+    country: Annotated[str, AfterValidator(_country)] = "RU"
+    extension_pattern: Annotated[str, AfterValidator(_pattern)] = r"^\d{2,5}$"
+    extension_aliases: Annotated[dict[str, str], NoDecode, BeforeValidator(_aliases)] = Field(default_factory=dict)
+    hidden_number: str = "anonymous"
+    default_ext: Annotated[str, _matching(re.compile(r"[0-9]{0,15}", re.ASCII), "101")] = ""
+    report_unrouted: bool = True
+    trusted_contexts: Annotated[frozenset[str], NoDecode, BeforeValidator(_contexts)] = frozenset()
+
+    def rules(self) -> Rules:
+        """Return the settings of the call rules."""
+        return Rules(
+            country=self.country,
+            ext_pattern=re.compile(self.extension_pattern, re.ASCII),
+            aliases=self.extension_aliases,
+            hidden_number=self.hidden_number,
+            default_ext=self.default_ext,
+            report_unrouted=self.report_unrouted,
+            trusted_contexts=self.trusted_contexts,
+        )
+
+
+class Settings(RuleSettings):
+    """Everything `fsplanfix run` needs."""
+
+    planfix_url: Annotated[str, AfterValidator(_address)] = Field(
+        description="the address for requests that Planfix shows in the integration's settings"
+    )
+    planfix_token: SecretStr = Field(min_length=1, description="the token that Planfix shows beside that address")
+    pbx_token: SecretStr = Field(
+        min_length=8, description="the key you enter in Planfix for its requests to the PBX, at least 8 characters"
+    )
+    planfix_concurrency: int = Field(default=16, ge=1, le=100)
+    freeswitch_esl: Annotated[SecretStr, AfterValidator(lambda s: SecretStr(_servers(s.get_secret_value())))] = (
+        SecretStr("esl://:ClueCon@127.0.0.1:8021")
+    )
+    http_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
+    public_url: Annotated[str, AfterValidator(_address)] = "http://127.0.0.1:8080"
+    store_url: str = "sqlite:///fsplanfix.db"
+    recordings_dir: Path = Path("/var/lib/freeswitch/recordings")
+    dial_string: Annotated[str, AfterValidator(_dial_string)] = "sofia/gateway/trunk/{number}"
+    dial_context: Annotated[str, _matching(_NAME, "default")] = ""
+    user_domain: Annotated[str, _matching(_NAME, "pbx.example.com")] = ""
+    dial_allow: Annotated[str, AfterValidator(_pattern)] = ""
+    outbound_caller_id: Annotated[str, _matching(_DIGITS, "74950000001")] = ""
+    secret_key: SecretStr = SecretStr("")
+    log_level: Annotated[str, _matching(re.compile("DEBUG|INFO|WARNING|ERROR"), "INFO")] = "INFO"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name in SECRETS:
+            path = values.get(f"{name}_file")
+            if path:
+                try:
+                    values[name] = Path(path).read_text(encoding="utf-8").strip()
+                except (OSError, UnicodeDecodeError) as error:
+                    reason = getattr(error, "strerror", None) or "it is not text"
+                    raise ValueError(f"{name.upper()}_FILE: {path} cannot be read ({reason}).") from None
+        return values
+
+    planfix_token_file: str = ""
+    pbx_token_file: str = ""
+    secret_key_file: str = ""
+    freeswitch_esl_file: str = ""
+
+    def servers(self) -> list[tuple[str, int, str]]:
+        """Return (host, port, password) of each FreeSWITCH to follow."""
+        found = [_ESL.fullmatch(item.strip()) for item in self.freeswitch_esl.get_secret_value().split(",")]
+        return [(m["host"].strip("[]"), int(m["port"]), m["password"]) for m in found if m]
+
+
+T = TypeVar("T", bound=_Source)
+
+
+def load(kind: type[T]) -> T:
+    """Read settings of a kind. Raises SettingsError with one sentence for each that is missing or wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        raise SettingsError([_sentence(kind, problem) for problem in error.errors()]) from None
+
+
+def _sentence(kind: type[_Source], problem: Any) -> str:
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    if problem["type"] == "missing":
+        return f"{name.upper()} is missing: {kind.model_fields[name].description}."
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    description = kind.model_fields[name].description if name in kind.model_fields else None
+    hint = f" It is {description}." if description and problem["type"] != "value_error" else ""
+    return f"{name.upper()}: {message}{hint}" if name else message
