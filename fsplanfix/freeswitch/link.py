@@ -1,0 +1,305 @@
+"""The connection to one FreeSWITCH: greenswitch's InboundESL, hardened, and the supervisor that keeps it up.
+
+Every override answers a fault that shared/greenswitch-facts.md measured; the letters in the comments are its.
+"""
+
+from __future__ import annotations
+
+import random
+import socket as stdlib_socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+from uuid import uuid4
+
+import gevent
+import structlog
+from gevent import socket
+from gevent.event import AsyncResult, Event
+from gevent.lock import BoundedSemaphore
+from greenswitch.esl import InboundESL
+
+from ..errors import LinkDown, LinkError, LinkTimeout, LoginRefused, UnsafeCommand
+from .events import SwitchEvent
+from .frames import Frame, FrameError, Framer
+
+log = structlog.get_logger(__name__)
+
+LOGIN_TIMEOUT = 5.0
+ANSWER_TIMEOUT = 10.0
+SILENCE = 45.0
+"""Seconds without a byte after which the peer counts as gone; FreeSWITCH sends HEARTBEAT every 20 s."""
+
+FRAMES_IN_A_ROW = 16
+"""Frames handled before other greenlets get their turn (j)."""
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where one FreeSWITCH listens."""
+
+    host: str
+    port: int
+    password: str
+
+    @property
+    def name(self) -> str:
+        """Return host:port, for people and as a key in the store."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Connection(InboundESL):
+    """One connection to one FreeSWITCH. It is never used again once it is down: make a new one (k)."""
+
+    def __init__(
+        self,
+        server: Server,
+        on_event: Callable[[SwitchEvent], None],
+        login_timeout: float = LOGIN_TIMEOUT,
+        silence: float = SILENCE,
+    ) -> None:
+        super().__init__(server.host, server.port, server.password, timeout=login_timeout)
+        self.server = server
+        self.down = Event()
+        self.reason = "closed"
+        self._on_event = on_event
+        self._silence = silence
+        self._pending: deque[AsyncResult[Frame]] = deque()
+        self._jobs: dict[str, AsyncResult[str]] = {}
+        self._writing = BoundedSemaphore(1)
+        self._rejected = False
+
+    def connect(self) -> None:
+        """Connect and log in. Raises LinkDown, LinkTimeout or LoginRefused, and then leaves nothing behind (g)."""
+        try:
+            self._open()
+            self.authenticate()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _open(self) -> None:
+        where = f"FreeSWITCH at {self.server.name}"
+        try:
+            # create_connection also speaks IPv6 (k)
+            self.sock = socket.create_connection((self.host, self.port), timeout=self.timeout)
+        except TimeoutError:
+            raise LinkDown(f"{where} does not answer: check the address and the firewall.") from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise LinkDown(f"{where} cannot be reached ({reason}): is it running, mod_event_socket loaded?") from None
+        self._notice_dead_peers()
+        self.connected = True
+        self._receive_events_greenlet = gevent.spawn(self.receive_events)
+        if not self._auth_request_event.wait(self.timeout):
+            raise LinkTimeout(f"{where} accepts connections but says nothing: is that port the event socket?")
+        if self._rejected:
+            raise LoginRefused(f"{where} refuses our address: add it to apply-inbound-acl in event_socket.conf.xml.")
+        if not self.connected:
+            raise LinkDown(f"{where} closed the connection before the login: is that port the event socket?")
+
+    def _notice_dead_peers(self) -> None:
+        """Let the kernel report a peer that is gone (f); `silence` catches one that hangs."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPIDLE, 15)
+        self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPINTVL, 10)
+        self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPCNT, 3)
+        self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_USER_TIMEOUT, 30_000)
+        self.sock.settimeout(self._silence)
+
+    def authenticate(self) -> None:
+        """Log in. Raises LoginRefused if the password is wrong."""
+        reply = self.send(f"auth {self.password}", timeout=self.timeout)
+        if reply.headers.get("Reply-Text") != "+OK accepted":
+            raise LoginRefused(
+                f"FreeSWITCH at {self.server.name} refuses the password: put the one from "
+                "event_socket.conf.xml into FREESWITCH_ESL."
+            )
+
+    def send(self, data: str, timeout: float = ANSWER_TIMEOUT) -> Frame:
+        """Send one command and return FreeSWITCH's reply.
+
+        Raises UnsafeCommand, LinkTimeout (after `timeout` seconds) or LinkDown; never hangs (e).
+        """
+        if "\r" in data or "\0" in data or "\n\n" in data or data.endswith("\n"):
+            raise UnsafeCommand("A command with line breaks inside was not sent to FreeSWITCH.")
+        answer: AsyncResult[Frame] = AsyncResult()
+        with gevent.Timeout(
+            timeout, LinkTimeout(f"FreeSWITCH at {self.server.name} did not answer in {timeout:g} s.")
+        ):
+            with self._writing:  # whole commands, one after the other (e)
+                if not self.connected:
+                    raise LinkDown(f"There is no connection to FreeSWITCH at {self.server.name}.")
+                self._pending.append(answer)
+                try:
+                    self.sock.sendall(f"{data}\n\n".encode())
+                except OSError as error:
+                    self._mark_down(f"cannot send ({error})")
+                except gevent.Timeout:
+                    # part of a command may be on its way: what would follow it makes no sense to the peer
+                    self._mark_down("a command could not be sent in time")
+                    raise
+            return cast(Frame, answer.get())
+
+    def api(self, command: str, timeout: float = ANSWER_TIMEOUT) -> str:
+        """Run an API command and return its text, such as `true` or `-ERR ...`. One line only."""
+        self._refuse_line_breaks(command)
+        return self.send(f"api {command}", timeout).body.decode("utf-8", "replace")
+
+    def bgapi(self, command: str, timeout: float) -> str:
+        """Run an API command in FreeSWITCH's background and return what it came to, within `timeout` seconds."""
+        self._refuse_line_breaks(command)
+        job = str(uuid4())
+        result: AsyncResult[str] = AsyncResult()
+        self._jobs[job] = result
+        try:
+            reply = self.send(f"bgapi {command}\nJob-UUID: {job}")
+            if not reply.headers.get("Reply-Text", "").startswith("+OK"):
+                raise LinkError(
+                    f"FreeSWITCH refused a background command: {reply.headers.get('Reply-Text', '')[:80]}"
+                )
+            return cast(str, result.get(timeout=timeout))
+        except gevent.Timeout:
+            raise LinkTimeout(f"FreeSWITCH did not finish a background command in {timeout:g} s.") from None
+        finally:
+            self._jobs.pop(job, None)
+
+    @staticmethod
+    def _refuse_line_breaks(command: str) -> None:
+        if "\n" in command:
+            raise UnsafeCommand("A command with line breaks inside was not sent to FreeSWITCH.")
+
+    def subscribe(self, event_names: list[str]) -> None:
+        """Ask for events of these names, and for what the link itself needs. Raises LinkError if refused."""
+        names = " ".join([*event_names, "BACKGROUND_JOB", "HEARTBEAT"])
+        reply = self.send(f"event plain {names}").headers.get("Reply-Text", "")
+        if not reply.startswith("+OK"):
+            raise LinkError(f"FreeSWITCH at {self.server.name} refused the event subscription: {reply[:80]}")
+
+    def receive_events(self) -> None:
+        """Read until the connection ends, whatever comes; then mark the link down (b, c, d)."""
+        framer, handled, reason = Framer(), 0, "FreeSWITCH closed the connection"
+        try:
+            while data := self.sock.recv(65536):
+                for frame in framer.feed(data):
+                    self.handle_event(frame)
+                    handled += 1
+                    if handled % FRAMES_IN_A_ROW == 0:
+                        gevent.sleep(0)
+        except TimeoutError:
+            reason = f"nothing was heard for {self._silence:g} s"
+        except OSError as error:
+            reason = f"connection lost ({error.strerror or error})"
+        except FrameError as error:
+            reason = f"what arrived is no event socket ({error})"
+        finally:
+            self._mark_down(reason)
+
+    def handle_event(self, frame: Frame) -> None:
+        """Handle one frame. A kind nobody asked for (log/data, text/event-json) is passed over."""
+        if frame.kind == "text/event-plain":
+            self._take_event(SwitchEvent(frame.body))
+        elif frame.kind in ("command/reply", "api/response"):
+            if self._pending:
+                self._pending.popleft().set(frame)
+            else:
+                log.warning("esl_unexpected_reply", server=self.server.name)
+        elif frame.kind == "auth/request":
+            self._auth_request_event.set()
+        elif frame.kind == "text/rude-rejection":
+            self._rejected = True
+            self._mark_down("FreeSWITCH refuses our address")
+        elif frame.kind == "text/disconnect-notice":
+            self.reason = "FreeSWITCH is shutting down or has ended the connection"
+
+    def _take_event(self, event: SwitchEvent) -> None:
+        if event.name == "BACKGROUND_JOB":
+            if waiting := self._jobs.get(event.get("Job-UUID")):
+                waiting.set(event.body.strip())
+        elif event.name != "HEARTBEAT":
+            self._on_event(event)
+
+    def _mark_down(self, reason: str) -> None:
+        """Note the end once; whoever waits for an answer gets LinkDown (e)."""
+        if self.down.is_set():
+            return
+        if self.reason == "closed":
+            self.reason = reason
+        self.connected = False
+        self._run = False
+        gone = LinkDown(f"The connection to FreeSWITCH at {self.server.name} ended: {self.reason}.")
+        for answer in self._pending:
+            answer.set_exception(gone)
+        for result in self._jobs.values():
+            result.set_exception(gone)
+        self._pending.clear()
+        self.down.set()
+        self._auth_request_event.set()
+
+    def stop(self) -> None:
+        """Close the connection and wait for nothing."""
+        self._mark_down("closed by us")
+        reader = self._receive_events_greenlet
+        if reader is not None and reader is not gevent.getcurrent():
+            reader.kill(block=False)
+        if hasattr(self, "sock"):
+            self.sock.close()
+
+
+class Link:
+    """Keeps a connection to one FreeSWITCH up for ever.
+
+    on_event gets every event; on_up the new connection once it is subscribed; on_down the reason.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        event_names: list[str],
+        on_event: Callable[[SwitchEvent], None],
+        on_up: Callable[[Connection], None],
+        on_down: Callable[[str], None],
+        silence: float = SILENCE,
+    ) -> None:
+        self.server = server
+        self.connection: Connection | None = None
+        self._names = event_names
+        self._on_event = on_event
+        self._on_up = on_up
+        self._on_down = on_down
+        self._silence = silence
+
+    def run(self) -> None:
+        """Connect, follow, reconnect: after 0.5 s at first, after 15 s at most, with jitter."""
+        pause, last_problem = SHORTEST_PAUSE, ""
+        while True:
+            connection = Connection(self.server, self._on_event, silence=self._silence)
+            try:
+                connection.connect()
+                connection.subscribe(self._names)
+            except LinkError as error:
+                connection.stop()
+                if str(error) != last_problem:
+                    last_problem = str(error)
+                    log.error("freeswitch_unreachable", server=self.server.name, problem=last_problem)
+            else:
+                pause, last_problem = SHORTEST_PAUSE, ""
+                self._follow(connection)
+            gevent.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _follow(self, connection: Connection) -> None:
+        log.info("freeswitch_linked", server=self.server.name)
+        self.connection = connection
+        try:
+            self._on_up(connection)
+            connection.down.wait()
+        finally:
+            self.connection = None
+            connection.stop()
+            self._on_down(connection.reason)
+        log.warning("freeswitch_link_lost", server=self.server.name, reason=connection.reason)

@@ -1,0 +1,76 @@
+"""Recorded calls made fresh: new UUIDs, new times, another ext and number: each plays like a call of today."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote, unquote
+from uuid import uuid4
+
+RECORDINGS = Path(__file__).parent / "recordings"
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_MICROSECONDS = re.compile(r"(?<![0-9])1[0-9]{15}(?![0-9])")
+
+_ALONE = r"(?:(?<![0-9A-Za-z])|(?<=%[0-9A-F]{2}))"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One event of a playback: seconds after its start, and the event's header lines."""
+
+    after: float
+    body: str
+
+    def get(self, header: str) -> str:
+        """Return a header's decoded value, "" if it is not there."""
+        found = re.search(rf"^{re.escape(header)}: (.*)$", self.body, re.MULTILINE)
+        return unquote(found[1]) if found else ""
+
+
+def names() -> list[str]:
+    """Return the recordings that come with the package."""
+    return sorted(path.name.removesuffix(".jsonl.gz") for path in RECORDINGS.glob("*.jsonl.gz"))
+
+
+def load(recording: str | Path) -> list[Step]:
+    """Return the events of a recording, by its name or its path."""
+    path = recording if isinstance(recording, Path) else RECORDINGS / f"{recording}.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        next(lines)
+        return [Step(entry["t"], entry["event"]) for entry in map(json.loads, lines)]
+
+
+def freshen(
+    steps: list[Step], now: float, core: str, keep: dict[str, str] | None = None, swap: dict[str, str] | None = None
+) -> list[Step]:
+    """Return the same call with new UUIDs (`keep` says which to use), begun at `now` (seconds), on the switch `core`.
+
+    swap: numbers to replace wherever they stand alone, such as {"101": "105"}.
+    """
+    first = int(steps[0].get("Event-Date-Timestamp"))
+    shift = int(now * 1_000_000) - first
+    uuids = {steps[0].get("Core-UUID"): core, **(keep or {})}
+    numbers = re.compile("|".join(rf"{_ALONE}{re.escape(n)}(?![0-9A-Za-z])" for n in swap)) if swap else None
+
+    def rewrite(step: Step) -> Step:
+        body = _UUID.sub(lambda m: uuids.setdefault(m[0], str(uuid4())), step.body)
+        body = _MICROSECONDS.sub(lambda m: str(int(m[0]) + shift), body)
+        if numbers is not None and swap is not None:
+            body = numbers.sub(lambda m: swap[m[0]], body)
+        return Step(step.after, _with_dates(body, int(step.get("Event-Date-Timestamp")) + shift))
+
+    return [rewrite(step) for step in steps]
+
+
+def _with_dates(body: str, at: int) -> str:
+    """Make the readable dates of an event agree with its timestamp."""
+    when = datetime.fromtimestamp(at / 1_000_000, UTC)
+    local = quote(when.strftime("%Y-%m-%d %H:%M:%S"), safe="-")
+    gmt = quote(when.strftime("%a, %d %b %Y %H:%M:%S GMT"), safe=",")
+    body = re.sub(r"^Event-Date-Local: .*$", f"Event-Date-Local: {local}", body, count=1, flags=re.MULTILINE)
+    return re.sub(r"^Event-Date-GMT: .*$", f"Event-Date-GMT: {gmt}", body, count=1, flags=re.MULTILINE)

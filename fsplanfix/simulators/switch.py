@@ -1,0 +1,383 @@
+"""A FreeSWITCH that speaks the event socket and plays recorded calls. It can misbehave on demand.
+
+What it says is modelled on shared/wire (whole conversations with a real one); it shares no code with the service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import gevent
+from gevent import socket
+from gevent.event import Event
+from gevent.server import StreamServer
+
+from .playback import Step, freshen, load
+
+GOODBYE = "Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
+_ORIGINATE = re.compile(r"originate \{(?P<vars>[^}]*)\}user/(?P<ext>[^@\s]+)(?:@\S+)? (?P<rest>.+)", re.DOTALL)
+_NUMBER = re.compile(r"\+?[0-9]{5,15}")
+ENDED = ("CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY")
+
+
+class Session:
+    """One client of the event socket, from its login to its end."""
+
+    def __init__(self, switch: Switch, sock: socket.socket) -> None:
+        self.switch = switch
+        self.sock = sock
+        self.names: set[str] = set()
+        self.mute = False
+        self.authenticated = False
+
+    def run(self) -> None:
+        """Serve commands until the client leaves."""
+        self.write("Content-Type: auth/request\n\n")
+        reader = self.sock.makefile("rb")
+        lines: list[str] = []
+        while raw := reader.readline():
+            line = raw.decode("utf-8", "replace").rstrip("\n")
+            if line:
+                lines.append(line)
+            elif lines:
+                while self.mute:
+                    self.switch.wait_for_change()
+                if not self.obey(lines[0], lines[1:]):
+                    return
+                lines = []
+
+    def write(self, text: str) -> None:
+        """Send text unless this session is told to be mute; a client that is gone is no failure of the switch."""
+        if self.mute:
+            return
+        try:
+            self.sock.sendall(text.encode())
+        except OSError:
+            self.names = set()
+
+    def reply(self, text: str) -> None:
+        """Answer a command."""
+        self.write(f"Content-Type: command/reply\nReply-Text: {text}\n\n")
+
+    def obey(self, command: str, headers: list[str]) -> bool:
+        """Carry out one command; return False if it ends the session."""
+        word, _, rest = command.partition(" ")
+        if word == "auth":
+            return self._login(rest)
+        if not self.authenticated:
+            return self._goodbye("-ERR command not found")
+        if word == "exit":
+            return self._goodbye("+OK bye")
+        if word == "event":
+            self._subscribe(rest.split())
+        elif word == "api":
+            text = self.switch.api(rest)
+            self.write(f"Content-Type: api/response\nContent-Length: {len(text.encode())}\n\n{text}")
+        elif word == "bgapi":
+            given = [h.split(":", 1)[1].strip() for h in headers if h.startswith("Job-UUID:")]
+            job = given[0] if given else str(uuid4())
+            self.reply(f"+OK Job-UUID: {job}\nJob-UUID: {job}")
+            gevent.spawn(self.switch.background, rest, job)
+        else:
+            self.reply("-ERR command not found")
+        return True
+
+    def _login(self, password: str) -> bool:
+        if password != self.switch.password:
+            return self._goodbye("-ERR invalid")
+        self.authenticated = True
+        self.reply("+OK accepted")
+        return True
+
+    def _goodbye(self, text: str) -> bool:
+        self.reply(text)
+        self.disconnect(GOODBYE)
+        return False
+
+    def disconnect(self, text: str) -> None:
+        """Say why and close."""
+        self.write(f"Content-Type: text/disconnect-notice\nContent-Length: {len(text)}\n\n{text}")
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close without a word."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+    def _subscribe(self, words: list[str]) -> None:
+        known = [word for word in words[1:] if re.fullmatch(r"[A-Z_]+|[a-z_]+::[a-z_]+", word) and "NOT" not in word]
+        if not words or words[0] != "plain" or not known:
+            self.reply("-ERR no keywords supplied")
+            return
+        self.names.update(known)
+        self.reply("+OK event listener enabled plain")
+        self.switch.changed()
+
+
+class Switch:
+    """The simulated FreeSWITCH. Everything it sends is in `sent`, for a test to count.
+
+    users: the directory's exts; registered: those with a phone. heartbeat: seconds between HEARTBEATs.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+        password: str = "ClueCon",  # noqa: S107 - FreeSWITCH's own default
+        heartbeat: float = 20.0,
+        speed: float = 1.0,
+    ) -> None:
+        self.password = password
+        self.heartbeat = heartbeat
+        self.speed = speed
+        self.users = {"101", "102", "103", "104", "105"}
+        self.registered = {"101", "102", "103", "104"}
+        self.makecall = "makecall_answered"
+        self.refuse_addresses = False
+        self.silent = False
+        self.core = str(uuid4())
+        self.sessions: list[Session] = []
+        self.channels: dict[str, dict[str, str]] = {}
+        self.originated: list[str] = []
+        self.commands: list[str] = []
+        self._sequence = 500
+        self._change = Event()
+        self._server = StreamServer(address, self._accept)
+        self._beat: gevent.Greenlet[..., Any] | None = None
+
+    # life
+
+    def start(self) -> None:
+        """Listen. Raises OSError if the address is taken."""
+        self._server.start()
+        self._beat = gevent.spawn(self._heartbeats)
+
+    def stop(self) -> None:
+        """Vanish without a word, as a crash does."""
+        self._server.stop(timeout=0.1)
+        if self._beat is not None:
+            self._beat.kill()
+        self.drop()
+
+    @property
+    def port(self) -> int:
+        """Return the port it listens on."""
+        return int(self._server.server_port or 0)
+
+    def changed(self) -> None:
+        """Wake whoever waits for a change."""
+        self._change.set()
+        self._change.clear()
+
+    def wait_for_change(self) -> None:
+        """Wait until a session comes, goes, subscribes or finds its voice again."""
+        self._change.wait()
+
+    def wait_for_subscriber(self, timeout: float = 10.0) -> None:
+        """Wait until somebody follows the events."""
+        with gevent.Timeout(timeout):
+            while not any(session.names for session in self.sessions):
+                self.wait_for_change()
+
+    def _accept(self, sock: socket.socket, _: Any) -> None:
+        session = Session(self, sock)
+        if self.refuse_addresses:
+            text = "Access Denied, go away.\n"
+            session.write(f"Content-Type: text/rude-rejection\nContent-Length: {len(text)}\n\n{text}")
+            session.hang_up()
+            return
+        if self.silent:
+            sock.recv(1)
+            return
+        self.sessions.append(session)
+        try:
+            session.run()
+        except OSError:
+            pass
+        finally:
+            self.sessions.remove(session)
+            self.changed()
+
+    def _heartbeats(self) -> None:
+        while True:
+            gevent.sleep(self.heartbeat)
+            self.emit(self._event("HEARTBEAT", {"Event-Info": "System Ready"}) + "\n")
+
+    # commands
+
+    def api(self, command: str) -> str:
+        """Return what FreeSWITCH would answer to an API command."""
+        self.commands.append(command)
+        word, _, rest = command.strip().partition(" ")
+        known: dict[str, Callable[[str], str]] = {
+            "status": lambda _: "UP 0 years, 0 days\nFreeSWITCH (Version 1.10.12-release 64bit) is ready\n",
+            "show": self._show,
+            "uuid_dump": self._dump,
+            "uuid_kill": self._kill,
+            "user_exists": lambda text: "true" if text.split()[1:2] and text.split()[1] in self.users else "false",
+            "sofia_contact": self._contact,
+            "global_getvar": lambda _: "/var/lib/freeswitch/recordings",
+            "strftime": lambda _: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
+        }
+        answer = known.get(word)
+        return answer(rest) if answer else f"-ERR {word} Command not found!\n"
+
+    def _contact(self, text: str) -> str:
+        ext = text.split("@", maxsplit=1)[0]
+        return f"sofia/internal/sip:{ext}@127.0.0.1:6101" if ext in self.registered else "error/user_not_registered"
+
+    def _show(self, text: str) -> str:
+        rows = [
+            {
+                "uuid": uuid,
+                "direction": dump.get("Call-Direction", ""),
+                "name": dump.get("Channel-Name", ""),
+                "state": dump.get("Channel-State", ""),
+                "cid_num": dump.get("Caller-Caller-ID-Number", ""),
+                "dest": dump.get("Caller-Destination-Number", ""),
+                "callstate": dump.get("Channel-Call-State", ""),
+                "call_uuid": dump.get("Channel-Call-UUID", ""),
+            }
+            for uuid, dump in self.channels.items()
+        ]
+        if text.strip() != "channels as json":
+            return "-USAGE: show channels as json\n"
+        return json.dumps({"row_count": len(rows), **({"rows": rows} if rows else {})}) + "\n"
+
+    def _dump(self, text: str) -> str:
+        uuid, _, form = text.partition(" ")
+        if uuid not in self.channels or form.strip() != "json":
+            return "-ERR No such channel!\n"
+        return json.dumps({**self.channels[uuid], "Event-Name": "CHANNEL_DATA"})
+
+    def _kill(self, text: str) -> str:
+        return "+OK\n" if self.channels.pop(text.strip(), None) else "-ERR No such channel!\n"
+
+    def background(self, command: str, job: str) -> None:
+        """Carry out a bgapi command: `originate` plays a click-to-call recording, anything else runs as api."""
+        self.commands.append(command)
+        wanted = _ORIGINATE.fullmatch(command)
+        if not command.startswith("originate "):
+            self._finish_job(command, job, self.api(command))
+        elif wanted is None:
+            self._finish_job(command, job, "-USAGE: <call url> <exten>|&<application_name>(<app_args>)\n")
+        elif wanted["ext"] not in self.users:
+            self._finish_job(command, job, "-ERR SUBSCRIBER_ABSENT\n")
+        elif wanted["ext"] not in self.registered:
+            self._finish_job(command, job, "-ERR USER_NOT_REGISTERED\n")
+        else:
+            self._originate(command, job, wanted)
+
+    def _originate(self, command: str, job: str, wanted: re.Match[str]) -> None:
+        self.originated.append(command)
+        steps = load(self.makecall)
+        given = dict(item.split("=", 1) for item in wanted["vars"].split(",") if "=" in item)
+        number = next(iter(_NUMBER.findall(wanted["rest"])), given.get("planfix_phone", ""))
+        swap = {steps[0].get("Caller-Caller-ID-Number"): number, "101": wanted["ext"]}
+        keep = {steps[0].get("Unique-ID"): given["origination_uuid"]} if "origination_uuid" in given else {}
+        job_steps = [step for step in steps if step.get("Event-Name") == "BACKGROUND_JOB"]
+        keep |= {step.get("Job-UUID"): job for step in job_steps}
+        self._play(freshen(steps, time.time(), self.core, keep, swap), self.speed)
+
+    def _finish_job(self, command: str, job: str, text: str) -> None:
+        fields = {
+            "Job-UUID": job,
+            "Job-Command": command.split(" ", maxsplit=1)[0],
+            "Content-Length": str(len(text.encode())),
+        }
+        self.emit(self._event("BACKGROUND_JOB", fields) + "\n" + text)
+
+    # events
+
+    def _event(self, name: str, fields: dict[str, str]) -> str:
+        head = {"Event-Name": name, "Core-UUID": self.core, "Event-Date-Timestamp": str(time.time_ns() // 1000)}
+        return "".join(f"{key}: {value}\n" for key, value in {**head, "Event-Sequence": "0", **fields}.items())
+
+    def emit(self, body: str) -> None:
+        """Send one event to every session that subscribed to it."""
+        self._sequence += 1
+        body = re.sub(r"^Event-Sequence: .*$", f"Event-Sequence: {self._sequence}", body, count=1, flags=re.MULTILINE)
+        step = Step(0.0, body)
+        name, subclass = step.get("Event-Name"), step.get("Event-Subclass")
+        frame = f"Content-Length: {len(body.encode())}\nContent-Type: text/event-plain\n\n{body}"
+        for session in list(self.sessions):
+            if name in session.names or (name == "CUSTOM" and subclass in session.names):
+                session.write(frame)
+
+    def play(self, recording: str | Path, speed: float | None = None, swap: dict[str, str] | None = None) -> str:
+        """Play a recorded call, `speed` times as fast (0: without pauses); return its first leg's UUID."""
+        steps = freshen(load(recording), time.time(), self.core, swap=swap)
+        self._play(steps, self.speed if speed is None else speed)
+        return next((step.get("Unique-ID") for step in steps if step.get("Unique-ID")), "")
+
+    def _play(self, steps: list[Step], speed: float) -> None:
+        begun = time.monotonic()
+        for step in steps:
+            wait = step.after / speed - (time.monotonic() - begun) if speed else 0
+            gevent.sleep(max(wait, 0))
+            self._keep_channels(step)
+            self.emit(step.body)
+
+    def _keep_channels(self, step: Step) -> None:
+        """Keep what `show channels` and `uuid_dump` would say: the last full event of each leg that is up."""
+        uuid, name = step.get("Unique-ID"), step.get("Event-Name")
+        if name in ENDED:
+            self.channels.pop(uuid, None)
+        elif name == "CHANNEL_CREATE" or (uuid in self.channels and "variable_uuid: " in step.body):
+            lines = (line.partition(": ") for line in step.body.splitlines() if ": " in line)
+            self.channels[uuid] = {key: Step(0.0, f"{key}: {value}").get(key) for key, _, value in lines}
+
+    # misbehaviour
+
+    def drop(self) -> None:
+        """Cut every connection without a word."""
+        for session in list(self.sessions):
+            session.hang_up()
+
+    def stall(self, mute: bool = True) -> None:
+        """Say nothing more on the connections there are (or find the voice again); they stay open."""
+        for session in list(self.sessions):
+            session.mute = mute
+        self.changed()
+
+    def cut_in_event(self, recording: str) -> None:
+        """Send half of an event and cut the connection."""
+        body = load(recording)[0].body
+        for session in list(self.sessions):
+            session.write(f"Content-Length: {len(body)}\nContent-Type: text/event-plain\n\n{body[: len(body) // 2]}")
+            session.hang_up()
+
+    def send_raw(self, text: str) -> None:
+        """Send anything at all to every session."""
+        for session in list(self.sessions):
+            session.write(text)
+
+    def forge(self, header: str, value: str) -> None:
+        """Send a CHANNEL_CREATE in which a stranger's SIP header tries to become a header of the event."""
+        uuid = str(uuid4())
+        fields = {"Unique-ID": uuid, "Call-Direction": "inbound", f"variable_sip_h_{header}": value}
+        self.emit(self._event("CHANNEL_CREATE", fields) + "\n")
+
+    def shut_down(self) -> None:
+        """Shut down in order: SHUTDOWN, then hang-ups, then a disconnect notice."""
+        self.emit(self._event("SHUTDOWN", {"Event-Info": "System%20Shutting%20Down"}) + "\n")
+        for uuid in list(self.channels):
+            for name in ("CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE"):
+                self.emit(self._event(name, {"Unique-ID": uuid, "Hangup-Cause": "SYSTEM_SHUTDOWN"}) + "\n")
+        self.channels.clear()
+        for session in list(self.sessions):
+            session.disconnect("The system is being shut down.\n")
+
+    def restart(self) -> None:
+        """Come back as after a crash: no calls, another Core-UUID."""
+        self.drop()
+        self.channels.clear()
+        self.core = str(uuid4())

@@ -1,0 +1,285 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from fsplanfix.errors import LinkDown, LinkTimeout, LoginRefused, UnsafeCommand
+from fsplanfix.freeswitch.events import SwitchEvent
+from fsplanfix.freeswitch.link import Connection, Link, Server
+from fsplanfix.simulators.switch import Switch
+
+from .faults import SCENARIOS, Opened, wait_for
+from .peers import keep_open, log_in, peer
+
+
+class Ours:
+    def __init__(self, host: str, port: int, seen: list[tuple[str, str]]) -> None:
+        self.link = Connection(
+            Server(host, port, "ClueCon"),
+            lambda event: seen.append((event.name, event.leg)),
+            login_timeout=0.3,
+            silence=0.4,
+        )
+        self.link.connect()
+
+    def send(self, data: str) -> Any:
+        return self.link.send(data)
+
+    def connected(self) -> bool:
+        return bool(self.link.connected)
+
+    def stop(self) -> None:
+        self.link.stop()
+
+
+def opened(host: str, port: int, seen: list[tuple[str, str]]) -> Opened:
+    return Ours(host, port, seen)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_link_survives(name: str) -> None:
+    SCENARIOS[name](opened)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_stock_greenswitch_does_not(name: str) -> None:
+    """A scenario that stock greenswitch passed would prove nothing. It may also hang for good: then it has failed."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.freeswitch.faults", name], check=False, capture_output=True, timeout=8
+        )
+    except subprocess.TimeoutExpired:
+        return
+    assert done.returncode != 0, done.stdout
+
+
+@contextmanager
+def switch(**options: Any) -> Iterator[Switch]:
+    simulated = Switch(**options)
+    simulated.start()
+    try:
+        yield simulated
+    finally:
+        simulated.stop()
+
+
+@contextmanager
+def connection(simulated: Switch, silence: float = 45.0) -> Iterator[tuple[Connection, list[SwitchEvent]]]:
+    seen: list[SwitchEvent] = []
+    opened = Connection(Server("127.0.0.1", simulated.port, "ClueCon"), seen.append, silence=silence)
+    opened.connect()
+    try:
+        yield opened, seen
+    finally:
+        opened.stop()
+
+
+def test_only_the_asked_for_events_arrive() -> None:
+    with switch() as simulated, connection(simulated) as (link, seen):
+        link.subscribe(["CHANNEL_CREATE", "CHANNEL_HANGUP_COMPLETE"])
+        simulated.play("in_one_answered", speed=0)
+        assert wait_for(lambda: len(seen) == 4)
+        assert [event.name for event in seen] == ["CHANNEL_CREATE"] * 2 + ["CHANNEL_HANGUP_COMPLETE"] * 2
+
+
+def test_a_refused_subscription_is_an_error() -> None:
+    def script(sock: Any) -> None:
+        log_in(sock)
+        sock.recv(4096)
+        sock.sendall(b"Content-Type: command/reply\nReply-Text: -ERR no keywords supplied\n\n")
+        keep_open(sock)
+
+    with peer(script) as port:
+        link = Connection(Server("127.0.0.1", port, "x"), lambda event: None)
+        link.connect()
+        with pytest.raises(Exception, match="refused the event subscription"):
+            link.subscribe(["NONSENSE"])
+        link.stop()
+
+
+def test_api_answers_with_text() -> None:
+    with switch() as simulated, connection(simulated) as (link, _):
+        assert link.api("sofia_contact 105@127.0.0.1") == "error/user_not_registered"
+        assert link.api("show channels as json") == '{"row_count": 0}\n'
+        assert link.api("nosuchcommand") == "-ERR nosuchcommand Command not found!\n"
+
+
+def test_bgapi_answers_with_what_the_job_came_to() -> None:
+    with switch() as simulated, connection(simulated) as (link, _):
+        link.subscribe(["CHANNEL_CREATE"])
+        assert link.bgapi("originate {x=1}user/105@127.0.0.1 &park()", timeout=5) == "-ERR USER_NOT_REGISTERED"
+        assert link.bgapi("originate {x=1}user/999@127.0.0.1 &park()", timeout=5) == "-ERR SUBSCRIBER_ABSENT"
+
+
+def test_a_job_that_is_never_done_times_out() -> None:
+    with switch() as simulated, connection(simulated) as (link, _), pytest.raises(LinkTimeout, match="background"):
+        link.bgapi("status", timeout=0.05)  # no subscription: the BACKGROUND_JOB never comes
+
+
+def test_a_refused_background_command_is_an_error() -> None:
+    def script(sock: Any) -> None:
+        log_in(sock)
+        sock.recv(4096)
+        sock.sendall(b"Content-Type: command/reply\nReply-Text: -ERR no\n\n")
+        keep_open(sock)
+
+    with peer(script) as port:
+        link = Connection(Server("127.0.0.1", port, "x"), lambda event: None)
+        link.connect()
+        with pytest.raises(Exception, match="refused a background command: -ERR no"):
+            link.bgapi("status", timeout=1)
+        link.stop()
+
+
+@pytest.mark.parametrize("break_", ["\n", "\r", "\n\n", "\0"])
+def test_a_line_break_never_leaves_the_house(break_: str) -> None:
+    with switch() as simulated, connection(simulated) as (link, _):
+        for call in (link.api, lambda text: link.bgapi(text, 1)):
+            with pytest.raises(UnsafeCommand):
+                call(f"status{break_}api shutdown")
+        assert simulated.commands == []
+
+
+def test_a_command_to_a_stalled_switch_times_out() -> None:
+    with switch() as simulated, connection(simulated) as (link, _):
+        simulated.stall()
+        with pytest.raises(LinkTimeout, match="did not answer in 0.05 s"):
+            link.send("api status", timeout=0.05)
+
+
+def test_a_command_after_the_end_says_so() -> None:
+    with switch() as simulated, connection(simulated) as (link, _):
+        simulated.drop()
+        assert link.down.wait(2)
+        with pytest.raises(LinkDown, match="no connection"):
+            link.api("status")
+
+
+def test_a_wrong_password_is_named_with_its_cure_and_never_shown() -> None:
+    with switch(password="another") as simulated, pytest.raises(LoginRefused) as caught:
+        Connection(Server("127.0.0.1", simulated.port, "hunter2"), lambda event: None).connect()
+    assert "event_socket.conf.xml" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_acl_refusal_is_named_with_its_cure() -> None:
+    with switch() as simulated:
+        simulated.refuse_addresses = True
+        with pytest.raises(LoginRefused, match="apply-inbound-acl"):
+            Connection(Server("127.0.0.1", simulated.port, "ClueCon"), lambda event: None).connect()
+
+
+def test_a_peer_that_closes_at_once_is_named() -> None:
+    with (
+        peer(lambda sock: None) as port,
+        pytest.raises(LinkDown, match="closed the connection before the login"),
+    ):
+        Connection(Server("127.0.0.1", port, "x"), lambda event: None).connect()
+
+
+def test_nothing_listening_is_named_with_its_cure() -> None:
+    with switch() as simulated:
+        port = simulated.port
+    with pytest.raises(LinkDown, match="is it running"):
+        Connection(Server("127.0.0.1", port, "ClueCon"), lambda event: None).connect()
+
+
+def test_a_server_is_named_like_an_address() -> None:
+    assert Server("::1", 8021, "x").name == "[::1]:8021"
+    assert Server("pbx.example.com", 8021, "x").name == "pbx.example.com:8021"
+
+
+class Followed:
+    """A Link in a greenlet, with what it reported."""
+
+    def __init__(self, simulated: Switch, silence: float = 45.0) -> None:
+        self.seen: list[SwitchEvent] = []
+        self.ups: list[Connection] = []
+        self.downs: list[str] = []
+        self.up = Event()
+        server = Server("127.0.0.1", simulated.port, "ClueCon")
+        self.link = Link(server, ["CHANNEL_CREATE"], self.seen.append, self._up, self.downs.append, silence)
+        self.greenlet = gevent.spawn(self.link.run)
+
+    def _up(self, connection: Connection) -> None:
+        self.ups.append(connection)
+        self.up.set()
+
+    def stop(self) -> None:
+        self.greenlet.kill()
+
+
+def test_the_link_comes_back_after_a_cut() -> None:
+    with switch() as simulated:
+        followed = Followed(simulated)
+        assert followed.up.wait(2)
+        simulated.drop()
+        assert wait_for(lambda: len(followed.ups) == 2, 5)
+        simulated.play("in_one_answered", speed=0)
+        assert wait_for(lambda: len(followed.seen) == 2)
+        followed.stop()
+    assert followed.downs[0].startswith(("FreeSWITCH closed the connection", "connection lost"))
+    assert followed.link.connection is None
+
+
+def test_the_link_waits_for_a_switch_that_is_not_there_yet() -> None:
+    simulated = Switch()
+    simulated.start()
+    port = simulated.port
+    simulated.stop()
+    followed = Followed(simulated)
+    gevent.sleep(0)
+    late = Switch(("127.0.0.1", port))
+    late.start()
+    assert followed.up.wait(10)
+    followed.stop()
+    late.stop()
+
+
+def test_a_switch_that_stalls_is_left_and_found_again() -> None:
+    with switch(heartbeat=0.1) as simulated:
+        followed = Followed(simulated, silence=0.4)
+        assert followed.up.wait(2)
+        gevent.sleep(0.6)  # heartbeats alone keep it up
+        assert followed.downs == []
+        simulated.stall()
+        assert wait_for(lambda: len(followed.ups) == 2, 5)
+        followed.stop()
+    assert followed.downs[0] == "nothing was heard for 0.4 s"
+
+
+def test_an_orderly_shutdown_is_told_apart() -> None:
+    with switch() as simulated:
+        followed = Followed(simulated)
+        assert followed.up.wait(2)
+        simulated.shut_down()
+        assert wait_for(lambda: bool(followed.downs))
+        followed.stop()
+    assert followed.downs == ["FreeSWITCH is shutting down or has ended the connection"]
+
+
+def test_a_cut_in_the_middle_of_an_event_is_a_cut() -> None:
+    with switch() as simulated:
+        followed = Followed(simulated)
+        assert followed.up.wait(2)
+        simulated.cut_in_event("in_one_answered")
+        assert wait_for(lambda: len(followed.ups) == 2, 5)
+        followed.stop()
+    assert followed.seen == []
+
+
+def test_forged_headers_stay_values() -> None:
+    with switch() as simulated:
+        followed = Followed(simulated)
+        assert followed.up.wait(2)
+        simulated.forge("X-Evil", "a%0AUnique-ID: forged%0AEvent-Name: CHANNEL_HANGUP")
+        assert wait_for(lambda: len(followed.seen) == 1)
+        followed.stop()
+    assert followed.seen[0].name == "CHANNEL_CREATE"
+    assert followed.seen[0].leg != "forged"
+    assert followed.seen[0].get("variable_sip_h_X-Evil") == "a\nUnique-ID: forged\nEvent-Name: CHANNEL_HANGUP"
