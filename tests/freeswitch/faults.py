@@ -115,6 +115,8 @@ def e_send_ends_when_the_link_drops(opener: Opener) -> None:
                 raise
             except Exception:
                 return
+            finally:
+                link.stop()
     raise AssertionError("an answer came from nowhere")
 
 
