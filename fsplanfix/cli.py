@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
+import gevent
 
-from . import timeline
+from . import logs, timeline
+from .app import App
 from .calls.numbers import normalize as normalize_number
-from .errors import FsplanfixError
+from .errors import FsplanfixError, PortTakenError
 from .planfix.messages import form
 from .recordings.links import Links
 from .replay import replay as replay_trace
-from .settings import RuleSettings, load
+from .settings import RuleSettings, Settings, load
+from .simulators import demo as demonstration
+from .simulators.crm import Planfix
+from .simulators.playback import names
+from .simulators.switch import Switch
 
 
 def explained(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,3 +77,86 @@ def normalize(numbers: tuple[str, ...]) -> None:
     settings = load(RuleSettings)
     for number in numbers:
         click.echo(f"{number} -> {normalize_number(number, settings.country) or settings.hidden_number}")
+
+
+@cli.command()
+@explained
+def run() -> None:
+    """Follow FreeSWITCH and tell Planfix, until stopped by SIGTERM or Ctrl-C."""
+    settings = load(Settings)
+    logs.set_up(settings.log_level)
+    app = App(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, app.stop)
+    app.run()
+
+
+@cli.command()
+@click.option("--serve", is_flag=True, help="Keep running, with more calls, and print the address of Planfix's page.")
+@explained
+def demo(serve: bool) -> None:
+    """Show the main job with a simulated FreeSWITCH and a stand-in Planfix."""
+    raise SystemExit(demonstration.run(serve, click.echo, timeline.header, timeline.line))
+
+
+@cli.group()
+def simulate() -> None:
+    """Stand-ins to try fsplanfix against."""
+
+
+@simulate.command()
+@click.option("--listen", default="127.0.0.1:8021", show_default=True, help="Address of the event socket.")
+@click.option("--password", default="ClueCon", show_default=True)
+@click.option("--speed", default=1.0, show_default=True, help="How many times as fast as recorded.")
+@click.option(
+    "--play", "recordings", multiple=True, type=click.Choice(names()), help="A call to play; may be repeated."
+)
+@explained
+def freeswitch(listen: str, password: str, speed: float, recordings: tuple[str, ...]) -> None:
+    """A FreeSWITCH that plays recorded calls to whoever follows it, over and over."""
+    switch = Switch(_address(listen), password, speed=speed)
+    _start(switch, listen)
+    click.echo(f"Event socket on {listen}; Ctrl-C ends it.")
+    with _until_interrupted():
+        while True:
+            for recording in recordings or names():
+                switch.wait_for_subscriber(timeout=10**9)
+                click.echo(f"playing {recording}")
+                switch.play(recording)
+
+
+@simulate.command()
+@click.option("--listen", default="127.0.0.1:8090", show_default=True, help="Address of the API and the page.")
+@click.option("--token", default="planfix-demo-token", show_default=True, help="The planfix_token it accepts.")
+@click.option("--pbx-url", default="", help="Where to send makeCall, such as http://127.0.0.1:8080/planfix.")
+@click.option("--pbx-token", default="", help="The token to send with it.")
+@explained
+def planfix(listen: str, token: str, pbx_url: str, pbx_token: str) -> None:
+    """A strict Planfix with a page of call windows and history."""
+    crm = Planfix(_address(listen), token, pbx_url, pbx_token)
+    _start(crm, listen)
+    click.echo(f"Set PLANFIX_URL={crm.url} and PLANFIX_TOKEN={token}.")
+    click.echo(f"Call windows and history: {crm.page}   Ctrl-C ends it.")
+    with _until_interrupted():
+        while True:
+            gevent.sleep(3600)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise click.BadParameter(f"'{text}' is no address; write it like 127.0.0.1:8021.", param_hint="--listen")
+    return host.strip("[]"), int(port)
+
+
+def _start(simulator: Switch | Planfix, listen: str) -> None:
+    try:
+        simulator.start()
+    except OSError as error:
+        raise PortTakenError(f"{listen} cannot be used ({error.strerror or error}): choose another port.") from None
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[None]:
+    with suppress(KeyboardInterrupt):
+        yield

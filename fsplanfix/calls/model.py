@@ -148,8 +148,9 @@ class Engagement:
 class Call:
     """A client call: everything that happens around one client, from first sight to last hang-up.
 
-    clients: the client's legs that are up. tried: exts whose phones were called. unrouted: nobody was told of it yet.
-    failure: how the last client leg of an outgoing call ended. position: notices said so far.
+    clients: the client's legs that are up. legs: all its legs that are up. tried: exts whose phones were called.
+    unrouted: nobody was told of it yet. failure: how the last client leg of an outgoing call ended. position: notices
+    said so far.
     """
 
     callid: str
@@ -158,6 +159,7 @@ class Call:
     diversion: str
     born: int
     clients: list[str] = field(default_factory=list)
+    legs: list[str] = field(default_factory=list)
     came_in: bool = True
     engagements: list[Engagement] = field(default_factory=list)
     tried: list[str] = field(default_factory=list)

@@ -104,6 +104,7 @@ class Tracker:
             return
         for call in self._calls_of(leg):
             call.clients = [uuid if name == old else name for name in call.clients]
+            call.legs = [uuid if name == old else name for name in call.legs]
             for part in call.engagements:
                 part.legs = [uuid if name == old else name for name in part.legs]
             for recording in (*call.recordings, *leg.recordings):
@@ -213,6 +214,7 @@ class Tracker:
         if call.callid in leg.calls:
             return
         leg.calls = [callid for callid in leg.calls if callid in self.calls] + [call.callid]
+        call.legs.append(leg.uuid)
         self._share_variables(call, leg)
         ext = self._ext_in(call, leg)
         call.recordings += [Recording(r.path, r.leg, r.started, ext) for r in leg.recordings if not r.stopped]
@@ -297,6 +299,7 @@ class Tracker:
 
     def _leave(self, call: Call, leg: Leg, event: SwitchEvent) -> None:
         """Take a leg that is gone out of a call."""
+        call.legs.remove(leg.uuid)
         if leg.uuid in call.clients:
             call.clients.remove(leg.uuid)
             call.failure = failure_of(event)

@@ -1,0 +1,38 @@
+"""An open call as JSON and back, so that a restart knows what was already said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+from .model import Call, Leg
+from .tracker import Tracker
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """A call that is not over, with its legs."""
+
+    call: Call
+    legs: list[Leg]
+
+
+_json = TypeAdapter(OpenCall)
+
+
+def dump(tracker: Tracker, callid: str) -> str | None:
+    """Return the state of a call, None if it is over."""
+    call = tracker.calls.get(callid)
+    if call is None:
+        return None
+    legs = [leg for uuid in call.legs if (leg := tracker.book.get(uuid)) is not None]
+    return _json.dump_json(OpenCall(call, legs)).decode()
+
+
+def restore(tracker: Tracker, state: str) -> None:
+    """Put a call and its legs back. Raises ValueError if the state cannot be read."""
+    found = _json.validate_json(state)
+    tracker.calls[found.call.callid] = found.call
+    for leg in found.legs:
+        tracker.book.legs.setdefault(leg.uuid, leg)

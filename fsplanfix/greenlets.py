@@ -1,0 +1,26 @@
+"""Greenlets that must not die quietly: a crash is logged in full and the work begins again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gevent
+import structlog
+
+log = structlog.get_logger(__name__)
+
+PAUSE_AFTER_CRASH = 1.0
+
+
+def forever(name: str, work: Callable[[], None]) -> gevent.Greenlet[..., None]:
+    """Run `work`, which never returns, in a greenlet; after a crash, loudly, again."""
+
+    def run() -> None:
+        while True:
+            try:
+                work()
+            except Exception:
+                log.exception("crashed", part=name)
+            gevent.sleep(PAUSE_AFTER_CRASH)
+
+    return gevent.spawn(run)

@@ -1,0 +1,24 @@
+"""When a notice is tried again. Pure: takes time and chance, gives time (delivery-rules.md, rule 4)."""
+
+from __future__ import annotations
+
+LONGEST_PAUSE = 300.0
+"""Seconds between two tries."""
+
+JITTER = 0.2
+PATIENCE = 72 * 3600.0
+"""Seconds after which a notice that nobody accepts is set aside."""
+
+
+def pause(attempts: int, chance: float) -> float:
+    """Return the seconds to wait after the `attempts`-th try: 1, 2, 4 ... 300, moved by up to 20 %.
+
+    chance: a random number from 0 to 1.
+    """
+    planned = min(2.0 ** min(attempts - 1, 20), LONGEST_PAUSE)
+    return planned * (1 + JITTER * (2 * chance - 1))
+
+
+def is_hopeless(created: float, now: float) -> bool:
+    """Tell whether a notice has been tried for long enough."""
+    return now - created > PATIENCE

@@ -1,0 +1,59 @@
+"""One HTTP session to Planfix: time-outs, TLS checked, connections kept alive, nothing taken from the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from ..errors import TransportError
+
+CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 15.0
+LONGEST_ANSWER = 64 * 1024
+
+
+class Client:
+    """Posts requests to Planfix."""
+
+    def __init__(self, url: str, token: str, concurrency: int) -> None:
+        self._url = url
+        self._token = token
+        self._session = requests.Session()
+        self._session.trust_env = False
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=concurrency))
+
+    def post(self, fields: Mapping[str, str]) -> None:
+        """Send one request. Raises TransportError unless Planfix accepts it."""
+        body = {**fields, "planfix_token": self._token}
+        try:
+            with self._session.post(
+                self._url,
+                data=body,
+                timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT),
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                text = answer.raw.read(LONGEST_ANSWER, decode_content=True).decode("utf-8", "replace")
+                self._judge(answer.status_code, text.strip())
+        except requests.exceptions.SSLError:
+            raise TransportError("Planfix's certificate is not trusted, or this is not Planfix") from None
+        except requests.exceptions.Timeout:
+            raise TransportError("Planfix did not answer in time") from None
+        except (requests.exceptions.RequestException, OSError) as error:
+            raise TransportError(f"Planfix cannot be reached ({type(error).__name__})") from None
+
+    @staticmethod
+    def _judge(code: int, text: str) -> None:
+        if code == 200 and not text.startswith("<"):
+            return
+        if code == 400:
+            raise TransportError(f"Planfix refused it for good: 400 {text[:200]}", permanent=True)
+        if text.startswith("<"):
+            raise TransportError(f"a web page came back ({code}) instead of Planfix's answer: is PLANFIX_URL right?")
+        raise TransportError(f"Planfix answered {code} {text[:200]}")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()

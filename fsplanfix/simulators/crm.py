@@ -1,0 +1,320 @@
+"""A strict Planfix: accepts only what shared/planfix-voip-api.txt allows, and shows what an employee would see.
+
+It shares no code with the service. It can be slow, fail with any code, answer HTML and drop connections.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import gevent
+from flask import Flask, Response, jsonify, render_template, request
+from gevent import socket
+from gevent.event import Event
+from gevent.pywsgi import WSGIHandler, WSGIServer
+
+EVENT_FIELDS = {"cmd", "type", "event", "phone", "diversion", "ext", "callid", "planfix_token"}
+COMPLETED_FIELDS = EVENT_FIELDS | {"duration", "is_recorded", "status", "record_link"}
+RECORD_FIELDS = {"cmd", "callid", "is_temp", "record_link", "planfix_token"}
+CONTACT_FIELDS = {"cmd", "phone", "callid", "planfix_token"}
+STATUSES = {
+    "in": {"Success", "Missed", "Canceled"},
+    "out": {"Success", "Busy", "NoAnswer", "NotAvailable", "NotAllowed"},
+}
+STARTS = {"in": "INCOMING", "out": "OUTGOING"}
+_PHONE = re.compile(r"[0-9*#]{2,15}|anonymous", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
+_DATA = re.compile(r"data_[A-Za-z0-9_]{1,64}", re.ASCII)
+
+
+def problem(form: dict[str, str]) -> str:
+    """Return what the API does not allow about a request, "" if all is well."""
+    command = form.get("cmd", "")
+    checks: dict[str, Callable[[dict[str, str]], str]] = {"event": _event, "record": _record, "contact": _contact}
+    if command not in checks:
+        return f"unknown cmd {command!r}"
+    empty = [name for name, value in form.items() if not value]
+    return f"empty fields {empty}" if empty else checks[command](form)
+
+
+def _event(form: dict[str, str]) -> str:
+    way, event = form.get("type", ""), form.get("event", "")
+    done = event == "COMPLETED"
+    unknown = {n for n in form if n not in (COMPLETED_FIELDS if done else EVENT_FIELDS)}
+    if done:
+        unknown = {name for name in unknown if not _DATA.fullmatch(name)}
+    if unknown:
+        return f"fields not allowed here: {sorted(unknown)}"
+    if way not in STARTS or event not in {STARTS[way], "ACCEPTED", "COMPLETED"}:
+        return f"no such event: type {way!r}, event {event!r}"
+    if not _PHONE.fullmatch(form.get("phone", "")) or not form.get("callid"):
+        return "phone or callid is missing or no phone number"
+    if not _NUMBER.fullmatch(form.get("ext", "0")) or not _NUMBER.fullmatch(form.get("diversion", "0")):
+        return "ext or diversion is no number"
+    return _completed(form, way) if done else ""
+
+
+def _completed(form: dict[str, str], way: str) -> str:
+    if form.get("status") not in STATUSES[way]:
+        return f"no such status for type {way}: {form.get('status')!r}"
+    if not _NUMBER.fullmatch(form.get("duration", "")) or form.get("is_recorded") not in ("0", "1"):
+        return "duration or is_recorded is missing or wrong"
+    return ""
+
+
+def _record(form: dict[str, str]) -> str:
+    if set(form) - RECORD_FIELDS or not form.get("callid"):
+        return "record takes callid, record_link and is_temp"
+    link = urllib.parse.urlsplit(form.get("record_link", ""))
+    return "" if link.scheme in ("http", "https") and link.netloc else "record_link is no link"
+
+
+def _contact(form: dict[str, str]) -> str:
+    return "" if not set(form) - CONTACT_FIELDS and form.get("phone") else "contact takes phone and callid"
+
+
+@dataclass
+class Received:
+    """One request: its fields (without the token), the answer's code, and when, in seconds since 1970."""
+
+    fields: dict[str, str]
+    code: int
+    at: float
+
+
+@dataclass
+class Part:
+    """What one employee sees of a call."""
+
+    ext: str
+    state: str
+    status: str = ""
+    duration: int = 0
+    is_recorded: bool = False
+
+
+@dataclass
+class CallCard:
+    """One call in the history."""
+
+    callid: str
+    type: str
+    phone: str
+    diversion: str
+    at: float
+    parts: list[Part] = field(default_factory=list)
+    data: dict[str, str] = field(default_factory=dict)
+    links: list[str] = field(default_factory=list)
+
+
+class History:
+    """The calls as an employee sees them, and every request that made no sense in its place."""
+
+    def __init__(self) -> None:
+        self.cards: dict[str, CallCard] = {}
+        self.surprises: list[str] = []
+
+    def take(self, form: dict[str, str]) -> None:
+        """Apply an accepted request."""
+        if form["cmd"] == "record":
+            self._take_record(form)
+        elif form["cmd"] == "event":
+            self._take_event(form)
+
+    def _take_event(self, form: dict[str, str]) -> None:
+        card = self.cards.get(form["callid"])
+        if card is None:
+            way = form["type"], form["phone"], form.get("diversion", "")
+            card = self.cards[form["callid"]] = CallCard(form["callid"], *way, at=time.time())
+        ext, event = form.get("ext", ""), form["event"]
+        part = next((p for p in reversed(card.parts) if p.ext == ext and p.state != "done"), None)
+        if event in STARTS.values():
+            if part is not None:
+                self.surprises.append(f"{event} twice for {ext or 'nobody'} in {card.callid}")
+            card.parts.append(Part(ext, "ringing" if event == "INCOMING" else "calling"))
+        elif part is None:
+            self.surprises.append(f"{event} for {ext or 'nobody'} without a beginning in {card.callid}")
+        elif event == "ACCEPTED":
+            part.state = "talking"
+        else:
+            self._complete(card, part, form)
+
+    def _complete(self, card: CallCard, part: Part, form: dict[str, str]) -> None:
+        part.state, part.status = "done", form["status"]
+        part.duration, part.is_recorded = int(form["duration"]), form["is_recorded"] == "1"
+        card.data |= {name: value for name, value in form.items() if name.startswith("data_")}
+        if "record_link" in form:
+            card.links.append(form["record_link"])
+
+    def _take_record(self, form: dict[str, str]) -> None:
+        card = self.cards.get(form["callid"])
+        if card is None or any(part.state != "done" for part in card.parts):
+            self.surprises.append(f"record before the call {form['callid']} was over")
+        if card is not None:
+            card.links.append(form["record_link"])
+
+
+class Handler(WSGIHandler):
+    """Lets a view cut the connection, and keeps the console quiet."""
+
+    def get_environ(self) -> dict[str, Any]:
+        """Add the socket to what a view sees."""
+        environ: dict[str, Any] = super().get_environ()
+        environ["simulator.socket"] = self.socket
+        return environ
+
+    def log_request(self) -> None:
+        """Log nothing."""
+
+    def handle_error(self, t: Any, v: Any, tb: Any) -> None:
+        """Pass over a client that left early; show any other error."""
+        if not isinstance(v, OSError):
+            super().handle_error(t, v, tb)
+
+
+class Planfix:
+    """The stand-in. `answers` holds what the next requests get instead: a code, "html", "drop" or "drop after"."""
+
+    def __init__(
+        self,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+        token: str = "planfix-demo-token",  # noqa: S107 - a stand-in's
+        pbx_url: str = "",
+        pbx_token: str = "",
+    ) -> None:
+        self.token = token
+        self.pbx_url = pbx_url
+        self.pbx_token = pbx_token
+        self.delay = 0.0
+        self.answers: deque[int | str] = deque()
+        self.received: list[Received] = []
+        self.history = History()
+        self.contacts: dict[str, dict[str, str]] = {"79161234567": {"contact_name": "Ivan Petrov", "manager": "102"}}
+        self._change = Event()
+        self._version = 0
+        self._server = WSGIServer(address, self._app(), handler_class=Handler, log=None, error_log=None)
+
+    def start(self) -> None:
+        """Listen. Raises OSError if the address is taken."""
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop listening and drop who is connected."""
+        self._server.stop(timeout=0.1)
+
+    @property
+    def url(self) -> str:
+        """Return the address requests go to."""
+        return f"{self.page}tel/api"
+
+    @property
+    def page(self) -> str:
+        """Return the address of the page with the call windows."""
+        return f"http://127.0.0.1:{self._server.server_port}/"
+
+    @property
+    def accepted(self) -> list[dict[str, str]]:
+        """Return the fields of the accepted requests, in order."""
+        return [item.fields for item in self.received if item.code == 200]
+
+    def wait_for(self, condition: Callable[[Planfix], bool], timeout: float = 10.0) -> None:
+        """Wait until a condition holds; it is tried again after each request. Raises gevent.Timeout."""
+        with gevent.Timeout(timeout):
+            while not condition(self):
+                self._change.wait()
+
+    # the API
+
+    def _app(self) -> Flask:
+        app = Flask(__name__)
+        app.add_url_rule("/tel/api", view_func=self._api, methods=["POST"])
+        app.add_url_rule("/", view_func=self._page)
+        app.add_url_rule("/stream", view_func=self._stream)
+        app.add_url_rule("/call", view_func=self._make_call, methods=["POST"])
+        return app
+
+    def _api(self) -> Response:
+        gevent.sleep(self.delay)
+        planned = self.answers.popleft() if self.answers else 200
+        form = {key: value for key, value in request.form.items() if key != "planfix_token"}
+        if planned == "drop":
+            return self._drop()
+        if planned == "html":
+            return self._answer(form, 200, Response("<html><body>Under maintenance</body></html>", status=502))
+        if isinstance(planned, int) and planned != 200:
+            return self._answer(form, planned, jsonify(error="Planned failure"))
+        code, body = self._judge(form)
+        if code == 200:
+            self.history.take(form)
+        answer = self._answer(form, code, jsonify(body))
+        return self._drop() if planned == "drop after" else answer
+
+    def _judge(self, form: dict[str, str]) -> tuple[int, dict[str, str]]:
+        if not hmac.compare_digest(request.form.get("planfix_token", ""), self.token):
+            return 401, {"error": "Invalid token"}
+        if request.mimetype != "application/x-www-form-urlencoded" or len(request.form) != len(
+            list(request.form.items(multi=True))
+        ):
+            return 400, {"error": "Invalid parameters"}
+        if problem(form):
+            return 400, {"error": "Invalid parameters", "why": problem(form)}
+        return 200, self.contacts.get(form["phone"], {}) if form["cmd"] == "contact" else {}
+
+    def _answer(self, form: dict[str, str], code: int, response: Response) -> Response:
+        if response.status_code == 200:
+            response.status_code = code
+        self.received.append(Received(form, response.status_code, time.time()))
+        self._version += 1
+        self._change.set()
+        self._change.clear()
+        return response
+
+    def _drop(self) -> Response:
+        request.environ["simulator.socket"].shutdown(socket.SHUT_RDWR)
+        return Response(status=200)
+
+    # the page
+
+    def _page(self) -> str:
+        return render_template("crm.html", can_call=bool(self.pbx_url))
+
+    def _state(self) -> str:
+        cards = sorted(self.history.cards.values(), key=lambda card: -card.at)
+        return json.dumps({"calls": [{**vars(card), "parts": [vars(part) for part in card.parts]} for card in cards]})
+
+    def _stream(self) -> Response:
+        def states() -> Iterator[str]:
+            sent = -1
+            while True:
+                if sent == self._version:
+                    self._change.wait(timeout=15)
+                sent = self._version
+                yield f"data: {self._state()}\n\n"
+
+        return Response(states(), mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    def _make_call(self) -> Response:
+        code, body = self.click(request.form.get("ext", ""), request.form.get("number", ""))
+        return jsonify(code=code, body=body)
+
+    def click(self, ext: str, number: str) -> tuple[int, str]:
+        """Do what Planfix does when an employee clicks a number; return the PBX's answer, code 0 if there was none."""
+        fields = {"cmd": "makeCall", "from": ext, "to": number, "token": self.pbx_token}
+        call = urllib.request.Request(self.pbx_url, urllib.parse.urlencode(fields).encode())  # noqa: S310
+        try:
+            with urllib.request.urlopen(call, timeout=10) as answer:  # noqa: S310 - our own service
+                return answer.status, answer.read().decode("utf-8", "replace")
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode("utf-8", "replace")
+        except OSError as error:
+            return 0, str(error)

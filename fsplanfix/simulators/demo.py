@@ -1,0 +1,163 @@
+"""The demonstration: a simulated FreeSWITCH, the real service, a stand-in Planfix, all over real sockets.
+
+The service runs as a program of its own, as it would beside a real FreeSWITCH.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import gevent
+
+from .crm import CallCard, Planfix
+from .switch import Switch
+
+TITLES = {
+    "group_answered": "A client calls three employees, one answers",
+    "in_one_no_answer": "A client calls, nobody answers",
+    "blind_transfer_answered": "An employee hands the client on to a colleague",
+    "out_answered": "An employee calls a client",
+    "queue_answered": "A client waits in a queue",
+    "click to call": "An employee clicks a number in Planfix",
+}
+SPEED = 1.5
+PBX_TOKEN = "pbx-demo-token"  # noqa: S105 - for this run on loopback only
+STARTED = re.compile(r"web_listening.*127\.0\.0\.1:(\d+)")
+
+Say = Callable[[str], None]
+Header = Callable[[Mapping[str, str]], str]
+Line = Callable[[Mapping[str, str], int], str]
+
+
+class Stage:
+    """Everything the demonstration consists of."""
+
+    def __init__(self, switch: Switch, planfix: Planfix) -> None:
+        self.switch = switch
+        self.planfix = planfix
+
+    def play(self, call: str) -> None:
+        """Play one call to its end and wait until Planfix knows all about it."""
+        known = set(self.planfix.history.cards)
+        if call == "click to call":
+            fields = {"ext": "101", "number": "79161234567"}
+            answer = self.planfix.click(**fields)
+            if answer[0] != 200:
+                raise RuntimeError(f"makeCall was refused: {answer}")
+        else:
+            gevent.spawn(self.switch.play, call)
+        self.planfix.wait_for(lambda crm: any(is_complete(card) for card in new_cards(crm, known)), timeout=20)
+
+
+def new_cards(planfix: Planfix, known: set[str]) -> list[CallCard]:
+    """Return the calls that were not there before."""
+    return [card for callid, card in planfix.history.cards.items() if callid not in known]
+
+
+def is_complete(card: CallCard) -> bool:
+    """Tell whether a call is over for everybody and its recording, if there is one, is linked."""
+    over = all(part.state == "done" for part in card.parts)
+    return over and (bool(card.links) or not any(part.is_recorded for part in card.parts))
+
+
+@contextmanager
+def service(switch: Switch, planfix: Planfix) -> Iterator[int]:
+    """Run the real service against the two stand-ins; give the port of its web server."""
+    with tempfile.TemporaryDirectory(prefix="fsplanfix-demo-") as folder:
+        environment = {
+            **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
+            "PLANFIX_URL": planfix.url,
+            "PLANFIX_TOKEN": planfix.token,
+            "PBX_TOKEN": PBX_TOKEN,
+            "FREESWITCH_ESL": f"esl://:{switch.password}@127.0.0.1:{switch.port}",
+            "HTTP_LISTEN": "127.0.0.1:0",
+            "STORE_URL": f"sqlite:///{folder}/demo.db",
+            "OUTBOUND_CALLER_ID": "74950000000",
+        }
+        command = [sys.executable, "-m", "fsplanfix", "run"]
+        with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+            try:
+                yield wait_for_port(process)
+            finally:
+                process.terminate()
+
+
+def wait_for_port(process: subprocess.Popen[str]) -> int:
+    """Read the service's log until it says where it listens, and go on reading in the background."""
+    said: list[str] = []
+    assert process.stderr is not None  # noqa: S101 - for the type checker
+    for line in process.stderr:
+        said.append(line)
+        if found := STARTED.search(line):
+            gevent.spawn(process.stderr.read)
+            return int(found[1])
+    raise RuntimeError("The service did not start: " + "".join(said))
+
+
+def tell(planfix: Planfix, say: Say, header: Header, line: Line) -> None:
+    """Say each request as it happens, under a header per call."""
+    told, current = 0, ""
+    while True:
+        planfix.wait_for(lambda crm: len(crm.received) > told, timeout=10**9)
+        for item in planfix.received[told:]:
+            told += 1
+            if item.code == 200 and item.fields["callid"] != current:
+                current = item.fields["callid"]
+                say(header(item.fields))
+            say(line(item.fields, int(item.at * 1_000_000)) if item.code == 200 else f"  refused with {item.code}")
+
+
+def table(planfix: Planfix) -> list[str]:
+    """Return the call history as lines of at most 80 characters."""
+    lines = [f"{'client':<13}{'way':<5}{'recorded':<10}employees"]
+    for card in planfix.history.cards.values():
+        parts = [f"{p.ext or '-'} {p.status}" + (f" {p.duration} s" if p.duration else "") for p in card.parts]
+        lines.append(f"{card.phone:<13}{card.type:<5}{'yes' if card.links else '-':<10}{', '.join(parts)}")
+    return lines
+
+
+def run(serve: bool, say: Say, header: Header, line: Line) -> int:
+    """Play the six calls; return the exit code: 0 if every request was accepted."""
+    switch, planfix = Switch(speed=SPEED), Planfix()
+    switch.start()
+    planfix.start()
+    try:
+        with service(switch, planfix) as port:
+            planfix.pbx_url, planfix.pbx_token = f"http://127.0.0.1:{port}/planfix", PBX_TOKEN
+            switch.wait_for_subscriber()
+            if serve:
+                say(f"Call windows and history as Planfix would show them: {planfix.page}\n")
+            teller = gevent.spawn(tell, planfix, say, header, line)
+            code = perform(Stage(switch, planfix), say)
+            while serve:
+                perform(Stage(switch, planfix), say)
+            teller.kill()
+            return code
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        switch.stop()
+        planfix.stop()
+
+
+def perform(stage: Stage, say: Say) -> int:
+    """Play every call once and sum up."""
+    for number, (call, title) in enumerate(TITLES.items(), 1):
+        say(f"\n{number}. {title}")
+        stage.play(call)
+        gevent.sleep(0.2)
+    received, crm = stage.planfix.received, stage.planfix
+    refused = sum(item.code != 200 for item in received)
+    say("\n" + "\n".join(table(crm)))
+    verdict = f"{refused} refused" if refused else "all accepted"
+    say(
+        f"\n{len(received)} requests, {verdict}"
+        + "".join(f"\n  surprising: {text}" for text in crm.history.surprises)
+    )
+    return 1 if refused or crm.history.surprises else 0

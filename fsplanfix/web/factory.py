@@ -1,0 +1,44 @@
+"""Puts the web application together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from flask import Flask, jsonify, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+
+from .health import Health
+from .recordings import PathOf, serve
+
+LARGEST_REQUEST = 64 * 1024
+"""Bytes."""
+
+CommandAnswer = Callable[[Mapping[str, str]], tuple[int, dict[str, str]]]
+
+
+def make(commands: CommandAnswer, health: Health, recording_path: PathOf, recordings_dir: str) -> Flask:
+    """Return the application: Planfix's commands, recordings, health."""
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
+
+    @app.post("/planfix")
+    def planfix() -> ResponseReturnValue:
+        if request.mimetype != "application/x-www-form-urlencoded":
+            return jsonify(error="Send the fields as application/x-www-form-urlencoded"), 415
+        code, body = commands(request.form)
+        return jsonify(body), code
+
+    @app.get("/recordings/<signed>/<name>")
+    def recording(signed: str, name: str) -> ResponseReturnValue:
+        return serve(recording_path(signed), recordings_dir, name)
+
+    app.add_url_rule("/health/live", view_func=health.live)
+    app.add_url_rule("/health/ready", view_func=health.ready)
+    app.register_error_handler(HTTPException, _as_json)
+    return app
+
+
+def _as_json(error: HTTPException) -> ResponseReturnValue:
+    """Answer a mistake in the request as JSON, never as a page."""
+    return jsonify(error=error.name), error.code or 500
