@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import socket
 from typing import Any
 
 import gevent
@@ -32,6 +33,19 @@ TIME_TO_FINISH = 10.0
 """Seconds that requests under way are given at the end."""
 
 
+def _listen(address: str) -> socket.socket:
+    """Take the web server's port at once, before anything else is begun."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=256)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise PortTakenError(
+            f"HTTP_LISTEN={address} cannot be used ({reason}): stop what listens there or choose another port."
+        ) from None
+
+
 class QuietHandler(pywsgi.WSGIHandler):
     """Keeps requests out of the log: they may hold tokens and phone numbers."""
 
@@ -46,7 +60,9 @@ class App:
         self._settings = settings
         self._store = Store(settings.store_url)
         secret = settings.secret_key.get_secret_value() or self._store.fact("secret_key", secrets.token_urlsafe(32))
-        links = Links(settings.public_url, secret)
+        listener = _listen(settings.http_listen)
+        self.address = "http://{}:{}".format(*listener.getsockname()[:2])
+        links = Links(settings.public_url or self.address, secret)
         token = settings.planfix_token.get_secret_value()
         self._client = Client(settings.planfix_url, token, settings.planfix_concurrency)
         self._courier = Courier(self._store, self._client, links.link, settings.planfix_concurrency)
@@ -55,10 +71,7 @@ class App:
         for server in (Server(*parts) for parts in settings.servers()):
             self._follow(server)
         web = factory.make(self._commands().answer, self._health(), links.path, str(settings.recordings_dir))
-        host, _, port = settings.http_listen.rpartition(":")
-        self._web = pywsgi.WSGIServer(
-            (host.strip("[]"), int(port)), web, handler_class=QuietHandler, log=None, error_log=None
-        )
+        self._web = pywsgi.WSGIServer(listener, web, handler_class=QuietHandler, log=None, error_log=None)
         self._greenlets: list[gevent.Greenlet[..., Any]] = []
         self._stopping = Event()
 
@@ -108,26 +121,14 @@ class App:
 
     def start(self) -> None:
         """Start every part."""
-        try:
-            self._web.start()
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise PortTakenError(
-                f"HTTP_LISTEN={self._settings.http_listen} cannot be used ({reason}): "
-                "stop what listens there or choose another port."
-            ) from None
-        log.info("web_listening", url=f"http://{self._settings.http_listen.rpartition(':')[0]}:{self.port}")
+        self._web.start()
+        log.info("web_listening", address=self.address)
         for pipeline in self._pipelines:
             pipeline.restore()
             self._greenlets.append(forever(f"pipeline {pipeline.server}", pipeline.run))
         self._greenlets.append(forever("courier", self._courier.run))
         for link in self._links:
             self._greenlets.append(forever(f"link {link.server.name}", link.run))
-
-    @property
-    def port(self) -> int:
-        """Return the port of the web server."""
-        return int(self._web.server_port or 0)
 
     def run(self) -> None:
         """Start, work until `stop` is called, and end in order."""

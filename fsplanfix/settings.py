@@ -139,7 +139,7 @@ class Settings(RuleSettings):
         SecretStr("esl://:ClueCon@127.0.0.1:8021")
     )
     http_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
-    public_url: Annotated[str, AfterValidator(_address)] = "http://127.0.0.1:8080"
+    public_url: Annotated[str, AfterValidator(_address)] | None = None
     store_url: str = "sqlite:///fsplanfix.db"
     recordings_dir: Path = Path("/var/lib/freeswitch/recordings")
     dial_string: Annotated[str, AfterValidator(_dial_string)] = "sofia/gateway/trunk/{number}"

@@ -11,9 +11,9 @@ SAID = {
     "ACCEPTED": "talks with the client",
 }
 ENDED = {
-    "Success": "done, talked {duration} s",
-    "Missed": "missed",
-    "Canceled": "window closes, somebody else has the call",
+    "Success": "talked {duration} s",
+    "Missed": "nobody picked up",
+    "Canceled": "window closes, the call went elsewhere",
     "Busy": "the client is busy",
     "NoAnswer": "no answer",
     "NotAvailable": "the client cannot be reached",

@@ -233,6 +233,15 @@ class Planfix:
             while not condition(self):
                 self._change.wait()
 
+    def follow(self) -> Iterator[Received]:
+        """Yield each request as it comes, for ever."""
+        seen = 0
+        while True:
+            while seen == len(self.received):
+                self._change.wait()
+            yield self.received[seen]
+            seen += 1
+
     # the API
 
     def _app(self) -> Flask:
@@ -308,7 +317,7 @@ class Planfix:
         return jsonify(code=code, body=body)
 
     def click(self, ext: str, number: str) -> tuple[int, str]:
-        """Do what Planfix does when an employee clicks a number; return the PBX's answer, code 0 if there was none."""
+        """Do what Planfix does when an employee clicks a number; return the PBX's answer, code 0 if none came."""
         fields = {"cmd": "makeCall", "from": ext, "to": number, "token": self.pbx_token}
         call = urllib.request.Request(self.pbx_url, urllib.parse.urlencode(fields).encode())  # noqa: S310
         try:

@@ -70,6 +70,7 @@ def is_complete(card: CallCard) -> bool:
 def service(switch: Switch, planfix: Planfix) -> Iterator[int]:
     """Run the real service against the two stand-ins; give the port of its web server."""
     with tempfile.TemporaryDirectory(prefix="fsplanfix-demo-") as folder:
+        switch.recordings_dir = folder
         environment = {
             **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
             "PLANFIX_URL": planfix.url,
@@ -79,6 +80,7 @@ def service(switch: Switch, planfix: Planfix) -> Iterator[int]:
             "HTTP_LISTEN": "127.0.0.1:0",
             "STORE_URL": f"sqlite:///{folder}/demo.db",
             "OUTBOUND_CALLER_ID": "74950000000",
+            "RECORDINGS_DIR": switch.recordings_dir,
         }
         command = [sys.executable, "-m", "fsplanfix", "run"]
         with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
@@ -102,15 +104,15 @@ def wait_for_port(process: subprocess.Popen[str]) -> int:
 
 def tell(planfix: Planfix, say: Say, header: Header, line: Line) -> None:
     """Say each request as it happens, under a header per call."""
-    told, current = 0, ""
-    while True:
-        planfix.wait_for(lambda crm: len(crm.received) > told, timeout=10**9)
-        for item in planfix.received[told:]:
-            told += 1
-            if item.code == 200 and item.fields["callid"] != current:
-                current = item.fields["callid"]
-                say(header(item.fields))
-            say(line(item.fields, int(item.at * 1_000_000)) if item.code == 200 else f"  refused with {item.code}")
+    current = ""
+    for item in planfix.follow():
+        if item.code != 200:
+            say(f"  refused with {item.code}")
+            continue
+        if item.fields["callid"] != current:
+            current = item.fields["callid"]
+            say(header(item.fields))
+        say(line(item.fields, int(item.at * 1_000_000)))
 
 
 def table(planfix: Planfix) -> list[str]:

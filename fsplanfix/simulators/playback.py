@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
+import struct
+import wave
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,3 +77,13 @@ def _with_dates(body: str, at: int) -> str:
     gmt = quote(when.strftime("%a, %d %b %Y %H:%M:%S GMT"), safe=",")
     body = re.sub(r"^Event-Date-Local: .*$", f"Event-Date-Local: {local}", body, count=1, flags=re.MULTILINE)
     return re.sub(r"^Event-Date-GMT: .*$", f"Event-Date-GMT: {gmt}", body, count=1, flags=re.MULTILINE)
+
+
+def write_tone(path: Path) -> None:
+    """Leave a second of a quiet 440 Hz tone at `path`, in place of what was said."""
+    samples = (int(4000 * math.sin(n * 2 * math.pi * 440 / 8000)) for n in range(8000))
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))

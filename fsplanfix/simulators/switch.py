@@ -19,7 +19,7 @@ from gevent import socket
 from gevent.event import Event
 from gevent.server import StreamServer
 
-from .playback import Step, freshen, load
+from .playback import Step, freshen, load, write_tone
 
 GOODBYE = "Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
 _ORIGINATE = re.compile(r"originate \{(?P<vars>[^}]*)\}user/(?P<ext>[^@\s]+)(?:@\S+)? (?P<rest>.+)", re.DOTALL)
@@ -126,6 +126,7 @@ class Switch:
     """The simulated FreeSWITCH. Everything it sends is in `sent`, for a test to count.
 
     users: the directory's exts; registered: those with a phone. heartbeat: seconds between HEARTBEATs.
+    recordings_dir: where a recorded call leaves its file, a short tone; nowhere if empty.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class Switch:
         self.users = {"101", "102", "103", "104", "105"}
         self.registered = {"101", "102", "103", "104"}
         self.makecall = "makecall_answered"
+        self.recordings_dir = ""
         self.refuse_addresses = False
         self.silent = False
         self.core = str(uuid4())
@@ -314,9 +316,15 @@ class Switch:
 
     def play(self, recording: str | Path, speed: float | None = None, swap: dict[str, str] | None = None) -> str:
         """Play a recorded call, `speed` times as fast (0: without pauses); return its first leg's UUID."""
-        steps = freshen(load(recording), time.time(), self.core, swap=swap)
+        steps = self._in_our_folder(freshen(load(recording), time.time(), self.core, swap=swap))
         self._play(steps, self.speed if speed is None else speed)
         return next((step.get("Unique-ID") for step in steps if step.get("Unique-ID")), "")
+
+    def _in_our_folder(self, steps: list[Step]) -> list[Step]:
+        """Put recording files into our own folder, if there is one."""
+        if not self.recordings_dir:
+            return steps
+        return [Step(s.after, s.body.replace("/var/lib/freeswitch/recordings", self.recordings_dir)) for s in steps]
 
     def _play(self, steps: list[Step], speed: float) -> None:
         begun = time.monotonic()
@@ -324,6 +332,8 @@ class Switch:
             wait = step.after / speed - (time.monotonic() - begun) if speed else 0
             gevent.sleep(max(wait, 0))
             self._keep_channels(step)
+            if step.get("Event-Name") == "RECORD_STOP" and self.recordings_dir:
+                write_tone(Path(step.get("Record-File-Path")))
             self.emit(step.body)
 
     def _keep_channels(self, step: Step) -> None:
