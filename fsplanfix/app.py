@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import socket
@@ -16,7 +17,7 @@ from .errors import PortTakenError, StoreError
 from .freeswitch import originate
 from .freeswitch.link import Link, Server
 from .freeswitch.originate import DialPlan
-from .greenlets import forever
+from .greenlets import keep_running
 from .outbox.store import Store
 from .pipeline import Pipeline
 from .planfix.client import Client
@@ -40,7 +41,7 @@ def _listen(address: str) -> socket.socket:
     try:
         return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=256)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise PortTakenError(
             f"HTTP_LISTEN={address} cannot be used ({reason}): stop what listens there or choose another port."
         ) from None
@@ -72,7 +73,8 @@ class App:
             self._follow(server)
         web = factory.make(self._commands().answer, self._health(), links.path, str(settings.recordings_dir))
         self._web = pywsgi.WSGIServer(listener, web, handler_class=QuietHandler, log=None, error_log=None)
-        self._greenlets: list[gevent.Greenlet[..., Any]] = []
+        self._workers: list[gevent.Greenlet[..., Any]] = []
+        self._followers: list[gevent.Greenlet[..., Any]] = []
         self._stopping = Event()
 
     def _follow(self, server: Server) -> None:
@@ -95,9 +97,7 @@ class App:
     def _dial(self, ext: str, number: str) -> bool:
         """Start a click-to-call on the first FreeSWITCH that is linked."""
         settings = self._settings
-        plan = DialPlan(
-            settings.dial_string, settings.dial_context, settings.user_domain, settings.outbound_caller_id
-        )
+        plan = DialPlan(settings.dial_string, settings.dial_context, settings.user_domain, settings.outbound_caller_id)
         connection = next((link.connection for link in self._links if link.connection is not None), None)
         if connection is None:
             return False
@@ -125,19 +125,21 @@ class App:
         log.info("web_listening", address=self.address)
         for pipeline in self._pipelines:
             pipeline.restore()
-            self._greenlets.append(forever(f"pipeline {pipeline.server}", pipeline.run))
-        self._greenlets.append(forever("courier", self._courier.run))
+            self._workers.append(keep_running(f"pipeline {pipeline.server}", pipeline.run))
+        self._workers.append(keep_running("courier", self._courier.run))
         for link in self._links:
-            self._greenlets.append(forever(f"link {link.server.name}", link.run))
+            self._followers.append(keep_running(f"link {link.server.name}", link.run))
 
     def run(self) -> None:
         """Start, work until `stop` is called, and end in order."""
         self.start()
         self._stopping.wait()
         log.info("stopping")
-        gevent.killall(self._greenlets)
+        gevent.killall(self._followers)
         for pipeline in self._pipelines:
-            pipeline.finish()
+            pipeline.stop()
+        self._courier.stop()
+        gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
         self._courier.finish(TIME_TO_FINISH)
         self._web.stop(timeout=1)
         self._client.close()

@@ -12,13 +12,13 @@ log = structlog.get_logger(__name__)
 PAUSE_AFTER_CRASH = 1.0
 
 
-def forever(name: str, work: Callable[[], None]) -> gevent.Greenlet[..., None]:
-    """Run `work`, which never returns, in a greenlet; after a crash, loudly, again."""
+def keep_running(name: str, work: Callable[[], None]) -> gevent.Greenlet[..., None]:
+    """Run `work` in a greenlet until it returns; after a crash, loudly, again."""
 
     def run() -> None:
         while True:
             try:
-                work()
+                return work()
             except Exception:
                 log.exception("crashed", part=name)
             gevent.sleep(PAUSE_AFTER_CRASH)

@@ -33,7 +33,7 @@ class Pipeline:
         self.tracker = Tracker(rules)
         self._store = store
         self._on_saved = on_saved
-        self._queue: Queue[SwitchEvent] = Queue(maxsize=MOST_WAITING)
+        self._queue: Queue[SwitchEvent | None] = Queue(maxsize=MOST_WAITING)
 
     def put(self, event: SwitchEvent) -> None:
         """Take an event in. Waits while too many are waiting already."""
@@ -47,25 +47,25 @@ class Pipeline:
             except ValueError:
                 log.error("open_call_unreadable", server=self.server)
 
+    def stop(self) -> None:
+        """End `run` once everything that was put before is committed."""
+        self._queue.put(None)
+
     def run(self) -> None:
-        """Work for ever."""
-        while True:
-            self.step()
+        """Work until `stop`."""
+        while self.step():
+            pass
 
-    def finish(self) -> None:
-        """Take in what is still waiting."""
-        while not self._queue.empty():
-            self.step()
-
-    def step(self) -> None:
-        """Wait for events, feed the tracker, commit what it says."""
+    def step(self) -> bool:
+        """Wait for events, feed the tracker, commit what it says; return False once `stop` was called."""
         batch = [self._queue.get()]
         while len(batch) < BATCH:
             try:
                 batch.append(self._queue.get_nowait())
             except Empty:
                 break
-        self._commit([notice for event in batch for notice in self.tracker.feed(event)])
+        self._commit([notice for event in batch if event is not None for notice in self.tracker.feed(event)])
+        return None not in batch
 
     def _commit(self, said: list[Notice]) -> None:
         changed, self.tracker.changed = self.tracker.changed, set()

@@ -21,9 +21,7 @@ LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|localhost|::1", re.ASCII)
 _GATEWAY_SAFE = re.compile(r"[A-Za-z0-9_.@:+/-]*\{number\}[A-Za-z0-9_.@:+/-]*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
 _DIGITS = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
-_ESL = re.compile(
-    r"esl://:(?P<password>[^\s]+)@(?P<host>\[[0-9A-Fa-f:]+\]|[^\s:@/\[\]]+):(?P<port>\d{1,5})", re.ASCII
-)
+_ESL = re.compile(r"esl://:(?P<password>[^\s]+)@(?P<host>\[[0-9A-Fa-f:]+\]|[^\s:@/\[\]]+):(?P<port>\d{1,5})", re.ASCII)
 
 
 def _address(value: str) -> str:
@@ -95,9 +93,7 @@ def _contexts(value: Any) -> Any:
 
 
 class _Source(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
 
 
 class RuleSettings(_Source):

@@ -128,9 +128,7 @@ class Connection(InboundESL):
         if "\r" in data or "\0" in data or "\n\n" in data or data.endswith("\n"):
             raise UnsafeCommand("A command with line breaks inside was not sent to FreeSWITCH.")
         answer: AsyncResult[Frame] = AsyncResult()
-        with gevent.Timeout(
-            timeout, LinkTimeout(f"FreeSWITCH at {self.server.name} did not answer in {timeout:g} s.")
-        ):
+        with gevent.Timeout(timeout, LinkTimeout(f"FreeSWITCH at {self.server.name} did not answer in {timeout:g} s.")):
             with self._writing:  # whole commands, one after the other (e)
                 if not self.connected:
                     raise LinkDown(f"There is no connection to FreeSWITCH at {self.server.name}.")
@@ -159,9 +157,7 @@ class Connection(InboundESL):
         try:
             reply = self.send(f"bgapi {command}\nJob-UUID: {job}")
             if not reply.headers.get("Reply-Text", "").startswith("+OK"):
-                raise LinkError(
-                    f"FreeSWITCH refused a background command: {reply.headers.get('Reply-Text', '')[:80]}"
-                )
+                raise LinkError(f"FreeSWITCH refused a background command: {reply.headers.get('Reply-Text', '')[:80]}")
             return cast(str, result.get(timeout=timeout))
         except gevent.Timeout:
             raise LinkTimeout(f"FreeSWITCH did not finish a background command in {timeout:g} s.") from None

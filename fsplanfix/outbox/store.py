@@ -50,13 +50,15 @@ class Store:
         except (ArgumentError, ModuleNotFoundError):
             raise StoreError(
                 "STORE_URL is no database address; write it like sqlite:///fsplanfix.db "
-                "or postgresql+psycopg://user:password@host/name (pip install fsplanfix[postgres])."
+                "or postgresql://user:password@host/name (pip install fsplanfix[postgres])."
             ) from None
         except SQLAlchemyError as error:
             raise StoreError(f"The database in STORE_URL cannot be opened: {_reason(error)}.") from None
 
     def _connect(self, url: str) -> Engine:
         parsed = make_url(url)
+        if parsed.get_backend_name() == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
         engine = create_engine(parsed)
         if parsed.get_backend_name() == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
@@ -139,8 +141,7 @@ class Store:
                 mine = notices.c.id.in_([row["id"] for row in rows])
                 connection.execute(update(notices).where(mine).values(leased_until=now + LEASE))
         return [
-            Queued(row["id"], _notice_json.validate_json(row["body"]), row["attempts"], row["created"])
-            for row in rows
+            Queued(row["id"], _notice_json.validate_json(row["body"]), row["attempts"], row["created"]) for row in rows
         ]
 
     def accepted(self, queued: Queued) -> None:
@@ -202,7 +203,5 @@ def _reason(error: SQLAlchemyError) -> str:
     words = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
     reason = words.splitlines()[0]
     return (
-        f"{reason} (is the folder there and writable for user {os.getuid()}?)"
-        if "unable to open" in reason
-        else reason
+        f"{reason} (is the folder there and writable for user {os.getuid()}?)" if "unable to open" in reason else reason
     )

@@ -35,7 +35,7 @@ class Client:
                 allow_redirects=False,
                 stream=True,
             ) as answer:
-                text = answer.raw.read(LONGEST_ANSWER, decode_content=True).decode("utf-8", "replace")
+                text = next(answer.iter_content(LONGEST_ANSWER), b"").decode("utf-8", "replace")
                 self._judge(answer.status_code, text.strip())
         except requests.exceptions.SSLError:
             raise TransportError("Planfix's certificate is not trusted, or this is not Planfix") from None

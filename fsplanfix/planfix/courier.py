@@ -35,14 +35,15 @@ class Courier:
         self._now = now
         self._pool = Pool(concurrency)
         self._called = Event()
+        self._stopping = False
 
     def call(self) -> None:
         """There is something new to send."""
         self._called.set()
 
     def run(self) -> None:
-        """Send for ever; a store that does not answer is tried again."""
-        while True:
+        """Send until `stop`; a store that does not answer is tried again."""
+        while not self._stopping:
             self._called.clear()
             try:
                 found = self.step()
@@ -50,7 +51,7 @@ class Courier:
             except StoreError as error:
                 log.error("store_unavailable", problem=str(error))
                 wait = 1.0
-            if wait:
+            if wait and not self._stopping:
                 self._called.wait(wait)
 
     def step(self) -> bool:
@@ -60,6 +61,11 @@ class Courier:
         for queued in due:
             self._pool.spawn(self._deliver, queued)
         return bool(due)
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+        self._stopping = True
+        self._called.set()
 
     def finish(self, seconds: float) -> None:
         """Wait for the requests under way."""

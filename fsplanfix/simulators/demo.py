@@ -158,8 +158,5 @@ def perform(stage: Stage, say: Say) -> int:
     refused = sum(item.code != 200 for item in received)
     say("\n" + "\n".join(table(crm)))
     verdict = f"{refused} refused" if refused else "all accepted"
-    say(
-        f"\n{len(received)} requests, {verdict}"
-        + "".join(f"\n  surprising: {text}" for text in crm.history.surprises)
-    )
+    say(f"\n{len(received)} requests, {verdict}" + "".join(f"\n  surprising: {text}" for text in crm.history.surprises))
     return 1 if refused or crm.history.surprises else 0

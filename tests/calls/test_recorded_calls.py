@@ -74,9 +74,7 @@ def test_hold_is_part_of_the_talk_and_a_short_second_is_cut() -> None:
 
 def test_marketing_variables_reach_every_completed() -> None:
     notices = told(events("utm_variables"))
-    assert [n.data for n in notices if n.kind is Kind.COMPLETED] == [
-        {"utm_source": "site.io", "utm_medium": "banner"}
-    ]
+    assert [n.data for n in notices if n.kind is Kind.COMPLETED] == [{"utm_source": "site.io", "utm_medium": "banner"}]
     assert all(not n.data for n in notices if n.kind is not Kind.COMPLETED)
 
 

@@ -26,7 +26,7 @@ function historyRow(call) {
   const parts = element("td");
   for (const part of call.parts) {
     const talked = part.status === "Success" ? ` ${part.duration} s` : "";
-    parts.append(element("span", `${part.ext || "nobody"}: ${part.status || STATES[part.state]}${talked}`, "part " + part.status));
+    parts.append(element("span", `${part.ext || "nobody"}: ${part.status || part.state}${talked}`, "part " + part.status));
   }
   const links = element("td");
   for (const href of call.links) {

@@ -1,0 +1,159 @@
+"""The storage contract, on a real SQLite and a real PostgreSQL."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from fsplanfix.calls.model import Direction, Kind, Notice, Status
+from fsplanfix.errors import StoreError
+from fsplanfix.outbox.store import LEASE, Store
+
+from ..recordings import NAMES, events, told
+
+FIRST = Notice("c1", Kind.INCOMING, 1, 5, Direction.IN, "79161234567", ext="101")
+
+
+def notice(kind: Kind, ext: str, position: int, callid: str = "c1", status: Status | None = None) -> Notice:
+    return dataclasses.replace(FIRST, callid=callid, kind=kind, ext=ext, position=position, status=status)
+
+
+GROUP = [
+    notice(Kind.INCOMING, "101", 1),
+    notice(Kind.INCOMING, "102", 2),
+    notice(Kind.INCOMING, "103", 3),
+    notice(Kind.ACCEPTED, "102", 4),
+    notice(Kind.COMPLETED, "101", 5, status=Status.CANCELED),
+    notice(Kind.COMPLETED, "103", 6, status=Status.CANCELED),
+    notice(Kind.COMPLETED, "102", 7, status=Status.SUCCESS),
+    notice(Kind.RECORD, "", 8),
+]
+
+
+def waves(store: Store) -> list[list[str]]:
+    """Send everything; return what went out together, as kind and ext."""
+    sent: list[list[str]] = []
+    while found := store.claim(100, now=100.0):
+        sent.append([f"{q.notice.kind.value} {q.notice.ext}".strip() for q in found])
+        for queued in found:
+            store.accepted(queued)
+    return sent
+
+
+def test_a_group_call_goes_out_in_five_waves(store: Store) -> None:
+    store.save(GROUP, {}, "s", now=1.0)
+    assert waves(store) == [
+        ["INCOMING 101"],
+        ["INCOMING 102", "INCOMING 103"],
+        ["ACCEPTED 102"],
+        ["COMPLETED 101", "COMPLETED 103", "COMPLETED 102"],
+        ["record"],
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "transfer" in name or "queue" in name])
+def test_what_is_told_of_one_employee_keeps_its_order(store: Store, name: str) -> None:
+    said = told(events(name))
+    store.save(said, {}, "s", now=1.0)
+    sent = [step for wave in waves(store) for step in wave]
+    for ext in {n.ext for n in said}:
+        mine = [f"{n.kind.value} {n.ext}".strip() for n in said if n.ext == ext]
+        assert [step for step in sent if step in mine] == mine
+
+
+def test_calls_do_not_wait_for_each_other(store: Store) -> None:
+    store.save(GROUP, {}, "s", now=1.0)
+    (stuck,) = store.claim(10, now=2.0)
+    store.try_again(stuck, due=1000.0, answer="500")
+    store.save([notice(Kind.INCOMING, "101", 1, callid="c2")], {}, "s", now=2.0)
+    assert [q.notice.callid for q in store.claim(10, now=3.0)] == ["c2"]
+
+
+def test_writing_a_notice_twice_does_nothing(store: Store) -> None:
+    store.save(GROUP, {}, "s", now=1.0)
+    store.save(GROUP, {}, "another server", now=2.0)
+    assert store.counts() == {"waiting": len(GROUP)}
+
+
+def test_a_notice_comes_back_as_it_was_written(store: Store) -> None:
+    rich = dataclasses.replace(
+        FIRST, diversion="74950000001", data={"utm": "Ω \x00"[:2]}, recording="/r/ü.wav", duration=7
+    )
+    store.save([rich], {}, "s", now=1.0)
+    assert store.claim(1, now=2.0)[0].notice == rich
+
+
+def test_a_claimed_notice_belongs_to_one_sender_until_its_lease_ends(store: Store) -> None:
+    store.save([FIRST], {}, "s", now=1.0)
+    assert len(store.claim(10, now=2.0)) == 1
+    assert store.claim(10, now=2.0 + LEASE - 1) == []
+    assert len(store.claim(10, now=2.0 + LEASE)) == 1
+
+
+def test_a_refused_notice_is_set_aside_and_the_call_goes_on(store: Store) -> None:
+    store.save(GROUP[:2], {}, "s", now=1.0)
+    (first,) = store.claim(10, now=2.0)
+    store.set_aside(first, "400 Invalid parameters")
+    assert [q.notice.ext for q in store.claim(10, now=2.0)] == ["102"]
+    assert store.counts() == {"dead": 1, "waiting": 1}
+
+
+def test_a_failed_notice_is_due_again_later_and_counts_its_tries(store: Store) -> None:
+    store.save([FIRST], {}, "s", now=1.0)
+    store.try_again(store.claim(1, now=1.0)[0], due=50.0, answer="x" * 10_000)
+    assert store.next_due() == 50.0
+    assert store.claim(1, now=49.0) == []
+    (again,) = store.claim(1, now=50.0)
+    assert (again.attempts, again.created) == (1, 1.0)
+
+
+def test_what_is_under_way_is_not_what_falls_due_next(store: Store) -> None:
+    assert store.next_due() is None
+    store.save([FIRST], {}, "s", now=1.0)
+    store.claim(1, now=1.0)
+    assert store.next_due() is None
+
+
+def test_open_calls_live_until_they_are_over(store: Store) -> None:
+    store.save([], {"c1": "one", "c2": "two"}, "s", now=1.0)
+    store.save([], {"c1": "changed", "c2": None}, "s", now=1.0)
+    store.save([], {"c3": "three"}, "other", now=1.0)
+    assert store.open_calls("s") == ["changed"]
+
+
+def test_a_fact_is_decided_once(store: Store) -> None:
+    assert store.fact("key", "first") == "first"
+    assert store.fact("key", "second") == "first"
+
+
+def test_everything_survives_closing_and_opening(store_url: str) -> None:
+    first = Store(store_url)
+    first.save(GROUP, {"c1": "state"}, "s", now=1.0)
+    first.close()
+    second = Store(store_url)
+    assert second.counts() == {"waiting": len(GROUP)}
+    assert second.open_calls("s") == ["state"]
+    second.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("nonsense", "STORE_URL is no database address"),
+        ("mysql://user:secret@127.0.0.1/x", "STORE_URL is no database address"),
+        ("sqlite:////no/such/folder/x.db", "is the folder there"),
+        ("postgresql://user:secret@127.0.0.1:1/x?connect_timeout=2", "cannot be opened"),
+    ],
+)
+def test_a_wrong_address_gets_one_sentence_without_the_password(url: str, sentence: str) -> None:
+    with pytest.raises(StoreError, match=sentence) as caught:
+        Store(url)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_gets_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_bytes(os.urandom(8192))
+    with pytest.raises(StoreError, match="file is not a database"):
+        Store(f"sqlite:///{tmp_path}/x.db")

@@ -1,0 +1,226 @@
+"""The whole service, between a simulated FreeSWITCH and a strict Planfix, over real sockets."""
+
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+import requests
+
+from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.playback import names
+from fsplanfix.simulators.switch import Switch
+
+from .recordings import TRACES, by_ext, expected
+from .service import Service, running, settings_for
+
+LETTERS = {"INCOMING": "I", "OUTGOING": "O", "ACCEPTED": "A", "COMPLETED": ""}
+STATUS_LETTERS = {"Success": "S", "Missed": "M", "Canceled": "X", "Busy": "B", "NoAnswer": "N", "NotAvailable": "V"}
+
+
+def told(planfix: Planfix, callid: str) -> list[str]:
+    tokens = []
+    for fields in planfix.accepted:
+        if fields["callid"] != callid:
+            continue
+        if fields["cmd"] == "record":
+            tokens.append("R")
+            continue
+        letter = LETTERS[fields["event"]] or STATUS_LETTERS[fields["status"]]
+        tokens.append(letter + fields.get("ext", "-") + ("!" if fields.get("is_recorded") == "1" else ""))
+    return tokens
+
+
+def wanted(name: str) -> list[str]:
+    return expected()[name][0].split(": ")[1].split()
+
+
+@pytest.mark.parametrize("name", [name for name in names() if not name.startswith("makecall")])
+def test_a_call_on_the_switch_appears_in_planfix(switch: Switch, planfix: Planfix, tmp_path: Path, name: str) -> None:
+    with running(switch, planfix, tmp_path):
+        callid = switch.play(name, speed=0)
+        planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(name)))
+    assert by_ext(told(planfix, callid)) == by_ext(wanted(name))
+    assert planfix.history.surprises == []
+    assert all(item.code == 200 for item in planfix.received)
+
+
+def test_forty_calls_at_once(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    import gevent
+
+    with running(switch, planfix, tmp_path):
+        calls = ["group_answered", "queue_answered", "blind_transfer_answered", "out_answered"] * 10
+        jobs = [gevent.spawn(switch.play, name, 20) for name in calls]
+        gevent.joinall(jobs)
+        due = sum(len(wanted(name)) for name in calls)
+        planfix.wait_for(lambda crm: len(crm.accepted) >= due, timeout=30)
+    for job, name in zip(jobs, calls, strict=True):
+        assert by_ext(told(planfix, str(job.value))) == by_ext(wanted(name))
+    assert planfix.history.surprises == []
+
+
+def test_the_recording_link_plays_the_recording(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    switch.recordings_dir = str(tmp_path)
+    with running(switch, planfix, tmp_path):
+        switch.play("in_one_answered", speed=0)
+        planfix.wait_for(lambda crm: any(fields["cmd"] == "record" for fields in crm.accepted))
+        link = planfix.accepted[-1]["record_link"]
+        whole = requests.get(link, timeout=10)
+        part = requests.get(link, timeout=10, headers={"Range": "bytes=0-3"})
+        forged = requests.get(link.replace("/recordings/", "/recordings/x"), timeout=10)
+    assert (whole.status_code, whole.headers["Content-Type"]) == (200, "audio/wav")
+    assert (part.status_code, part.content) == (206, b"RIFF")
+    assert forged.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("recording", "outcome"),
+    [
+        ("makecall_answered", ["O101", "A101", "S101"]),
+        ("makecall_client_busy", ["O101", "B101"]),
+    ],
+)
+def test_a_click_in_planfix_makes_a_call(
+    switch: Switch, planfix: Planfix, tmp_path: Path, recording: str, outcome: list[str]
+) -> None:
+    switch.makecall, switch.speed = recording, 20
+    with running(switch, planfix, tmp_path, OUTBOUND_CALLER_ID="74950000000") as service:
+        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "102", "to": "+7 926 000-11-22"})
+        assert (answer.status_code, answer.json()) == (200, {})
+        planfix.wait_for(lambda crm: len(crm.accepted) == len(outcome))
+    first = planfix.accepted[0]
+    assert (first["phone"], first["ext"], first["diversion"]) == ("79260001122", "102", "74950000000")
+    assert told(planfix, first["callid"]) == [token.replace("101", "102") for token in outcome]
+    assert len(switch.originated) == 1
+
+
+def test_a_click_for_a_phone_that_is_off_tells_planfix_nothing(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    with running(switch, planfix, tmp_path) as service:
+        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "105", "to": "79161234567"})
+        assert answer.status_code == 200
+        service.wait_for("click_to_call_failed.*USER_NOT_REGISTERED")
+    assert planfix.received == []
+
+
+def test_what_planfix_sends_is_checked(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    good = {"cmd": "makeCall", "from": "101", "to": "79161234567", "token": "pbx-token-1"}
+    with running(switch, planfix, tmp_path) as service:
+        wrong_token = service.click(**{**good, "token": "x"})
+        wrong_number = service.click(**{**good, "to": "}user/102"})
+        as_json = requests.post(service.address + "/planfix", json=good, timeout=10)
+        too_large = requests.post(service.address + "/planfix", data={**good, "x": "y" * 70_000}, timeout=10)
+        wrong_method = service.get("/planfix")
+        unknown = service.get("/nothing")
+    assert (wrong_token.status_code, wrong_token.json()) == (401, {"error": "Invalid token"})
+    assert (wrong_number.status_code, wrong_number.json()) == (400, {"error": "Invalid parameters"})
+    assert [a.status_code for a in (as_json, too_large, wrong_method, unknown)] == [415, 413, 405, 404]
+    assert all(a.json()["error"] for a in (as_json, too_large, wrong_method, unknown))
+    assert switch.originated == []
+
+
+def test_readiness_follows_the_link(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with running(switch, planfix, tmp_path) as service:
+        ready = service.get("/health/ready")
+        assert (ready.status_code, ready.json()) == (200, {"status": "ready", "freeswitch": True, "store": True})
+        switch.stop()
+        service.wait_for("freeswitch_link_lost")
+        assert service.get("/health/ready").status_code == 503
+        assert service.get("/health/live").status_code == 200
+        assert service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161234567"}).json() == {
+            "error": "The phone system is not connected right now, try again in a minute"
+        }
+
+
+def test_what_was_committed_is_sent_after_a_kill(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    planfix.answers.extend([500] * 3)
+    settings = settings_for(switch, planfix, tmp_path)
+    first = Service(tmp_path, settings)
+    first.wait_for("freeswitch_linked")
+    switch.wait_for_subscriber()
+    callid = switch.play("group_answered", speed=0)
+    first.wait_for("not_delivered")
+    first.process.send_signal(signal.SIGKILL)
+    first.end()
+    planfix.answers.clear()
+    second = Service(tmp_path, settings)
+    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted("group_answered")), timeout=20)
+    assert second.end() == 0
+    assert by_ext(told(planfix, callid)) == by_ext(wanted("group_answered"))
+    assert planfix.history.surprises == []
+
+
+def test_a_stop_is_orderly(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with running(switch, planfix, tmp_path) as service:
+        assert service.end() == 0
+    assert "Traceback" not in "\n".join(service.log)
+
+
+def test_two_switches_are_followed_at_once(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    other = Switch()
+    other.start()
+    both = f"esl://:ClueCon@127.0.0.1:{switch.port},esl://:ClueCon@127.0.0.1:{other.port}"
+    with running(switch, planfix, tmp_path, FREESWITCH_ESL=both) as service:
+        service.wait_for(f"freeswitch_linked server=127.0.0.1:{other.port}")
+        service.wait_for(f"freeswitch_linked server=127.0.0.1:{switch.port}")
+        calls = [switch.play("in_one_answered", speed=0), other.play("in_one_answered", speed=0)]
+        planfix.wait_for(lambda crm: len(crm.accepted) == 8)
+    other.stop()
+    assert {fields["callid"] for fields in planfix.accepted} == set(calls)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        ("password", "refuses the password: put the one from event_socket.conf.xml"),
+        ("acl", "refuses our address: add it to apply-inbound-acl"),
+        ("gone", "cannot be reached"),
+    ],
+)
+def test_trouble_with_the_switch_is_named_once_and_tried_again(
+    switch: Switch, planfix: Planfix, tmp_path: Path, trouble: str, sentence: str
+) -> None:
+    if trouble == "password":
+        switch.password = "another"
+    switch.refuse_addresses = trouble == "acl"
+    if trouble == "gone":
+        switch.stop()
+    with running(switch, planfix, tmp_path) as service:
+        service.wait_for(sentence)
+        switch.password, switch.refuse_addresses = "ClueCon", False
+        if trouble != "gone":
+            service.wait_for("freeswitch_linked")
+    assert sum(sentence in line for line in service.log) == 1
+    assert not re.search("ClueCon|planfix-token|pbx-token|Traceback", "\n".join(service.log))
+
+
+def run_once(folder: Path, settings: dict[str, str]) -> tuple[int, list[str]]:
+    service = Service(folder, settings)
+    service._reader.join(20)
+    code = service.end()
+    return code, service.log
+
+
+def test_a_port_already_taken_is_named(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, log = run_once(tmp_path, settings_for(switch, planfix, tmp_path, HTTP_LISTEN=address))
+    assert code == 1
+    assert log == [
+        f"Error: HTTP_LISTEN={address} cannot be used (Address already in use): "
+        "stop what listens there or choose another port."
+    ]
+
+
+def test_a_store_that_cannot_be_opened_is_named(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    code, log = run_once(tmp_path, settings_for(switch, planfix, tmp_path, STORE_URL="sqlite:////no/where/x.db"))
+    assert code == 1
+    assert len(log) == 1
+    assert "STORE_URL cannot be opened" in log[0]
+
+
+def test_every_recording_played_in_the_package_is_one_of_the_recorded_calls() -> None:
+    for name in names():
+        assert (TRACES / f"{name}.jsonl.gz").exists()

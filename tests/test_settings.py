@@ -1,0 +1,158 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fsplanfix.errors import SettingsError
+from fsplanfix.settings import SECRETS, RuleSettings, Settings, load
+
+from .service import environment
+
+ROOT = Path(__file__).parent.parent
+GOOD = {
+    "PLANFIX_URL": "https://example.planfix.com/tel/api",
+    "PLANFIX_TOKEN": "planfix-secret",
+    "PBX_TOKEN": "pbx-secret-1",
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+
+
+def problems(monkeypatch: pytest.MonkeyPatch, **changed: str) -> list[str]:
+    for name, value in changed.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load(Settings)
+    assert not re.search("secret", str(caught.value))
+    return caught.value.problems
+
+
+def test_three_settings_are_enough() -> None:
+    settings = load(Settings)
+    assert settings.servers() == [("127.0.0.1", 8021, "ClueCon")]
+    assert settings.rules().ext_pattern.fullmatch("101")
+
+
+def test_every_missing_setting_gets_its_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in GOOD:
+        monkeypatch.delenv(name)
+    assert [sentence.split(" is missing: ")[0] for sentence in problems(monkeypatch)] == list(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PLANFIX_URL", "example.planfix.com", "is no web address"),
+        ("PLANFIX_URL", "http://example.planfix.com/tel/api", "begin it with https://"),
+        ("PUBLIC_URL", "http://pbx.example.com", "begin it with https://"),
+        ("PBX_TOKEN", "short", "at least 8"),
+        ("FREESWITCH_ESL", "127.0.0.1:8021", "write it like esl://:PASSWORD@127.0.0.1:8021"),
+        ("FREESWITCH_ESL", "esl://:secret@127.0.0.1:99999", "write it like esl://"),
+        ("FREESWITCH_ESL", "esl://:secret@127.0.0.1:8021,nonsense", "write it like esl://"),
+        ("HTTP_LISTEN", "8080", "write it like 127.0.0.1:8080"),
+        ("HTTP_LISTEN", "127.0.0.1:99999", "write it like 127.0.0.1:8080"),
+        ("COUNTRY", "Russia", "two letters"),
+        ("EXTENSION_PATTERN", "[", "no regular expression"),
+        ("EXTENSION_ALIASES", "79260000007", "write it like 79260000007:101"),
+        ("EXTENSION_ALIASES", "79260000007:{x}", "write it like 79260000007:101"),
+        ("DEFAULT_EXT", "a", "write it like 101"),
+        ("DIAL_STRING", "sofia/gateway/trunk/", "with {number} once"),
+        ("DIAL_STRING", "{x=1}sofia/gateway/trunk/{number}", "with {number} once"),
+        ("DIAL_STRING", "sofia/gateway/trunk/{number},user/101", "with {number} once"),
+        ("DIAL_CONTEXT", "default inline", "write it like default"),
+        ("USER_DOMAIN", "a}b", "write it like pbx.example.com"),
+        ("OUTBOUND_CALLER_ID", "7495,x=1", "write it like 74950000001"),
+        ("DIAL_ALLOW", "(", "no regular expression"),
+        ("PLANFIX_CONCURRENCY", "0", "greater than or equal to 1"),
+        ("PLANFIX_CONCURRENCY", "many", "valid integer"),
+        ("REPORT_UNROUTED", "perhaps", "valid boolean"),
+        ("LOG_LEVEL", "LOUD", "write it like INFO"),
+    ],
+)
+def test_a_wrong_setting_gets_one_sentence_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    (sentence,) = problems(monkeypatch, **{name: value})
+    assert sentence.startswith(f"{name}: ")
+    assert words in sentence
+
+
+def test_loopback_may_be_plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANFIX_URL", "http://127.0.0.1:8090/tel/api")
+    assert load(Settings).planfix_url == "http://127.0.0.1:8090/tel/api"
+
+
+def test_several_servers_also_by_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREESWITCH_ESL", "esl://:a@b:c@[::1]:8021, esl://:x@pbx.example.com:8022")
+    assert load(Settings).servers() == [("::1", 8021, "a@b:c"), ("pbx.example.com", 8022, "x")]
+
+
+def test_aliases_and_contexts_are_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXTENSION_ALIASES", "79260000007:101, 79260000008:102")
+    monkeypatch.setenv("TRUSTED_CONTEXTS", "default, office")
+    rules = load(RuleSettings).rules()
+    assert rules.aliases == {"79260000007": "101", "79260000008": "102"}
+    assert rules.trusted_contexts == {"default", "office"}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    value = "esl://:fromfile@127.0.0.1:8021" if name == "freeswitch_esl" else "from-a-file"
+    (tmp_path / "secret").write_text(value + "\n")
+    monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv(f"{name.upper()}_FILE", str(tmp_path / "secret"))
+    assert getattr(load(Settings), name).get_secret_value() == value
+
+
+def test_a_secret_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PBX_TOKEN")
+    assert problems(monkeypatch, PBX_TOKEN_FILE="/no/where") == [
+        "PBX_TOKEN_FILE: /no/where cannot be read (No such file or directory)."
+    ]
+
+
+def test_settings_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PBX_TOKEN='in the file'\nCOUNTRY=KZ\n")
+    monkeypatch.delenv("PBX_TOKEN")
+    settings = load(Settings)
+    assert (settings.pbx_token.get_secret_value(), settings.country) == ("in the file", "KZ")
+
+
+def test_wrong_settings_stop_the_start_with_a_sentence_each(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fsplanfix", "run"],
+        check=False,
+        cwd=tmp_path,
+        env=environment(PLANFIX_URL="x", COUNTRY="Mars", PBX_TOKEN="hunter2"),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 4
+    assert not re.search("Traceback|hunter2", done.stderr)
+
+
+def documented(name: str) -> bool:
+    return name != "model_config"
+
+
+@pytest.mark.parametrize("file", ["README.md", ".env.example"])
+def test_every_setting_is_documented(file: str) -> None:
+    text = (ROOT / file).read_text()
+    names = [name.upper() for name in Settings.model_fields if not name.endswith("_file")]
+    assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_nothing_is_documented_that_does_not_exist() -> None:
+    named = set(re.findall(r"^#? ?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert {name.removesuffix("_FILE").lower() for name in named} <= set(Settings.model_fields)
