@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-browser lint format clean
+.PHONY: demo test test-browser bench lint format clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -18,10 +18,15 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -m "not browser" --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not browser" --cov --cov-report=
+	$(BIN)/coverage report --skip-covered
+	$(BIN)/coverage report --format=total --fail-under=95 --include='fsplanfix/calls/*,fsplanfix/freeswitch/*'
 
 test-browser: .venv/installed
 	$(BIN)/python -m pytest -m browser
+
+bench: .venv/installed
+	$(BIN)/python -m bench
 
 format: .venv/installed
 	$(BIN)/ruff format .

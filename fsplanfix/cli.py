@@ -109,14 +109,19 @@ def simulate() -> None:
 @click.option("--password", default="ClueCon", show_default=True)
 @click.option("--speed", default=1.0, show_default=True, help="How many times as fast as recorded.")
 @click.option(
-    "--play", "recordings", multiple=True, type=click.Choice(names()), help="A call to play; may be repeated."
+    "--play",
+    "recordings",
+    multiple=True,
+    type=click.Choice(names()),
+    metavar="NAME",
+    help=f"Play only this: {', '.join(names())}.",
 )
 @explained
 def freeswitch(listen: str, password: str, speed: float, recordings: tuple[str, ...]) -> None:
     """A FreeSWITCH that plays recorded calls to whoever follows it, over and over."""
     switch = Switch(_address(listen), password, speed=speed)
     _start(switch, listen)
-    click.echo(f"Event socket on {listen}; Ctrl-C ends it.")
+    click.echo(f"Event socket on 127.0.0.1:{switch.port}; Ctrl-C ends it.")
     with _until_interrupted():
         while True:
             for recording in recordings or names():

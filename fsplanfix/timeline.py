@@ -13,7 +13,7 @@ SAID = {
 ENDED = {
     "Success": "talked {duration} s",
     "Missed": "nobody picked up",
-    "Canceled": "window closes, the call went elsewhere",
+    "Canceled": "the call went elsewhere",
     "Busy": "the client is busy",
     "NoAnswer": "no answer",
     "NotAvailable": "the client cannot be reached",

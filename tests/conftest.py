@@ -9,11 +9,15 @@ from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from uuid import uuid4  # noqa: E402
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 from fsplanfix.outbox.store import Store  # noqa: E402
 from fsplanfix.simulators.crm import Planfix  # noqa: E402
 from fsplanfix.simulators.switch import Switch  # noqa: E402
+
+hypothesis.settings.register_profile("same every time", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("same every time")
 
 
 @pytest.fixture(scope="session")

@@ -25,25 +25,32 @@ def decode(value: bytes) -> str:
 class SwitchEvent:
     """An event as FreeSWITCH sent it (text/event-plain without its frame)."""
 
-    __slots__ = ("_head", "body", "name")
+    __slots__ = ("_head", "_raw", "name")
 
     def __init__(self, raw: bytes) -> None:
         """Take the raw bytes of one event body: header lines, a blank line, perhaps an inner body."""
-        head, _, rest = raw.partition(b"\n\n")
-        self._head = b"\n" + head + b"\n"
-        self.name = self.get("Event-Name")
-        self.body = self._inner(rest)
+        self._raw = raw
+        self._head = b""
+        first, _, _ = raw.partition(b"\n")
+        self.name = decode(first[12:]) if first.startswith(b"Event-Name: ") else self.get("Event-Name")
 
-    def _inner(self, rest: bytes) -> str:
-        """Return the event's own body (BACKGROUND_JOB, MESSAGE), by its Content-Length; it is never parsed."""
-        if not rest:
-            return ""
-        length = self.number("Content-Length")
-        return rest[:length].decode("utf-8", "replace")
+    def _headers(self) -> bytes:
+        """Return the header lines between line feeds, without the event's own body (h)."""
+        if not self._head:
+            # only a body makes a blank line end the headers before the end; it always has its Content-Length
+            has_body = b"\nContent-Length:" in self._raw
+            self._head = b"\n" + (self._raw.partition(b"\n\n")[0] if has_body else self._raw) + b"\n"
+        return self._head
+
+    @property
+    def body(self) -> str:
+        """The event's own body (BACKGROUND_JOB, MESSAGE), by its Content-Length; it is never parsed."""
+        _, _, rest = self._raw.partition(b"\n\n")
+        return rest[: self.number("Content-Length")].decode("utf-8", "replace")
 
     def get(self, header: str) -> str:
         """Return the first value of `header`, decoded, or an empty string."""
-        head = self._head
+        head = self._headers()
         start = head.find(b"\n" + header.encode() + b":")
         if start < 0:
             return ""
@@ -59,13 +66,14 @@ class SwitchEvent:
         """Return the headers whose name begins with `prefix`, by the rest of their name."""
         found: dict[str, str] = {}
         mark = b"\n" + prefix.encode()
-        at = self._head.find(mark)
+        head = self._headers()
+        at = head.find(mark)
         while at >= 0:
-            end = self._head.index(b"\n", at + 1)
-            name, colon, value = self._head[at + len(mark) : end].partition(b":")
+            end = head.index(b"\n", at + 1)
+            name, colon, value = head[at + len(mark) : end].partition(b":")
             if colon:
                 found.setdefault(name.decode("utf-8", "replace"), decode(value))
-            at = self._head.find(mark, end)
+            at = head.find(mark, end)
         return found
 
     @property

@@ -1,0 +1,125 @@
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fsplanfix.freeswitch.events import LONGEST_VALUE, SwitchEvent
+from fsplanfix.freeswitch.frames import LONGEST_BODY, LONGEST_HEAD, FrameError, Framer, read_head
+
+from ..recordings import NAMES, bodies
+
+
+def event(text: str) -> SwitchEvent:
+    return SwitchEvent(text.encode())
+
+
+def test_a_header_is_decoded_when_asked_for() -> None:
+    found = event("Event-Name: CHANNEL_BRIDGE\nCaller-Name: %D0%98%D0%B2%D0%B0%D0%BD\n\n")
+    assert (found.name, found.get("Caller-Name"), found.get("Nothing")) == ("CHANNEL_BRIDGE", "Иван", "")
+
+
+def test_the_name_need_not_come_first() -> None:
+    assert event("Unique-ID: a\nEvent-Name: CUSTOM\n\n").name == "CUSTOM"
+    assert event("Event-Name:CUSTOM\n").name == "CUSTOM"
+    assert event("").name == ""
+
+
+def test_the_first_of_two_wins() -> None:
+    found = event("Event-Name: A\nEvent-Name: B\nUnique-ID: 1\nUnique-ID: 2\nvariable_p_x: 1\nvariable_p_x: 2\n\n")
+    assert (found.name, found.leg, found.starting_with("variable_p_")) == ("A", "1", {"x": "1"})
+
+
+def test_a_blank_may_be_missing_after_the_colon() -> None:
+    assert event("Event-Name: A\nUnique-ID:1\nEmpty:\nEmpty-Too: \nLast: x").get("Unique-ID") == "1"
+    assert event("Event-Name: A\nEmpty:\nLast: x").get("Empty") == ""
+    assert event("Event-Name: A\nEmpty:\nLast: x").get("Last") == "x"
+
+
+@pytest.mark.parametrize("newline", ["%0A", "%0D%0A", "%E2%80%A8", "%C2%85", "%0B", "%0A%0A"])
+def test_an_encoded_line_break_stays_in_its_value(newline: str) -> None:
+    found = event(f"Event-Name: A\nvariable_sip_h_X: a{newline}Unique-ID: forged\nUnique-ID: real\n\n")
+    assert found.leg == "real"
+    assert "Unique-ID: forged" in found.get("variable_sip_h_X")
+
+
+def test_an_inner_body_is_text_and_never_headers() -> None:
+    inner = "+OK\nUnique-ID: forged\n\nContent-Length: 99\n\n"
+    found = event(f"Event-Name: BACKGROUND_JOB\nContent-Length: {len(inner)}\n\n{inner}")
+    assert (found.body, found.leg) == (inner, "")
+    assert event("Event-Name: A\nContent-Length: 3\n\n123456").body == "123"
+    assert event("Event-Name: A\nContent-Length: x\n\n123456").body == ""
+    assert event("Event-Name: A\n\n").body == ""
+
+
+@pytest.mark.parametrize(("text", "number"), [("17", 17), ("-1", 0), ("x", 0), ("\u0661", 0), ("9" * 30, 0), ("", 0)])
+def test_a_number_is_a_number_or_nothing(text: str, number: int) -> None:
+    assert event(f"Event-Name: A\nN: {text}\n\n").number("N") == number
+
+
+def test_a_value_is_only_looked_at_so_far() -> None:
+    assert len(event(f"Event-Name: A\nX: {'x' * 100_000}\n\n").get("X")) == LONGEST_VALUE - 1
+
+
+def test_invalid_utf8_is_replaced() -> None:
+    assert SwitchEvent(b"Event-Name: A\nX: \xcf\xe5%CF\n\n").get("X") == "\ufffd\ufffd\ufffd"
+
+
+def test_a_header_without_a_colon_is_none() -> None:
+    assert event("Event-Name: A\nvariable_planfix_x\nvariable_planfix_y: 1\n\n").starting_with("variable_planfix_") == {
+        "y": "1"
+    }
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_at_all_are_survived(raw: bytes) -> None:
+    found = SwitchEvent(raw)
+    assert isinstance(found.get("Unique-ID"), str)
+    assert found.at >= 0
+    assert isinstance(found.body, str)
+    found.starting_with("variable_")
+
+
+@given(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3), st.randoms(use_true_random=False))
+def test_frames_are_found_however_the_bytes_are_cut(names: list[str], random: Random) -> None:
+    sent = [body for name in names for body in bodies(name)[:5]]
+    wire = b"".join(b"Content-Length: %d\nContent-Type: text/event-plain\n\n%s" % (len(b), b) for b in sent)
+    framer, found = Framer(), []
+    at = 0
+    while at < len(wire):
+        step = random.randint(1, 9000)
+        found += [frame.body for frame in framer.feed(wire[at : at + step])]
+        at += step
+    assert found == sent
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8))
+def test_no_bytes_upset_the_framer(chunks: list[bytes]) -> None:
+    framer = Framer()
+    try:
+        for chunk in chunks:
+            for frame in framer.feed(chunk):
+                assert isinstance(frame.kind, str)
+    except FrameError:
+        pass
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"Content-Length: x\n\n",
+        b"Content-Length: -1\n\n",
+        b"Content-Length: %d\n\n" % (LONGEST_BODY + 1),
+        b"Content-Length: 99999999999999\n\n",
+        b"x" * (LONGEST_HEAD + 1),
+    ],
+)
+def test_what_is_no_event_socket_is_an_error(wire: bytes) -> None:
+    with pytest.raises(FrameError):
+        list(Framer().feed(wire))
+
+
+def test_stray_lines_are_passed_over() -> None:
+    assert read_head(b"nonsense\nA: 1\nA: 2\nB:3") == {"A": "1", "B": "3"}
+    (frame,) = Framer().feed(b"\n\n\nContent-Type: x\n\n")
+    assert (frame.kind, frame.body) == ("x", b"")
