@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -127,6 +128,7 @@ def table(planfix: Planfix) -> list[str]:
 def run(serve: bool, say: Say, header: Header, line: Line) -> int:
     """Play the six calls; return the exit code: 0 if every request was accepted."""
     switch, planfix = Switch(speed=SPEED), Planfix()
+    gevent.signal_handler(signal.SIGTERM, gevent.getcurrent().throw, KeyboardInterrupt)
     switch.start()
     planfix.start()
     try:

@@ -205,7 +205,8 @@ class Switch:
         except OSError:
             pass
         finally:
-            self.sessions.remove(session)
+            if session in self.sessions:
+                self.sessions.remove(session)
             self.changed()
 
     def _heartbeats(self) -> None:
@@ -357,6 +358,12 @@ class Switch:
         for session in list(self.sessions):
             session.mute = mute
         self.changed()
+
+    def half_open(self) -> None:
+        """Neither read nor say anything more on the connections there are, for good: the peer of a cut cable."""
+        for session in list(self.sessions):
+            session.mute = True
+            self.sessions.remove(session)
 
     def cut_in_event(self, recording: str) -> None:
         """Send half of an event and cut the connection."""

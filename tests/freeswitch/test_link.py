@@ -253,6 +253,35 @@ def test_a_switch_that_stalls_is_left_and_found_again() -> None:
     assert followed.downs[0] == "nothing was heard for 0.4 s"
 
 
+def test_a_half_open_connection_is_left() -> None:
+    with switch(heartbeat=0.1) as simulated:
+        followed = Followed(simulated, silence=0.4)
+        assert followed.up.wait(2)
+        simulated.half_open()
+        assert wait_for(lambda: len(followed.ups) == 2, 5)
+        followed.stop()
+
+
+def test_the_pause_between_tries_grows_from_half_a_second_to_fifteen(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    def note(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 8:
+            raise SystemExit
+
+    simulated = Switch()
+    simulated.start()
+    port = simulated.port
+    simulated.stop()
+    link = Link(Server("127.0.0.1", port, "x"), [], print, print, print)
+    monkeypatch.setattr("fsplanfix.freeswitch.link.gevent.sleep", note)
+    with pytest.raises(SystemExit):
+        link.run()
+    for pause, planned in zip(pauses, [0.5, 1, 2, 4, 8, 15, 15, 15], strict=True):
+        assert 0.8 * planned <= pause <= 1.2 * planned
+
+
 def test_an_orderly_shutdown_is_told_apart() -> None:
     with switch() as simulated:
         followed = Followed(simulated)
