@@ -16,6 +16,7 @@ class OpenCall:
 
     call: Call
     legs: list[Leg]
+    last_at: int
 
 
 _json = TypeAdapter(OpenCall)
@@ -27,7 +28,7 @@ def dump(tracker: Tracker, callid: str) -> str | None:
     if call is None:
         return None
     legs = [leg for uuid in call.legs if (leg := tracker.book.get(uuid)) is not None]
-    return _json.dump_json(OpenCall(call, legs)).decode()
+    return _json.dump_json(OpenCall(call, legs, tracker.last_at)).decode()
 
 
 def restore(tracker: Tracker, state: str) -> None:
@@ -35,4 +36,7 @@ def restore(tracker: Tracker, state: str) -> None:
     found = _json.validate_json(state)
     tracker.calls[found.call.callid] = found.call
     for leg in found.legs:
-        tracker.book.legs.setdefault(leg.uuid, leg)
+        known = tracker.book.legs.setdefault(leg.uuid, leg)
+        known.calls = sorted({*known.calls, *leg.calls})
+        known.client_of = known.client_of or leg.client_of
+    tracker.last_at = max(tracker.last_at, found.last_at)

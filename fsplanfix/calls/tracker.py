@@ -25,6 +25,7 @@ class Tracker:
     """Follows the calls of one FreeSWITCH.
 
     calls: the client calls that are not over, by callid. changed: callids touched since a caller last cleared it.
+    last_at: the time of the newest event taken, microseconds since 1970.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -32,6 +33,7 @@ class Tracker:
         self.book = LegBook()
         self.calls: dict[str, Call] = {}
         self.changed: set[str] = set()
+        self.last_at = 0
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._said: list[Notice] = []
         self._handlers: dict[str, Callable[[Leg, SwitchEvent], None]] = {
@@ -57,6 +59,7 @@ class Tracker:
         uuid = event.leg
         if not uuid or len(uuid) > LONGEST_UUID:
             return []
+        self.last_at = max(self.last_at, event.at)
         if event.name == "CHANNEL_CREATE":
             self._on_create(uuid, event)
         elif event.name == "CHANNEL_UUID":
@@ -178,6 +181,9 @@ class Tracker:
 
     def _on_record_stop(self, leg: Leg, event: SwitchEvent) -> None:
         path = event.get("Record-File-Path")
+        for kept, ext in self._recordings_about(leg):
+            if path and not any(recording.path == path for recording in kept):
+                kept.append(Recording(path, leg.uuid, 0, ext))  # its start was not heard
         discarded = event.get("Record-Completion-Cause") in DISCARDED
         self._end_recordings(leg, event.at, path, discarded)
         for call in self._calls_of(leg):

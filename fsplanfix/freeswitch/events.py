@@ -8,7 +8,8 @@ about 200 and the rules read about 40.
 
 from __future__ import annotations
 
-from urllib.parse import unquote_to_bytes
+from collections.abc import Mapping
+from urllib.parse import quote, unquote_to_bytes
 
 LONGEST_VALUE = 4096
 """Bytes of one header value that are looked at; nothing the rules read comes near it."""
@@ -33,6 +34,11 @@ class SwitchEvent:
         self._head = b""
         first, _, _ = raw.partition(b"\n")
         self.name = decode(first[12:]) if first.startswith(b"Event-Name: ") else self.get("Event-Name")
+
+    @classmethod
+    def made_of(cls, headers: Mapping[str, str]) -> SwitchEvent:
+        """Make an event of decoded headers, as if FreeSWITCH had sent it."""
+        return cls("".join(f"{name}: {quote(value)}\n" for name, value in headers.items()).encode() + b"\n")
 
     def _headers(self) -> bytes:
         """Return the header lines between line feeds, without the event's own body (h)."""

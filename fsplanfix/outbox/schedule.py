@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from ..calls.model import Kind, Notice
+
+POPUPS = (Kind.INCOMING, Kind.OUTGOING, Kind.ACCEPTED)
 LONGEST_PAUSE = 300.0
 """Seconds between two tries."""
 
 JITTER = 0.2
+PROBE_PAUSE = 60.0
+"""Seconds between two probes while Planfix does not know our token."""
+
 PATIENCE = 72 * 3600.0
 """Seconds after which a notice that nobody accepts is set aside."""
 
@@ -17,6 +23,11 @@ def pause(attempts: int, chance: float) -> float:
     """
     planned = min(2.0 ** min(attempts - 1, 20), LONGEST_PAUSE)
     return planned * (1 + JITTER * (2 * chance - 1))
+
+
+def is_stale(notice: Notice, created: float, now: float, popup_ttl: float) -> bool:
+    """Tell whether a call window would come too late (rule 5). popup_ttl: seconds, 0 to keep all."""
+    return popup_ttl > 0 and notice.kind in POPUPS and now - created > popup_ttl
 
 
 def is_hopeless(created: float, now: float) -> bool:
