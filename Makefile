@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-browser bench lint format clean
+.PHONY: demo test test-browser bench chaos lint format clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -27,6 +27,9 @@ test-browser: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m bench
+
+chaos: .venv/installed
+	$(BIN)/python -m chaos
 
 format: .venv/installed
 	$(BIN)/ruff format .

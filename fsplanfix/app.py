@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
 import socket
+import time
+from collections.abc import Collection
 from typing import Any
 
 import gevent
@@ -18,13 +21,14 @@ from .freeswitch import originate
 from .freeswitch.link import Link, Server
 from .freeswitch.originate import DialPlan
 from .greenlets import keep_running
+from .metrics import Standing, exposition
 from .outbox.store import Store
 from .pipeline import Pipeline
 from .planfix.client import Client
 from .planfix.commands import Commands
-from .planfix.courier import Courier
+from .planfix.courier import Courier, Manner
 from .recordings.links import Links
-from .settings import Settings
+from .settings import RuleSettings, Settings
 from .web import factory
 from .web.health import Health
 
@@ -54,35 +58,49 @@ class QuietHandler(pywsgi.WSGIHandler):
         """Log nothing."""
 
 
-class App:
-    """The service. Raises StoreError or PortTakenError if it cannot start."""
+ROLES = ("events", "courier", "web")
 
-    def __init__(self, settings: Settings) -> None:
+
+class App:
+    """The service, or some of its roles: following FreeSWITCH, sending to Planfix, answering over HTTP.
+
+    Raises StoreError or PortTakenError if it cannot start.
+    """
+
+    def __init__(self, settings: Settings, roles: Collection[str] = ROLES) -> None:
         self._settings = settings
+        self._roles = roles
+        listener = _listen(settings.http_listen) if "web" in roles else None
+        self.address = "http://{}:{}".format(*listener.getsockname()[:2]) if listener else ""
         self._store = Store(settings.store_url)
         secret = settings.secret_key.get_secret_value() or self._store.fact("secret_key", secrets.token_urlsafe(32))
-        listener = _listen(settings.http_listen)
-        self.address = "http://{}:{}".format(*listener.getsockname()[:2])
-        links = Links(settings.public_url or self.address, secret)
+        recording_links = Links(settings.public_url or self.address or f"http://{settings.http_listen}", secret)
         token = settings.planfix_token.get_secret_value()
         self._client = Client(settings.planfix_url, token, settings.planfix_concurrency)
-        self._courier = Courier(self._store, self._client, links.link, settings.planfix_concurrency)
-        self._links: list[Link] = []
+        self._courier = Courier(self._store, self._client, recording_links.link, _manner(settings))
         self._pipelines: list[Pipeline] = []
-        for server in (Server(*parts) for parts in settings.servers()):
-            self._follow(server)
-        web = factory.make(self._commands().answer, self._health(), links.path, str(settings.recordings_dir))
-        self._web = pywsgi.WSGIServer(listener, web, handler_class=QuietHandler, log=None, error_log=None)
+        self._links = [self._follow(Server(*parts)) for parts in settings.servers()] if roles != ("courier",) else []
+        self._web: pywsgi.WSGIServer | None = None
+        if listener is not None:
+            web = factory.make(
+                self._commands().answer,
+                self._health(),
+                recording_links.path,
+                str(settings.recordings_dir),
+                exposition(Standing(self._store, self._overflows, self._linked)),
+            )
+            self._web = pywsgi.WSGIServer(listener, web, handler_class=QuietHandler, log=None, error_log=None)
         self._workers: list[gevent.Greenlet[..., Any]] = []
-        self._followers: list[gevent.Greenlet[..., Any]] = []
+        self._helpers: list[gevent.Greenlet[..., Any]] = []
         self._stopping = Event()
 
-    def _follow(self, server: Server) -> None:
+    def _follow(self, server: Server) -> Link:
+        """Make the link to a FreeSWITCH: with its events, or only to dial through it."""
+        if "events" not in self._roles:
+            return Link(server, [], on_event=_pass_over, on_up=lambda _, let_through: _pass_over(let_through()))
         pipeline = Pipeline(server.name, self._settings.rules(), self._store, self._courier.call)
-        names = pipeline.tracker.event_names
-        link = Link(server, names, pipeline.put, on_up=lambda _: None, on_down=lambda _: None)
         self._pipelines.append(pipeline)
-        self._links.append(link)
+        return Link(server, pipeline.tracker.event_names, pipeline.put, pipeline.resync)
 
     def _commands(self) -> Commands:
         settings = self._settings
@@ -105,46 +123,81 @@ class App:
         return True
 
     def _health(self) -> Health:
-        return Health(
-            {
-                "freeswitch": lambda: all(link.connection is not None for link in self._links),
-                "store": self._store_answers,
-            }
-        )
+        return Health({"freeswitch": lambda: all(self._linked().values()), "store": self._store_writes})
 
-    def _store_answers(self) -> bool:
+    def _linked(self) -> dict[str, bool]:
+        return {link.server.name: link.connection is not None for link in self._links}
+
+    def _overflows(self) -> int:
+        return sum(pipeline.overflows for pipeline in self._pipelines)
+
+    def _store_writes(self) -> bool:
+        """A full disk or a locked database shows only in a write."""
         try:
-            self._store.counts()
+            self._store.replace_fact("last_readiness_check", str(int(time.time())))
         except StoreError:
             return False
         return True
 
+    def _compare_rules(self) -> None:
+        """Workers that share a store must agree on the rules: they write the same notices only then."""
+        ours = self._settings.model_dump(mode="json", include=set(RuleSettings.model_fields))
+        before = self._store.replace_fact("rules", json.dumps(ours, sort_keys=True))
+        theirs = json.loads(before) if before else ours
+        differing = sorted(name.upper() for name in ours if ours[name] != theirs.get(name))
+        if differing:
+            log.warning(
+                "rules_changed",
+                settings=",".join(differing),
+                hint="if another worker shares this store, give it the same settings and restart it",
+            )
+
     def start(self) -> None:
         """Start every part."""
-        self._web.start()
-        log.info("web_listening", address=self.address)
+        if self._web is not None:
+            self._web.start()
+            log.info("web_listening", address=self.address)
+        if "events" in self._roles:
+            self._compare_rules()
         for pipeline in self._pipelines:
             pipeline.restore()
             self._workers.append(keep_running(f"pipeline {pipeline.server}", pipeline.run))
-        self._workers.append(keep_running("courier", self._courier.run))
+        if "courier" in self._roles:
+            self._workers.append(keep_running("courier", self._courier.run))
+            for name, work in (
+                ("leases", self._courier.keep_leases),
+                ("watch", self._courier.watch),
+                ("housekeeping", self._courier.keep_house),
+            ):
+                self._helpers.append(keep_running(name, work))
+            log.info("courier_ready", owner=self._courier.owner)
         for link in self._links:
-            self._followers.append(keep_running(f"link {link.server.name}", link.run))
+            self._helpers.append(keep_running(f"link {link.server.name}", link.run))
 
     def run(self) -> None:
         """Start, work until `stop` is called, and end in order."""
         self.start()
         self._stopping.wait()
         log.info("stopping")
-        gevent.killall(self._followers)
         for pipeline in self._pipelines:
             pipeline.stop()
         self._courier.stop()
         gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
         self._courier.finish(TIME_TO_FINISH)
-        self._web.stop(timeout=1)
+        gevent.killall(self._helpers)
+        if self._web is not None:
+            self._web.stop(timeout=1)
         self._client.close()
         self._store.close()
 
     def stop(self) -> None:
         """Ask for the end."""
         self._stopping.set()
+
+
+def _pass_over(_: object) -> None:
+    """Do nothing with events that another worker follows."""
+
+
+def _manner(settings: Settings) -> Manner:
+    return Manner(settings.planfix_concurrency, settings.popup_ttl, settings.planfix_canceled, settings.keep_days)

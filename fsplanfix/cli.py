@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -14,13 +15,15 @@ import click
 import gevent
 
 from . import logs, timeline
-from .app import App
+from .app import ROLES, App
 from .calls.numbers import normalize as normalize_number
 from .errors import FsplanfixError, PortTakenError
+from .outbox.store import Store
+from .outbox.tables import DEAD, WAITING
 from .planfix.messages import form
 from .recordings.links import Links
 from .replay import replay as replay_trace
-from .settings import RuleSettings, Settings, load
+from .settings import RuleSettings, Settings, StoreSettings, load
 from .simulators import demo as demonstration
 from .simulators.crm import Planfix
 from .simulators.playback import names
@@ -80,12 +83,17 @@ def normalize(numbers: tuple[str, ...]) -> None:
 
 
 @cli.command()
+@click.option("--only", "roles", multiple=True, type=click.Choice(ROLES), help="Take on this role only; repeatable.")
 @explained
-def run() -> None:
-    """Follow FreeSWITCH and tell Planfix, until stopped by SIGTERM or Ctrl-C."""
+def run(roles: tuple[str, ...]) -> None:
+    """Follow FreeSWITCH and tell Planfix, until stopped by SIGTERM or Ctrl-C.
+
+    The roles: events follows FreeSWITCH, courier sends to Planfix, web answers over HTTP. Without --only this
+    process takes on all three.
+    """
     settings = load(Settings)
     logs.set_up(settings.log_level)
-    app = App(settings)
+    app = App(settings, roles or ROLES)
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, app.stop)
     app.run()
@@ -97,6 +105,65 @@ def run() -> None:
 def demo(serve: bool) -> None:
     """Show the main job with a simulated FreeSWITCH and a stand-in Planfix."""
     raise SystemExit(demonstration.run(serve, click.echo, timeline.header, timeline.line))
+
+
+@cli.group()
+def queue() -> None:
+    """Look at the notices on their way to Planfix, and decide about those it refused."""
+
+
+@queue.command("list")
+@click.option("--all", "everything", is_flag=True, help="Also those that only wait for their turn.")
+@click.option("--limit", default=100, show_default=True, help="How many at the most.")
+@explained
+def list_queue(everything: bool, limit: int) -> None:
+    """Show the notices that were set aside, with Planfix's answer."""
+    with _store() as store:
+        standing = store.backlog()
+        for item in store.listed([DEAD, WAITING] if everything else [DEAD], limit):
+            notice = item.notice
+            what = f"{notice.kind.value} {notice.status or ''}".strip()
+            click.echo(f"{item.id:>8}  {item.state:<8}{notice.phone:<13}{notice.ext or '-':<6}{what}")
+            if item.answer:
+                click.echo(f"          {item.answer[:68]}")
+        paused = "; Planfix does not know our token, everything is kept" if standing.unauthorized else ""
+        click.echo(f"{standing.waiting} waiting, {standing.dead} set aside{paused}")
+
+
+@queue.command()
+@click.argument("ids", nargs=-1, type=int)
+@click.option("--all", "everything", is_flag=True, help="All that were set aside.")
+@explained
+def retry(ids: tuple[int, ...], everything: bool) -> None:
+    """Send notices that were set aside again."""
+    with _store() as store:
+        found = store.send_again(_chosen(store, ids, everything), time.time())
+        click.echo(f"{found} will be sent again.")
+
+
+@queue.command()
+@click.argument("ids", nargs=-1, type=int)
+@click.option("--all", "everything", is_flag=True, help="All that were set aside.")
+@explained
+def drop(ids: tuple[int, ...], everything: bool) -> None:
+    """Delete notices that were set aside; Planfix never gets them."""
+    with _store() as store:
+        click.echo(f"{store.drop(_chosen(store, ids, everything))} deleted.")
+
+
+@contextmanager
+def _store() -> Iterator[Store]:
+    store = Store(load(StoreSettings).store_url)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _chosen(store: Store, ids: tuple[int, ...], everything: bool) -> list[int]:
+    if not ids and not everything:
+        raise click.UsageError("Name the notices by the numbers that `queue list` shows, or say --all.")
+    return [item.id for item in store.listed([DEAD], 1_000_000)] if everything else list(ids)
 
 
 @cli.group()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import gevent
 import structlog
@@ -11,6 +12,7 @@ from gevent.queue import Empty, Queue
 
 from .calls import snapshot
 from .calls.model import Notice, Rules
+from .calls.reconcile import Dump, missed
 from .calls.tracker import Tracker
 from .errors import StoreError
 from .freeswitch.events import SwitchEvent
@@ -25,19 +27,40 @@ BATCH = 200
 """Events that may share a commit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """The link is back: the live channels (None if unknown), and the events heard while they were asked for."""
+
+    channels: list[Dump] | None
+    heard: list[SwitchEvent]
+
+
 class Pipeline:
-    """Takes the events of one FreeSWITCH; `on_saved` is called after each commit that holds notices."""
+    """Takes the events of one FreeSWITCH; `on_saved` is called after each commit that holds notices.
+
+    overflows: how often the queue was full, so that reading had to wait and FreeSWITCH may have dropped events.
+    """
 
     def __init__(self, server: str, rules: Rules, store: Store, on_saved: Callable[[], None]) -> None:
         self.server = server
         self.tracker = Tracker(rules)
+        self.overflows = 0
         self._store = store
         self._on_saved = on_saved
-        self._queue: Queue[SwitchEvent | None] = Queue(maxsize=MOST_WAITING)
+        self._queue: Queue[SwitchEvent | Resync | None] = Queue(maxsize=MOST_WAITING)
 
     def put(self, event: SwitchEvent) -> None:
         """Take an event in. Waits while too many are waiting already."""
+        if self._queue.full():
+            self.overflows += 1
+            log.error("events_wait", server=self.server, waiting=MOST_WAITING)
         self._queue.put(event)
+
+    def resync(self, channels: list[dict[str, str]] | None, let_through: Callable[[], list[SwitchEvent]]) -> None:
+        """Take FreeSWITCH's account of its channels; nothing may come between it and the events that follow."""
+        while self._queue.full():
+            gevent.sleep(0.05)
+        self._queue.put(Resync(None if channels is None else list(channels), let_through()))
 
     def restore(self) -> None:
         """Load the calls that were not over when the service stopped."""
@@ -64,8 +87,20 @@ class Pipeline:
                 batch.append(self._queue.get_nowait())
             except Empty:
                 break
-        self._commit([notice for event in batch if event is not None for notice in self.tracker.feed(event)])
+        self._commit([notice for item in batch for event in self._events(item) for notice in self.tracker.feed(event)])
         return None not in batch
+
+    def _events(self, item: SwitchEvent | Resync | None) -> list[SwitchEvent]:
+        if isinstance(item, Resync):
+            return [*self._missed(item), *item.heard]
+        return [item] if item is not None else []
+
+    def _missed(self, item: Resync) -> list[SwitchEvent]:
+        if item.channels is None:
+            return []
+        events = missed(self.tracker, item.channels, item.heard)
+        log.info("reconciled", server=self.server, channels=len(item.channels), missed=len(events))
+        return events
 
     def _commit(self, said: list[Notice]) -> None:
         changed, self.tracker.changed = self.tracker.changed, set()

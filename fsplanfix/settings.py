@@ -21,6 +21,7 @@ LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|localhost|::1", re.ASCII)
 _GATEWAY_SAFE = re.compile(r"[A-Za-z0-9_.@:+/-]*\{number\}[A-Za-z0-9_.@:+/-]*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
 _DIGITS = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
+_SPELLING = re.compile("auto|Canceled|Cancelled")
 _ESL = re.compile(r"esl://:(?P<password>[^\s]+)@(?P<host>\[[0-9A-Fa-f:]+\]|[^\s:@/\[\]]+):(?P<port>\d{1,5})", re.ASCII)
 
 
@@ -120,7 +121,13 @@ class RuleSettings(_Source):
         )
 
 
-class Settings(RuleSettings):
+class StoreSettings(_Source):
+    """Where the store is."""
+
+    store_url: str = "sqlite:///fsplanfix.db"
+
+
+class Settings(RuleSettings, StoreSettings):
     """Everything `fsplanfix run` needs."""
 
     planfix_url: Annotated[str, AfterValidator(_address)] = Field(
@@ -131,12 +138,16 @@ class Settings(RuleSettings):
         min_length=8, description="the key you enter in Planfix for its requests to the PBX, at least 8 characters"
     )
     planfix_concurrency: int = Field(default=16, ge=1, le=100)
+    planfix_canceled: Annotated[
+        str, _matching(re.compile("auto|Canceled|Cancelled"), "auto, Canceled or Cancelled")
+    ] = "auto"
+    popup_ttl: float = Field(default=60.0, ge=0)
+    keep_days: float = Field(default=30.0, ge=0)
     freeswitch_esl: Annotated[SecretStr, AfterValidator(lambda s: SecretStr(_servers(s.get_secret_value())))] = (
         SecretStr("esl://:ClueCon@127.0.0.1:8021")
     )
     http_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
     public_url: Annotated[str, AfterValidator(_address)] | None = None
-    store_url: str = "sqlite:///fsplanfix.db"
     recordings_dir: Path = Path("/var/lib/freeswitch/recordings")
     dial_string: Annotated[str, AfterValidator(_dial_string)] = "sofia/gateway/trunk/{number}"
     dial_context: Annotated[str, _matching(_NAME, "default")] = ""

@@ -27,10 +27,10 @@ def environment(**settings: str) -> dict[str, str]:
 class Service:
     """A running `fsplanfix run`. log: the lines it wrote so far."""
 
-    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str], *options: str) -> None:
         self.log: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fsplanfix", "run"],
+            [sys.executable, "-m", "fsplanfix", "run", *options],
             cwd=folder,
             env=environment(**settings),
             stdout=subprocess.DEVNULL,

@@ -12,8 +12,9 @@ import pytest
 import requests
 
 from fsplanfix.freeswitch.link import Connection, Server
+from fsplanfix.outbox.store import Store
 
-from .recordings import TRACES
+from .recordings import TRACES, events, told
 from .service import environment
 
 DEMO_CALLS = 6
@@ -126,3 +127,29 @@ def test_every_command_has_help(tmp_path: Path) -> None:
         done = run_cli(tmp_path, *words, "--help")
         assert done.returncode == 0
         assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_the_queue_shows_what_planfix_refused_and_obeys(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    store = Store(url)
+    store.save(told(events("in_one_no_answer")), {}, "s", now=1.0)
+    (queued,) = store.claim(1, 2.0, "me")
+    store.set_aside(queued, 2.0, "Planfix refused it for good: 400 Invalid parameters")
+    listed = run_cli(tmp_path, "queue", "list", STORE_URL=url)
+    assert listed.stdout.splitlines() == [
+        "       1  dead    79161234567  101   INCOMING",
+        "          Planfix refused it for good: 400 Invalid parameters",
+        "1 waiting, 1 set aside",
+    ]
+    assert "COMPLETED Missed" in run_cli(tmp_path, "queue", "list", "--all", STORE_URL=url).stdout
+    assert "say --all" in run_cli(tmp_path, "queue", "retry", STORE_URL=url).stderr
+    assert run_cli(tmp_path, "queue", "retry", "1", STORE_URL=url).stdout == "1 will be sent again.\n"
+    assert run_cli(tmp_path, "queue", "drop", "--all", STORE_URL=url).stdout == "0 deleted.\n"
+    assert store.counts() == {"waiting": 2}
+    store.close()
+
+
+def test_a_queue_that_cannot_be_opened_gets_one_sentence(tmp_path: Path) -> None:
+    done = run_cli(tmp_path, "queue", "list", STORE_URL="sqlite:////no/where/x.db")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1

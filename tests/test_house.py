@@ -25,6 +25,8 @@ ONLY_USER = {
     "requests": "planfix",
     "phonenumbers": "calls/numbers.py settings.py",
     "itsdangerous": "recordings",
+    "alembic": "outbox",
+    "psycopg": "outbox",
 }
 IMPURE = {"gevent", "time", "socket", "os", "random", "threading", "datetime", "subprocess", "uuid"}
 
@@ -75,7 +77,7 @@ def test_the_rules_have_no_clock_and_no_io(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_modules_and_functions_stay_small(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= 420
+    assert len(text.splitlines()) <= 400
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 45, node.name

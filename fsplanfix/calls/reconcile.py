@@ -19,7 +19,8 @@ def missed(tracker: Tracker, dumps: Iterable[Dump], heard_since: Iterable[Switch
     """Return the events to feed so that the tracker agrees with FreeSWITCH again.
 
     dumps: every live channel. heard_since: events that arrived while the dumps were taken; they are fed afterwards,
-    so what they tell themselves (a leg's creation or end) is not made up here.
+    so what they tell themselves (a leg's creation or end) is not made up here. After a restart of FreeSWITCH none of
+    the known legs is live: all of them have ended.
     """
     live = {uuid: dump for dump in dumps if (uuid := dump.get("Unique-ID", ""))}
     told = {(event.name, event.leg) for event in heard_since}
@@ -40,11 +41,6 @@ def missed(tracker: Tracker, dumps: Iterable[Dump], heard_since: Iterable[Switch
         *(_progress(dump) for dump in there if _has_rung(dump)),
         *(_bridge(live[one], other) for one, other in _bridged(live)),
     ]
-
-
-def ended(tracker: Tracker) -> list[SwitchEvent]:
-    """Return the events to feed when FreeSWITCH has restarted: every leg it had is gone."""
-    return missed(tracker, [])
 
 
 def _clients_last(legs: list[Leg]) -> list[Leg]:

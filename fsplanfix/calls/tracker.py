@@ -10,15 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ..freeswitch.events import SwitchEvent
+from . import recordings
 from .legs import LONGEST_UUID, LegBook, merged, read_leg, read_variables
 from .model import Call, Direction, Engagement, Kind, Leg, Notice, Recording, Role, Rules, Status
 from .outcome import failure_of
 
 REMEMBERED_LEGS = 10_000
 """Ended legs whose UUID is still known, so that a CHANNEL_CREATE that arrives twice starts nothing."""
-
-DISCARDED = frozenset(("input-too-short", "empty-file"))
-"""`Record-Completion-Cause` of files that FreeSWITCH deletes (switch_ivr_async.c, RECORD_DISCARDED)."""
 
 
 class Tracker:
@@ -158,7 +156,7 @@ class Tracker:
         at = event.at
         leg.hanging = True
         calls = self._calls_of(leg)
-        self._end_recordings(leg, at)
+        recordings.end_all(self._recordings_about(leg), leg.uuid, at)
         for call in calls:
             self._leave(call, leg, event)
         self.book.remove(leg)
@@ -169,23 +167,12 @@ class Tracker:
             self._settle(call, at)
 
     def _on_record_start(self, leg: Leg, event: SwitchEvent) -> None:
-        path = event.get("Record-File-Path")
-        if not path:
-            return
-        for kept, ext in self._recordings_about(leg):
-            known = next((r for r in kept if r.path == path), None)
-            if known is None:
-                kept.append(Recording(path, leg.uuid, event.at, ext))
-            else:
-                known.leg, known.stopped, known.discarded = leg.uuid, 0, False
+        if path := event.get("Record-File-Path"):
+            recordings.begin(self._recordings_about(leg), path, leg.uuid, event.at)
 
     def _on_record_stop(self, leg: Leg, event: SwitchEvent) -> None:
-        path = event.get("Record-File-Path")
-        for kept, ext in self._recordings_about(leg):
-            if path and not any(recording.path == path for recording in kept):
-                kept.append(Recording(path, leg.uuid, 0, ext))  # its start was not heard
-        discarded = event.get("Record-Completion-Cause") in DISCARDED
-        self._end_recordings(leg, event.at, path, discarded)
+        path, cause = event.get("Record-File-Path"), event.get("Record-Completion-Cause")
+        recordings.end(self._recordings_about(leg), path, leg.uuid, event.at, cause)
         for call in self._calls_of(leg):
             self._settle(call, event.at)
 
@@ -398,19 +385,10 @@ class Tracker:
             )
         )
 
-    # recordings
-
-    def _recordings_about(self, leg: Leg) -> list[tuple[list[Recording], str]]:
+    def _recordings_about(self, leg: Leg) -> recordings.Kept:
         """Return every list a recording on this leg is kept in: the leg's own and those of its calls."""
         kept = [(leg.recordings, leg.ext)]
         return kept + [(call.recordings, self._ext_in(call, leg)) for call in self._calls_of(leg)]
-
-    def _end_recordings(self, leg: Leg, at: int, path: str = "", discarded: bool = False) -> None:
-        """Note that one recording of a leg, or with no path all of them, are final."""
-        for kept, _ in self._recordings_about(leg):
-            for recording in kept:
-                if recording.leg == leg.uuid and not recording.stopped and path in ("", recording.path):
-                    recording.stopped, recording.discarded = max(at, 1), discarded
 
     def _say_recordings(self, call: Call, at: int) -> None:
         if not call.talked:

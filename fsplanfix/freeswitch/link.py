@@ -5,7 +5,10 @@ Every override answers a fault that shared/greenswitch-facts.md measured; the le
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
+import re
 import socket as stdlib_socket
 from collections import deque
 from collections.abc import Callable
@@ -33,6 +36,8 @@ SILENCE = 45.0
 
 FRAMES_IN_A_ROW = 16
 """Frames handled before other greenlets get their turn (j)."""
+
+_UUID = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 
@@ -246,10 +251,29 @@ class Connection(InboundESL):
             self.sock.close()
 
 
+def live_channels(connection: Connection) -> list[dict[str, str]] | None:
+    """Return FreeSWITCH's own account of each live channel, None if it cannot give one. Raises LinkError."""
+    try:
+        shown = json.loads(connection.api("show channels as json"))
+        uuids = [row["uuid"] for row in shown.get("rows", [])]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        log.error("freeswitch_channels_unreadable", server=connection.server.name)
+        return None
+    dumps = []
+    for uuid in uuids:
+        text = connection.api(f"uuid_dump {uuid} json") if _UUID.fullmatch(str(uuid)) else ""
+        with contextlib.suppress(ValueError):  # "-ERR No such channel!": it has ended since
+            dump = json.loads(text)
+            if isinstance(dump, dict):
+                dumps.append({str(name): str(value) for name, value in dump.items()})
+    return dumps
+
+
 class Link:
     """Keeps a connection to one FreeSWITCH up for ever.
 
-    on_event gets every event; on_up the new connection once it is subscribed; on_down the reason.
+    on_event gets every event. on_up is called once per connection, before it gets any event: with the live channels
+    (None if unknown) and a function that returns the events heard meanwhile and lets later ones through.
     """
 
     def __init__(
@@ -257,8 +281,7 @@ class Link:
         server: Server,
         event_names: list[str],
         on_event: Callable[[SwitchEvent], None],
-        on_up: Callable[[Connection], None],
-        on_down: Callable[[str], None],
+        on_up: Callable[[list[dict[str, str]] | None, Callable[[], list[SwitchEvent]]], None],
         silence: float = SILENCE,
     ) -> None:
         self.server = server
@@ -266,17 +289,30 @@ class Link:
         self._names = event_names
         self._on_event = on_event
         self._on_up = on_up
-        self._on_down = on_down
         self._silence = silence
+        self._held: list[SwitchEvent] | None = []
+
+    def _take(self, event: SwitchEvent) -> None:
+        """Pass an event on, or hold it while FreeSWITCH is asked what was missed."""
+        if self._held is None:
+            self._on_event(event)
+        else:
+            self._held.append(event)
+
+    def _let_through(self) -> list[SwitchEvent]:
+        held, self._held = self._held or [], None
+        return held
 
     def run(self) -> None:
         """Connect, follow, reconnect: after 0.5 s at first, after 15 s at most, with jitter."""
         pause, last_problem = SHORTEST_PAUSE, ""
         while True:
-            connection = Connection(self.server, self._on_event, silence=self._silence)
+            self._held = []
+            connection = Connection(self.server, self._take, silence=self._silence)
             try:
                 connection.connect()
                 connection.subscribe(self._names)
+                self._on_up(live_channels(connection), self._let_through)
             except LinkError as error:
                 connection.stop()
                 if str(error) != last_problem:
@@ -292,10 +328,8 @@ class Link:
         log.info("freeswitch_linked", server=self.server.name)
         self.connection = connection
         try:
-            self._on_up(connection)
             connection.down.wait()
         finally:
             self.connection = None
             connection.stop()
-            self._on_down(connection.reason)
         log.warning("freeswitch_link_lost", server=self.server.name, reason=connection.reason)

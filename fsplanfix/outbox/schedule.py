@@ -9,6 +9,9 @@ LONGEST_PAUSE = 300.0
 """Seconds between two tries."""
 
 JITTER = 0.2
+LONGEST_HOLD = 3600.0
+"""Seconds that Planfix may ask us to wait (Retry-After) and be obeyed in full."""
+
 PROBE_PAUSE = 60.0
 """Seconds between two probes while Planfix does not know our token."""
 

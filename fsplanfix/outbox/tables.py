@@ -1,11 +1,14 @@
-"""The tables of the store. Rules: shared/delivery-rules.md."""
+"""The tables of the store and their versions. Rules: shared/delivery-rules.md."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Float,
     Index,
     Integer,
@@ -14,11 +17,20 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    inspect,
     text,
 )
 
-WAITING, DONE, DEAD = "waiting", "done", "dead"
-"""States of a notice: to be sent (again), accepted by Planfix, set aside because Planfix will never accept it."""
+from ..errors import StoreError
+
+if TYPE_CHECKING:
+    from alembic.operations import Operations
+
+WAITING, DONE, DEAD, SKIPPED = "waiting", "done", "dead", "skipped"
+"""States of a notice: to be sent (again), accepted by Planfix, set aside for a person to decide, too late to matter."""
+
+VERSION = 2
+"""Raised with every change of the tables; `migrate` brings an older store up to it."""
 
 metadata = MetaData()
 
@@ -39,9 +51,11 @@ notices = Table(
     Column("due", Float, nullable=False),
     Column("leased_until", Float, nullable=False, server_default="0"),
     Column("answer", Text, nullable=False, server_default=""),
+    Column("owner", String(64), nullable=False, server_default=""),
+    Column("settled", Float, nullable=False, server_default="0"),
     UniqueConstraint("callid", "ext", "kind", "ordinal", name="notices_key"),
 )
-"""body: the notice as JSON. created, due, leased_until: seconds since 1970. barrier: later notices wait for it."""
+"""body: the notice as JSON. created, due, leased_until, settled: seconds since 1970. barrier: later notices wait."""
 
 _is_waiting = text(f"state = '{WAITING}'")
 Index("notices_due", notices.c.due, notices.c.id, sqlite_where=_is_waiting, postgresql_where=_is_waiting)
@@ -57,4 +71,44 @@ open_calls = Table(
 """The calls that are not over, as JSON, so that a restart knows what was already said."""
 
 facts = Table("facts", metadata, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
-"""What was decided once and for good, such as the key that signs recording links."""
+"""What is known beyond calls: the schema's version, the key that signs links, whether Planfix is to be left alone."""
+
+
+def prepare(connection: Connection) -> None:
+    """Create the tables, or bring those of an older release up to date. Raises StoreError with the cure."""
+    there = set(inspect(connection).get_table_names())
+    ours = set(metadata.tables)
+    if connection.dialect.name == "sqlite" and there and not there & ours:
+        raise StoreError("The file in STORE_URL is another program's database: choose another file name.")
+    if there & ours and not ours <= there:
+        raise StoreError("The database in STORE_URL holds another program's tables: give fsplanfix one of its own.")
+    metadata.create_all(connection)
+    found = connection.execute(facts.select().where(facts.c.name == "schema")).first()
+    version = int(found.value) if found else (1 if there & ours else VERSION)
+    if version > VERSION:
+        raise StoreError("The database in STORE_URL was written by a newer fsplanfix: install that release or newer.")
+    if version < VERSION:
+        migrate(connection, version)
+    if version < VERSION or not found:
+        connection.execute(facts.delete().where(facts.c.name == "schema"))
+        connection.execute(facts.insert().values(name="schema", value=str(VERSION)))
+
+
+def migrate(connection: Connection, version: int) -> None:
+    """Change the tables step by step from an older version."""
+    from alembic.migration import MigrationContext  # noqa: PLC0415 - only an upgrade pays for loading it
+    from alembic.operations import Operations  # noqa: PLC0415
+
+    operations = Operations(MigrationContext.configure(connection))
+    for step in STEPS[version - 1 :]:
+        step(operations)
+
+
+def _to_2(operations: Operations) -> None:
+    """Say who holds a lease and when a notice was settled."""
+    operations.add_column("notices", Column("owner", String(64), nullable=False, server_default=""))
+    operations.add_column("notices", Column("settled", Float, nullable=False, server_default="0"))
+
+
+STEPS = (_to_2,)
+"""The first brings version 1 to 2, and so on."""

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 
+import gevent
 import requests
 from requests.adapters import HTTPAdapter
 
 from ..errors import TransportError
+from ..outbox.schedule import LONGEST_HOLD
 
 CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 15.0
 LONGEST_ANSWER = 64 * 1024
+
+
+def seconds_to_wait(retry_after: str) -> float:
+    """Return what a Retry-After header (seconds or a date) asks for, in seconds; 0 if it says nothing sensible."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(min(int(retry_after[:9]), LONGEST_HOLD))
+    try:
+        moment = parsedate_to_datetime(retry_after).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return min(max(moment - time.time(), 0.0), LONGEST_HOLD)
 
 
 class Client:
@@ -28,15 +43,18 @@ class Client:
         """Send one request. Raises TransportError unless Planfix accepts it."""
         body = {**fields, "planfix_token": self._token}
         try:
-            with self._session.post(
-                self._url,
-                data=body,
-                timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT),
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
+            with (
+                gevent.Timeout(CONNECT_TIMEOUT + ANSWER_TIMEOUT, TransportError("Planfix did not answer in time")),
+                self._session.post(
+                    self._url,
+                    data=body,
+                    timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT),
+                    allow_redirects=False,
+                    stream=True,
+                ) as answer,
+            ):
                 text = next(answer.iter_content(LONGEST_ANSWER), b"").decode("utf-8", "replace")
-                self._judge(answer.status_code, text.strip())
+                self._judge(answer.status_code, text.strip(), answer.headers.get("Retry-After", ""))
         except requests.exceptions.SSLError:
             raise TransportError("Planfix's certificate is not trusted, or this is not Planfix") from None
         except requests.exceptions.Timeout:
@@ -45,11 +63,15 @@ class Client:
             raise TransportError(f"Planfix cannot be reached ({type(error).__name__})") from None
 
     @staticmethod
-    def _judge(code: int, text: str) -> None:
+    def _judge(code: int, text: str, retry_after: str) -> None:
         if code == 200 and not text.startswith("<"):
             return
         if code == 400:
             raise TransportError(f"Planfix refused it for good: 400 {text[:200]}", permanent=True)
+        if code == 401:
+            raise TransportError("Planfix does not know our token: 401", unauthorized=True)
+        if code in (429, 503):
+            raise TransportError(f"Planfix asks us to wait: {code}", retry_after=seconds_to_wait(retry_after))
         if text.startswith("<"):
             raise TransportError(f"a web page came back ({code}) instead of Planfix's answer: is PLANFIX_URL right?")
         raise TransportError(f"Planfix answered {code} {text[:200]}")

@@ -1,19 +1,23 @@
-"""Carries notices from the outbox to Planfix: many at once, each in its turn (delivery-rules.md, 3, 4 and 6)."""
+"""Carries notices from the outbox to Planfix: many at once, each in its turn (delivery-rules.md, 3 to 6, 8 and 9)."""
 
 from __future__ import annotations
 
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from uuid import uuid4
 
 import gevent
 import structlog
 from gevent.event import Event
 from gevent.pool import Pool
 
+from ..calls.model import Status
 from ..errors import StoreError, TransportError
-from ..outbox.schedule import is_hopeless, pause
-from ..outbox.store import Queued, Store
+from ..outbox.schedule import is_hopeless, is_stale, pause
+from ..outbox.store import LEASE, Queued, Store
 from .client import Client
 from .messages import LinkMaker, form
 
@@ -22,24 +26,58 @@ log = structlog.get_logger(__name__)
 IDLE = 5.0
 """Seconds after which the store is looked at again even if nobody called."""
 
+RENEW_EVERY = LEASE / 3
+CLEAN_EVERY = 3600.0
+DAY = 86400.0
+SPELLINGS = ("Canceled", "Cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How notices are sent.
+
+    concurrency: requests under way at once. popup_ttl: seconds after which a call window comes too late, 0 never.
+    canceled: "auto", "Canceled" or "Cancelled". keep_days: how long delivered notices are kept.
+    """
+
+    concurrency: int = 16
+    popup_ttl: float = 60.0
+    canceled: str = "auto"
+    keep_days: float = 30.0
+
 
 class Courier:
     """Sends what is due. now: the clock, seconds since 1970."""
 
     def __init__(
-        self, store: Store, client: Client, link: LinkMaker, concurrency: int, now: Callable[[], float] = time.time
+        self, store: Store, client: Client, link: LinkMaker, manner: Manner, now: Callable[[], float] = time.time
     ) -> None:
+        self.owner = uuid4().hex
         self._store = store
         self._client = client
         self._link = link
+        self._manner = manner
         self._now = now
-        self._pool = Pool(concurrency)
+        self._pool = Pool(manner.concurrency)
+        self._under_way: dict[int, float] = {}
         self._called = Event()
         self._stopping = False
+        self._spelling = manner.canceled if manner.canceled != "auto" else ""
 
     def call(self) -> None:
         """There is something new to send."""
         self._called.set()
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+        self._stopping = True
+        self._called.set()
+
+    def finish(self, seconds: float) -> None:
+        """Wait for the requests under way."""
+        self._pool.join(timeout=seconds)
+
+    # what runs at the same time
 
     def run(self) -> None:
         """Send until `stop`; a store that does not answer is tried again."""
@@ -54,60 +92,118 @@ class Courier:
             if wait and not self._stopping:
                 self._called.wait(wait)
 
+    def keep_leases(self) -> None:
+        """Renew the leases of the requests under way, so that no other courier sends the same."""
+        while not self._stopping:
+            gevent.sleep(RENEW_EVERY)
+            try:
+                if self._under_way:
+                    self._store.renew(list(self._under_way), self._now(), self.owner)
+            except StoreError as error:
+                log.error("store_unavailable", problem=str(error))
+
+    def watch(self) -> None:
+        """Look at the store whenever another process has written to it."""
+        while not self._stopping:
+            try:
+                for _ in self._store.changes():
+                    self.call()
+            except StoreError:
+                gevent.sleep(1)
+
+    def keep_house(self) -> None:
+        """Delete what was delivered long ago."""
+        while not self._stopping:
+            try:
+                gone = self._store.clean(self._now() - self._manner.keep_days * DAY)
+                log.info("cleaned", notices=gone)
+            except StoreError as error:
+                log.error("store_unavailable", problem=str(error))
+            gevent.sleep(CLEAN_EVERY)
+
+    # one step
+
     def step(self) -> bool:
         """Start sending whatever may be sent now; tell whether there was anything."""
         self._pool.wait_available()
-        due = self._store.claim(self._pool.free_count(), self._now())
-        for queued in due:
+        now = self._now()
+        skipped = self._store.skip_stale(now, self._manner.popup_ttl)
+        if skipped:
+            log.warning("skipped", notices=skipped, reason="call windows older than POPUP_TTL")
+        due = self._store.claim(self._pool.free_count(), now, self.owner)
+        begun = [queued for queued in due if queued.id not in self._under_way]
+        for queued in begun:
+            self._under_way[queued.id] = now
             self._pool.spawn(self._deliver, queued)
-        return bool(due)
-
-    def stop(self) -> None:
-        """Begin nothing new."""
-        self._stopping = True
-        self._called.set()
-
-    def finish(self, seconds: float) -> None:
-        """Wait for the requests under way."""
-        self._pool.join(timeout=seconds)
+        return bool(begun or skipped)
 
     def _until_next(self) -> float:
-        due = self._store.next_due()
-        return IDLE if due is None else min(max(due - self._now(), 0.01), IDLE)
+        now = self._now()
+        due = self._store.next_due(now)
+        return IDLE if due is None else min(max(due - now, 0.05), IDLE)
 
     def _deliver(self, queued: Queued) -> None:
         try:
-            self._client.post(form(queued.notice, self._link))
-        except TransportError as error:
-            self._note(self._not_accepted, queued, error)
-        else:
-            self._note(self._accepted, queued, None)
-        self.call()
+            problem: TransportError | None = None
+            try:
+                self._send(queued)
+            except TransportError as error:
+                problem = error
+            self._note(queued, problem)
+        finally:
+            self._under_way.pop(queued.id, None)
+            self.call()
 
-    def _note(
-        self, write: Callable[[Queued, TransportError | None], None], queued: Queued, error: TransportError | None
-    ) -> None:
+    def _send(self, queued: Queued) -> None:
+        """Send one request; learn by the way how this Planfix spells Canceled (shared/planfix-facts.md)."""
+        notice = queued.notice
+        if notice.status is not Status.CANCELED or self._manner.canceled != "auto":
+            self._client.post(form(notice, self._link, self._spelling or SPELLINGS[0]))
+            return
+        known = self._spelling or self._store_answer(partial(self._store.known, "canceled_spelling"))
+        for spelling in (known,) if known else SPELLINGS:
+            try:
+                self._client.post(form(notice, self._link, spelling))
+            except TransportError as error:
+                if not error.permanent or spelling == (known or SPELLINGS[-1]):
+                    raise
+                continue
+            self._spelling = self._store_answer(partial(self._store.fact, "canceled_spelling", spelling))
+            return
+
+    def _note(self, queued: Queued, problem: TransportError | None) -> None:
         """Write down what became of a request, however long the store takes: else it would be sent twice."""
+        self._store_answer(lambda: self._accepted(queued) if problem is None else self._refused(queued, problem))
+
+    def _store_answer(self, ask: Callable[[], str]) -> str:
         while True:
             try:
-                write(queued, error)
-                return
+                return ask()
             except StoreError as problem:
                 log.error("store_unavailable", problem=str(problem))
                 gevent.sleep(1)
 
-    def _accepted(self, queued: Queued, _: TransportError | None) -> None:
-        self._store.accepted(queued)
+    def _accepted(self, queued: Queued) -> str:
         notice = queued.notice
-        log.info("delivered", callid=notice.callid, ext=notice.ext, event=notice.kind.value, status=notice.status)
+        if self._store.accepted(queued, self._now()):
+            log.info("planfix_token_known_again")
+        log.info("delivered", callid=notice.callid, ext=notice.ext, kind=notice.kind.value, status=notice.status)
+        return ""
 
-    def _not_accepted(self, queued: Queued, error: TransportError | None) -> None:
+    def _refused(self, queued: Queued, problem: TransportError) -> str:
         now, notice = self._now(), queued.notice
-        about = {"callid": notice.callid, "ext": notice.ext, "kind": notice.kind.value, "problem": str(error)}
-        if (error is not None and error.permanent) or is_hopeless(queued.created, now):
-            self._store.set_aside(queued, str(error))
+        about = {"callid": notice.callid, "ext": notice.ext, "kind": notice.kind.value, "problem": str(problem)}
+        if problem.unauthorized:
+            if self._store.unauthorized(queued, now, self.owner):
+                log.error("planfix_token_unknown", cure="compare PLANFIX_TOKEN with the token in Planfix's settings")
+        elif is_stale(notice, queued.created, now, self._manner.popup_ttl) and not problem.permanent:
+            self._store.try_again(queued, now, str(problem), owner=self.owner)
+        elif problem.permanent or is_hopeless(queued.created, now):
+            self._store.set_aside(queued, now, str(problem))
             log.error("set_aside", **about)
-            return
-        wait = pause(queued.attempts + 1, random.random())  # noqa: S311 - jitter
-        self._store.try_again(queued, now + wait, str(error))
-        log.warning("not_delivered", again_in=round(wait, 1), **about)
+        else:
+            wait = pause(queued.attempts + 1, random.random())  # noqa: S311 - jitter
+            hold = now + problem.retry_after if problem.retry_after else 0
+            self._store.try_again(queued, now + wait, str(problem), hold, self.owner)
+            log.warning("not_delivered", again_in=round(wait, 1), **about)
+        return ""

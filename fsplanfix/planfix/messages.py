@@ -10,8 +10,11 @@ LinkMaker = Callable[[str, str], str]
 """Takes a callid and a recording's path, returns the link Planfix is given."""
 
 
-def form(notice: Notice, link: LinkMaker) -> dict[str, str]:
-    """Return the form fields of the request for a notice, without the token."""
+def form(notice: Notice, link: LinkMaker, canceled: str = Status.CANCELED) -> dict[str, str]:
+    """Return the form fields of the request for a notice, without the token.
+
+    canceled: how this Planfix spells that status (shared/planfix-facts.md).
+    """
     if notice.kind is Kind.RECORD:
         return {
             "cmd": "record",
@@ -30,6 +33,6 @@ def form(notice: Notice, link: LinkMaker) -> dict[str, str]:
     if notice.kind is Kind.COMPLETED:
         fields["duration"] = str(notice.duration)
         fields["is_recorded"] = "1" if notice.is_recorded else "0"
-        fields["status"] = (notice.status or Status.MISSED).value
+        fields["status"] = canceled if notice.status is Status.CANCELED else (notice.status or Status.MISSED).value
         fields |= {f"data_{name}": value for name, value in notice.data.items()}
     return {name: value for name, value in fields.items() if value}

@@ -183,7 +183,12 @@ class Handler(WSGIHandler):
 
 
 class Planfix:
-    """The stand-in. `answers` holds what the next requests get instead: a code, "html", "drop" or "drop after"."""
+    """The stand-in.
+
+    canceled: how it spells that status. retry_after: the header it sends with 429 and 503. answers: what the next
+    requests get instead: a code, "html", "drop" or "drop after". repeated: requests that came again because we had
+    cut the answer to the first.
+    """
 
     def __init__(
         self,
@@ -196,9 +201,14 @@ class Planfix:
         self.pbx_url = pbx_url
         self.pbx_token = pbx_token
         self.delay = 0.0
+        self.canceled = "Canceled"
+        self.retry_after = ""
         self.answers: deque[int | str] = deque()
         self.received: list[Received] = []
+        self.asked = 0
         self.history = History()
+        self.repeated: list[dict[str, str]] = []
+        self._cut: list[dict[str, str]] = []
         self.contacts: dict[str, dict[str, str]] = {"79161234567": {"contact_name": "Ivan Petrov", "manager": "102"}}
         self._change = Event()
         self._version = 0
@@ -253,6 +263,8 @@ class Planfix:
         return app
 
     def _api(self) -> Response:
+        self.asked += 1
+        self._tell()
         gevent.sleep(self.delay)
         planned = self.answers.popleft() if self.answers else 200
         form = {key: value for key, value in request.form.items() if key != "planfix_token"}
@@ -261,12 +273,22 @@ class Planfix:
         if planned == "html":
             return self._answer(form, 200, Response("<html><body>Under maintenance</body></html>", status=502))
         if isinstance(planned, int) and planned != 200:
-            return self._answer(form, planned, jsonify(error="Planned failure"))
+            answer = jsonify(error="Planned failure")
+            if planned in (429, 503) and self.retry_after:
+                answer.headers["Retry-After"] = self.retry_after
+            return self._answer(form, planned, answer)
         code, body = self._judge(form)
+        if code == 200 and form in self._cut:
+            self._cut.remove(form)
+            self.repeated.append(form)  # we cut the answer to the first one, so this one had to come
+            return jsonify(body)
         if code == 200:
             self.history.take(form)
         answer = self._answer(form, code, jsonify(body))
-        return self._drop() if planned == "drop after" else answer
+        if planned == "drop after" and code == 200:
+            self._cut.append(form)
+            return self._drop()
+        return answer
 
     def _judge(self, form: dict[str, str]) -> tuple[int, dict[str, str]]:
         if not hmac.compare_digest(request.form.get("planfix_token", ""), self.token):
@@ -275,8 +297,9 @@ class Planfix:
             list(request.form.items(multi=True))
         ):
             return 400, {"error": "Invalid parameters"}
-        if problem(form):
-            return 400, {"error": "Invalid parameters", "why": problem(form)}
+        spelled = {**form, "status": "Canceled"} if form.get("status") == self.canceled else form
+        if problem(spelled) or (form.get("status") == "Canceled" and self.canceled != "Canceled"):
+            return 400, {"error": "Invalid parameters", "why": problem(spelled)}
         return 200, self.contacts.get(form["phone"], {}) if form["cmd"] == "contact" else {}
 
     def _answer(self, form: dict[str, str], code: int, response: Response) -> Response:
@@ -284,9 +307,12 @@ class Planfix:
             response.status_code = code
         self.received.append(Received(form, response.status_code, time.time()))
         self._version += 1
+        self._tell()
+        return response
+
+    def _tell(self) -> None:
         self._change.set()
         self._change.clear()
-        return response
 
     def _drop(self) -> Response:
         request.environ["simulator.socket"].shutdown(socket.SHUT_RDWR)

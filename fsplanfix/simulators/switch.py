@@ -5,7 +5,6 @@ What it says is modelled on shared/wire (whole conversations with a real one); i
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import time
@@ -20,106 +19,11 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from .playback import Step, freshen, load, write_tone
+from .session import Session
 
-GOODBYE = "Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
 _ORIGINATE = re.compile(r"originate \{(?P<vars>[^}]*)\}user/(?P<ext>[^@\s]+)(?:@\S+)? (?P<rest>.+)", re.DOTALL)
 _NUMBER = re.compile(r"\+?[0-9]{5,15}")
 ENDED = ("CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY")
-
-
-class Session:
-    """One client of the event socket, from its login to its end."""
-
-    def __init__(self, switch: Switch, sock: socket.socket) -> None:
-        self.switch = switch
-        self.sock = sock
-        self.names: set[str] = set()
-        self.mute = False
-        self.authenticated = False
-
-    def run(self) -> None:
-        """Serve commands until the client leaves."""
-        self.write("Content-Type: auth/request\n\n")
-        reader = self.sock.makefile("rb")
-        lines: list[str] = []
-        while raw := reader.readline():
-            line = raw.decode("utf-8", "replace").rstrip("\n")
-            if line:
-                lines.append(line)
-            elif lines:
-                while self.mute:
-                    self.switch.wait_for_change()
-                if not self.obey(lines[0], lines[1:]):
-                    return
-                lines = []
-
-    def write(self, text: str) -> None:
-        """Send text unless this session is told to be mute; a client that is gone is no failure of the switch."""
-        if self.mute:
-            return
-        try:
-            self.sock.sendall(text.encode())
-        except OSError:
-            self.names = set()
-
-    def reply(self, text: str) -> None:
-        """Answer a command."""
-        self.write(f"Content-Type: command/reply\nReply-Text: {text}\n\n")
-
-    def obey(self, command: str, headers: list[str]) -> bool:
-        """Carry out one command; return False if it ends the session."""
-        word, _, rest = command.partition(" ")
-        if word == "auth":
-            return self._login(rest)
-        if not self.authenticated:
-            return self._goodbye("-ERR command not found")
-        if word == "exit":
-            return self._goodbye("+OK bye")
-        if word == "event":
-            self._subscribe(rest.split())
-        elif word == "api":
-            text = self.switch.api(rest)
-            self.write(f"Content-Type: api/response\nContent-Length: {len(text.encode())}\n\n{text}")
-        elif word == "bgapi":
-            given = [h.split(":", 1)[1].strip() for h in headers if h.startswith("Job-UUID:")]
-            job = given[0] if given else str(uuid4())
-            self.reply(f"+OK Job-UUID: {job}\nJob-UUID: {job}")
-            gevent.spawn(self.switch.background, rest, job)
-        else:
-            self.reply("-ERR command not found")
-        return True
-
-    def _login(self, password: str) -> bool:
-        if password != self.switch.password:
-            return self._goodbye("-ERR invalid")
-        self.authenticated = True
-        self.reply("+OK accepted")
-        return True
-
-    def _goodbye(self, text: str) -> bool:
-        self.reply(text)
-        self.disconnect(GOODBYE)
-        return False
-
-    def disconnect(self, text: str) -> None:
-        """Say why and close."""
-        self.write(f"Content-Type: text/disconnect-notice\nContent-Length: {len(text)}\n\n{text}")
-        self.hang_up()
-
-    def hang_up(self) -> None:
-        """Close without a word."""
-        with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
-        self.sock.close()
-
-    def _subscribe(self, words: list[str]) -> None:
-        known = [word for word in words[1:] if re.fullmatch(r"[A-Z_]+|[a-z_]+::[a-z_]+", word) and "NOT" not in word]
-        if not words or words[0] != "plain" or not known:
-            self.reply("-ERR no keywords supplied")
-            return
-        self.names.update(known)
-        self.reply("+OK event listener enabled plain")
-        self.switch.changed()
 
 
 class Switch:
@@ -205,6 +109,7 @@ class Switch:
         except OSError:
             pass
         finally:
+            session.ended = session.ended or time.time()
             if session in self.sessions:
                 self.sessions.remove(session)
             self.changed()
@@ -315,11 +220,23 @@ class Switch:
             if name in session.names or (name == "CUSTOM" and subclass in session.names):
                 session.write(frame)
 
-    def play(self, recording: str | Path, speed: float | None = None, swap: dict[str, str] | None = None) -> str:
-        """Play a recorded call, `speed` times as fast (0: without pauses); return its first leg's UUID."""
+    def play(
+        self,
+        recording: str | Path,
+        speed: float | None = None,
+        swap: dict[str, str] | None = None,
+        started: Callable[[str], None] | None = None,
+    ) -> str:
+        """Play a recorded call, `speed` times as fast (0: without pauses); return its first leg's UUID.
+
+        started: is given that UUID before the first event.
+        """
         steps = self._in_our_folder(freshen(load(recording), time.time(), self.core, swap=swap))
+        first = next((step.get("Unique-ID") for step in steps if step.get("Unique-ID")), "")
+        if started is not None:
+            started(first)
         self._play(steps, self.speed if speed is None else speed)
-        return next((step.get("Unique-ID") for step in steps if step.get("Unique-ID")), "")
+        return first
 
     def _in_our_folder(self, steps: list[Step]) -> list[Step]:
         """Put recording files into our own folder, if there is one."""
@@ -328,10 +245,12 @@ class Switch:
         return [Step(s.after, s.body.replace("/var/lib/freeswitch/recordings", self.recordings_dir)) for s in steps]
 
     def _play(self, steps: list[Step], speed: float) -> None:
-        begun = time.monotonic()
+        begun, core = time.monotonic(), self.core
         for step in steps:
             wait = step.after / speed - (time.monotonic() - begun) if speed else 0
             gevent.sleep(max(wait, 0))
+            if self.core != core:
+                return  # restarted meanwhile
             self._keep_channels(step)
             if step.get("Event-Name") == "RECORD_STOP" and self.recordings_dir:
                 write_tone(Path(step.get("Record-File-Path")))
@@ -345,6 +264,16 @@ class Switch:
         elif name == "CHANNEL_CREATE" or (uuid in self.channels and "variable_uuid: " in step.body):
             lines = (line.partition(": ") for line in step.body.splitlines() if ": " in line)
             self.channels[uuid] = {key: Step(0.0, f"{key}: {value}").get(key) for key, _, value in lines}
+        if name == "CHANNEL_BRIDGE":
+            self._bind(step)
+
+    def _bind(self, step: Step) -> None:
+        """A dump shows a bridge on both legs, the event only on one."""
+        one, other = step.get("Unique-ID"), step.get("Other-Leg-Unique-ID")
+        for uuid, peer in ((one, other), (other, one)):
+            if uuid in self.channels:
+                self.channels[uuid]["variable_signal_bond"] = peer
+                self.channels[uuid]["Caller-Channel-Bridged-Time"] = step.get("Caller-Channel-Bridged-Time")
 
     # misbehaviour
 
@@ -357,12 +286,13 @@ class Switch:
         """Say nothing more on the connections there are (or find the voice again); they stay open."""
         for session in list(self.sessions):
             session.mute = mute
+            session.ended = time.time() if mute else 0.0
         self.changed()
 
     def half_open(self) -> None:
         """Neither read nor say anything more on the connections there are, for good: the peer of a cut cable."""
         for session in list(self.sessions):
-            session.mute = True
+            session.mute, session.ended = True, time.time()
             self.sessions.remove(session)
 
     def cut_in_event(self, recording: str) -> None:
@@ -395,6 +325,6 @@ class Switch:
 
     def restart(self) -> None:
         """Come back as after a crash: no calls, another Core-UUID."""
-        self.drop()
-        self.channels.clear()
         self.core = str(uuid4())
+        self.channels.clear()
+        self.drop()

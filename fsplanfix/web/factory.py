@@ -17,8 +17,14 @@ LARGEST_REQUEST = 64 * 1024
 CommandAnswer = Callable[[Mapping[str, str]], tuple[int, dict[str, str]]]
 
 
-def make(commands: CommandAnswer, health: Health, recording_path: PathOf, recordings_dir: str) -> Flask:
-    """Return the application: Planfix's commands, recordings, health."""
+def make(
+    commands: CommandAnswer,
+    health: Health,
+    recording_path: PathOf,
+    recordings_dir: str,
+    metrics: Callable[[], bytes],
+) -> Flask:
+    """Return the application: Planfix's commands, recordings, health, numbers for Prometheus."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
 
@@ -32,6 +38,10 @@ def make(commands: CommandAnswer, health: Health, recording_path: PathOf, record
     @app.get("/recordings/<signed>/<name>")
     def recording(signed: str, name: str) -> ResponseReturnValue:
         return serve(recording_path(signed), recordings_dir, name)
+
+    @app.get("/metrics")
+    def numbers() -> ResponseReturnValue:
+        return metrics(), {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 
     app.add_url_rule("/health/live", view_func=health.live)
     app.add_url_rule("/health/ready", view_func=health.ready)

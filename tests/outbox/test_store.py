@@ -12,6 +12,7 @@ from fsplanfix.outbox.store import LEASE, Store
 
 from ..recordings import NAMES, events, told
 
+ME = "courier-1"
 FIRST = Notice("c1", Kind.INCOMING, 1, 5, Direction.IN, "79161234567", ext="101")
 
 
@@ -34,10 +35,10 @@ GROUP = [
 def waves(store: Store) -> list[list[str]]:
     """Send everything; return what went out together, as kind and ext."""
     sent: list[list[str]] = []
-    while found := store.claim(100, now=100.0):
+    while found := store.claim(100, now=100.0, owner=ME):
         sent.append([f"{q.notice.kind.value} {q.notice.ext}".strip() for q in found])
         for queued in found:
-            store.accepted(queued)
+            store.accepted(queued, 100.0)
     return sent
 
 
@@ -64,10 +65,10 @@ def test_what_is_told_of_one_employee_keeps_its_order(store: Store, name: str) -
 
 def test_calls_do_not_wait_for_each_other(store: Store) -> None:
     store.save(GROUP, {}, "s", now=1.0)
-    (stuck,) = store.claim(10, now=2.0)
-    store.try_again(stuck, due=1000.0, answer="500")
+    (stuck,) = store.claim(10, now=2.0, owner=ME)
+    store.try_again(stuck, due=200.0, answer="500")
     store.save([notice(Kind.INCOMING, "101", 1, callid="c2")], {}, "s", now=2.0)
-    assert [q.notice.callid for q in store.claim(10, now=3.0)] == ["c2"]
+    assert [q.notice.callid for q in store.claim(10, now=3.0, owner=ME)] == ["c2"]
 
 
 def test_writing_a_notice_twice_does_nothing(store: Store) -> None:
@@ -81,38 +82,38 @@ def test_a_notice_comes_back_as_it_was_written(store: Store) -> None:
         FIRST, diversion="74950000001", data={"utm": "Ω \x00"[:2]}, recording="/r/ü.wav", duration=7
     )
     store.save([rich], {}, "s", now=1.0)
-    assert store.claim(1, now=2.0)[0].notice == rich
+    assert store.claim(1, now=2.0, owner=ME)[0].notice == rich
 
 
 def test_a_claimed_notice_belongs_to_one_sender_until_its_lease_ends(store: Store) -> None:
     store.save([FIRST], {}, "s", now=1.0)
-    assert len(store.claim(10, now=2.0)) == 1
-    assert store.claim(10, now=2.0 + LEASE - 1) == []
-    assert len(store.claim(10, now=2.0 + LEASE)) == 1
+    assert len(store.claim(10, now=2.0, owner=ME)) == 1
+    assert store.claim(10, now=2.0 + LEASE - 1, owner=ME) == []
+    assert len(store.claim(10, now=2.0 + LEASE, owner=ME)) == 1
 
 
 def test_a_refused_notice_is_set_aside_and_the_call_goes_on(store: Store) -> None:
     store.save(GROUP[:2], {}, "s", now=1.0)
-    (first,) = store.claim(10, now=2.0)
-    store.set_aside(first, "400 Invalid parameters")
-    assert [q.notice.ext for q in store.claim(10, now=2.0)] == ["102"]
+    (first,) = store.claim(10, now=2.0, owner=ME)
+    store.set_aside(first, 2.0, "400 Invalid parameters")
+    assert [q.notice.ext for q in store.claim(10, now=2.0, owner=ME)] == ["102"]
     assert store.counts() == {"dead": 1, "waiting": 1}
 
 
 def test_a_failed_notice_is_due_again_later_and_counts_its_tries(store: Store) -> None:
     store.save([FIRST], {}, "s", now=1.0)
-    store.try_again(store.claim(1, now=1.0)[0], due=50.0, answer="x" * 10_000)
-    assert store.next_due() == 50.0
-    assert store.claim(1, now=49.0) == []
-    (again,) = store.claim(1, now=50.0)
+    store.try_again(store.claim(1, now=1.0, owner=ME)[0], due=50.0, answer="x" * 10_000)
+    assert store.next_due(2.0) == 50.0
+    assert store.claim(1, now=49.0, owner=ME) == []
+    (again,) = store.claim(1, now=50.0, owner=ME)
     assert (again.attempts, again.created) == (1, 1.0)
 
 
 def test_what_is_under_way_is_not_what_falls_due_next(store: Store) -> None:
-    assert store.next_due() is None
+    assert store.next_due(2.0) is None
     store.save([FIRST], {}, "s", now=1.0)
-    store.claim(1, now=1.0)
-    assert store.next_due() is None
+    store.claim(1, now=1.0, owner=ME)
+    assert store.next_due(2.0) is None
 
 
 def test_open_calls_live_until_they_are_over(store: Store) -> None:

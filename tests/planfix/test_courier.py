@@ -1,22 +1,28 @@
 """The courier against the strict stand-in, over real HTTP."""
 
+import contextlib
+import ssl
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import gevent
 import pytest
+import trustme
 from gevent.server import StreamServer
 
+from fsplanfix.calls.model import Notice, Status
 from fsplanfix.errors import TransportError
 from fsplanfix.outbox.store import Store
-from fsplanfix.planfix.client import Client
-from fsplanfix.planfix.courier import Courier
+from fsplanfix.planfix.client import Client, seconds_to_wait
+from fsplanfix.planfix.courier import Courier, Manner
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
 
 from ..outbox.test_store import GROUP
 from ..recordings import events, told
 
+COMPLETED = GROUP[-2]
 LINKS = Links("https://pbx.example.com", "key")
 
 
@@ -43,7 +49,7 @@ def client(planfix: Planfix) -> Iterator[Client]:
 
 @pytest.fixture
 def courier(store: Store, client: Client, clock: Clock) -> Courier:
-    return Courier(store, client, LINKS.link, concurrency=16, now=clock)
+    return Courier(store, client, LINKS.link, Manner(), now=clock)
 
 
 def send_all(courier: Courier) -> None:
@@ -87,7 +93,7 @@ def test_a_refused_request_is_set_aside_and_the_rest_goes(courier: Courier, stor
     assert len(planfix.received) == 2
 
 
-@pytest.mark.parametrize("failure", [401, 403, 404, 429, 500, 502, 503, "html", "drop"])
+@pytest.mark.parametrize("failure", [403, 404, 429, 500, 502, 503, "html", "drop"])
 def test_anything_else_is_tried_again(
     courier: Courier, store: Store, planfix: Planfix, clock: Clock, failure: int | str
 ) -> None:
@@ -102,7 +108,7 @@ def test_anything_else_is_tried_again(
 
 
 def test_tries_end_after_three_days(courier: Courier, store: Store, planfix: Planfix, clock: Clock) -> None:
-    store.save(GROUP[:1], {}, "s", clock())
+    store.save([COMPLETED], {}, "s", clock())
     planfix.answers.extend([500, 500])
     send_all(courier)
     clock.ahead += 73 * 3600
@@ -119,6 +125,201 @@ def test_a_notice_is_sent_when_it_is_called_for(courier: Courier, store: Store, 
     courier.stop()
     runner.join()
     courier.finish(5)
+
+
+def test_a_late_window_is_skipped_but_the_end_of_the_call_is_told(
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
+) -> None:
+    store.save(GROUP, {}, "s", clock())
+    clock.ahead += 61
+    send_all(courier)
+    assert store.counts() == {"skipped": 4, "done": 4}
+    assert {fields.get("event", "record") for fields in planfix.accepted} == {"COMPLETED", "record"}
+
+
+def test_late_windows_can_be_kept(store: Store, client: Client, planfix: Planfix, clock: Clock) -> None:
+    store.save(GROUP[:1], {}, "s", clock())
+    clock.ahead += 3600
+    send_all(Courier(store, client, LINKS.link, Manner(popup_ttl=0), now=clock))
+    assert store.counts() == {"done": 1}
+
+
+def test_an_unknown_token_pauses_everything_and_loses_nothing(
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
+) -> None:
+    """An hour with a wrong token: one probe a minute, then everything arrives in order, no window too late."""
+    right, planfix.token = planfix.token, "changed in Planfix"
+    for n in range(5):
+        store.save([replace(item, callid=f"c{n}") for item in GROUP], {}, "s", clock())
+    for _ in range(60):
+        send_all(courier)
+        clock.ahead += 60
+    assert 60 <= len(planfix.received) <= 60 + 16
+    assert store.backlog().unauthorized
+    planfix.token, before = right, len(planfix.received)
+    send_all(courier)
+    assert not store.backlog().unauthorized
+    assert [item.code for item in planfix.received[before:]] == [200] * 20
+    assert store.counts() == {"skipped": 20, "done": 20}
+
+
+def test_a_day_without_planfix_ends_in_complete_delivery(
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
+) -> None:
+    """24 hours of simulated time, a call every hour: every end and every recording arrives, no window that is stale."""
+    for hour in range(24):
+        store.save([replace(item, callid=f"c{hour}") for item in GROUP], {}, "s", clock())
+        for _ in range(2):
+            planfix.answers.extend([503, "drop", 500, 502] * 200)
+            send_all(courier)
+            planfix.answers.clear()
+            clock.ahead += 1800
+    clock.ahead += 61
+    for _ in range(3):
+        send_all(courier)
+        clock.ahead += 360
+    assert store.counts() == {"skipped": 24 * 4, "done": 24 * 4}
+    assert {fields.get("event", "record") for fields in planfix.accepted} == {"COMPLETED", "record"}
+    for callid in {fields["callid"] for fields in planfix.accepted}:
+        assert [fields["cmd"] for fields in planfix.accepted if fields["callid"] == callid][-1] == "record"
+
+
+def test_planfix_is_left_alone_for_as_long_as_it_asks(
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
+) -> None:
+    planfix.retry_after = "120"
+    planfix.answers.append(503)
+    store.save([COMPLETED], {}, "s", clock())
+    send_all(courier)
+    store.save([replace(COMPLETED, callid="another")], {}, "s", clock())
+    clock.ahead += 115
+    send_all(courier)
+    assert len(planfix.received) == 1
+    clock.ahead += 10
+    send_all(courier)
+    assert store.counts() == {"done": 2}
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120),
+        ("0", 0),
+        ("", 0),
+        ("-5", 0),
+        ("soon", 0),
+        ("99999999999999999999", 3600),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Wed, 21 Oct 2115 07:28:00 GMT", 3600),
+        ("\u0661", 0),
+    ],
+)
+def test_what_a_retry_after_asks_for(header: str, seconds: float) -> None:
+    assert seconds_to_wait(header) == seconds
+
+
+def canceled(callid: str) -> Notice:
+    return replace(COMPLETED, callid=callid, status=Status.CANCELED)
+
+
+def test_the_spelling_of_canceled_is_found_out_once_and_kept(
+    store: Store, client: Client, planfix: Planfix, clock: Clock
+) -> None:
+    planfix.canceled = "Cancelled"
+    for n in range(3):
+        store.save([canceled(f"c{n}")], {}, "s", clock())
+        send_all(Courier(store, client, LINKS.link, Manner(), now=clock))
+    assert [item.fields["status"] for item in planfix.received] == ["Canceled", *["Cancelled"] * 3]
+    assert store.counts() == {"done": 3}
+
+
+@pytest.mark.parametrize("spelling", ["Canceled", "Cancelled"])
+def test_the_spelling_of_canceled_can_be_fixed(
+    store: Store, client: Client, planfix: Planfix, clock: Clock, spelling: str
+) -> None:
+    planfix.canceled = spelling
+    store.save([canceled("c")], {}, "s", clock())
+    send_all(Courier(store, client, LINKS.link, Manner(canceled=spelling), now=clock))
+    assert [item.code for item in planfix.received] == [200]
+
+
+def test_a_canceled_that_no_spelling_helps_is_set_aside(courier: Courier, store: Store, planfix: Planfix) -> None:
+    planfix.answers.extend([400, 400])
+    store.save([canceled("c")], {}, "s", time.time())
+    send_all(courier)
+    assert store.counts() == {"dead": 1}
+
+
+def test_another_courier_takes_over_when_one_is_gone(
+    store: Store, client: Client, planfix: Planfix, clock: Clock
+) -> None:
+    store.save([COMPLETED], {}, "s", clock())
+    assert len(store.claim(10, clock(), "one that was killed")) == 1
+    alive = Courier(store, client, LINKS.link, Manner(), now=clock)
+    clock.ahead += 11
+    send_all(alive)
+    assert planfix.received == []
+    clock.ahead += 4
+    send_all(alive)
+    assert store.counts() == {"done": 1}
+
+
+def test_two_couriers_send_nothing_twice(store: Store, client: Client, planfix: Planfix, clock: Clock) -> None:
+    """Each answer takes long enough for the other to look for work many times."""
+    planfix.delay = 0.05
+    for n in range(20):
+        store.save([replace(item, callid=f"c{n}") for item in GROUP], {}, "s", clock())
+    couriers = [Courier(store, client, LINKS.link, Manner(), now=clock) for _ in range(2)]
+    runners = [gevent.spawn(c.run) for c in couriers] + [gevent.spawn(c.keep_leases) for c in couriers]
+    planfix.wait_for(lambda crm: len(crm.received) >= 160, timeout=30)
+    for courier in couriers:
+        courier.stop()
+    gevent.joinall(runners, timeout=10)
+    for courier in couriers:
+        courier.finish(5)
+    assert store.counts() == {"done": 160}
+    assert len(planfix.received) == 160
+    assert planfix.history.surprises == []
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_jumps_an_hour_holds_nothing_up(
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock, hours: int
+) -> None:
+    planfix.answers.append(500)
+    store.save([COMPLETED], {}, "s", clock())
+    send_all(courier)
+    store.claim(10, clock() + 2, "one that was killed before the jump")
+    clock.ahead += hours * 3600 + 2
+    send_all(courier)
+    assert store.counts() == {"done": 1}
+
+
+def test_a_request_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drip(sock: gevent.socket.socket, _: object) -> None:
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while True:
+                sock.sendall(b" ")
+                gevent.sleep(0.02)
+
+    monkeypatch.setattr("fsplanfix.planfix.client.CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("fsplanfix.planfix.client.ANSWER_TIMEOUT", 0.2)
+    server = StreamServer(("127.0.0.1", 0), drip)
+    server.start()
+    assert "did not answer in time" in str(failure_of(f"http://127.0.0.1:{server.server_port}/"))
+    server.stop(timeout=0.1)
+
+
+def test_a_certificate_nobody_signed_is_no_planfix() -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server = StreamServer(("127.0.0.1", 0), lambda sock, _: sock.close(), ssl_context=context)
+    server.start()
+    assert "certificate is not trusted" in str(failure_of(f"https://127.0.0.1:{server.server_port}/"))
+    server.stop(timeout=0.1)
 
 
 def failure_of(url: str, token: str = "planfix-token") -> TransportError:

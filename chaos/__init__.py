@@ -1,0 +1,1 @@
+"""Faults, measured: `make chaos` plays calls while parts fail, and counts what was lost, doubled or out of order."""

@@ -1,0 +1,175 @@
+"""Two simulated FreeSWITCHes, two real workers, a store and a strict Planfix; and the count of what came of it all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gevent
+
+from fsplanfix.outbox.store import Store
+from fsplanfix.simulators.crm import History, Planfix
+from fsplanfix.simulators.session import Session
+from fsplanfix.simulators.switch import Switch
+
+SETTLED = 1.5
+"""Seconds after a request in which a killed worker may not have written down its answer yet."""
+
+
+class Worker:
+    """A `fsplanfix run` of its own."""
+
+    def __init__(self, settings: dict[str, str], log: Path) -> None:
+        self._log = log.open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fsplanfix", "run"], env=settings, stderr=self._log, stdout=self._log
+        )
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self._log.close()
+
+
+class Play:
+    """One call that was played. heard_by: the sessions that followed it at its beginning."""
+
+    def __init__(self, heard_by: list[Session]) -> None:
+        self.callid = ""
+        self.heard_by = heard_by
+        self.ended = 0.0
+
+    def begin(self, callid: str) -> None:
+        """Take the UUID of the call's first leg."""
+        self.callid = callid
+
+    def must_be_known(self) -> bool:
+        """Tell whether somebody who heard its beginning went on listening until a second after its end."""
+        return any((session.ended or time.time()) > self.ended + 1 for session in self.heard_by)
+
+
+class Stage:
+    """Everything there is, and what happened to it."""
+
+    def __init__(self, folder: Path, store_url: str) -> None:
+        self.store_url = store_url
+        self.is_postgresql = store_url.startswith("postgresql")
+        self.switches = [Switch(heartbeat=10.0) for _ in range(2)]
+        self.planfix = Planfix(token="chaos-token")
+        self.plays: list[Play] = []
+        self.kills: list[float] = []
+        self._folder = folder
+        for switch in self.switches:
+            switch.start()
+        self.planfix.start()
+        self.store = Store(store_url)
+        self.workers = [Worker(self._settings(), folder / f"worker-{n}.log") for n in range(2)]
+        for switch in self.switches:
+            self.wait_for_links(switch, 2)
+
+    def _settings(self) -> dict[str, str]:
+        servers = ",".join(f"esl://:ClueCon@127.0.0.1:{switch.port}" for switch in self.switches)
+        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME") or name.startswith("COV")}
+        return kept | {
+            "PLANFIX_URL": self.planfix.url,
+            "PLANFIX_TOKEN": self.planfix.token,
+            "PBX_TOKEN": "chaos-pbx-token",
+            "FREESWITCH_ESL": servers,
+            "HTTP_LISTEN": "127.0.0.1:0",
+            "STORE_URL": self.store_url,
+            "POPUP_TTL": "0",
+            "PLANFIX_CANCELED": "Canceled",
+        }
+
+    def close(self) -> None:
+        """End everything."""
+        for worker in self.workers:
+            worker.kill()
+        for switch in self.switches:
+            switch.stop()
+        self.planfix.stop()
+        self.store.close()
+
+    # what the faults use
+
+    def restart_worker(self, number: int) -> None:
+        """Kill -9 a worker and start it again."""
+        self.kills.append(time.time())
+        self.workers[number].kill()
+        self.workers[number] = Worker(self._settings(), self._folder / f"worker-{number}.log")
+
+    def wait_for_links(self, switch: Switch, count: int, seconds: float = 20) -> None:
+        """Wait until so many workers follow a switch."""
+        with gevent.Timeout(seconds):
+            while sum(bool(session.names) for session in switch.sessions) < count:
+                switch.wait_for_change()
+
+    def wait_until_answers_are_used(self, seconds: float = 20) -> None:
+        """Wait until Planfix has given the answers it was told to."""
+        end = time.monotonic() + seconds
+        while self.planfix.answers and time.monotonic() < end:
+            gevent.sleep(0.05)
+        self.planfix.answers.clear()
+
+    def crashed(self, switch: Switch) -> None:
+        """A switch forgets its calls: whoever was not told of them will never know."""
+        for play in self.plays:
+            if play.callid in switch.channels:
+                play.heard_by = []
+
+    def throw_out_connections(self) -> None:
+        """Let PostgreSQL end every connection but ours."""
+        import psycopg
+
+        with psycopg.connect(self.store_url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    # calls and what came of them
+
+    def play(self, switch: Switch, recording: str, speed: float) -> None:
+        """Play one call to its end."""
+        play = Play([session for session in switch.sessions if session.names and not session.ended])
+        self.plays.append(play)
+        switch.play(recording, speed, started=play.begin)
+        play.ended = time.time()
+
+    def is_drained(self) -> bool:
+        """Tell whether nothing is on its way any more."""
+        standing = self.store.backlog()
+        return not standing.waiting and not standing.open_calls
+
+    def figures(self) -> dict[str, int]:
+        """Count what came of everything. What had to be sent again because its answer was lost is told apart."""
+        first: dict[tuple[str, ...], float] = {}
+        seen_by_people, again, doubled = History(), len(self.planfix.repeated), 0
+        for item in self.planfix.received:
+            key = tuple(f"{name}={value}" for name, value in sorted(item.fields.items()))
+            if item.code != 200:
+                continue
+            if key not in first:
+                first[key] = item.at
+                seen_by_people.take(item.fields)
+            elif any(0 <= killed - first[key] < SETTLED for killed in self.kills):
+                again += 1
+            else:
+                doubled += 1
+        due, cards = self.store.counts(), seen_by_people.cards
+        unended = sum(part.state != "done" for card in cards.values() for part in card.parts)
+        unknown = sum(play.must_be_known() and play.callid not in cards for play in self.plays)
+        return {
+            "calls": len(self.plays),
+            "notices due": sum(due.values()),
+            "delivered": len(first),
+            "lost": sum(due.values()) - len(first) + unended + unknown,
+            "doubled": doubled,
+            "sent again, answer lost": again,
+            "out of order": len(seen_by_people.surprises),
+        }

@@ -1,0 +1,59 @@
+"""How things stand, as numbers for Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from .errors import StoreError
+from .outbox.store import Store
+
+
+class Standing(Collector):
+    """Asks the store when Prometheus asks us."""
+
+    def __init__(self, store: Store, overflows: Callable[[], int], links: Callable[[], dict[str, bool]]) -> None:
+        self._store = store
+        self._overflows = overflows
+        self._links = links
+
+    def describe(self) -> Iterator[Metric]:
+        """Name nothing in advance: the store need not answer when the registry is built."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the gauges; those of the store are missing while it does not answer."""
+        linked = GaugeMetricFamily("fsplanfix_freeswitch_linked", "Whether FreeSWITCH is followed", labels=["server"])
+        for server, up in self._links().items():
+            linked.add_metric([server], float(up))
+        yield linked
+        yield CounterMetricFamily(
+            "fsplanfix_event_overflows",
+            "Times events had to wait so long that FreeSWITCH may have dropped some",
+            value=self._overflows(),
+        )
+        try:
+            found = self._store.backlog()
+        except StoreError:
+            yield GaugeMetricFamily("fsplanfix_store_up", "Whether the database answers", value=0)
+            return
+        age = time.time() - found.oldest if found.oldest is not None else 0.0
+        yield GaugeMetricFamily("fsplanfix_store_up", "Whether the database answers", value=1)
+        yield GaugeMetricFamily("fsplanfix_open_calls", "Client calls that are not over", value=found.open_calls)
+        yield GaugeMetricFamily("fsplanfix_backlog", "Notices waiting for Planfix", value=found.waiting)
+        yield GaugeMetricFamily("fsplanfix_oldest_undelivered_seconds", "Age of the oldest of them", value=max(age, 0))
+        yield GaugeMetricFamily("fsplanfix_dead_letters", "Notices set aside for a person", value=found.dead)
+        yield GaugeMetricFamily(
+            "fsplanfix_account_paused", "Whether Planfix does not know our token", value=float(found.unauthorized)
+        )
+
+
+def exposition(collector: Collector) -> Callable[[], bytes]:
+    """Return a function that gives the numbers in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return lambda: generate_latest(registry)

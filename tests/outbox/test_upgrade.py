@@ -1,0 +1,131 @@
+"""Stores of other releases, other programs, or none."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from fsplanfix.errors import StoreError
+from fsplanfix.outbox.store import Store, _notice_json
+from fsplanfix.outbox.tables import VERSION
+
+from .test_store import FIRST, GROUP
+
+VERSION_1 = """
+CREATE TABLE notices (
+    id {serial} PRIMARY KEY, callid VARCHAR(128) NOT NULL, ext VARCHAR(64) NOT NULL, kind VARCHAR(16) NOT NULL,
+    ordinal INTEGER NOT NULL, position INTEGER NOT NULL, barrier BOOLEAN NOT NULL, body TEXT NOT NULL,
+    state VARCHAR(8) DEFAULT 'waiting' NOT NULL, attempts INTEGER DEFAULT '0' NOT NULL, created FLOAT NOT NULL,
+    due FLOAT NOT NULL, leased_until FLOAT DEFAULT '0' NOT NULL, answer TEXT DEFAULT '' NOT NULL,
+    CONSTRAINT notices_key UNIQUE (callid, ext, kind, ordinal));
+CREATE TABLE open_calls (callid VARCHAR(128) PRIMARY KEY, server VARCHAR(255) NOT NULL, state TEXT NOT NULL);
+CREATE TABLE facts (name VARCHAR(64) PRIMARY KEY, value TEXT NOT NULL);
+INSERT INTO facts (name, value) VALUES ('secret_key', 'kept');
+"""
+
+
+def run_sql(url: str, script: str, **values: object) -> None:
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        for statement in filter(str.strip, script.split(";")):
+            connection.execute(text(statement), values)
+    engine.dispose()
+
+
+def test_a_store_of_the_first_release_opens_and_is_delivered(store_url: str) -> None:
+    serial = "INTEGER" if store_url.startswith("sqlite") else "BIGSERIAL"
+    run_sql(store_url, VERSION_1.format(serial=serial))
+    insert = (
+        "INSERT INTO notices (callid, ext, kind, ordinal, position, barrier, body, created, due) "
+        "VALUES ('c1', '101', 'INCOMING', 1, 1, :yes, :body, 1.0, 1.0)"
+    )
+    run_sql(store_url, insert, yes=True, body=_notice_json.dump_json(FIRST).decode())
+    store = Store(store_url)
+    store.save(GROUP, {}, "s", now=1.0)
+    assert store.counts() == {"waiting": len(GROUP)}
+    (queued,) = store.claim(10, 2.0, "me")
+    store.accepted(queued, 2.0)
+    assert queued.notice == FIRST
+    assert store.fact("secret_key", "new") == "kept"
+    assert store.known("schema") == str(VERSION)
+    store.close()
+
+
+def test_opening_twice_changes_nothing(store_url: str) -> None:
+    for _ in range(2):
+        store = Store(store_url)
+        assert store.known("schema") == str(VERSION)
+        store.close()
+
+
+def test_a_store_of_a_newer_release_is_left_alone(store_url: str) -> None:
+    store = Store(store_url)
+    store.replace_fact("schema", str(VERSION + 1))
+    store.close()
+    with pytest.raises(StoreError, match="written by a newer fsplanfix: install that release"):
+        Store(store_url)
+
+
+def test_another_programs_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE customers (name TEXT)")
+    other.close()
+    with pytest.raises(StoreError, match="another program's database: choose another file name"):
+        Store(f"sqlite:///{path}")
+
+
+def test_another_programs_tables_are_left_alone(store_url: str) -> None:
+    run_sql(store_url, "CREATE TABLE notices (name TEXT)")
+    with pytest.raises(StoreError, match="another program's tables"):
+        Store(store_url)
+
+
+def test_a_store_cut_short_gets_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    store = Store(f"sqlite:///{path}")
+    store.save(GROUP, {}, "s", now=1.0)
+    store.close()
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(StoreError, match="cannot be opened: database disk image is malformed|is not a database"):
+        Store(f"sqlite:///{path}")
+
+
+def test_dead_letters_are_sent_again_or_deleted_by_hand(store_url: str) -> None:
+    store = Store(store_url)
+    store.save(GROUP[:2], {}, "s", now=1.0)
+    for now in (2.0, 3.0):
+        (queued,) = store.claim(10, now, "me")
+        store.set_aside(queued, now, "400 Invalid parameters")
+    first, second = store.listed(["dead"], 10)
+    assert (first.answer, store.backlog().dead, store.backlog().waiting) == ("400 Invalid parameters", 2, 0)
+    assert store.send_again([first.id, 999], now=5.0) == 1
+    assert store.drop([second.id, first.id]) == 1
+    assert store.counts() == {"waiting": 1}
+    assert store.backlog().oldest == 5.0
+    store.close()
+
+
+def test_old_deliveries_are_deleted_and_nothing_else(store_url: str) -> None:
+    store = Store(store_url)
+    store.save(GROUP[:3], {}, "s", now=1.0)
+    (queued,) = store.claim(1, 2.0, "me")
+    store.accepted(queued, now=10.0)
+    assert store.clean(before=10.0) == 0
+    assert store.clean(before=11.0) == 1
+    assert store.counts() == {"waiting": 2}
+    store.close()
+
+
+def test_a_lease_that_went_to_another_is_left_to_that_one(store_url: str) -> None:
+    store = Store(store_url)
+    store.save([FIRST], {}, "s", now=1.0)
+    (mine,) = store.claim(1, 2.0, "me")
+    (theirs,) = store.claim(1, 20.0, "you")
+    store.try_again(mine, due=300.0, answer="late", owner="me")
+    store.renew([mine.id], 25.0, "me")
+    assert store.claim(1, 31.0, "third") == []
+    store.renew([theirs.id], 30.0, "you")
+    assert store.claim(1, 41.0, "third") == []
+    store.close()

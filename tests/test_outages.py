@@ -1,0 +1,230 @@
+"""What becomes of calls when a part of the whole fails, with the real service as programs of their own."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import gevent
+import pytest
+import requests
+
+from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.switch import Switch
+
+from .service import Service, running, settings_for
+from .test_service import told, wanted
+
+WHOLE = "group_answered"
+
+
+def wait_until_told(planfix: Planfix, *tokens: str) -> str:
+    """Wait until Planfix was told these of one call; return its callid."""
+    found: list[str] = []
+
+    def look(crm: Planfix) -> bool:
+        found[:] = [callid for callid in crm.history.cards if set(tokens) <= set(told(crm, callid))]
+        return bool(found)
+
+    planfix.wait_for(look, timeout=20)
+    return found[0]
+
+
+def wait_until_over(planfix: Planfix, callid: str) -> None:
+    planfix.wait_for(
+        lambda crm: callid in crm.history.cards and all(p.state == "done" for p in crm.history.cards[callid].parts),
+        timeout=20,
+    )
+
+
+def test_a_link_cut_in_the_middle_of_a_talk(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with running(switch, planfix, tmp_path) as service:
+        player = gevent.spawn(switch.play, WHOLE, 1.0)
+        callid = wait_until_told(planfix, "A102")
+        switch.drop()
+        player.join()
+        service.wait_for("reconciled.*missed")
+        wait_until_over(planfix, callid)
+    assert told(planfix, callid)[-2:] in (["S102!", "R"], ["R", "S102!"], ["X103", "S102!"], ["X101", "S102!"])
+    assert planfix.history.surprises == []
+
+
+def test_the_end_of_a_call_that_nobody_heard(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    """The service is killed while phones ring, and comes back when the call is long over."""
+    settings = settings_for(switch, planfix, tmp_path)
+    first = Service(tmp_path, settings)
+    first.wait_for("freeswitch_linked")
+    player = gevent.spawn(switch.play, WHOLE, 1.0)
+    callid = wait_until_told(planfix, "I101", "I102", "I103")
+    for ext in ("101", "102", "103"):
+        first.wait_for(f"delivered.*ext={ext}")
+    first.process.send_signal(signal.SIGKILL)
+    first.end()
+    player.join()
+    second = Service(tmp_path, settings)
+    wait_until_over(planfix, callid)
+    assert second.end() == 0
+    assert sorted(told(planfix, callid)) == ["I101", "I102", "I103", "M101", "M102", "M103"]
+    assert planfix.history.surprises == []
+
+
+def test_a_transfer_that_nobody_heard(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    """101 talks, the service is killed, the client is handed on to 102 who talks when the service is back."""
+    settings = settings_for(switch, planfix, tmp_path)
+    first = Service(tmp_path, settings)
+    first.wait_for("freeswitch_linked")
+    player = gevent.spawn(switch.play, "blind_transfer_answered", 0.5)
+    callid = wait_until_told(planfix, "A101")
+    first.wait_for("delivered.*kind=ACCEPTED")
+    first.process.send_signal(signal.SIGKILL)
+    first.end()
+    with gevent.Timeout(15):
+        while not any(
+            dump.get("variable_dialed_user") == "102"
+            and dump["Call-Direction"] == "outbound"
+            and dump.get("Answer-State") == "answered"
+            for dump in switch.channels.values()
+        ):
+            gevent.sleep(0.01)
+    second = Service(tmp_path, settings)
+    player.join()
+    wait_until_over(planfix, callid)
+    planfix.wait_for(lambda crm: "R" in told(crm, callid))
+    assert second.end() == 0
+    tokens = [token.rstrip("!") for token in told(planfix, callid)]
+    assert [t for t in tokens if "101" in t] == ["I101", "A101", "S101"]
+    assert [t for t in tokens if "102" in t] == ["I102", "A102", "S102"]
+    assert planfix.history.surprises == []
+
+
+def test_a_restart_of_freeswitch_ends_every_call(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with running(switch, planfix, tmp_path):
+        gevent.spawn(switch.play, WHOLE, 1.0)
+        callid = wait_until_told(planfix, "A102")
+        switch.restart()
+        wait_until_over(planfix, callid)
+    assert "S102!" in told(planfix, callid)
+    assert planfix.history.surprises == []
+
+
+def test_two_workers_on_one_switch_say_everything_once(
+    switch: Switch, planfix: Planfix, tmp_path: Path, store_url: str
+) -> None:
+    with (
+        running(switch, planfix, tmp_path, STORE_URL=store_url) as one,
+        running(switch, planfix, tmp_path, STORE_URL=store_url) as other,
+    ):
+        for service in (one, other):
+            service.wait_for("freeswitch_linked")
+        calls = [gevent.spawn(switch.play, WHOLE, 10.0) for _ in range(10)]
+        gevent.joinall(calls)
+        planfix.wait_for(lambda crm: len(crm.accepted) >= 80, timeout=30)
+        gevent.sleep(0.5)  # time to say something twice
+    assert len(planfix.received) == 80
+    assert planfix.history.surprises == []
+
+
+@contextmanager
+def split(switch: Switch, planfix: Planfix, folder: Path, store_url: str, *roles: str) -> Iterator[list[Service]]:
+    """One worker for each role, sharing a store."""
+    settings = settings_for(switch, planfix, folder, STORE_URL=store_url)
+    services = [Service(folder, settings, "--only", role) for role in roles]
+    try:
+        for role, service in zip(roles, services, strict=True):
+            service.wait_for({"events": "freeswitch_linked", "courier": "courier_ready", "web": "web_listening"}[role])
+        yield services
+    finally:
+        for service in services:
+            service.end()
+
+
+def test_the_roles_may_be_split(switch: Switch, planfix: Planfix, tmp_path: Path, store_url: str) -> None:
+    """A notice leaves at once, not at the next look at the store (5 s)."""
+    with split(switch, planfix, tmp_path, store_url, "events", "courier", "web") as (events, _, web):
+        begun = time.monotonic()
+        callid = switch.play(WHOLE, speed=0)
+        planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
+        assert time.monotonic() - begun < 3
+        web.wait_for("freeswitch_linked")
+        switch.speed = 20
+        assert web.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161112233"}).ok
+        planfix.wait_for(lambda crm: any(fields.get("phone") == "79161112233" for fields in crm.accepted))
+        assert events.log
+    assert planfix.history.surprises == []
+
+
+def test_another_courier_takes_over_within_fifteen_seconds(
+    switch: Switch, planfix: Planfix, tmp_path: Path, store_url: str
+) -> None:
+    planfix.delay = 30.0
+    with split(switch, planfix, tmp_path, store_url, "events", "courier") as (_, doomed):
+        switch.play("in_one_no_answer", speed=0)
+        planfix.wait_for(lambda crm: crm.asked > 0)
+        doomed.process.send_signal(signal.SIGKILL)
+        planfix.delay, killed = 0.0, time.monotonic()
+        with split(switch, planfix, tmp_path, store_url, "courier"):
+            planfix.wait_for(lambda crm: len(crm.accepted) >= 2, timeout=20)
+            assert time.monotonic() - killed < 15
+
+
+def test_a_full_disk_is_not_ready_and_loses_nothing(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with running(switch, planfix, tmp_path) as service:
+        pid = service.process.pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        callid = switch.play(WHOLE, speed=0)
+        service.wait_for("store_unavailable")
+        assert service.get("/health/ready").json()["store"] is False
+        assert planfix.received == []
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)), timeout=20)
+        assert service.get("/health/ready").json()["store"] is True
+    assert "Traceback" not in "\n".join(service.log)
+
+
+def test_the_numbers_tell_how_things_stand(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    planfix.answers.extend([400])
+    with running(switch, planfix, tmp_path) as service:
+        switch.play("in_one_no_answer", speed=0)
+        service.wait_for("set_aside")
+        numbers = service.get("/metrics").text
+        planfix.token = "changed"
+        switch.play("in_one_no_answer", speed=0)
+        service.wait_for("planfix_token_unknown")
+        paused = service.get("/metrics").text
+    assert "fsplanfix_dead_letters 1.0" in numbers
+    assert "fsplanfix_account_paused 0.0" in numbers
+    assert "fsplanfix_account_paused 1.0" in paused
+    assert "fsplanfix_event_overflows_total 0.0" in paused
+    assert f'fsplanfix_freeswitch_linked{{server="127.0.0.1:{switch.port}"}} 1.0' in paused
+    for gauge in ("fsplanfix_backlog", "fsplanfix_oldest_undelivered_seconds", "fsplanfix_store_up"):
+        assert f"\n{gauge} " in paused
+
+
+def test_workers_with_different_rules_are_told(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with running(switch, planfix, tmp_path), running(switch, planfix, tmp_path, COUNTRY="KZ", DEFAULT_EXT="1") as other:
+        warning = other.wait_for("rules_changed.*")[0]
+    assert "settings=COUNTRY,DEFAULT_EXT" in warning
+    assert "give it the same settings" in warning
+
+
+def test_a_planfix_that_never_answers_holds_up_nobody_else(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    planfix.delay = 3600.0
+    with running(switch, planfix, tmp_path) as service:
+        switch.play(WHOLE, speed=0)
+        planfix.wait_for(lambda crm: crm.asked > 0)
+        assert service.get("/health/ready").status_code == 200
+        assert requests.get(service.address + "/metrics", timeout=5).ok
+
+
+@pytest.mark.parametrize("answer", ["garbage", "-ERR no", "[]", '{"rows": [{"uuid": "a b"}, {"uuid": "x"}]}'])
+def test_a_switch_that_cannot_name_its_channels_is_followed_all_the_same(
+    switch: Switch, planfix: Planfix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setattr(switch, "_show", lambda text: answer)
+    with running(switch, planfix, tmp_path):
+        callid = switch.play(WHOLE, speed=0)
+        planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
