@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
@@ -11,6 +12,9 @@ import gevent
 
 if TYPE_CHECKING:
     from .stage import Stage
+
+SETTLED = 1.5
+"""Seconds after a request in which a killed worker may not have written down its answer yet."""
 
 Fault = Callable[["Stage", Random], None]
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -95,11 +99,13 @@ def full_disk(stage: Stage, random: Random) -> None:
         stage.throw_out_connections()
         return
     pids = [worker.process.pid for worker in stage.workers]
+    begun = time.time()
     for pid in pids:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
     gevent.sleep(1.5)
     for pid in pids:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, UNLIMITED)
+    stage.full.append((begun, time.time() + SETTLED))
 
 
 QUICK: tuple[Fault, ...] = (

@@ -12,12 +12,11 @@ from pathlib import Path
 import gevent
 
 from fsplanfix.outbox.store import Store
-from fsplanfix.simulators.crm import History, Planfix
+from fsplanfix.simulators.crm import History, Planfix, Received
 from fsplanfix.simulators.session import Session
 from fsplanfix.simulators.switch import Switch
 
-SETTLED = 1.5
-"""Seconds after a request in which a killed worker may not have written down its answer yet."""
+from .faults import SETTLED
 
 
 class Worker:
@@ -63,6 +62,7 @@ class Stage:
         self.planfix = Planfix(token="chaos-token")
         self.plays: list[Play] = []
         self.kills: list[float] = []
+        self.full: list[tuple[float, float]] = []
         self._folder = folder
         for switch in self.switches:
             switch.start()
@@ -81,6 +81,7 @@ class Stage:
             "PBX_TOKEN": "chaos-pbx-token",
             "FREESWITCH_ESL": servers,
             "HTTP_LISTEN": "127.0.0.1:0",
+            "PUBLIC_URL": "https://pbx.example.com",
             "STORE_URL": self.store_url,
             "POPUP_TTL": "0",
             "PLANFIX_CANCELED": "Canceled",
@@ -146,29 +147,33 @@ class Stage:
         standing = self.store.backlog()
         return not standing.waiting and not standing.open_calls
 
+    def _written(self, answered: float) -> float:
+        """Return when a worker has surely written down an answer: later while its disk was full."""
+        return max([answered, *(end + 1 for start, end in self.full if start <= answered + SETTLED <= end)]) + SETTLED
+
     def figures(self) -> dict[str, int]:
         """Count what came of everything. What had to be sent again because its answer was lost is told apart."""
-        first: dict[tuple[str, ...], float] = {}
-        seen_by_people, again, doubled = History(), len(self.planfix.repeated), 0
+        last: dict[tuple[str, ...], Received] = {}
+        seen_by_people, again, doubled = History(), 0, 0
         for item in self.planfix.received:
             key = tuple(f"{name}={value}" for name, value in sorted(item.fields.items()))
             if item.code != 200:
                 continue
-            if key not in first:
-                first[key] = item.at
+            if key not in last:
                 seen_by_people.take(item.fields)
-            elif any(0 <= killed - first[key] < SETTLED for killed in self.kills):
+            elif item.repeated or any(last[key].came <= killed < self._written(last[key].at) for killed in self.kills):
                 again += 1
             else:
                 doubled += 1
+            last[key] = item
         due, cards = self.store.counts(), seen_by_people.cards
         unended = sum(part.state != "done" for card in cards.values() for part in card.parts)
         unknown = sum(play.must_be_known() and play.callid not in cards for play in self.plays)
         return {
             "calls": len(self.plays),
             "notices due": sum(due.values()),
-            "delivered": len(first),
-            "lost": sum(due.values()) - len(first) + unended + unknown,
+            "delivered": len(last),
+            "lost": sum(due.values()) - len(last) + unended + unknown,
             "doubled": doubled,
             "sent again, answer lost": again,
             "out of order": len(seen_by_people.surprises),

@@ -85,11 +85,16 @@ def _contact(form: dict[str, str]) -> str:
 
 @dataclass
 class Received:
-    """One request: its fields (without the token), the answer's code, and when, in seconds since 1970."""
+    """One request: its fields (without the token), the answer's code, when it came and when it was answered.
+
+    Times are seconds since 1970. repeated: it had to come again, because we had cut the answer to the one before.
+    """
 
     fields: dict[str, str]
     code: int
+    came: float
     at: float
+    repeated: bool = False
 
 
 @dataclass
@@ -171,6 +176,7 @@ class Handler(WSGIHandler):
         """Add the socket to what a view sees."""
         environ: dict[str, Any] = super().get_environ()
         environ["simulator.socket"] = self.socket
+        environ["simulator.came"] = time.time()
         return environ
 
     def log_request(self) -> None:
@@ -186,8 +192,7 @@ class Planfix:
     """The stand-in.
 
     canceled: how it spells that status. retry_after: the header it sends with 429 and 503. answers: what the next
-    requests get instead: a code, "html", "drop" or "drop after". repeated: requests that came again because we had
-    cut the answer to the first.
+    requests get instead: a code, "html", "drop" or "drop after".
     """
 
     def __init__(
@@ -207,7 +212,6 @@ class Planfix:
         self.received: list[Received] = []
         self.asked = 0
         self.history = History()
-        self.repeated: list[dict[str, str]] = []
         self._cut: list[dict[str, str]] = []
         self.contacts: dict[str, dict[str, str]] = {"79161234567": {"contact_name": "Ivan Petrov", "manager": "102"}}
         self._change = Event()
@@ -280,8 +284,7 @@ class Planfix:
         code, body = self._judge(form)
         if code == 200 and form in self._cut:
             self._cut.remove(form)
-            self.repeated.append(form)  # we cut the answer to the first one, so this one had to come
-            return jsonify(body)
+            return self._answer(form, code, jsonify(body), repeated=True)
         if code == 200:
             self.history.take(form)
         answer = self._answer(form, code, jsonify(body))
@@ -302,10 +305,11 @@ class Planfix:
             return 400, {"error": "Invalid parameters", "why": problem(spelled)}
         return 200, self.contacts.get(form["phone"], {}) if form["cmd"] == "contact" else {}
 
-    def _answer(self, form: dict[str, str], code: int, response: Response) -> Response:
+    def _answer(self, form: dict[str, str], code: int, response: Response, repeated: bool = False) -> Response:
         if response.status_code == 200:
             response.status_code = code
-        self.received.append(Received(form, response.status_code, time.time()))
+        came: float = request.environ["simulator.came"]
+        self.received.append(Received(form, response.status_code, came, time.time(), repeated))
         self._version += 1
         self._tell()
         return response
