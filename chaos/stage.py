@@ -18,6 +18,9 @@ from fsplanfix.simulators.switch import Switch
 
 from .faults import SETTLED
 
+IN_FLIGHT = 0.25
+"""Seconds for which what a killed worker had sent may still be on its way to Planfix."""
+
 
 class Worker:
     """A `fsplanfix run` of its own."""
@@ -61,7 +64,7 @@ class Stage:
         self.switches = [Switch(heartbeat=10.0) for _ in range(2)]
         self.planfix = Planfix(token="chaos-token")
         self.plays: list[Play] = []
-        self.kills: list[float] = []
+        self.kills: list[tuple[float, float]] = []
         self.full: list[tuple[float, float]] = []
         self._folder = folder
         for switch in self.switches:
@@ -100,8 +103,9 @@ class Stage:
 
     def restart_worker(self, number: int) -> None:
         """Kill -9 a worker and start it again."""
-        self.kills.append(time.time())
+        begun = time.time()
         self.workers[number].kill()
+        self.kills.append((begun, time.time() + IN_FLIGHT))
         self.workers[number] = Worker(self._settings(), self._folder / f"worker-{number}.log")
 
     def wait_for_links(self, switch: Switch, count: int, seconds: float = 20) -> None:
@@ -151,6 +155,10 @@ class Stage:
         """Return when a worker has surely written down an answer: later while its disk was full."""
         return max([answered, *(end + 1 for start, end in self.full if start <= answered + SETTLED <= end)]) + SETTLED
 
+    def _was_cut_by_a_kill(self, item: Received) -> bool:
+        """Tell whether the worker may have been killed between sending a request and writing down its answer."""
+        return any(item.came <= end and begun < self._written(item.at) for begun, end in self.kills)
+
     def figures(self) -> dict[str, int]:
         """Count what came of everything. What had to be sent again because its answer was lost is told apart."""
         last: dict[tuple[str, ...], Received] = {}
@@ -161,7 +169,7 @@ class Stage:
                 continue
             if key not in last:
                 seen_by_people.take(item.fields)
-            elif item.repeated or any(last[key].came <= killed < self._written(last[key].at) for killed in self.kills):
+            elif item.repeated or self._was_cut_by_a_kill(last[key]):
                 again += 1
             else:
                 doubled += 1

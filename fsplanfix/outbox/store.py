@@ -323,7 +323,7 @@ def _next(now: float) -> Any:
         and_(
             before.c.callid == notices.c.callid,
             before.c.state == WAITING,
-            before.c.position < notices.c.position,
+            before.c.id < notices.c.id,
             or_(before.c.ext == notices.c.ext, before.c.barrier, notices.c.kind == Kind.RECORD.value),
         )
     )

@@ -55,7 +55,11 @@ notices = Table(
     Column("settled", Float, nullable=False, server_default="0"),
     UniqueConstraint("callid", "ext", "kind", "ordinal", name="notices_key"),
 )
-"""body: the notice as JSON. created, due, leased_until, settled: seconds since 1970. barrier: later notices wait."""
+"""body: the notice as JSON. created, due, leased_until, settled: seconds since 1970. barrier: later notices wait.
+
+id: the order in which a call's notices are sent. Workers that follow the same FreeSWITCH may number them differently
+(position), but what a notice must wait for was always written before it, by whomever.
+"""
 
 _is_waiting = text(f"state = '{WAITING}'")
 Index("notices_due", notices.c.due, notices.c.id, sqlite_where=_is_waiting, postgresql_where=_is_waiting)

@@ -63,6 +63,21 @@ def test_what_is_told_of_one_employee_keeps_its_order(store: Store, name: str) -
         assert [step for step in sent if step in mine] == mine
 
 
+def test_one_employees_order_holds_whoever_numbered_the_notices(store: Store) -> None:
+    """A worker that was cut off meets the phones in another order than the one that was not."""
+    store.save([notice(Kind.INCOMING, "101", 1), notice(Kind.INCOMING, "102", 5)], {}, "s", now=1.0)
+    store.save([notice(Kind.INCOMING, "102", 1), notice(Kind.ACCEPTED, "102", 2)], {}, "s", now=1.0)
+    store.save([notice(Kind.COMPLETED, "101", 9), notice(Kind.COMPLETED, "102", 3)], {}, "s", now=1.0)
+    store.save([notice(Kind.RECORD, "", 4)], {}, "s", now=1.0)
+    assert waves(store) == [
+        ["INCOMING 101"],
+        ["INCOMING 102"],
+        ["ACCEPTED 102"],
+        ["COMPLETED 101", "COMPLETED 102"],
+        ["record"],
+    ]
+
+
 def test_calls_do_not_wait_for_each_other(store: Store) -> None:
     store.save(GROUP, {}, "s", now=1.0)
     (stuck,) = store.claim(10, now=2.0, owner=ME)
