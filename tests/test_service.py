@@ -158,6 +158,16 @@ def test_a_stop_is_orderly(switch: Switch, planfix: Planfix, tmp_path: Path) -> 
     assert "Traceback" not in "\n".join(service.log)
 
 
+def test_a_stop_finishes_the_requests_under_way(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    planfix.delay = 1.0
+    with running(switch, planfix, tmp_path) as service:
+        switch.play("in_one_no_answer", speed=0)
+        planfix.wait_for(lambda crm: crm.asked == 1)
+        assert service.end() == 0
+    assert [item.code for item in planfix.received] == [200]
+    assert any("kind=INCOMING" in line and "delivered" in line for line in service.log)
+
+
 def test_two_switches_are_followed_at_once(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
     other = Switch()
     other.start()

@@ -2,9 +2,12 @@
 
 import dataclasses
 import os
+import time
 from pathlib import Path
 
+import gevent
 import pytest
+from sqlalchemy import create_engine, text
 
 from fsplanfix.calls.model import Direction, Kind, Notice, Status
 from fsplanfix.errors import StoreError
@@ -159,6 +162,7 @@ def test_everything_survives_closing_and_opening(store_url: str) -> None:
         ("nonsense", "STORE_URL is no database address"),
         ("mysql://user:secret@127.0.0.1/x", "STORE_URL is no database address"),
         ("sqlite:////no/such/folder/x.db", "is the folder there"),
+        ("sqlite:////proc/x.db", "is the folder there, and may user"),
         ("postgresql://user:secret@127.0.0.1:1/x?connect_timeout=2", "cannot be opened"),
     ],
 )
@@ -173,3 +177,18 @@ def test_a_file_that_is_no_database_gets_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(os.urandom(8192))
     with pytest.raises(StoreError, match="file is not a database"):
         Store(f"sqlite:///{tmp_path}/x.db")
+
+
+def test_a_slow_database_holds_up_nobody_else(postgres: str) -> None:
+    """psycopg gives way to gevent: five waits of 0.3 s take together as long as one."""
+    engine = create_engine(postgres.replace("postgresql://", "postgresql+psycopg://"))
+
+    def wait() -> None:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_sleep(0.3)"))
+
+    wait()
+    begun = time.monotonic()
+    gevent.joinall([gevent.spawn(wait) for _ in range(5)], raise_error=True)
+    assert time.monotonic() - begun < 1.0
+    engine.dispose()
