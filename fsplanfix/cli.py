@@ -86,10 +86,10 @@ def normalize(numbers: tuple[str, ...]) -> None:
 @click.option("--only", "roles", multiple=True, type=click.Choice(ROLES), help="Take on this role only; repeatable.")
 @explained
 def run(roles: tuple[str, ...]) -> None:
-    """Follow FreeSWITCH and tell Planfix, until stopped by SIGTERM or Ctrl-C.
+    """Follow FreeSWITCH and tell Planfix, until stopped.
 
-    The roles: events follows FreeSWITCH, courier sends to Planfix, web answers over HTTP. Without --only this
-    process takes on all three.
+    SIGTERM or Ctrl-C stops it in order. The roles: events follows FreeSWITCH, courier sends to Planfix, web answers
+    over HTTP. Without --only this process takes on all three.
     """
     settings = load(Settings)
     logs.set_up(settings.log_level)
@@ -103,13 +103,13 @@ def run(roles: tuple[str, ...]) -> None:
 @click.option("--serve", is_flag=True, help="Keep running, with more calls, and print the address of Planfix's page.")
 @explained
 def demo(serve: bool) -> None:
-    """Show the main job with a simulated FreeSWITCH and a stand-in Planfix."""
+    """Show six calls from FreeSWITCH to Planfix, both simulated."""
     raise SystemExit(demonstration.run(serve, click.echo, timeline.header, timeline.line))
 
 
 @cli.group()
 def queue() -> None:
-    """Look at the notices on their way to Planfix, and decide about those it refused."""
+    """Look after the notices that Planfix refused."""
 
 
 @queue.command("list")
@@ -153,7 +153,7 @@ def drop(ids: tuple[int, ...], everything: bool) -> None:
 
 @contextmanager
 def _store() -> Iterator[Store]:
-    store = Store(load(StoreSettings).store_url)
+    store = Store(load(StoreSettings).store_url, create=False)
     try:
         yield store
     finally:

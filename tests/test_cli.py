@@ -150,6 +150,13 @@ def test_the_queue_shows_what_planfix_refused_and_obeys(tmp_path: Path) -> None:
 
 
 def test_a_queue_that_cannot_be_opened_gets_one_sentence(tmp_path: Path) -> None:
-    done = run_cli(tmp_path, "queue", "list", STORE_URL="sqlite:////no/where/x.db")
+    (tmp_path / "x.db").write_bytes(b"x" * 5000)
+    done = run_cli(tmp_path, "queue", "list", STORE_URL=f"sqlite:///{tmp_path}/x.db")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_queue_in_the_wrong_folder_says_so_and_makes_no_store(tmp_path: Path) -> None:
+    done = run_cli(tmp_path, "queue", "list")
+    assert (done.returncode, list(tmp_path.iterdir())) == (1, [])
+    assert "There is no store at fsplanfix.db: go to the service's folder" in done.stderr

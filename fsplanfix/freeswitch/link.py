@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 LOGIN_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 10.0
+ACCOUNT_TIMEOUT = 5.0
 SILENCE = 45.0
 """Seconds without a byte after which the peer counts as gone; FreeSWITCH sends HEARTBEAT every 20 s."""
 
@@ -252,11 +253,14 @@ class Connection(InboundESL):
 
 
 def live_channels(connection: Connection) -> list[dict[str, str]] | None:
-    """Return FreeSWITCH's own account of each live channel, None if it cannot give one. Raises LinkError."""
+    """Return FreeSWITCH's own account of each live channel, None if it cannot give one. Raises LinkError.
+
+    Calls must be followed even from a FreeSWITCH that does not tell us of the past.
+    """
     try:
-        shown = json.loads(connection.api("show channels as json"))
+        shown = json.loads(connection.api("show channels as json", timeout=ACCOUNT_TIMEOUT))
         uuids = [row["uuid"] for row in shown.get("rows", [])]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (LinkTimeout, ValueError, TypeError, KeyError, AttributeError):
         log.error("freeswitch_channels_unreadable", server=connection.server.name)
         return None
     dumps = []

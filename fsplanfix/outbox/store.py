@@ -59,11 +59,19 @@ def is_barrier(notice: Notice) -> bool:
 
 
 class Store:
-    """Opens the database and makes its tables. Raises StoreError with the cure."""
+    """Opens the database and makes its tables. Raises StoreError with the cure.
 
-    def __init__(self, url: str) -> None:
+    create: whether an SQLite file that is not there yet is made.
+    """
+
+    def __init__(self, url: str, create: bool = True) -> None:
         try:
             self._engine = self._connect(url)
+            file = self._engine.url.database or ""
+            if not create and self._engine.dialect.name == "sqlite" and not os.path.exists(file):
+                raise StoreError(
+                    f"There is no store at {file}: go to the service's folder or set STORE_URL as it does."
+                )
             self._prepare()
         except (ArgumentError, ModuleNotFoundError):
             raise StoreError(

@@ -14,7 +14,7 @@ from fsplanfix.freeswitch.link import Connection, Link, Server
 from fsplanfix.simulators.switch import Switch
 
 from .faults import SCENARIOS, Opened, wait_for
-from .peers import keep_open, log_in, peer
+from .peers import frame, keep_open, log_in, peer
 
 
 class Ours:
@@ -321,3 +321,28 @@ def test_forged_headers_stay_values() -> None:
     assert followed.seen[0].name == "CHANNEL_CREATE"
     assert followed.seen[0].leg != "forged"
     assert followed.seen[0].get("variable_sip_h_X-Evil") == "a\nUnique-ID: forged\nEvent-Name: CHANNEL_HANGUP"
+
+
+def test_a_switch_that_never_tells_of_its_channels_is_followed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsplanfix.freeswitch.link.ACCOUNT_TIMEOUT", 0.1)
+    event = b"Event-Name: CHANNEL_CREATE\nUnique-ID: a\n\n"
+
+    def script(sock: Any) -> None:
+        log_in(sock)
+        sock.recv(4096)
+        sock.sendall(b"Content-Type: command/reply\nReply-Text: +OK event listener enabled plain\n\n" + frame(event))
+        keep_open(sock)
+
+    seen: list[SwitchEvent] = []
+    accounts: list[object] = []
+
+    def up(channels: list[dict[str, str]] | None, let_through: Callable[[], list[SwitchEvent]]) -> None:
+        accounts.append(channels)
+        seen.extend(let_through())
+
+    with peer(script) as port:
+        link = Link(Server("127.0.0.1", port, "x"), ["CHANNEL_CREATE"], seen.append, up)
+        follower = gevent.spawn(link.run)
+        assert wait_for(lambda: bool(seen))
+        follower.kill()
+    assert accounts == [None]
