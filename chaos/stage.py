@@ -176,9 +176,11 @@ class Stage:
             last[key] = item
         due, cards = self.store.counts(), seen_by_people.cards
         unended = sum(part.state != "done" for card in cards.values() for part in card.parts)
-        unknown = sum(play.must_be_known() and play.callid not in cards for play in self.plays)
+        untold = [play for play in self.plays if play.callid not in cards]
+        unknown = sum(play.must_be_known() for play in untold)
         return {
             "calls": len(self.plays),
+            "calls nobody could hear": len(untold) - unknown,
             "notices due": sum(due.values()),
             "delivered": len(last),
             "lost": sum(due.values()) - len(last) + unended + unknown,

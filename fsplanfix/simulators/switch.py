@@ -54,6 +54,7 @@ class Switch:
         self.channels: dict[str, dict[str, str]] = {}
         self.originated: list[str] = []
         self.commands: list[str] = []
+        self.beats = 0
         self._sequence = 500
         self._change = Event()
         self._server = StreamServer(address, self._accept)
@@ -117,6 +118,7 @@ class Switch:
     def _heartbeats(self) -> None:
         while True:
             gevent.sleep(self.heartbeat)
+            self.beats += 1
             self.emit(self._event("HEARTBEAT", {"Event-Info": "System Ready"}) + "\n")
 
     # commands

@@ -254,7 +254,7 @@ def test_a_switch_that_stalls_is_left_and_found_again() -> None:
     with switch(heartbeat=0.1) as simulated:
         followed = Followed(simulated, silence=0.4)
         assert followed.up.wait(2)
-        gevent.sleep(0.6)  # heartbeats alone keep it up
+        assert wait_for(lambda: simulated.beats >= 7)  # heartbeats alone keep it up
         assert len(followed.ups) == 1
         simulated.stall()
         assert followed.reason == "nothing was heard for 0.4 s"
