@@ -117,6 +117,8 @@ def report(name: str, run: Run, drained: float) -> bool:
     for what, count in figures.items():
         print(f"  {what:<26}{count:>7}{'   must be 0' if what in MUST_BE_ZERO and count else ''}")
     print(f"  {'drained after the end, s':<26}{drained:>7.1f}")
+    for text in run.stage.details:
+        print(f"  {text}")
     for fault, delay in sorted(run.delays.items()):
         print(f"  longest delay after {fault.replace('_', ' '):<20}{delay:>6.1f} s")
     return not any(figures[what] for what in MUST_BE_ZERO) and drained < LONGEST_DRAIN

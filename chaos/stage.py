@@ -66,6 +66,7 @@ class Stage:
         self.plays: list[Play] = []
         self.kills: list[tuple[float, float]] = []
         self.full: list[tuple[float, float]] = []
+        self.details: list[str] = []
         self._folder = folder
         for switch in self.switches:
             switch.start()
@@ -162,7 +163,7 @@ class Stage:
     def figures(self) -> dict[str, int]:
         """Count what came of everything. What had to be sent again because its answer was lost is told apart."""
         last: dict[tuple[str, ...], Received] = {}
-        seen_by_people, again, doubled = History(), 0, 0
+        seen_by_people, again, doubled, details = History(), 0, 0, []
         for item in self.planfix.received:
             key = tuple(f"{name}={value}" for name, value in sorted(item.fields.items()))
             if item.code != 200:
@@ -173,11 +174,21 @@ class Stage:
                 again += 1
             else:
                 doubled += 1
+                details.append(f"doubled after {item.came - last[key].at:.1f} s: {_name(item)}")
             last[key] = item
+        details += [f"out of order: {text}" for text in seen_by_people.surprises]
         due, cards = self.store.counts(), seen_by_people.cards
         unended = sum(part.state != "done" for card in cards.values() for part in card.parts)
         untold = [play for play in self.plays if play.callid not in cards]
         unknown = sum(play.must_be_known() for play in untold)
+        details += [f"lost: all of call {play.callid}" for play in untold if play.must_be_known()]
+        details += [
+            f"lost: the end of {card.callid} for {part.ext}"
+            for card in cards.values()
+            for part in card.parts
+            if part.state != "done"
+        ]
+        self.details = details
         return {
             "calls": len(self.plays),
             "calls nobody could hear": len(untold) - unknown,
@@ -188,3 +199,8 @@ class Stage:
             "sent again, answer lost": again,
             "out of order": len(seen_by_people.surprises),
         }
+
+
+def _name(item: Received) -> str:
+    fields = item.fields
+    return f"{fields['callid']} {fields.get('ext', '-')} {fields.get('event', 'record')}"

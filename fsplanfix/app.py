@@ -160,7 +160,6 @@ class App:
         if "events" in self._roles:
             self._compare_rules()
         for pipeline in self._pipelines:
-            pipeline.restore()
             self._workers.append(keep_running(f"pipeline {pipeline.server}", pipeline.run))
         if "courier" in self._roles:
             self._workers.append(keep_running("courier", self._courier.run))

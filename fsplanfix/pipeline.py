@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import gevent
 import structlog
@@ -19,6 +20,7 @@ from .freeswitch.events import SwitchEvent
 from .outbox.store import Store
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 MOST_WAITING = 10_000
 """Events that wait in memory. Beyond that reading stops, and FreeSWITCH itself keeps up to 100,000 for us."""
@@ -62,14 +64,6 @@ class Pipeline:
             gevent.sleep(0.05)
         self._queue.put(Resync(None if channels is None else list(channels), let_through()))
 
-    def restore(self) -> None:
-        """Load the calls that were not over when the service stopped."""
-        for state in self._store.open_calls(self.server):
-            try:
-                snapshot.restore(self.tracker, state)
-            except ValueError:
-                log.error("open_call_unreadable", server=self.server)
-
     def stop(self) -> None:
         """End `run` once everything that was put before is committed."""
         self._queue.put(None)
@@ -87,15 +81,33 @@ class Pipeline:
                 batch.append(self._queue.get_nowait())
             except Empty:
                 break
-        self._commit([notice for item in batch for event in self._events(item) for notice in self.tracker.feed(event)])
+        said: list[Notice] = []
+        for item in batch:
+            if isinstance(item, Resync):
+                self._commit(said)
+                said = self._feed([*self._missed(item), *item.heard])
+            elif item is not None:
+                said += self.tracker.feed(item)
+        self._commit(said)
         return None not in batch
 
-    def _events(self, item: SwitchEvent | Resync | None) -> list[SwitchEvent]:
-        if isinstance(item, Resync):
-            return [*self._missed(item), *item.heard]
-        return [item] if item is not None else []
+    def _feed(self, events: list[SwitchEvent]) -> list[Notice]:
+        return [notice for event in events for notice in self.tracker.feed(event)]
+
+    def _reload(self) -> None:
+        """Take over what is known of the open calls: another worker, or we before a restart, may have heard more."""
+        known, states = set(), self._insist(lambda: self._store.open_calls(self.server))
+        for state in states:
+            try:
+                known.add(snapshot.restore(self.tracker, state))
+            except ValueError:
+                log.error("open_call_unreadable", server=self.server)
+        if len(known) == len(states):
+            for callid in set(self.tracker.calls) - known:
+                del self.tracker.calls[callid]  # closed by another worker
 
     def _missed(self, item: Resync) -> list[SwitchEvent]:
+        self._reload()
         if item.channels is None:
             return []
         events = missed(self.tracker, item.channels, item.heard)
@@ -107,14 +119,17 @@ class Pipeline:
         calls = {callid: snapshot.dump(self.tracker, callid) for callid in sorted(changed)}
         if not said and not calls:
             return
-        while True:
-            try:
-                self._store.save(said, calls, self.server, time.time())
-                break
-            except StoreError as error:
-                log.error("store_unavailable", server=self.server, problem=str(error), waiting=self._queue.qsize())
-                gevent.sleep(1)
+        self._insist(lambda: self._store.save(said, calls, self.server, time.time()))
         for notice in said:
             log.info("said", callid=notice.callid, ext=notice.ext, kind=notice.kind.value, status=notice.status)
         if said:
             self._on_saved()
+
+    def _insist(self, ask: Callable[[], T]) -> T:
+        """Ask the store until it answers; events wait meanwhile."""
+        while True:
+            try:
+                return ask()
+            except StoreError as error:
+                log.error("store_unavailable", server=self.server, problem=str(error), waiting=self._queue.qsize())
+                gevent.sleep(1)

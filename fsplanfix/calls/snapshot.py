@@ -31,12 +31,21 @@ def dump(tracker: Tracker, callid: str) -> str | None:
     return _json.dump_json(OpenCall(call, legs, tracker.last_at)).decode()
 
 
-def restore(tracker: Tracker, state: str) -> None:
-    """Put a call and its legs back. Raises ValueError if the state cannot be read."""
+def restore(tracker: Tracker, state: str) -> str:
+    """Put a call and its legs back unless the tracker knows as much; return its callid.
+
+    Raises ValueError if the state cannot be read.
+    """
     found = _json.validate_json(state)
-    tracker.calls[found.call.callid] = found.call
+    callid = found.call.callid
+    mine = tracker.calls.get(callid)
+    if mine is not None and mine.position >= found.call.position:
+        return callid
+    tracker.calls[callid] = found.call
     for leg in found.legs:
         known = tracker.book.legs.setdefault(leg.uuid, leg)
+        known.ringing = known.ringing or leg.ringing
         known.calls = sorted({*known.calls, *leg.calls})
         known.client_of = known.client_of or leg.client_of
     tracker.last_at = max(tracker.last_at, found.last_at)
+    return callid

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter
 from sqlalchemy import Connection, Engine, and_, create_engine, delete, event, exists, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -16,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ..calls.model import Kind, Notice
 from ..errors import StoreError
+from .rows import Backlog, Queued, queued_from, row_of
 from .schedule import JITTER, LONGEST_HOLD, LONGEST_PAUSE, POPUPS, PROBE_PAUSE
 from .tables import DEAD, DONE, SKIPPED, WAITING, facts, notices, open_calls, prepare
 
@@ -25,37 +24,14 @@ LEASE = 12.0
 CLOCK_JUMP = 60.0
 """Seconds. Workers' clocks agree better than this; a time further ahead was written before a clock jumped back."""
 
+_LOCK_CALLS = text(
+    "SELECT pg_advisory_xact_lock(number) FROM ("
+    "SELECT DISTINCT hashtextextended(callid, 0) AS number FROM unnest(CAST(:callids AS text[])) AS callid ORDER BY 1"
+    ") AS calls"
+)
+
 CHANNEL = "fsplanfix_notices"
 LONGEST_ANSWER = 500
-_notice_json = TypeAdapter(Notice)
-
-
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """A notice whose turn it is. created: seconds since 1970. attempts: tries before this one."""
-
-    id: int
-    notice: Notice
-    attempts: int
-    created: float
-    state: str = WAITING
-    answer: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """How things stand. oldest: when the oldest waiting notice was written, None if nothing waits."""
-
-    open_calls: int
-    waiting: int
-    dead: int
-    oldest: float | None
-    unauthorized: bool
-
-
-def is_barrier(notice: Notice) -> bool:
-    """Tell whether later notices of the call wait for this one: its first INCOMING or OUTGOING, every ACCEPTED."""
-    return notice.position == 1 or notice.kind is Kind.ACCEPTED
 
 
 class Store:
@@ -118,33 +94,43 @@ class Store:
 
     # writing
 
-    def save(self, said: Iterable[Notice], calls: Mapping[str, str | None], server: str, now: float) -> None:
+    def save(self, said: Collection[Notice], calls: Mapping[str, str | None], server: str, now: float) -> None:
         """Write notices and the open calls they came from, all or nothing. What is there already stays as it is.
 
-        calls: callid to state, None once the call is over. now: seconds since 1970.
+        calls: callid to state, None once the call is over. now: seconds since 1970. Nothing is written about a call
+        that another worker has closed.
         """
-        rows = [_row(notice, now) for notice in said]
-        states = [{"callid": callid, "server": server, "state": state} for callid, state in calls.items() if state]
-        over = [callid for callid, state in calls.items() if not state]
         with self._transaction() as connection:
+            closed = self._closed(connection, {*calls, *(notice.callid for notice in said)})
+            rows = [row_of(notice, now) for notice in said if notice.callid not in closed]
+            states = [
+                {"callid": callid, "server": server, "state": state or "", "closed": 0 if state else now}
+                for callid, state in calls.items()
+                if callid not in closed
+            ]
             if rows:
                 connection.execute(self._insert(notices).on_conflict_do_nothing(), rows)
             if states:
                 insert = self._insert(open_calls)
-                connection.execute(
-                    insert.on_conflict_do_update(index_elements=["callid"], set_={"state": insert.excluded.state}),
-                    states,
-                )
-            if over:
-                connection.execute(delete(open_calls).where(open_calls.c.callid.in_(over)))
+                newer = {"state": insert.excluded.state, "closed": insert.excluded.closed}
+                connection.execute(insert.on_conflict_do_update(index_elements=["callid"], set_=newer), states)
             if rows and connection.dialect.name == "postgresql":
                 connection.execute(text(f"NOTIFY {CHANNEL}"))
+
+    def _closed(self, connection: Connection, callids: set[str]) -> set[str]:
+        """Return which calls were closed already; no other worker can close one of them until we have committed."""
+        if connection.dialect.name == "postgresql":
+            connection.execute(_LOCK_CALLS, {"callids": sorted(callids)})
+        query = select(open_calls.c.callid).where(open_calls.c.callid.in_(callids), open_calls.c.closed > 0)
+        return set(connection.execute(query).scalars())
 
     def open_calls(self, server: str) -> list[str]:
         """Return the states of the calls of one FreeSWITCH that were not over."""
         with self._transaction() as connection:
-            query = select(open_calls.c.state).where(open_calls.c.server == server).order_by(open_calls.c.callid)
-            return list(connection.execute(query).scalars())
+            ours = and_(open_calls.c.server == server, open_calls.c.closed == 0)
+            return list(
+                connection.execute(select(open_calls.c.state).where(ours).order_by(open_calls.c.callid)).scalars()
+            )
 
     def fact(self, name: str, value: str) -> str:
         """Return what is known under `name`; the first caller's `value` is kept for good."""
@@ -187,7 +173,7 @@ class Store:
             connection.execute(update(notices).where(mine).values(leased_until=now + LEASE, owner=owner))
             if _fact(connection, "unauthorized"):
                 self._note(connection, "hold_until", str(now + PROBE_PAUSE))
-        return [_queued(row) for row in rows]
+        return [queued_from(row) for row in rows]
 
     def _allowed(self, connection: Connection, now: float) -> int:
         """Return how many requests Planfix may get at once: none while held, one as a probe, else any number."""
@@ -272,6 +258,7 @@ class Store:
         """Delete what was delivered or skipped before a moment; return how much."""
         old = and_(notices.c.state.in_([DONE, SKIPPED]), notices.c.settled < before)
         with self._transaction() as connection:
+            connection.execute(delete(open_calls).where(open_calls.c.closed > 0, open_calls.c.closed < before))
             return int(connection.execute(delete(notices).where(old)).rowcount)
 
     def backlog(self) -> Backlog:
@@ -283,7 +270,7 @@ class Store:
             rows = {row[0]: row for row in connection.execute(query.group_by(notices.c.state))}
             waiting, dead = rows.get(WAITING), rows.get(DEAD)
             return Backlog(
-                open_calls=connection.execute(select(func.count()).select_from(open_calls)).scalar_one(),
+                open_calls=connection.execute(select(func.count()).where(open_calls.c.closed == 0)).scalar_one(),
                 waiting=waiting[1] if waiting else 0,
                 dead=dead[1] if dead else 0,
                 oldest=waiting[2] if waiting else None,
@@ -300,7 +287,7 @@ class Store:
         """Return the oldest notices in some states."""
         with self._transaction() as connection:
             query = select(notices).where(notices.c.state.in_(list(states))).order_by(notices.c.id).limit(limit)
-            return [_queued(row) for row in connection.execute(query).mappings()]
+            return [queued_from(row) for row in connection.execute(query).mappings()]
 
     def send_again(self, ids: Iterable[int], now: float) -> int:
         """Put dead letters back into the queue; return how many."""
@@ -348,25 +335,6 @@ def _is_free(now: float) -> Any:
 
 def _fact(connection: Connection, name: str) -> str:
     return connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar() or ""
-
-
-def _queued(row: Any) -> Queued:
-    notice = _notice_json.validate_json(row["body"])
-    return Queued(row["id"], notice, row["attempts"], row["created"], row["state"], row["answer"])
-
-
-def _row(notice: Notice, now: float) -> dict[str, Any]:
-    return {
-        "callid": notice.callid,
-        "ext": notice.ext,
-        "kind": notice.kind.value,
-        "ordinal": notice.ordinal,
-        "position": notice.position,
-        "barrier": is_barrier(notice),
-        "body": _notice_json.dump_json(notice).decode(),
-        "created": now,
-        "due": now,
-    }
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

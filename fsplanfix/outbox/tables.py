@@ -71,8 +71,13 @@ open_calls = Table(
     Column("callid", String(128), primary_key=True),
     Column("server", String(255), nullable=False),
     Column("state", Text, nullable=False),
+    Column("closed", Float, nullable=False, server_default="0"),
 )
-"""The calls that are not over, as JSON, so that a restart knows what was already said."""
+"""The calls that are not over, as JSON, so that a restart knows what was already said.
+
+closed: when a worker saw the end of the call (seconds since 1970), 0 before. What another worker, which heard less or
+later, still has to say about it is dropped.
+"""
 
 facts = Table("facts", metadata, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
 """What is known beyond calls: the schema's version, the key that signs links, whether Planfix is to be left alone."""
@@ -109,9 +114,10 @@ def migrate(connection: Connection, version: int) -> None:
 
 
 def _to_2(operations: Operations) -> None:
-    """Say who holds a lease and when a notice was settled."""
+    """Say who holds a lease, when a notice was settled, and when a call was closed."""
     operations.add_column("notices", Column("owner", String(64), nullable=False, server_default=""))
     operations.add_column("notices", Column("settled", Float, nullable=False, server_default="0"))
+    operations.add_column("open_calls", Column("closed", Float, nullable=False, server_default="0"))
 
 
 STEPS = (_to_2,)

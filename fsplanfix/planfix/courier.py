@@ -16,8 +16,9 @@ from gevent.pool import Pool
 
 from ..calls.model import Status
 from ..errors import StoreError, TransportError
+from ..outbox.rows import Queued
 from ..outbox.schedule import is_hopeless, is_stale, pause
-from ..outbox.store import LEASE, Queued, Store
+from ..outbox.store import LEASE, Store
 from .client import Client
 from .messages import LinkMaker, form
 

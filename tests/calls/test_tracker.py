@@ -316,6 +316,23 @@ def test_an_overlong_uuid_is_passed_over() -> None:
     assert Scene().client("A" * 129).told == []
 
 
+def test_the_fuller_account_of_a_call_wins() -> None:
+    stream = events("group_answered")
+    behind, ahead = Tracker(Rules()), Tracker(Rules())
+    for event in stream[:20]:
+        ahead.feed(event)
+    for event in stream[:12]:
+        behind.feed(event)
+    (callid,) = ahead.calls
+    fuller, poorer = snapshot.dump(ahead, callid), snapshot.dump(behind, callid)
+    assert fuller is not None
+    assert poorer is not None
+    position = ahead.calls[callid].position
+    assert behind.calls[callid].position < position
+    assert snapshot.restore(ahead, poorer) == snapshot.restore(behind, fuller) == callid
+    assert ahead.calls[callid].position == behind.calls[callid].position == position
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_open_call_survives_being_written_down_at_any_moment(name: str) -> None:
     """Legs outside client calls (a colleague who is being asked first) are not kept: reconciling will find them."""

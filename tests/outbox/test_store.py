@@ -139,6 +139,18 @@ def test_open_calls_live_until_they_are_over(store: Store) -> None:
     store.save([], {"c1": "changed", "c2": None}, "s", now=1.0)
     store.save([], {"c3": "three"}, "other", now=1.0)
     assert store.open_calls("s") == ["changed"]
+    assert store.backlog().open_calls == 2
+
+
+def test_a_call_that_one_worker_has_closed_is_closed_for_all(store: Store) -> None:
+    """The other one heard less, or later: it must neither open a window again nor the call."""
+    store.save(GROUP, {"c1": None}, "s", now=1.0)
+    late = [notice(Kind.INCOMING, "104", 8), notice(Kind.ACCEPTED, "101", 9)]
+    store.save(late, {"c1": "still open"}, "s", now=2.0)
+    assert store.counts() == {"waiting": len(GROUP)}
+    assert store.open_calls("s") == []
+    store.clean(before=5.0)
+    assert store.backlog().open_calls == 0
 
 
 def test_a_fact_is_decided_once(store: Store) -> None:

@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from fsplanfix.errors import StoreError
-from fsplanfix.outbox.store import Store, _notice_json
+from fsplanfix.outbox.rows import notice_json
+from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.tables import VERSION
 
 from .test_store import FIRST, GROUP
@@ -40,7 +41,7 @@ def test_a_store_of_the_first_release_opens_and_is_delivered(store_url: str) -> 
         "INSERT INTO notices (callid, ext, kind, ordinal, position, barrier, body, created, due) "
         "VALUES ('c1', '101', 'INCOMING', 1, 1, :yes, :body, 1.0, 1.0)"
     )
-    run_sql(store_url, insert, yes=True, body=_notice_json.dump_json(FIRST).decode())
+    run_sql(store_url, insert, yes=True, body=notice_json.dump_json(FIRST).decode())
     store = Store(store_url)
     store.save(GROUP, {}, "s", now=1.0)
     assert store.counts() == {"waiting": len(GROUP)}

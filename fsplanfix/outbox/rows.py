@@ -1,0 +1,62 @@
+"""Notices as rows of the store, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from ..calls.model import Kind, Notice
+from .tables import WAITING
+
+notice_json = TypeAdapter(Notice)
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A notice whose turn it is. created: seconds since 1970. attempts: tries before this one."""
+
+    id: int
+    notice: Notice
+    attempts: int
+    created: float
+    state: str = WAITING
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How things stand. oldest: when the oldest waiting notice was written, None if nothing waits."""
+
+    open_calls: int
+    waiting: int
+    dead: int
+    oldest: float | None
+    unauthorized: bool
+
+
+def is_barrier(notice: Notice) -> bool:
+    """Tell whether later notices of the call wait for this one: its first INCOMING or OUTGOING, every ACCEPTED."""
+    return notice.position == 1 or notice.kind is Kind.ACCEPTED
+
+
+def queued_from(row: Any) -> Queued:
+    """Return the notice in a row of the table."""
+    notice = notice_json.validate_json(row["body"])
+    return Queued(row["id"], notice, row["attempts"], row["created"], row["state"], row["answer"])
+
+
+def row_of(notice: Notice, now: float) -> dict[str, Any]:
+    """Return the row for a notice that is written now (seconds since 1970)."""
+    return {
+        "callid": notice.callid,
+        "ext": notice.ext,
+        "kind": notice.kind.value,
+        "ordinal": notice.ordinal,
+        "position": notice.position,
+        "barrier": is_barrier(notice),
+        "body": notice_json.dump_json(notice).decode(),
+        "created": now,
+        "due": now,
+    }
