@@ -22,6 +22,9 @@ from .outbox.store import Store
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
+Channels = Callable[[], list[dict[str, str]] | None]
+"""Asks FreeSWITCH for its live channels; None if it cannot tell."""
+
 MOST_WAITING = 10_000
 """Events that wait in memory. Beyond that reading stops, and FreeSWITCH itself keeps up to 100,000 for us."""
 
@@ -31,8 +34,13 @@ BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class Resync:
-    """The link is back: the live channels (None if unknown), and the events heard while they were asked for."""
+    """The link is back.
 
+    states: the open calls as the store knew them before FreeSWITCH was asked. channels: what it then said is live,
+    None if unknown. heard: the events that arrived meanwhile.
+    """
+
+    states: list[str]
     channels: list[Dump] | None
     heard: list[SwitchEvent]
 
@@ -58,11 +66,16 @@ class Pipeline:
             log.error("events_wait", server=self.server, waiting=MOST_WAITING)
         self._queue.put(event)
 
-    def resync(self, channels: list[dict[str, str]] | None, let_through: Callable[[], list[SwitchEvent]]) -> None:
-        """Take FreeSWITCH's account of its channels; nothing may come between it and the events that follow."""
+    def resync(self, ask: Channels, let_through: Callable[[], list[SwitchEvent]]) -> None:
+        """Take FreeSWITCH's account of its channels; nothing may come between it and the events that follow.
+
+        The store is read first: a call it knows of and FreeSWITCH does not is over, never the other way round.
+        """
+        states = self._insist(lambda: self._store.open_calls(self.server))
+        channels = ask()
         while self._queue.full():
             gevent.sleep(0.05)
-        self._queue.put(Resync(None if channels is None else list(channels), let_through()))
+        self._queue.put(Resync(states, None if channels is None else list(channels), let_through()))
 
     def stop(self) -> None:
         """End `run` once everything that was put before is committed."""
@@ -94,20 +107,18 @@ class Pipeline:
     def _feed(self, events: list[SwitchEvent]) -> list[Notice]:
         return [notice for event in events for notice in self.tracker.feed(event)]
 
-    def _reload(self) -> None:
+    def _reload(self, states: list[str]) -> None:
         """Take over what is known of the open calls: another worker, or we before a restart, may have heard more."""
-        known, states = set(), self._insist(lambda: self._store.open_calls(self.server))
         for state in states:
             try:
-                known.add(snapshot.restore(self.tracker, state))
+                snapshot.restore(self.tracker, state)
             except ValueError:
                 log.error("open_call_unreadable", server=self.server)
-        if len(known) == len(states):
-            for callid in set(self.tracker.calls) - known:
-                del self.tracker.calls[callid]  # closed by another worker
+        for callid in self._insist(lambda: self._store.closed(self.tracker.calls)):
+            del self.tracker.calls[callid]
 
     def _missed(self, item: Resync) -> list[SwitchEvent]:
-        self._reload()
+        self._reload(item.states)
         if item.channels is None:
             return []
         events = missed(self.tracker, item.channels, item.heard)

@@ -13,6 +13,7 @@ import socket as stdlib_socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 from uuid import uuid4
 
@@ -276,8 +277,9 @@ def live_channels(connection: Connection) -> list[dict[str, str]] | None:
 class Link:
     """Keeps a connection to one FreeSWITCH up for ever.
 
-    on_event gets every event. on_up is called once per connection, before it gets any event: with the live channels
-    (None if unknown) and a function that returns the events heard meanwhile and lets later ones through.
+    on_event gets every event. on_up is called once per connection, before it gets any event: with a function that
+    asks for the live channels (None if unknown), and one that returns the events heard meanwhile and lets later ones
+    through.
     """
 
     def __init__(
@@ -285,7 +287,7 @@ class Link:
         server: Server,
         event_names: list[str],
         on_event: Callable[[SwitchEvent], None],
-        on_up: Callable[[list[dict[str, str]] | None, Callable[[], list[SwitchEvent]]], None],
+        on_up: Callable[[Callable[[], list[dict[str, str]] | None], Callable[[], list[SwitchEvent]]], None],
         silence: float = SILENCE,
     ) -> None:
         self.server = server
@@ -316,7 +318,7 @@ class Link:
             try:
                 connection.connect()
                 connection.subscribe(self._names)
-                self._on_up(live_channels(connection), self._let_through)
+                self._on_up(partial(live_channels, connection), self._let_through)
             except LinkError as error:
                 connection.stop()
                 if str(error) != last_problem:

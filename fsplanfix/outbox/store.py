@@ -132,6 +132,11 @@ class Store:
                 connection.execute(select(open_calls.c.state).where(ours).order_by(open_calls.c.callid)).scalars()
             )
 
+    def closed(self, callids: Collection[str]) -> set[str]:
+        """Return which of some calls another worker has closed."""
+        with self._transaction() as connection:
+            return self._closed(connection, set(callids))
+
     def fact(self, name: str, value: str) -> str:
         """Return what is known under `name`; the first caller's `value` is kept for good."""
         with self._transaction() as connection:

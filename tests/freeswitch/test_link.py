@@ -205,8 +205,8 @@ class Followed:
         self.link = Link(server, ["CHANNEL_CREATE"], self.seen.append, self._up, silence)
         self.greenlet = gevent.spawn(self.link.run)
 
-    def _up(self, channels: list[dict[str, str]] | None, let_through: Callable[[], list[SwitchEvent]]) -> None:
-        self.ups.append(channels)
+    def _up(self, ask: Callable[[], list[dict[str, str]] | None], let_through: Callable[[], list[SwitchEvent]]) -> None:
+        self.ups.append(ask())
         self.seen += let_through()
         self.up.set()
 
@@ -336,8 +336,8 @@ def test_a_switch_that_never_tells_of_its_channels_is_followed_all_the_same(monk
     seen: list[SwitchEvent] = []
     accounts: list[object] = []
 
-    def up(channels: list[dict[str, str]] | None, let_through: Callable[[], list[SwitchEvent]]) -> None:
-        accounts.append(channels)
+    def up(ask: Callable[[], list[dict[str, str]] | None], let_through: Callable[[], list[SwitchEvent]]) -> None:
+        accounts.append(ask())
         seen.extend(let_through())
 
     with peer(script) as port:
