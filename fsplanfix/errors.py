@@ -26,9 +26,7 @@ class PortTakenError(FsplanfixError):
 
 
 class LinkError(FsplanfixError):
-    """The event socket cannot be used now; trying again may help unless `permanent`."""
-
-    permanent = False
+    """The event socket cannot be used now; trying again may help."""
 
 
 class LinkDown(LinkError):
@@ -45,8 +43,6 @@ class LoginRefused(LinkError):
 
 class UnsafeCommand(LinkError):
     """A command carried a newline or a NUL and was not sent."""
-
-    permanent = True
 
 
 class TransportError(FsplanfixError):

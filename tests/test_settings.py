@@ -142,10 +142,6 @@ def test_wrong_settings_stop_the_start_with_a_sentence_each(tmp_path: Path) -> N
     assert not re.search("Traceback|hunter2", done.stderr)
 
 
-def documented(name: str) -> bool:
-    return name != "model_config"
-
-
 @pytest.mark.parametrize("file", ["README.md", ".env.example"])
 def test_every_setting_is_documented(file: str) -> None:
     text = (ROOT / file).read_text()

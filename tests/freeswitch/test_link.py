@@ -51,7 +51,7 @@ def test_stock_greenswitch_does_not(name: str) -> None:
     """A scenario that stock greenswitch passed would prove nothing. It may also hang for good: then it has failed."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.freeswitch.faults", name], check=False, capture_output=True, timeout=8
+            [sys.executable, "-m", "tests.freeswitch.faults", name], check=False, capture_output=True, timeout=6
         )
     except subprocess.TimeoutExpired:
         return
