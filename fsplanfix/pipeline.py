@@ -15,8 +15,8 @@ from .calls import snapshot
 from .calls.model import Notice, Rules
 from .calls.reconcile import Dump, missed
 from .calls.tracker import Tracker
-from .errors import StoreError
 from .freeswitch.events import SwitchEvent
+from .outbox.patience import insist
 from .outbox.store import Store
 
 log = structlog.get_logger(__name__)
@@ -138,9 +138,4 @@ class Pipeline:
 
     def _insist(self, ask: Callable[[], T]) -> T:
         """Ask the store until it answers; events wait meanwhile."""
-        while True:
-            try:
-                return ask()
-            except StoreError as error:
-                log.error("store_unavailable", server=self.server, problem=str(error), waiting=self._queue.qsize())
-                gevent.sleep(1)
+        return insist(ask, lambda: {"server": self.server, "waiting": self._queue.qsize()})

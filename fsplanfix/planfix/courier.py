@@ -16,6 +16,7 @@ from gevent.pool import Pool
 
 from ..calls.model import Status
 from ..errors import StoreError, TransportError
+from ..outbox.patience import insist
 from ..outbox.rows import Queued
 from ..outbox.schedule import is_hopeless, is_stale, pause
 from ..outbox.store import LEASE, Store
@@ -60,7 +61,7 @@ class Courier:
         self._manner = manner
         self._now = now
         self._pool = Pool(manner.concurrency)
-        self._under_way: dict[int, float] = {}
+        self._under_way: set[int] = set()
         self._called = Event()
         self._stopping = False
         self._spelling = manner.canceled if manner.canceled != "auto" else ""
@@ -134,7 +135,7 @@ class Courier:
         due = self._store.claim(self._pool.free_count(), now, self.owner)
         begun = [queued for queued in due if queued.id not in self._under_way]
         for queued in begun:
-            self._under_way[queued.id] = now
+            self._under_way.add(queued.id)
             self._pool.spawn(self._deliver, queued)
         return bool(begun or skipped)
 
@@ -152,7 +153,7 @@ class Courier:
                 problem = error
             self._note(queued, problem)
         finally:
-            self._under_way.pop(queued.id, None)
+            self._under_way.discard(queued.id)
             self.call()
 
     def _send(self, queued: Queued) -> None:
@@ -161,7 +162,7 @@ class Courier:
         if notice.status is not Status.CANCELED or self._manner.canceled != "auto":
             self._client.post(form(notice, self._link, self._spelling or SPELLINGS[0]))
             return
-        known = self._spelling or self._store_answer(partial(self._store.known, "canceled_spelling"))
+        known = self._spelling or insist(partial(self._store.known, "canceled_spelling"))
         for spelling in (known,) if known else SPELLINGS:
             try:
                 self._client.post(form(notice, self._link, spelling))
@@ -169,29 +170,20 @@ class Courier:
                 if not error.permanent or spelling == (known or SPELLINGS[-1]):
                     raise
                 continue
-            self._spelling = self._store_answer(partial(self._store.fact, "canceled_spelling", spelling))
+            self._spelling = insist(partial(self._store.fact, "canceled_spelling", spelling))
             return
 
     def _note(self, queued: Queued, problem: TransportError | None) -> None:
         """Write down what became of a request, however long the store takes: else it would be sent twice."""
-        self._store_answer(lambda: self._accepted(queued) if problem is None else self._refused(queued, problem))
+        insist(lambda: self._accepted(queued) if problem is None else self._refused(queued, problem))
 
-    def _store_answer(self, ask: Callable[[], str]) -> str:
-        while True:
-            try:
-                return ask()
-            except StoreError as problem:
-                log.error("store_unavailable", problem=str(problem))
-                gevent.sleep(1)
-
-    def _accepted(self, queued: Queued) -> str:
+    def _accepted(self, queued: Queued) -> None:
         notice = queued.notice
         if self._store.accepted(queued, self._now()):
             log.info("planfix_token_known_again")
         log.info("delivered", callid=notice.callid, ext=notice.ext, kind=notice.kind.value, status=notice.status)
-        return ""
 
-    def _refused(self, queued: Queued, problem: TransportError) -> str:
+    def _refused(self, queued: Queued, problem: TransportError) -> None:
         now, notice = self._now(), queued.notice
         about = {"callid": notice.callid, "ext": notice.ext, "kind": notice.kind.value, "problem": str(problem)}
         if problem.unauthorized:
@@ -207,4 +199,3 @@ class Courier:
             hold = now + problem.retry_after if problem.retry_after else 0
             self._store.try_again(queued, now + wait, str(problem), hold, self.owner)
             log.warning("not_delivered", again_in=round(wait, 1), **about)
-        return ""
