@@ -15,17 +15,18 @@ import gevent
 import structlog
 from gevent import pywsgi
 from gevent.event import Event
+from prometheus_client import CollectorRegistry
 
 from .errors import PortTakenError, StoreError
-from .freeswitch import originate
-from .freeswitch.link import Link, Server
-from .freeswitch.originate import DialPlan
+from .freeswitch.link import Connection, Link, Server
+from .freeswitch.originate import Click, Dialler, DialPlan
 from .greenlets import keep_running
-from .metrics import Standing, exposition
+from .metrics import Standing, Tally, exposition
+from .outbox.rows import Entry
 from .outbox.store import Store
 from .pipeline import Pipeline
 from .planfix.client import Client
-from .planfix.commands import Commands
+from .planfix.commands import Account, Commands, Limits
 from .planfix.courier import Courier, Manner
 from .recordings.links import Links
 from .settings import RuleSettings, Settings
@@ -73,6 +74,8 @@ class App:
         listener = _listen(settings.http_listen) if "web" in roles else None
         self.address = "http://{}:{}".format(*listener.getsockname()[:2]) if listener else ""
         self._store = Store(settings.store_url)
+        self._registry = CollectorRegistry()
+        self._tally = Tally(self._registry)
         secret = settings.secret_key.get_secret_value() or self._store.fact("secret_key", secrets.token_urlsafe(32))
         recording_links = Links(settings.public_url or self.address or f"http://{settings.http_listen}", secret)
         token = settings.planfix_token.get_secret_value()
@@ -82,12 +85,13 @@ class App:
         self._links = [self._follow(Server(*parts)) for parts in settings.servers()] if roles != ("courier",) else []
         self._web: pywsgi.WSGIServer | None = None
         if listener is not None:
+            self._registry.register(Standing(self._store, self._overflows, self._linked))
             web = factory.make(
                 self._commands().answer,
                 self._health(),
                 recording_links.path,
                 str(settings.recordings_dir),
-                exposition(Standing(self._store, self._overflows, self._linked)),
+                exposition(self._registry),
             )
             self._web = pywsgi.WSGIServer(listener, web, handler_class=QuietHandler, log=None, error_log=None)
         self._workers: list[gevent.Greenlet[..., Any]] = []
@@ -103,24 +107,45 @@ class App:
         return Link(server, pipeline.tracker.event_names, pipeline.put, pipeline.resync)
 
     def _commands(self) -> Commands:
-        settings = self._settings
+        settings, rules = self._settings, self._settings.rules()
+        plan = DialPlan(
+            settings.dial_string,
+            settings.dial_context,
+            settings.user_domain,
+            settings.outbound_caller_id,
+            settings.auto_answer,
+        )
+        allow = re.compile(settings.dial_allow, re.ASCII) if settings.dial_allow else None
         return Commands(
-            token=settings.pbx_token.get_secret_value(),
-            ext_pattern=settings.rules().ext_pattern,
-            country=settings.country,
-            allow=re.compile(settings.dial_allow, re.ASCII) if settings.dial_allow else None,
-            dial=self._dial,
+            Account(
+                settings.planfix_url, settings.planfix_token.get_secret_value(), settings.pbx_token.get_secret_value()
+            ),
+            rules,
+            Limits(allow, settings.dial_limit_per_ext, settings.dial_limit),
+            Dialler(self._connections, plan, rules.is_outside, self._clicked).start,
+            self._click_refused,
         )
 
-    def _dial(self, ext: str, number: str) -> bool:
-        """Start a click-to-call on the first FreeSWITCH that is linked."""
-        settings = self._settings
-        plan = DialPlan(settings.dial_string, settings.dial_context, settings.user_domain, settings.outbound_caller_id)
-        connection = next((link.connection for link in self._links if link.connection is not None), None)
-        if connection is None:
-            return False
-        gevent.spawn(originate.call, connection, ext, number, plan)
-        return True
+    def _connections(self) -> list[Connection]:
+        return [link.connection for link in self._links if link.connection is not None]
+
+    def _clicked(self, click: Click) -> None:
+        """Keep what came of a click, for the numbers and for `explain`."""
+        self._tally.clicks.labels(click.cause).inc()
+        what = f"click to call: {click.outcome or 'the employee picked up'}"
+        self._write_down(Entry(time.time(), what, click.callid, click.ext, click.number))
+
+    def _click_refused(self, ext: str, number: str, reason: str) -> None:
+        self._tally.clicks.labels("REFUSED").inc()
+        log.warning("click_refused", ext=ext, reason=reason)
+        if number:
+            self._write_down(Entry(time.time(), f"click to call refused: {reason}", "", ext, number))
+
+    def _write_down(self, entry: Entry) -> None:
+        try:
+            self._store.write_down(entry)
+        except StoreError as error:
+            log.error("store_unavailable", problem=str(error))
 
     def _health(self) -> Health:
         return Health({"freeswitch": lambda: all(self._linked().values()), "store": self._store_writes})

@@ -18,6 +18,7 @@ from . import logs, timeline
 from .app import ROLES, App
 from .calls.numbers import normalize as normalize_number
 from .errors import FsplanfixError, PortTakenError
+from .explain import story
 from .outbox.store import Store
 from .outbox.tables import DEAD, WAITING
 from .planfix.messages import form
@@ -105,6 +106,24 @@ def run(roles: tuple[str, ...]) -> None:
 def demo(serve: bool) -> None:
     """Show six calls from FreeSWITCH to Planfix, both simulated."""
     raise SystemExit(demonstration.run(serve, click.echo, timeline.header, timeline.line))
+
+
+@cli.command()
+@click.argument("call", metavar="CALLID|NUMBER", default="")
+@click.option("--last", is_flag=True, help="The call that was heard of last.")
+@explained
+def explain(call: str, last: bool) -> None:
+    """Show what is known about a call: what Planfix was told, its answers, failed clicks."""
+    country = load(RuleSettings).country
+    with _store() as store:
+        wanted = store.last_call() if last else call.strip()
+        if not wanted and not last:
+            raise click.UsageError("Name a call by its callid or its client's number, or say --last.")
+        lines = story(store, wanted, normalize_number(wanted, country)) if wanted else []
+        if not lines:
+            raise click.ClickException(f"Nothing is kept about {wanted[:80] or 'any call'}.")
+        for line in lines:
+            click.echo(line)
 
 
 @cli.group()

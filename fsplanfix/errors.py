@@ -62,4 +62,4 @@ class TransportError(FsplanfixError):
 
 
 class DialRefused(FsplanfixError):
-    """A click-to-call request that must not reach FreeSWITCH."""
+    """A call that must not be placed; the message says why, for the person who clicked."""

@@ -5,12 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .errors import StoreError
 from .outbox.store import Store
+
+
+class Tally:
+    """What happened since the start, counted as it happens."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.clicks = Counter(
+            "fsplanfix_clicks", "Click-to-calls, by what came of them", ["outcome"], registry=registry
+        )
 
 
 class Standing(Collector):
@@ -52,8 +61,6 @@ class Standing(Collector):
         )
 
 
-def exposition(collector: Collector) -> Callable[[], bytes]:
+def exposition(registry: CollectorRegistry) -> Callable[[], bytes]:
     """Return a function that gives the numbers in Prometheus' text format."""
-    registry = CollectorRegistry()
-    registry.register(collector)
     return lambda: generate_latest(registry)

@@ -21,7 +21,8 @@ LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|localhost|::1", re.ASCII)
 _GATEWAY_SAFE = re.compile(r"[A-Za-z0-9_.@:+/-]*\{number\}[A-Za-z0-9_.@:+/-]*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
 _DIGITS = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
-_SPELLING = re.compile("auto|Canceled|Cancelled")
+_USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
+_CODE = re.compile(r"[0-9]{1,15}", re.ASCII)
 _ESL = re.compile(r"esl://:(?P<password>[^\s]+)@(?P<host>\[[0-9A-Fa-f:]+\]|[^\s:@/\[\]]+):(?P<port>\d{1,5})", re.ASCII)
 
 
@@ -68,10 +69,11 @@ def _aliases(value: Any) -> Any:
         return value
     pairs = [item.partition(":") for item in value.split(",") if item.strip()]
     if any(
-        not colon or not a.strip() or not re.fullmatch(r"[0-9]{1,15}", b.strip(), re.ASCII) for a, colon, b in pairs
+        not colon or not _USER.fullmatch(a.strip().removeprefix("+")) or not _CODE.fullmatch(b.strip())
+        for a, colon, b in pairs
     ):
         raise ValueError("write it like 79260000007:101,79260000008:102.")
-    return {a.strip(): b.strip() for a, _, b in pairs}
+    return {a.strip().removeprefix("+"): b.strip() for a, _, b in pairs}
 
 
 def _dial_string(value: str) -> str:
@@ -153,6 +155,9 @@ class Settings(RuleSettings, StoreSettings):
     dial_context: Annotated[str, _matching(_NAME, "default")] = ""
     user_domain: Annotated[str, _matching(_NAME, "pbx.example.com")] = ""
     dial_allow: Annotated[str, AfterValidator(_pattern)] = ""
+    dial_limit: int = Field(default=120, ge=1, le=100_000)
+    dial_limit_per_ext: int = Field(default=20, ge=1, le=100_000)
+    auto_answer: bool = False
     outbound_caller_id: Annotated[str, _matching(_DIGITS, "74950000001")] = ""
     secret_key: SecretStr = SecretStr("")
     log_level: Annotated[str, _matching(re.compile("DEBUG|INFO|WARNING|ERROR"), "INFO")] = "INFO"

@@ -14,6 +14,7 @@ from fsplanfix.simulators.switch import Switch
 
 from .recordings import TRACES, by_ext, expected
 from .service import Service, running, settings_for
+from .test_cli import run_cli
 
 LETTERS = {"INCOMING": "I", "OUTGOING": "O", "ACCEPTED": "A", "COMPLETED": ""}
 STATUS_LETTERS = {"Success": "S", "Missed": "M", "Canceled": "X", "Busy": "B", "NoAnswer": "N", "NotAvailable": "V"}
@@ -95,14 +96,79 @@ def test_a_click_in_planfix_makes_a_call(
     assert len(switch.originated) == 1
 
 
-def test_a_click_for_a_phone_that_is_off_tells_planfix_nothing(
+def test_a_click_for_a_phone_that_is_off_is_refused_with_the_reason(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
     with running(switch, planfix, tmp_path) as service:
         answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "105", "to": "79161234567"})
+        assert (answer.status_code, answer.json()["reason"]) == (
+            400,
+            "Extension 105 cannot be called: no phone is registered",
+        )
+        assert 'fsplanfix_clicks_total{outcome="REFUSED"} 1.0' in service.get("/metrics").text
+    assert (switch.originated, planfix.received) == ([], [])
+    told = run_cli(tmp_path, "explain", "79161234567", STORE_URL=f"sqlite:///{tmp_path}/store.db").stdout
+    assert "click to call refused: Extension 105 cannot be called: no phone is registered" in " ".join(told.split())
+
+
+def test_a_phone_that_goes_off_at_that_moment_shows_in_the_log_the_numbers_and_explain(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    switch.contacts = {"105": "sofia/internal/sip:105@127.0.0.1:6105"}
+    with running(switch, planfix, tmp_path) as service:
+        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "105", "to": "79161234567"})
         assert answer.status_code == 200
-        service.wait_for("click_to_call_failed.*USER_NOT_REGISTERED")
+        callid = service.wait_for("click_to_call_failed.*callid=(\\S+).*USER_NOT_REGISTERED")[1]
+        assert 'fsplanfix_clicks_total{outcome="USER_NOT_REGISTERED"} 1.0' in service.get("/metrics").text
     assert planfix.received == []
+    explained = run_cli(tmp_path, "explain", callid, STORE_URL=f"sqlite:///{tmp_path}/store.db")
+    assert explained.returncode == 0
+    assert "click to call: -ERR USER_NOT_REGISTERED" in explained.stdout
+    last = run_cli(tmp_path, "explain", "--last", STORE_URL=f"sqlite:///{tmp_path}/store.db")
+    assert last.stdout == explained.stdout
+
+
+def test_a_click_goes_to_the_switch_where_the_phone_is_registered(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    other = Switch()
+    other.start()
+    switch.registered, other.registered = {"101"}, {"102"}
+    both = f"esl://:ClueCon@127.0.0.1:{switch.port},esl://:ClueCon@127.0.0.1:{other.port}"
+    with running(switch, planfix, tmp_path, FREESWITCH_ESL=both) as service:
+        for port in (switch.port, other.port):
+            service.wait_for(f"freeswitch_linked server=127.0.0.1:{port}")
+        for ext in ("101", "102", "103"):
+            service.click(cmd="makeCall", token="pbx-token-1", **{"from": ext, "to": "79161234567"})
+        service.wait_for("ext=102.*kind=OUTGOING")
+        service.wait_for("ext=101.*kind=OUTGOING")
+    other.stop()
+    assert [len(switch.originated), len(other.originated)] == [1, 1]
+    assert "}user/101 " in switch.originated[0]
+    assert "}user/102 " in other.originated[0]
+
+
+@pytest.mark.parametrize(
+    ("aliases", "registered", "leg"),
+    [
+        ("1001:501", {"1001"}, "}user/1001 "),
+        ("79260000007:501", set[str](), "}sofia/gateway/trunk/79260000007 "),
+        ("1001:501,79260000007:501", set[str](), "}sofia/gateway/trunk/79260000007 "),
+        ("1001:501,79260000007:501", {"1001"}, "}user/1001 "),
+        ("501:777,1001:501", {"501", "1001"}, "}user/1001 "),
+        ("ivan.petrov:501", {"ivan.petrov"}, "}user/ivan.petrov "),
+    ],
+)
+def test_a_short_code_of_planfix_calls_whoever_it_is_an_alias_of(
+    switch: Switch, planfix: Planfix, tmp_path: Path, aliases: str, registered: set[str], leg: str
+) -> None:
+    switch.users, switch.registered = {"501", "1001", "ivan.petrov"}, registered
+    with running(switch, planfix, tmp_path, EXTENSION_ALIASES=aliases) as service:
+        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "501", "to": "79161234567"})
+        assert answer.status_code == 200
+        planfix.wait_for(lambda crm: any(fields.get("event") == "OUTGOING" for fields in crm.accepted))
+    assert leg in switch.originated[0]
+    assert {fields["ext"] for fields in planfix.accepted} == {"501"}
 
 
 def test_what_planfix_sends_is_checked(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
@@ -112,13 +178,53 @@ def test_what_planfix_sends_is_checked(switch: Switch, planfix: Planfix, tmp_pat
         wrong_number = service.click(**{**good, "to": "}user/102"})
         as_json = requests.post(service.address + "/planfix", json=good, timeout=10)
         too_large = requests.post(service.address + "/planfix", data={**good, "x": "y" * 70_000}, timeout=10)
-        wrong_method = service.get("/planfix")
+        wrong_method = requests.put(service.address + "/planfix", data=good, timeout=10)
+        about = service.get("/planfix")
         unknown = service.get("/nothing")
     assert (wrong_token.status_code, wrong_token.json()) == (401, {"error": "Invalid token"})
     assert (wrong_number.status_code, wrong_number.json()) == (400, {"error": "Invalid parameters"})
     assert [a.status_code for a in (as_json, too_large, wrong_method, unknown)] == [415, 413, 405, 404]
     assert all(a.json()["error"] for a in (as_json, too_large, wrong_method, unknown))
+    assert (about.status_code, "enter it in Planfix" in about.json()["message"]) == (200, True)
     assert switch.originated == []
+
+
+def test_an_address_that_guesses_at_the_token_is_answered_no_more(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    with running(switch, planfix, tmp_path) as service:
+
+        def guess(address: str, token: str = "x") -> int:
+            fields = {"cmd": "nonsense", "token": token}
+            # the web server in front adds the address it sees; what stands before it may be forged
+            headers = {"X-Forwarded-For": f"192.0.2.99, {address}"}
+            return requests.post(service.address + "/planfix", data=fields, headers=headers, timeout=10).status_code
+
+        assert [guess("192.0.2.7") for _ in range(21)] == [401] * 20 + [429]
+        assert guess("192.0.2.7", "pbx-token-1") == 429
+        assert guess("192.0.2.8", "pbx-token-1") == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "sentence"),
+    [
+        ({}, 200, ""),
+        ({"token": "x"}, 401, "Invalid token"),
+        ({"planfix_token": "another"}, 400, "put the one shown here into PLANFIX_TOKEN"),
+        ({"planfix_url": "https://example.planfix.com/tel/api"}, 400, "put this one into PLANFIX_URL"),
+        ({"planfix_url": "http://example.planfix.com/tel/api"}, 400, "must begin with https://"),
+        ({"planfix_url": ""}, 400, "must begin with https://"),
+        ({"planfix_url": "https://[/"}, 400, "put this one into PLANFIX_URL"),
+    ],
+)
+def test_setup_succeeds_only_for_the_planfix_we_are_connected_to(
+    switch: Switch, planfix: Planfix, tmp_path: Path, fields: dict[str, str], code: int, sentence: str
+) -> None:
+    right = {"cmd": "setup", "token": "pbx-token-1", "planfix_url": planfix.url, "planfix_token": "planfix-token"}
+    with running(switch, planfix, tmp_path) as service:
+        answer = service.click(**{**right, **fields})
+    assert answer.status_code == code
+    assert sentence in answer.json().get("error", "")
 
 
 def test_readiness_follows_the_link(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:

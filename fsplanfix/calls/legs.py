@@ -36,13 +36,6 @@ def is_true(value: str) -> bool:
     return value.lower() in _TRUE
 
 
-def ext_for(user: str, rules: Rules) -> str:
-    """Return the ext Planfix knows for a directory user or dialled number, "" if it is none."""
-    if user in rules.aliases:
-        return rules.aliases[user]
-    return user if user and rules.ext_pattern.fullmatch(user) else ""
-
-
 def read_leg(event: SwitchEvent, rules: Rules) -> Leg:
     """Make the leg that a CHANNEL_CREATE announces, its party decided once and for all."""
     inbound = event.get("Call-Direction") != "outbound"
@@ -63,20 +56,20 @@ def _ext_of_phone(event: SwitchEvent, rules: Rules) -> str:
     """Return the ext of the phone that placed this leg: by its login, never by its caller number."""
     user = event.get("variable_user_name") or event.get("variable_sip_auth_username")
     if user:
-        return ext_for(user, rules)
+        return rules.ext_for(user)
     if event.get("Caller-Context") in rules.trusted_contexts:
-        return ext_for(event.get("Caller-Caller-ID-Number"), rules)
+        return rules.ext_for(event.get("Caller-Caller-ID-Number"))
     return ""
 
 
 def _ext_of_placed_leg(event: SwitchEvent, rules: Rules) -> str:
     """Return the ext of the phone the PBX is calling. Softphones register random users: not by the address first."""
     for header in ("variable_dialed_user", "variable_planfix_ext"):
-        if ext := ext_for(event.get(header), rules):
+        if ext := rules.ext_for(event.get(header)):
             return ext
     if event.get("variable_sip_gateway_name"):
         return ""
-    return ext_for(event.get("Caller-Destination-Number"), rules)
+    return rules.ext_for(event.get("Caller-Destination-Number"))
 
 
 def _read_outside_party(leg: Leg, event: SwitchEvent, rules: Rules) -> None:

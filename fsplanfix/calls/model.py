@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+_OUTSIDE_NUMBER = re.compile(r"[0-9]{7,15}", re.ASCII)
+
 
 class Kind(StrEnum):
     """What a notice says; all but RECORD are Planfix's own words for `event`."""
@@ -55,6 +57,21 @@ class Rules:
     default_ext: str = ""
     report_unrouted: bool = True
     trusted_contexts: frozenset[str] = frozenset()
+
+    def ext_for(self, user: str) -> str:
+        """Return the ext Planfix knows for a directory user or a dialled number, "" if it is none."""
+        if user in self.aliases:
+            return self.aliases[user]
+        return user if user and self.ext_pattern.fullmatch(user) else ""
+
+    def users_of(self, ext: str) -> list[str]:
+        """Return the directory users and outside numbers behind an ext of Planfix, in the order to try them."""
+        own = [ext] if self.ext_for(ext) == ext else []
+        return own + [user for user, alias in self.aliases.items() if alias == ext and user != ext]
+
+    def is_outside(self, user: str) -> bool:
+        """Tell whether an alias is a number outside the PBX, such as a mobile, and not a directory user."""
+        return bool(_OUTSIDE_NUMBER.fullmatch(user)) and not self.ext_pattern.fullmatch(user)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ LONGEST_SHORT_NUMBER = 6
 LONGEST_NUMBER = 15
 """Digits of the longest number E.164 allows."""
 
+_DEAR = (phonenumbers.PhoneNumberType.PREMIUM_RATE, phonenumbers.PhoneNumberType.SHARED_COST)
+
 _SCHEME = re.compile(r"^\s*(?:tel|sips?):", re.IGNORECASE)
 _FORMATTING = re.compile(r"[ \t().\-/\u00a0\u2010-\u2015]+")
 _DIALLED = re.compile(r"[+*#]?[0-9*#]+", re.ASCII)
@@ -34,6 +36,24 @@ def normalize(raw: str, country: str) -> str:
     if len(digits) <= LONGEST_SHORT_NUMBER and not text.startswith("+"):
         return digits
     return _e164(text, country) or (digits if len(digits) <= LONGEST_NUMBER else "")
+
+
+def refusal(number: str, country: str) -> str:
+    """Return why a number (E.164 digits) is not dialled unless DIAL_ALLOW names it, "" if nothing speaks against it.
+
+    Toll fraud lives on numbers abroad, premium-rate numbers and satellite phones; whoever needs them allows them.
+    """
+    try:
+        parsed = phonenumbers.parse("+" + number, None)
+    except phonenumbers.NumberParseException:
+        return "this is no phone number with a country code"
+    if not phonenumbers.is_possible_number(parsed):
+        return "this is no phone number with a country code"
+    if phonenumbers.number_type(parsed) in _DEAR:
+        return "it is a premium-rate number"
+    if parsed.country_code != phonenumbers.country_code_for_region(country):
+        return "it is abroad"
+    return "" if phonenumbers.region_code_for_number(parsed) in (country, None) else "it is abroad"
 
 
 def _user_part(raw: str) -> str:

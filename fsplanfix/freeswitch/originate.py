@@ -1,18 +1,21 @@
 """Click to call: FreeSWITCH calls the manager's phone first and, when it is picked up, the client.
 
-The command is made of an ext and a number that are digits and nothing else, and of settings that were checked at the
-start: there is no way to add a channel variable, a second leg or another command.
+The command is made of a user and a number that were checked to be nothing else, and of settings that were checked at
+the start: there is no way to add a channel variable, a second leg or another command.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from uuid import uuid4
 
+import gevent
 import structlog
 
-from ..errors import DialRefused, LinkError
+from ..errors import DialRefused, LinkDown, LinkError
 from .link import Connection
 
 log = structlog.get_logger(__name__)
@@ -20,55 +23,182 @@ log = structlog.get_logger(__name__)
 RING_TIMEOUT = 30
 """Seconds the manager's phone rings."""
 
-_EXT = re.compile(r"[0-9]{1,15}", re.ASCII)
+CLIENT_TIMEOUT = 60
+"""Seconds the client's phone rings."""
+
+CHECK_TIMEOUT = 2.0
+"""Seconds FreeSWITCH has to say whether a phone is registered; Planfix waits for it."""
+
+_USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{2,15}", re.ASCII)
+_DOMAIN = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}", re.ASCII)
+_CAUSE = re.compile(r"-ERR ([A-Z_]{3,40})\b", re.ASCII)
+
+AUTO_ANSWER = {
+    "sip_auto_answer": "true",
+    "alert_info": "<http://www.notused.com>;info=alert-autoanswer;delay=0",
+}
+"""sip_auto_answer makes mod_sofia add `Call-Info: <sip:...>;answer-after=0`, which it then sets itself (mod_sofia.c);
+Snom, Yealink, Grandstream and Polycom also know the Alert-Info."""
+
+
+class Phone(StrEnum):
+    """What FreeSWITCH says about a user's phone. UNCLEAR: it cannot tell, only dialling will."""
+
+    REGISTERED = "registered"
+    ABSENT = "no phone is registered"
+    UNKNOWN = "FreeSWITCH's directory has no such user"
+    UNCLEAR = "unclear"
 
 
 @dataclass(frozen=True, slots=True)
 class DialPlan:
-    """How a client is dialled: by a dial string with {number} in it, or through a dialplan context if given."""
+    """How a client is dialled: by a dial string with {number} in it, or through a dialplan context if given.
+
+    caller_id: what the client sees, "" to leave it to FreeSWITCH. auto_answer: whether the manager's phone is asked to
+    answer by itself.
+    """
 
     dial_string: str
     dial_context: str = ""
     user_domain: str = ""
     caller_id: str = ""
+    auto_answer: bool = False
 
 
-def command(ext: str, number: str, plan: DialPlan, uuid: str) -> str:
-    """Return the originate command. Raises DialRefused if ext or number is anything but digits."""
-    if not _EXT.fullmatch(ext) or not _NUMBER.fullmatch(number):
-        raise DialRefused("ext and number must be digits.")
+@dataclass(frozen=True, slots=True)
+class Click:
+    """A click-to-call that FreeSWITCH was asked for. outcome: "" if the manager answered, else FreeSWITCH's words."""
+
+    callid: str
+    ext: str
+    number: str
+    outcome: str
+
+    @property
+    def cause(self) -> str:
+        """Return one word for the outcome: ANSWERED, or FreeSWITCH's hang-up cause."""
+        found = _CAUSE.match(self.outcome)
+        return (found[1] if found else "OTHER") if self.outcome else "ANSWERED"
+
+
+def command(user: str, number: str, plan: DialPlan, uuid: str, outside: bool = False) -> str:
+    """Return the originate command.
+
+    user: a directory user or, if `outside`, a number reached like a client's. Raises DialRefused if user or number
+    could be anything else.
+    """
+    if not (_NUMBER if outside else _USER).fullmatch(user) or not _NUMBER.fullmatch(number):
+        raise DialRefused("The user or the number cannot be dialled.")
     variables = {
         "origination_uuid": uuid,
         "origination_caller_id_number": number,
         "origination_caller_id_name": number,
         "originate_timeout": str(RING_TIMEOUT),
+        "call_timeout": str(CLIENT_TIMEOUT),
         "ignore_early_media": "true",
         "planfix_makecall": "1",
-        "planfix_ext": ext,
+        "planfix_ext": user,
         "planfix_phone": number,
     }
     if plan.caller_id:
         variables["effective_caller_id_number"] = plan.caller_id
-    user = f"user/{ext}@{plan.user_domain}" if plan.user_domain else f"user/{ext}"
+    if plan.auto_answer and not outside:
+        variables |= AUTO_ANSWER
     listed = ",".join(f"{name}={value}" for name, value in variables.items())
+    first = f"{{{listed}}}{_first_leg(user, plan, outside)}"
     if plan.dial_context:
-        return f"originate {{{listed}}}{user} {number} XML {plan.dial_context}"
-    return f"originate {{{listed}}}{user} &bridge({plan.dial_string.replace('{number}', number)})"
+        return f"originate {first} {number} XML {plan.dial_context}"
+    return f"originate {first} &bridge({plan.dial_string.replace('{number}', number)})"
 
 
-def call(connection: Connection, ext: str, number: str, plan: DialPlan) -> str:
-    """Place the call and wait for the manager's phone; return "" or why it did not come about.
+def _first_leg(user: str, plan: DialPlan, outside: bool) -> str:
+    if outside:
+        return plan.dial_string.replace("{number}", user)
+    return f"user/{user}@{plan.user_domain}" if plan.user_domain else f"user/{user}"
 
-    What becomes of the call is told to Planfix by the events it causes, not by this answer.
+
+def phone(connection: Connection, user: str, domain: str) -> Phone:
+    """Ask a FreeSWITCH about a user's phone; never raises.
+
+    Facts: `sofia_contact` answers `error/user_not_registered`, `user_exists` true or false, and takes no user without
+    a domain (mod_commands.c); a FreeSWITCH that answers neither leaves it to the originate.
     """
-    uuid = str(uuid4())
     try:
-        answer = connection.bgapi(command(ext, number, plan, uuid), timeout=RING_TIMEOUT + 10)
-    except LinkError as error:
-        answer = f"-ERR {error}"
-    if answer.startswith("+OK"):
-        log.info("click_to_call", ext=ext, callid=uuid)
-        return ""
-    log.warning("click_to_call_failed", ext=ext, callid=uuid, reason=answer[:200])
-    return answer
+        asked = domain or connection.api("global_getvar domain", CHECK_TIMEOUT).strip()
+        if _DOMAIN.fullmatch(asked):
+            if connection.api(f"user_exists id {user} {asked}", CHECK_TIMEOUT).strip() == "false":
+                return Phone.UNKNOWN
+            user = f"{user}@{asked}"
+        contact = connection.api(f"sofia_contact {user}", CHECK_TIMEOUT).strip()
+    except LinkError:
+        return Phone.UNCLEAR
+    if contact.startswith("error/"):
+        return Phone.ABSENT
+    return Phone.REGISTERED if "sip:" in contact else Phone.UNCLEAR
+
+
+class Dialler:
+    """Places click-to-calls on the FreeSWITCH where the phone is registered.
+
+    connections: gives those that are up. is_outside: tells a number outside the PBX from a directory user. done: is
+    told what came of each call.
+    """
+
+    def __init__(
+        self,
+        connections: Callable[[], Sequence[Connection]],
+        plan: DialPlan,
+        is_outside: Callable[[str], bool],
+        done: Callable[[Click], None],
+    ) -> None:
+        self._connections = connections
+        self._plan = plan
+        self._is_outside = is_outside
+        self._done = done
+
+    def start(self, ext: str, users: Sequence[str], number: str) -> None:
+        """Begin a call to the first of an ext's users that can be reached, and then to a number.
+
+        Raises DialRefused with the reason if none can be reached, LinkDown if no FreeSWITCH is linked.
+        """
+        connections = self._connections()
+        if not connections:
+            raise LinkDown("There is no connection to FreeSWITCH.")
+        problem = Phone.UNKNOWN
+        for user in users:
+            connection, found = self._find(connections, user)
+            if found in (Phone.REGISTERED, Phone.UNCLEAR):
+                click = Click(str(uuid4()), ext, number, "")
+                wanted = command(user, number, self._plan, click.callid, self._is_outside(user))
+                gevent.spawn(self._call, connection, click, wanted)
+                return
+            problem = Phone.ABSENT if found is Phone.ABSENT else problem
+        raise DialRefused(f"Extension {ext} cannot be called: {problem}")
+
+    def _find(self, connections: Sequence[Connection], user: str) -> tuple[Connection, Phone]:
+        """Return the FreeSWITCH to call a user through, and what it says about the phone."""
+        if self._is_outside(user):
+            return connections[0], Phone.REGISTERED
+        asked = [gevent.spawn(phone, connection, user, self._plan.user_domain) for connection in connections]
+        gevent.joinall(asked)
+        answers = list(zip(connections, (job.value or Phone.UNCLEAR for job in asked), strict=True))
+        return min(answers, key=lambda answer: _PREFERRED.index(answer[1]))
+
+    def _call(self, connection: Connection, click: Click, command: str) -> None:
+        """Place the call and wait for the manager's phone; what becomes of the call is told by its events."""
+        try:
+            answer = connection.bgapi(command, timeout=RING_TIMEOUT + 10)
+        except LinkError as error:
+            answer = f"-ERR {error}"
+        printable = "".join(char if char.isprintable() else " " for char in answer[:200])
+        outcome = "" if answer.startswith("+OK") else (printable or "no answer")
+        click = Click(click.callid, click.ext, click.number, outcome)
+        if outcome:
+            log.warning("click_to_call_failed", ext=click.ext, callid=click.callid, reason=outcome)
+        else:
+            log.info("click_to_call", ext=click.ext, callid=click.callid)
+        self._done(click)
+
+
+_PREFERRED = (Phone.REGISTERED, Phone.UNCLEAR, Phone.ABSENT, Phone.UNKNOWN)

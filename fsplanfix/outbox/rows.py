@@ -36,6 +36,17 @@ class Backlog:
     unauthorized: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the journal. at: seconds since 1970. callid, ext, phone: "" where unknown."""
+
+    at: float
+    what: str
+    callid: str = ""
+    ext: str = ""
+    phone: str = ""
+
+
 def is_barrier(notice: Notice) -> bool:
     """Tell whether later notices of the call wait for this one: its first INCOMING or OUTGOING, every ACCEPTED."""
     return notice.position == 1 or notice.kind is Kind.ACCEPTED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, create_engine, delete, event, exists, func, or_, select, text, update
@@ -14,9 +15,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ..calls.model import Kind, Notice
 from ..errors import StoreError
-from .rows import Backlog, Queued, queued_from, row_of
+from .rows import Backlog, Entry, Queued, queued_from, row_of
 from .schedule import JITTER, LONGEST_HOLD, LONGEST_PAUSE, POPUPS, PROBE_PAUSE
-from .tables import DEAD, DONE, SKIPPED, WAITING, facts, notices, open_calls, prepare
+from .tables import DEAD, DONE, SKIPPED, WAITING, facts, journal, notices, open_calls, prepare
 
 LEASE = 12.0
 """Seconds a notice belongs to the courier who sends it; renewed while the request is under way."""
@@ -264,6 +265,7 @@ class Store:
         old = and_(notices.c.state.in_([DONE, SKIPPED]), notices.c.settled < before)
         with self._transaction() as connection:
             connection.execute(delete(open_calls).where(open_calls.c.closed > 0, open_calls.c.closed < before))
+            connection.execute(delete(journal).where(journal.c.at < before))
             return int(connection.execute(delete(notices).where(old)).rowcount)
 
     def backlog(self) -> Backlog:
@@ -308,6 +310,29 @@ class Store:
         with self._transaction() as connection:
             found = connection.execute(delete(notices).where(notices.c.id.in_(list(ids)), notices.c.state == DEAD))
             return int(found.rowcount)
+
+    def write_down(self, entry: Entry) -> None:
+        """Add a line to the journal."""
+        with self._transaction() as connection:
+            connection.execute(journal.insert().values(asdict(entry)))
+
+    def about(self, callid: str = "", phone: str = "") -> tuple[list[Queued], list[Entry]]:
+        """Return what is kept of a call, or of all calls with a client's number (E.164 digits), in order."""
+        said = notices.c.callid == callid if callid else notices.c.body.contains(f'"phone":"{phone}"', autoescape=True)
+        noted = journal.c.callid == callid if callid else journal.c.phone == phone
+        with self._transaction() as connection:
+            rows = connection.execute(select(notices).where(said).order_by(notices.c.id)).mappings()
+            lines = connection.execute(select(journal).where(noted).order_by(journal.c.id)).mappings()
+            names = [field.name for field in fields(Entry)]
+            return [queued_from(row) for row in rows], [Entry(**{n: line[n] for n in names}) for line in lines]
+
+    def last_call(self) -> str:
+        """Return the callid of the call that was heard of last, "" if there is none."""
+        with self._transaction() as connection:
+            times = ((notices, notices.c.created), (journal, journal.c.at))
+            lasts = [select(at, table.c.callid).where(table.c.callid != "").order_by(at.desc()) for table, at in times]
+            found = [connection.execute(last.limit(1)).first() for last in lasts]
+            return max(((row[0], str(row[1])) for row in found if row), default=(0.0, ""))[1]
 
     def changes(self) -> Iterator[None]:
         """Yield whenever another process has written notices: at once on PostgreSQL, ten times a second on SQLite."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WAITING, DONE, DEAD, SKIPPED = "waiting", "done", "dead", "skipped"
 """States of a notice: to be sent (again), accepted by Planfix, set aside for a person to decide, too late to matter."""
 
-VERSION = 2
+VERSION = 3
 """Raised with every change of the tables; `migrate` brings an older store up to it."""
 
 metadata = MetaData()
@@ -82,6 +82,24 @@ later, still has to say about it is dropped.
 facts = Table("facts", metadata, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
 """What is known beyond calls: the schema's version, the key that signs links, whether Planfix is to be left alone."""
 
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False, index=True),
+    Column("callid", String(128), nullable=False, index=True),
+    Column("ext", String(64), nullable=False),
+    Column("phone", String(32), nullable=False, index=True),
+    Column("what", Text, nullable=False),
+)
+"""What Planfix is not told but an administrator may ask about, such as a click-to-call that came to nothing.
+
+at: seconds since 1970. callid, ext, phone: "" where unknown.
+"""
+
+FIRST_TABLES = {"notices", "open_calls", "facts"}
+"""Those of version 1: a database that has some of them and not all is another program's."""
+
 
 def prepare(connection: Connection) -> None:
     """Create the tables, or bring those of an older release up to date. Raises StoreError with the cure."""
@@ -89,11 +107,11 @@ def prepare(connection: Connection) -> None:
     ours = set(metadata.tables)
     if connection.dialect.name == "sqlite" and there and not there & ours:
         raise StoreError("The file in STORE_URL is another program's database: choose another file name.")
-    if there & ours and not ours <= there:
+    if there & FIRST_TABLES and not there >= FIRST_TABLES:
         raise StoreError("The database in STORE_URL holds another program's tables: give fsplanfix one of its own.")
     metadata.create_all(connection)
     found = connection.execute(facts.select().where(facts.c.name == "schema")).first()
-    version = int(found.value) if found else (1 if there & ours else VERSION)
+    version = int(found.value) if found else (1 if there & FIRST_TABLES else VERSION)
     if version > VERSION:
         raise StoreError("The database in STORE_URL was written by a newer fsplanfix: install that release or newer.")
     if version < VERSION:
@@ -120,5 +138,9 @@ def _to_2(operations: Operations) -> None:
     operations.add_column("open_calls", Column("closed", Float, nullable=False, server_default="0"))
 
 
-STEPS = (_to_2,)
+def _to_3(operations: Operations) -> None:
+    """Keep a journal: create_all has made its table."""
+
+
+STEPS = (_to_2, _to_3)
 """The first brings version 1 to 2, and so on."""

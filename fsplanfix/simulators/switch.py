@@ -21,15 +21,19 @@ from gevent.server import StreamServer
 from .playback import Step, freshen, load, write_tone
 from .session import Session
 
-_ORIGINATE = re.compile(r"originate \{(?P<vars>[^}]*)\}user/(?P<ext>[^@\s]+)(?:@\S+)? (?P<rest>.+)", re.DOTALL)
+_ORIGINATE = re.compile(
+    r"originate \{(?P<vars>[^}]*)\}(?:user/|sofia/gateway/\S+?/)(?P<ext>[^@\s]+)(?:@\S+)? (?P<rest>.+)", re.DOTALL
+)
 _NUMBER = re.compile(r"\+?[0-9]{5,15}")
+GLOBALS = {"domain": "127.0.0.1", "recordings_dir": "/var/lib/freeswitch/recordings"}
 ENDED = ("CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY")
 
 
 class Switch:
     """The simulated FreeSWITCH. Everything it sends is in `sent`, for a test to count.
 
-    users: the directory's exts; registered: those with a phone. heartbeat: seconds between HEARTBEATs.
+    users: the directory's exts; registered: those with a phone; contacts: what `sofia_contact` says instead.
+    heartbeat: seconds between HEARTBEATs.
     recordings_dir: where a recorded call leaves its file, a short tone; nowhere if empty.
     """
 
@@ -45,6 +49,7 @@ class Switch:
         self.speed = speed
         self.users = {"101", "102", "103", "104", "105"}
         self.registered = {"101", "102", "103", "104"}
+        self.contacts: dict[str, str] = {}
         self.makecall = "makecall_answered"
         self.recordings_dir = ""
         self.refuse_addresses = False
@@ -134,7 +139,7 @@ class Switch:
             "uuid_kill": self._kill,
             "user_exists": lambda text: "true" if text.split()[1:2] and text.split()[1] in self.users else "false",
             "sofia_contact": self._contact,
-            "global_getvar": lambda _: "/var/lib/freeswitch/recordings",
+            "global_getvar": lambda name: GLOBALS.get(name, ""),
             "strftime": lambda _: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
         }
         answer = known.get(word)
@@ -142,7 +147,8 @@ class Switch:
 
     def _contact(self, text: str) -> str:
         ext = text.split("@", maxsplit=1)[0]
-        return f"sofia/internal/sip:{ext}@127.0.0.1:6101" if ext in self.registered else "error/user_not_registered"
+        there = f"sofia/internal/sip:{ext}@127.0.0.1:6101" if ext in self.registered else "error/user_not_registered"
+        return self.contacts.get(ext, there)
 
     def _show(self, text: str) -> str:
         rows = [
@@ -179,6 +185,8 @@ class Switch:
             self._finish_job(command, job, self.api(command))
         elif wanted is None:
             self._finish_job(command, job, "-USAGE: <call url> <exten>|&<application_name>(<app_args>)\n")
+        elif "}user/" not in command:
+            self._originate(command, job, wanted)
         elif wanted["ext"] not in self.users:
             self._finish_job(command, job, "-ERR SUBSCRIBER_ABSENT\n")
         elif wanted["ext"] not in self.registered:

@@ -8,11 +8,17 @@ from flask import Flask, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
+from .guesses import Guesses, address
 from .health import Health
 from .recordings import PathOf, serve
 
 LARGEST_REQUEST = 64 * 1024
 """Bytes."""
+
+ABOUT = (
+    "This is the address for Planfix: enter it in Planfix under Integrations, Virtual PBX, Planfix API for telephony, "
+    "with your PBX_TOKEN as the key. It answers POST only."
+)
 
 CommandAnswer = Callable[[Mapping[str, str]], tuple[int, dict[str, str]]]
 
@@ -27,12 +33,21 @@ def make(
     """Return the application: Planfix's commands, recordings, health, numbers for Prometheus."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
+    guesses = Guesses()
+
+    @app.get("/planfix")
+    def about() -> ResponseReturnValue:
+        return jsonify(message=ABOUT)
 
     @app.post("/planfix")
     def planfix() -> ResponseReturnValue:
         if request.mimetype != "application/x-www-form-urlencoded":
             return jsonify(error="Send the fields as application/x-www-form-urlencoded"), 415
+        if guesses.too_many(address()):
+            return jsonify(error="Too many wrong tokens from your address: try again in a minute"), 429
         code, body = commands(request.form)
+        if code == 401:
+            guesses.note(address())
         return jsonify(body), code
 
     @app.get("/recordings/<signed>/<name>")

@@ -1,27 +1,36 @@
 import re
+from collections.abc import Sequence
 
 import pytest
+from cachetools import TTLCache
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsplanfix.errors import DialRefused
+from fsplanfix.calls.model import Rules
+from fsplanfix.errors import DialRefused, LinkDown
 from fsplanfix.freeswitch.originate import DialPlan, command
-from fsplanfix.planfix.commands import Commands
+from fsplanfix.planfix.commands import Account, Commands, Limits
 
 TOKEN = "pbx-token"
 GOOD = {"cmd": "makeCall", "from": "101", "to": "79161234567", "token": TOKEN}
 PLAN = DialPlan("sofia/gateway/trunk/{number}", caller_id="74950000000")
+ACCOUNT = Account("https://example.planfix.com/tel/api", "planfix-token", TOKEN)
 
 
 class Dialled(list[tuple[str, str]]):
-    def dial(self, ext: str, number: str) -> bool:
-        self.append((ext, number))
-        return True
+    """Stands where FreeSWITCH is asked: keeps the first user and the number."""
+
+    problem: Exception | None = None
+
+    def dial(self, ext: str, users: Sequence[str], number: str) -> None:
+        if self.problem is not None:
+            raise self.problem
+        self.append((users[0], number))
 
 
-def commands(dialled: Dialled, allow: str | None = None) -> Commands:
-    pattern = re.compile(r"^\d{2,5}$", re.ASCII)
-    return Commands(TOKEN, pattern, "RU", re.compile(allow) if allow else None, dialled.dial)
+def commands(dialled: Dialled, allow: str | None = None, **limits: int) -> Commands:
+    pattern = re.compile(allow) if allow else None
+    return Commands(ACCOUNT, Rules(), Limits(pattern, **limits), dialled.dial, lambda ext, number, reason: None)
 
 
 def test_a_click_dials_the_manager_and_the_client() -> None:
@@ -70,24 +79,98 @@ def test_a_wrong_token_is_refused_before_anything_else(token: str | None) -> Non
     assert commands(Dialled()).answer({**fields, "cmd": "nonsense"}) == (401, {"error": "Invalid token"})
 
 
-def test_numbers_outside_the_allowed_ones_are_refused() -> None:
+def reason(answer: tuple[int, dict[str, str]]) -> str:
+    assert answer[0] == 400
+    return answer[1]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        ("+380501234567", "abroad"),
+        ("+7 701 123-45-67", "abroad"),
+        ("+870773111632", "abroad"),
+        ("+881612345678", "abroad"),
+        ("+1 242 555-12-34", "abroad"),
+        ("+7 803 123-45-67", "premium-rate"),
+        ("112", "no phone number with a country code"),
+    ],
+)
+def test_dear_numbers_are_refused_unless_they_are_allowed(number: str, words: str) -> None:
     dialled = Dialled()
-    assert commands(dialled, allow="7[0-9]{10}").answer({**GOOD, "to": "+380501234567"})[0] == 400
-    assert commands(dialled, allow="7[0-9]{10}").answer(GOOD)[0] == 200
+    assert words in reason(commands(dialled).answer({**GOOD, "to": number}))
+    assert dialled == []
+    assert commands(dialled, allow=r"\d+").answer({**GOOD, "to": number}) == (200, {})
+
+
+def test_what_is_allowed_is_all_that_is_allowed() -> None:
+    ours = commands(Dialled(), allow="7495[0-9]{7}")
+    assert "DIAL_ALLOW" in reason(ours.answer(GOOD))
+    assert ours.answer({**GOOD, "to": "8 495 000-00-01"}) == (200, {})
+
+
+def test_a_double_click_makes_one_call() -> None:
+    dialled, now = Dialled(), [100.0]
+    clicks: TTLCache[tuple[str, str], bool] = TTLCache(10, 5.0, timer=lambda: now[0])
+    ours = Commands(ACCOUNT, Rules(), Limits(), dialled.dial, lambda ext, number, reason: None, clicks)
+    for moment in (100.0, 100.3, 104.9):
+        now[0] = moment
+        assert ours.answer({**GOOD, "to": "8 (916) 123-45-67"}) == (200, {})
+    assert len(dialled) == 1
+    now[0] = 105.1
+    assert ours.answer(GOOD) == (200, {})
+    assert len(dialled) == 2
+
+
+def test_a_click_that_was_refused_may_be_tried_again_at_once() -> None:
+    dialled = Dialled()
+    ours = commands(dialled)
+    dialled.problem = DialRefused("Extension 101 cannot be called: no phone is registered")
+    assert reason(ours.answer(GOOD)) == "Extension 101 cannot be called: no phone is registered"
+    dialled.problem = None
+    assert ours.answer(GOOD) == (200, {})
+    assert len(dialled) == 1
+
+
+def test_only_so_many_calls_a_minute() -> None:
+    dialled = Dialled()
+    ours = commands(dialled, per_ext=2, in_all=3)
+    answers = [
+        ours.answer({**GOOD, "from": ext, "to": f"7916123456{digit}"})
+        for digit, ext in enumerate(["101", "101", "101", "102", "103"])
+    ]
+    assert [code for code, _ in answers] == [200, 200, 400, 200, 400]
+    assert "More than 2 calls in a minute for extension 101" in reason(answers[2])
+    assert "More than 3 calls in a minute for the whole company" in reason(answers[4])
+    assert len(dialled) == 3
 
 
 def test_without_a_switch_planfix_is_told() -> None:
-    answer = Commands(TOKEN, re.compile("101"), "RU", None, lambda ext, number: False).answer(GOOD)
-    assert answer[0] == 503
+    dialled = Dialled()
+    dialled.problem = LinkDown("no link")
+    assert commands(dialled).answer(GOOD)[0] == 503
 
 
 def test_the_manager_is_called_first_then_the_client() -> None:
     assert command("101", "79161234567", PLAN, "u-1") == (
         "originate {origination_uuid=u-1,origination_caller_id_number=79161234567,"
-        "origination_caller_id_name=79161234567,originate_timeout=30,ignore_early_media=true,planfix_makecall=1,"
+        "origination_caller_id_name=79161234567,originate_timeout=30,call_timeout=60,ignore_early_media=true,planfix_makecall=1,"
         "planfix_ext=101,planfix_phone=79161234567,effective_caller_id_number=74950000000}"
         "user/101 &bridge(sofia/gateway/trunk/79161234567)"
     )
+
+
+def test_the_phone_may_be_asked_to_answer_by_itself() -> None:
+    plan = DialPlan("sofia/gateway/trunk/{number}", auto_answer=True)
+    made = command("101", "79161234567", plan, "u")
+    assert ",sip_auto_answer=true,alert_info=<http://www.notused.com>;info=alert-autoanswer;delay=0}user/101" in made
+    assert "auto" not in command("79260000007", "79161234567", plan, "u", outside=True)
+
+
+def test_a_manager_on_a_mobile_is_called_like_a_client() -> None:
+    made = command("79260000007", "79161234567", PLAN, "u", outside=True)
+    assert "planfix_ext=79260000007," in made
+    assert made.endswith("}sofia/gateway/trunk/79260000007 &bridge(sofia/gateway/trunk/79161234567)")
 
 
 def test_the_client_may_be_dialled_through_a_context() -> None:
@@ -95,35 +178,38 @@ def test_the_client_may_be_dialled_through_a_context() -> None:
     assert command("101", "79161234567", plan, "u").endswith("}user/101@pbx.example.com 79161234567 XML default")
 
 
+PIECES = [
+    "101",
+    "7916",
+    "\n",
+    "\r",
+    "%0A",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "|",
+    "&",
+    ":_:",
+    "^^",
+    "${x}",
+    "\u0661",
+    " ",
+    "@",
+    "\0",
+    "+",
+    "(",
+    ")",
+    "-",
+]
 HOSTILE = st.one_of(
     st.text(max_size=60),
-    st.lists(
-        st.sampled_from(
-            [
-                "101",
-                "7916",
-                "\n",
-                "%0A",
-                "{",
-                "}",
-                "[",
-                "]",
-                ",",
-                "|",
-                "&",
-                ":_:",
-                "^^",
-                "${x}",
-                "\u0661",
-                " ",
-                "@",
-                "\0",
-            ]
-        ),
-        max_size=12,
-    ).map("".join),
-    st.just("7" * 1_000_000),
+    st.lists(st.sampled_from(PIECES), max_size=12).map("".join),
+    st.sampled_from(["101", "79161234567"]).flatmap(lambda good: st.sampled_from(PIECES).map(lambda bad: good + bad)),
+    st.sampled_from(["7" * 1_000_000, "\u0661" * 1_000_000, "101\n" * 250_000]),
 )
+FIELDS = ("cmd", "from", "to", "token", "planfix_url", "planfix_token")
 DIALLED_COMMAND = re.compile(r"originate \{[a-z0-9_=,-]+\}user/[0-9]{2,5} &bridge\(sofia/gateway/trunk/[0-9]{3,15}\)")
 
 
@@ -136,10 +222,21 @@ def test_nothing_but_digits_ever_reaches_a_command(ext: str, number: str) -> Non
         assert DIALLED_COMMAND.fullmatch(command(*pair, PLAN, "u-1"))
 
 
-@given(HOSTILE, HOSTILE)
-def test_the_command_itself_refuses_what_is_not_digits(ext: str, number: str) -> None:
+@given(st.sampled_from(["makeCall", "setup"]), st.sampled_from(FIELDS), HOSTILE)
+def test_a_hostile_value_in_any_parameter_is_answered_and_dials_nothing_else(cmd: str, name: str, value: str) -> None:
+    dialled = Dialled()
+    right = {**GOOD, "cmd": cmd, "planfix_url": ACCOUNT.url, "planfix_token": ACCOUNT.token}
+    code, body = commands(dialled).answer({**right, name: value})
+    assert code in (200, 400, 401)
+    assert all(len(text) < 200 for text in body.values())
+    assert all(DIALLED_COMMAND.fullmatch(command(*pair, PLAN, "u-1")) for pair in dialled)
+
+
+@given(HOSTILE, HOSTILE, st.booleans())
+def test_the_command_itself_refuses_what_is_not_a_user_and_digits(user: str, number: str, outside: bool) -> None:
     try:
-        made = command(ext, number, DialPlan("sofia/gateway/trunk/{number}"), "u-1")
+        made = command(user, number, DialPlan("sofia/gateway/trunk/{number}"), "u-1", outside)
     except DialRefused:
         return
-    assert re.fullmatch(r"originate \{[a-z0-9_=,-]+\}user/[0-9]+ &bridge\(sofia/gateway/trunk/[0-9]+\)", made)
+    first = r"sofia/gateway/trunk/[0-9]+" if outside else r"user/[A-Za-z0-9_.-]+"
+    assert re.fullmatch(rf"originate \{{[A-Za-z0-9_.=,-]+\}}{first} &bridge\(sofia/gateway/trunk/[0-9]+\)", made)

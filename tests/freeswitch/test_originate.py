@@ -1,0 +1,86 @@
+"""Which phone is called, through which FreeSWITCH: asked over a real event socket."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from fsplanfix.errors import DialRefused, LinkDown
+from fsplanfix.freeswitch import originate
+from fsplanfix.freeswitch.link import Connection, Server
+from fsplanfix.freeswitch.originate import Click, Dialler, DialPlan, Phone, phone
+from fsplanfix.simulators.switch import Switch
+
+PLAN = DialPlan("sofia/gateway/trunk/{number}")
+
+
+@pytest.fixture
+def connection(switch: Switch) -> Iterator[Connection]:
+    made = Connection(Server("127.0.0.1", switch.port, "ClueCon"), lambda event: None)
+    made.connect()
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize(
+    ("user", "found"),
+    [("101", Phone.REGISTERED), ("105", Phone.ABSENT), ("999", Phone.UNKNOWN)],
+)
+@pytest.mark.parametrize("domain", ["", "pbx.example.com"])
+def test_freeswitch_is_asked_about_the_phone(
+    switch: Switch, connection: Connection, user: str, found: Phone, domain: str
+) -> None:
+    assert phone(connection, user, domain) is found
+    asked = domain or "127.0.0.1"
+    assert f"user_exists id {user} {asked}" in switch.commands
+    assert (f"sofia_contact {user}@{asked}" in switch.commands) == (found is not Phone.UNKNOWN)
+
+
+def test_a_freeswitch_that_cannot_tell_leaves_it_to_the_call(switch: Switch, connection: Connection) -> None:
+    switch.contacts = {"101": "-ERR sofia_contact Command not found!\n"}
+    assert phone(connection, "101", "") is Phone.UNCLEAR
+
+
+def test_a_freeswitch_that_does_not_answer_leaves_it_to_the_call(
+    switch: Switch, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(originate, "CHECK_TIMEOUT", 0.1)
+    switch.stall()
+    assert phone(connection, "101", "pbx.example.com") is Phone.UNCLEAR
+
+
+def dialler(connections: list[Connection], done: list[Click]) -> Dialler:
+    return Dialler(lambda: connections, PLAN, lambda user: len(user) > 6, done.append)
+
+
+def test_nobody_is_called_while_no_freeswitch_is_linked() -> None:
+    with pytest.raises(LinkDown):
+        dialler([], []).start("101", ["101"], "79161234567")
+
+
+@pytest.mark.parametrize(
+    ("users", "reason"),
+    [
+        (["105"], "Extension 7 cannot be called: no phone is registered"),
+        (["999"], "Extension 7 cannot be called: FreeSWITCH's directory has no such user"),
+        (["999", "105"], "Extension 7 cannot be called: no phone is registered"),
+        (["105", "999"], "Extension 7 cannot be called: no phone is registered"),
+    ],
+)
+def test_the_reason_why_nobody_can_be_called_is_the_nearest_one(
+    connection: Connection, users: list[str], reason: str
+) -> None:
+    with pytest.raises(DialRefused, match=reason):
+        dialler([connection], []).start("7", users, "79161234567")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cause"),
+    [
+        ("", "ANSWERED"),
+        ("-ERR NO_ANSWER", "NO_ANSWER"),
+        ("-ERR The connection to FreeSWITCH ended", "OTHER"),
+        ("-USAGE: <call url>", "OTHER"),
+    ],
+)
+def test_the_outcome_has_one_word_for_the_numbers(outcome: str, cause: str) -> None:
+    assert Click("u", "101", "79161234567", outcome).cause == cause
