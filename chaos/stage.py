@@ -85,6 +85,7 @@ class Stage:
             "PBX_TOKEN": "chaos-pbx-token",
             "FREESWITCH_ESL": servers,
             "HTTP_LISTEN": "127.0.0.1:0",
+            "ESL_LISTEN": "127.0.0.1:0",
             "PUBLIC_URL": "https://pbx.example.com",
             "STORE_URL": self.store_url,
             "POPUP_TTL": "0",

@@ -20,13 +20,17 @@ from prometheus_client import CollectorRegistry
 from .errors import PortTakenError, StoreError
 from .freeswitch.link import Connection, Link, Server
 from .freeswitch.originate import Click, Dialler, DialPlan
+from .freeswitch.socket_app import SocketApp
 from .greenlets import keep_running
+from .lookup import Lookup
 from .metrics import Standing, Tally, exposition
 from .outbox.rows import Entry
 from .outbox.store import Store
 from .pipeline import Pipeline
+from .planfix import contacts
 from .planfix.client import Client
 from .planfix.commands import Account, Commands, Limits
+from .planfix.contacts import Contacts
 from .planfix.courier import Courier, Manner
 from .recordings.links import Links
 from .settings import RuleSettings, Settings
@@ -39,12 +43,17 @@ TIME_TO_FINISH = 10.0
 """Seconds that requests under way are given at the end."""
 
 
+def _parts(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def _listen(address: str) -> socket.socket:
     """Take the web server's port at once, before anything else is begun."""
-    host, _, port = address.rpartition(":")
+    host, port = _parts(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=256)
+        return socket.create_server((host, port), family=family, backlog=256)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise PortTakenError(
@@ -59,11 +68,15 @@ class QuietHandler(pywsgi.WSGIHandler):
         """Log nothing."""
 
 
-ROLES = ("events", "courier", "web")
+ROLES = ("events", "courier", "web", "socket")
+LINKED_ROLES = {"events", "web"}
+"""Those that need a link to FreeSWITCH."""
 
 
 class App:
-    """The service, or some of its roles: following FreeSWITCH, sending to Planfix, answering over HTTP.
+    """The service, or some of its roles.
+
+    They are: following FreeSWITCH, sending to Planfix, answering over HTTP, answering the dialplan's socket.
 
     Raises StoreError or PortTakenError if it cannot start.
     """
@@ -80,9 +93,12 @@ class App:
         recording_links = Links(settings.public_url or self.address or f"http://{settings.http_listen}", secret)
         token = settings.planfix_token.get_secret_value()
         self._client = Client(settings.planfix_url, token, settings.planfix_concurrency)
+        self._socket_app = self._name_callers(token) if "socket" in roles else None
         self._courier = Courier(self._store, self._client, recording_links.link, _manner(settings))
         self._pipelines: list[Pipeline] = []
-        self._links = [self._follow(Server(*parts)) for parts in settings.servers()] if roles != ("courier",) else []
+        self._links = (
+            [self._follow(Server(*parts)) for parts in settings.servers()] if LINKED_ROLES & set(roles) else []
+        )
         self._web: pywsgi.WSGIServer | None = None
         if listener is not None:
             self._registry.register(Standing(self._store, self._overflows, self._linked))
@@ -105,6 +121,15 @@ class App:
         pipeline = Pipeline(server.name, self._settings.rules(), self._store, self._courier.call)
         self._pipelines.append(pipeline)
         return Link(server, pipeline.tracker.event_names, pipeline.put, pipeline.resync)
+
+    def _name_callers(self, token: str) -> SocketApp:
+        """Make what answers the dialplan, with a session to Planfix of its own: notices need not wait for it."""
+        settings = self._settings
+        client = Client(settings.planfix_url, token, contacts.MOST_AT_ONCE)
+        known = Contacts(client.ask, settings.contact_deadline, self._tally.looked_up)
+        lookup = Lookup(settings.rules(), known)
+        listen = _parts(settings.esl_listen)
+        return SocketApp(listen, settings.esl_allow, lookup.variables, settings.contact_deadline)
 
     def _commands(self) -> Commands:
         settings, rules = self._settings, self._settings.rules()
@@ -195,6 +220,8 @@ class App:
             ):
                 self._helpers.append(keep_running(name, work))
             log.info("courier_ready", owner=self._courier.owner)
+        if self._socket_app is not None:
+            self._helpers.append(keep_running("socket", self._socket_app.run))
         for link in self._links:
             self._helpers.append(keep_running(f"link {link.server.name}", link.run))
 
@@ -203,6 +230,8 @@ class App:
         self.start()
         self._stopping.wait()
         log.info("stopping")
+        if self._socket_app is not None:
+            self._socket_app.stop()
         for pipeline in self._pipelines:
             pipeline.stop()
         self._courier.stop()

@@ -90,7 +90,7 @@ def run(roles: tuple[str, ...]) -> None:
     """Follow FreeSWITCH and tell Planfix, until stopped.
 
     SIGTERM or Ctrl-C stops it in order. The roles: events follows FreeSWITCH, courier sends to Planfix, web answers
-    over HTTP. Without --only this process takes on all three.
+    over HTTP, socket tells the dialplan who calls. Without --only this process takes on all of them.
     """
     settings = load(Settings)
     logs.set_up(settings.log_level)

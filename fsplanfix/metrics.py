@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -20,6 +20,15 @@ class Tally:
         self.clicks = Counter(
             "fsplanfix_clicks", "Click-to-calls, by what came of them", ["outcome"], registry=registry
         )
+        self._lookups = Counter("fsplanfix_lookups", "Callers looked up, by how it went", ["how"], registry=registry)
+        self._lookup_seconds = Histogram(
+            "fsplanfix_lookup_seconds", "Seconds a call waited for its caller's name", registry=registry
+        )
+
+    def looked_up(self, how: str, seconds: float) -> None:
+        """Count a lookup: asked, cached, failed, paused or late."""
+        self._lookups.labels(how).inc()
+        self._lookup_seconds.observe(seconds)
 
 
 class Standing(Collector):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -16,6 +17,8 @@ from .errors import SettingsError
 
 SECRETS = ("planfix_token", "pbx_token", "secret_key", "freeswitch_esl")
 """Settings that may also be read from the file that NAME_FILE names."""
+
+Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|localhost|::1", re.ASCII)
 _GATEWAY_SAFE = re.compile(r"[A-Za-z0-9_.@:+/-]*\{number\}[A-Za-z0-9_.@:+/-]*", re.ASCII)
@@ -91,6 +94,15 @@ def _matching(pattern: re.Pattern[str], example: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _networks(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(ipaddress.ip_network(item.strip()) for item in value.split(",") if item.strip())
+    except ValueError as error:
+        raise ValueError(f"{error}; write it like 127.0.0.0/8,192.0.2.10.") from None
+
+
 def _contexts(value: Any) -> Any:
     return frozenset(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
 
@@ -148,6 +160,12 @@ class Settings(RuleSettings, StoreSettings):
     freeswitch_esl: Annotated[SecretStr, AfterValidator(lambda s: SecretStr(_servers(s.get_secret_value())))] = (
         SecretStr("esl://:ClueCon@127.0.0.1:8021")
     )
+    esl_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8084"
+    esl_allow: Annotated[Networks, NoDecode, BeforeValidator(_networks)] = (
+        ipaddress.ip_network("127.0.0.0/8"),
+        ipaddress.ip_network("::1"),
+    )
+    contact_deadline: float = Field(default=1.5, ge=0.3, le=5)
     http_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
     public_url: Annotated[str, AfterValidator(_address)] | None = None
     recordings_dir: Path = Path("/var/lib/freeswitch/recordings")

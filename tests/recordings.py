@@ -13,6 +13,7 @@ from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.replay import read_trace
 
 TRACES = Path(__file__).parent / "traces"
+WIRE = Path(__file__).parent / "wire"
 SHORT = {"INCOMING": "I", "OUTGOING": "O", "ACCEPTED": "A"}
 ENDS = {
     "Success": "S",
@@ -32,6 +33,12 @@ def expected() -> dict[str, list[str]]:
 
 
 NAMES = sorted(expected())
+
+
+def wire(name: str) -> list[str]:
+    """What FreeSWITCH said in a recorded conversation, in order."""
+    lines = (WIRE / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [entry["received"] for entry in map(json.loads, lines) if "received" in entry]
 
 
 @cache

@@ -59,6 +59,10 @@ class Service:
     def address(self) -> str:
         return self.wait_for(r"web_listening address=(\S+)")[1]
 
+    @property
+    def socket_app(self) -> str:
+        return self.wait_for(r"socket_app_listening address=(\S+)")[1]
+
     def get(self, path: str) -> requests.Response:
         return requests.get(self.address + path, timeout=10)
 
@@ -81,6 +85,7 @@ def settings_for(switch: Switch, planfix: Planfix, folder: Path, **more: str) ->
         "PLANFIX_URL": planfix.url,
         "FREESWITCH_ESL": f"esl://:ClueCon@127.0.0.1:{switch.port}",
         "HTTP_LISTEN": "127.0.0.1:0",
+        "ESL_LISTEN": "127.0.0.1:0",
         "STORE_URL": f"sqlite:///{folder}/store.db",
         "RECORDINGS_DIR": str(folder),
         **more,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -28,6 +29,16 @@ def seconds_to_wait(retry_after: str) -> float:
     return min(max(moment - time.time(), 0.0), LONGEST_HOLD)
 
 
+def _text(answer: requests.Response) -> str:
+    """Return the beginning of an answer as text."""
+    body = b""
+    for chunk in answer.iter_content(8192):
+        body += chunk
+        if len(body) >= LONGEST_ANSWER:
+            break
+    return body[:LONGEST_ANSWER].decode("utf-8", "replace").strip()
+
+
 class Client:
     """Posts requests to Planfix."""
 
@@ -41,10 +52,25 @@ class Client:
 
     def post(self, fields: Mapping[str, str]) -> None:
         """Send one request. Raises TransportError unless Planfix accepts it."""
+        self._send(fields, CONNECT_TIMEOUT + ANSWER_TIMEOUT)
+
+    def ask(self, fields: Mapping[str, str], seconds: float) -> dict[str, object]:
+        """Send one request and return the JSON object Planfix answers with. Raises TransportError."""
+        text = self._send(fields, seconds)
+        try:
+            answer = json.loads(text or "{}")
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            raise TransportError("Planfix's answer is no JSON object")
+        return answer
+
+    def _send(self, fields: Mapping[str, str], seconds: float) -> str:
+        """Send one request and return the text Planfix accepts it with, within `seconds`."""
         body = {**fields, "planfix_token": self._token}
         try:
             with (
-                gevent.Timeout(CONNECT_TIMEOUT + ANSWER_TIMEOUT, TransportError("Planfix did not answer in time")),
+                gevent.Timeout(seconds, TransportError("Planfix did not answer in time")),
                 self._session.post(
                     self._url,
                     data=body,
@@ -53,8 +79,9 @@ class Client:
                     stream=True,
                 ) as answer,
             ):
-                text = next(answer.iter_content(LONGEST_ANSWER), b"").decode("utf-8", "replace")
-                self._judge(answer.status_code, text.strip(), answer.headers.get("Retry-After", ""))
+                text = _text(answer)
+                self._judge(answer.status_code, text, answer.headers.get("Retry-After", ""))
+                return text
         except requests.exceptions.SSLError:
             raise TransportError("Planfix's certificate is not trusted, or this is not Planfix") from None
         except requests.exceptions.Timeout:

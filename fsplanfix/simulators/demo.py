@@ -79,6 +79,7 @@ def service(switch: Switch, planfix: Planfix) -> Iterator[int]:
             "PBX_TOKEN": PBX_TOKEN,
             "FREESWITCH_ESL": f"esl://:{switch.password}@127.0.0.1:{switch.port}",
             "HTTP_LISTEN": "127.0.0.1:0",
+            "ESL_LISTEN": "127.0.0.1:0",
             "STORE_URL": f"sqlite:///{folder}/demo.db",
             "OUTBOUND_CALLER_ID": "74950000000",
             "RECORDINGS_DIR": switch.recordings_dir,

@@ -81,6 +81,7 @@ def _with_dates(body: str, at: int) -> str:
 
 def write_tone(path: Path) -> None:
     """Leave a second of a quiet 440 Hz tone at `path`, in place of what was said."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     samples = (int(4000 * math.sin(n * 2 * math.pi * 440 / 8000)) for n in range(8000))
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)

@@ -219,6 +219,10 @@ class Switch:
         head = {"Event-Name": name, "Core-UUID": self.core, "Event-Date-Timestamp": str(time.time_ns() // 1000)}
         return "".join(f"{key}: {value}\n" for key, value in {**head, "Event-Sequence": "0", **fields}.items())
 
+    def say(self, name: str, fields: dict[str, str]) -> None:
+        """Send an event made of encoded header values."""
+        self.emit(self._event(name, fields) + "\n")
+
     def emit(self, body: str) -> None:
         """Send one event to every session that subscribed to it."""
         self._sequence += 1

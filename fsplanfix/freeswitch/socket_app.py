@@ -1,0 +1,188 @@
+"""Answers the dialplan's `socket` application: says who calls, sets that on the channel, lets the dialplan go on.
+
+Facts: shared/freeswitch-facts.md and wire/outbound_lookup_then_resume.jsonl. With `socket_resume=true` the call goes on
+as soon as we close, so whatever fails here is answered by closing. greenswitch's own server answers a call after
+61 ms at the median and cannot be trusted beyond that (greenswitch-facts.md, i); this is gevent's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import time
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import gevent
+import structlog
+from gevent import socket
+from gevent.event import Event
+from gevent.server import StreamServer
+
+from ..errors import LinkDown, UnsafeCommand
+from .events import SwitchEvent
+from .frames import LONGEST_HEAD, Frame, FrameError, Framer
+
+log = structlog.get_logger(__name__)
+
+MOST_AT_ONCE = 1000
+"""Calls held at once. One more goes on at once, without a name."""
+
+FOR_THE_TALK = 0.15
+"""Seconds of the deadline kept for telling FreeSWITCH what was found."""
+
+LISTEN_AGAIN_AFTER = 2.0
+"""Seconds."""
+
+LONGEST_TEXT = 60
+"""Characters of a value."""
+
+PUNCTUATION = frozenset(" .-+()/№«»’–—_")
+"""What a value may hold besides letters, marks and digits of any script: nothing FreeSWITCH gives a meaning to."""
+
+Networks = Collection[ipaddress.IPv4Network | ipaddress.IPv6Network]
+Variables = Callable[[SwitchEvent, float], Mapping[str, str]]
+"""Takes a channel's data and the seconds there are, returns the channel variables to set. It must not raise."""
+
+
+def clean(text: str) -> str:
+    """Return text that may become the value of a channel variable: letters, digits and harmless signs."""
+    composed = unicodedata.normalize("NFC", text[: LONGEST_TEXT * 20]).replace("'", "’")
+    kept = (c if c in PUNCTUATION or unicodedata.category(c)[0] in "LMN" else " " for c in composed)
+    return " ".join("".join(kept).split())[:LONGEST_TEXT].strip()
+
+
+class SocketApp:
+    """Listens for FreeSWITCH.
+
+    deadline: seconds after which a call goes on whatever happens. allowed: from where connections are taken.
+    """
+
+    def __init__(self, listen: tuple[str, int], allowed: Networks, variables: Variables, deadline: float) -> None:
+        self.held = 0
+        self.listening = Event()
+        self._listen = listen
+        self._allowed = allowed
+        self._variables = variables
+        self._deadline = deadline
+        self._server: StreamServer | None = None
+
+    @property
+    def address(self) -> str:
+        """Return host:port once it listens, "" before."""
+        return "{}:{}".format(*self._server.socket.getsockname()[:2]) if self._server is not None else ""
+
+    def run(self) -> None:
+        """Listen until `stop`. An address that is taken is tried again: another worker may hold it, and end."""
+        last_problem = ""
+        while True:
+            try:
+                family = socket.AF_INET6 if ":" in self._listen[0] else socket.AF_INET
+                listener = socket.create_server(self._listen, family=family, backlog=1024)
+                break
+            except OSError as error:
+                problem = error.strerror or str(error)
+                if problem != last_problem:
+                    last_problem = problem
+                    log.error(
+                        "socket_app_not_listening",
+                        address="{}:{}".format(*self._listen),
+                        problem=problem,
+                        cure="callers' names are not looked up: free ESL_LISTEN's port or choose another",
+                    )
+            gevent.sleep(LISTEN_AGAIN_AFTER)
+        self._server = StreamServer(listener, self._serve)
+        self._server.start()
+        log.info("socket_app_listening", address=self.address)
+        self.listening.set()
+        self._server.serve_forever()
+
+    def stop(self) -> None:
+        """Stop listening; the calls it holds go on."""
+        if self._server is not None:
+            self._server.stop(timeout=0)
+
+    def _serve(self, sock: socket.socket, peer: Any) -> None:
+        """Hold one call for no longer than the deadline."""
+        if self.held >= MOST_AT_ONCE or not self._is_allowed(str(peer[0])):
+            log.warning("socket_app_refused", peer=peer[0], held=self.held)
+            sock.close()
+            return
+        self.held += 1
+        talk, begun = Talk(sock), time.monotonic()
+        try:
+            with gevent.Timeout(self._deadline, LinkDown(f"no end within {self._deadline:g} s")):
+                channel = talk.connect()
+                left = self._deadline - FOR_THE_TALK - (time.monotonic() - begun)
+                talk.set(self._variables(channel, left))
+                talk.go_on()
+        except (OSError, FrameError, LinkDown, UnsafeCommand) as error:
+            log.warning("socket_app_gave_up", reason=str(error))
+        except Exception:
+            log.exception("crashed", part="socket")
+        finally:
+            self.held -= 1
+            talk.close()
+
+    def _is_allowed(self, peer: str) -> bool:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in self._allowed)
+
+
+class Talk:
+    """One connection from the `socket` application. Raises OSError, FrameError or LinkDown when it ends early."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._framer = Framer()
+        self._resumed = False
+        self._frames = self._read()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def connect(self) -> SwitchEvent:
+        """Return the channel's data."""
+        self._sock.sendall(b"connect\n\n")
+        data = b""
+        while b"\n\n" not in data:
+            if len(data) > LONGEST_HEAD * 4:
+                raise FrameError("channel data without end")
+            received = self._sock.recv(65536)
+            if not received:
+                raise LinkDown("the caller hung up")
+            data += received
+        return SwitchEvent(data.partition(b"\n\n")[0] + b"\n")
+
+    def set(self, variables: Mapping[str, str]) -> None:
+        """Set channel variables, one after the other, each awaited."""
+        for name, value in variables.items():
+            self._command(f"sendmsg\ncall-command: execute\nexecute-app-name: set\nexecute-app-arg: {name}={value}")
+
+    def go_on(self) -> None:
+        """Let the dialplan go on, and end."""
+        self._resumed = True
+        self._command("resume")
+        self._command("exit")
+
+    def close(self) -> None:
+        """End; a call that was not told to go on yet is, if the peer still listens."""
+        with contextlib.suppress(OSError, LinkDown), gevent.Timeout(0.1, LinkDown("it does not listen")):
+            if not self._resumed:
+                self._sock.sendall(b"resume\n\nexit\n\n")
+        self._sock.close()
+
+    def _command(self, text: str) -> None:
+        if "\r" in text or "\0" in text or "\n\n" in text or text.count("\n") > 3:
+            raise UnsafeCommand("a command with line breaks inside was not sent")
+        self._sock.sendall(f"{text}\n\n".encode())
+        for frame in self._frames:
+            if frame.kind == "command/reply":
+                if not frame.headers.get("Reply-Text", "").startswith("+OK"):
+                    log.warning("socket_app_command_refused", reply=frame.headers.get("Reply-Text", "")[:80])
+                return
+        raise LinkDown("the caller hung up")
+
+    def _read(self) -> Iterator[Frame]:
+        while data := self._sock.recv(65536):
+            yield from self._framer.feed(data)

@@ -1,0 +1,41 @@
+"""A channel's data -> who calls -> Planfix's contact -> channel variables: what the dialplan learns about a caller."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from .calls.legs import read_leg
+from .calls.model import Role, Rules
+from .freeswitch.events import SwitchEvent
+from .freeswitch.socket_app import clean
+from .planfix.contacts import Contacts
+
+log = structlog.get_logger(__name__)
+
+
+class Lookup:
+    """Looks callers up."""
+
+    def __init__(self, rules: Rules, contacts: Contacts) -> None:
+        self._rules = rules
+        self._contacts = contacts
+
+    def variables(self, channel: SwitchEvent, seconds: float) -> dict[str, str]:
+        """Return the channel variables for an outside caller within `seconds`, none for anybody else."""
+        begun = time.monotonic()
+        leg = read_leg(channel, self._rules)
+        if leg.role is not Role.OUTSIDE or not leg.inbound or not leg.number:
+            return {}
+        contact = self._contacts.find(leg.number, leg.uuid, seconds)
+        name, manager = clean(contact.name), self._manager(contact.manager)
+        took = round((time.monotonic() - begun) * 1000)
+        log.info("looked_up", callid=leg.uuid, known=bool(name), manager=manager, milliseconds=took)
+        found = {"effective_caller_id_name": name, "planfix_contact_name": name, "planfix_manager": manager}
+        return {variable: value for variable, value in found.items() if value}
+
+    def _manager(self, code: str) -> str:
+        """Return the directory user behind a manager's short code in Planfix, "" if there is none to call."""
+        users = self._rules.users_of(code) if code else []
+        return next((user for user in users if self._rules.ext_pattern.fullmatch(user)), "")

@@ -1,0 +1,360 @@
+"""A call that a simulated FreeSWITCH takes through dialplan files: phones ring, the `socket` application is spoken.
+
+What it says is modelled on shared/wire/outbound_*.jsonl and on the recorded calls; the times of phones are divided by
+the switch's `speed`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+from uuid import uuid4
+
+import gevent
+from gevent import socket
+
+from .dialplan import Dialplan, expand
+from .playback import write_tone
+
+if TYPE_CHECKING:
+    from .switch import Switch
+
+_SIMPLE_LEG = re.compile(
+    r"(?:user/(?P<user>[^@,|]+)(?:@(?P<domain>[^,|]+))?|sofia/gateway/(?P<gateway>[^/,|]+)/(?P<number>[^,|]+))"
+)
+REPLY_END = b"\n\n"
+
+
+class HungUp(Exception):
+    """The channel is gone; the message is the hang-up cause."""
+
+
+class Transferred(Exception):
+    """The channel is to go on elsewhere: destination, context."""
+
+
+@dataclass
+class Phones:
+    """How the phones of a call behave, by ext or number.
+
+    picks_up: after how many seconds; absent: it rings until it is given up. busy: refuse at once. off: not registered.
+    talks: seconds a talk lasts.
+    """
+
+    picks_up: dict[str, float] = field(default_factory=dict)
+    busy: set[str] = field(default_factory=set)
+    off: set[str] = field(default_factory=set)
+    talks: float = 5.0
+
+
+class Leg:
+    """One leg: says what happens to it as the event socket would."""
+
+    def __init__(self, switch: Switch, inbound: bool, destination: str, caller: str, name: str = "") -> None:
+        self.uuid = str(uuid4())
+        self.switch = switch
+        self.inbound = inbound
+        self.caller, self.name, self.destination = caller, name or caller, destination
+        self.variables: dict[str, str] = {"uuid": self.uuid}
+        self.other = ""
+        self.recording = ""
+
+    def headers(self) -> dict[str, str]:
+        """Return what every event and the channel data say of the leg."""
+        found = {
+            "Unique-ID": self.uuid,
+            "Channel-Name": f"sofia/{'external' if self.inbound else 'internal'}/{self.caller}",
+            "Call-Direction": "inbound" if self.inbound else "outbound",
+            "Caller-Caller-ID-Name": self.name,
+            "Caller-Caller-ID-Number": self.caller,
+            "Caller-Destination-Number": self.destination,
+            "Caller-Context": "public",
+        }
+        if self.other:
+            found["Other-Leg-Unique-ID"] = self.other
+        return found | {f"variable_{name}": value for name, value in self.variables.items()}
+
+    def say(self, event: str, **more: str) -> None:
+        """Emit an event about this leg."""
+        fields = {**self.headers(), **{name.replace("_", "-"): value for name, value in more.items()}}
+        self.switch.say(event, {name: quote(value, safe="/:@+ ") for name, value in fields.items()})
+
+    def answered(self) -> None:
+        """Run execute_on_answer, as FreeSWITCH does once when a leg answers."""
+        self.say("CHANNEL_ANSWER")
+        application, _, path = self.variables.get("execute_on_answer", "").partition(" ")
+        if application == "record_session":
+            self.recording = path
+            self.say("RECORD_START", Record_File_Path=path)
+
+    def gone(self, cause: str) -> None:
+        """Hang the leg up."""
+        self.say("CHANNEL_HANGUP", Hangup_Cause=cause)
+        if self.recording:
+            write_tone(Path(self.recording))
+            self.say("RECORD_STOP", Record_File_Path=self.recording)
+        self.say("CHANNEL_HANGUP_COMPLETE", Hangup_Cause=cause)
+
+
+class Channel(Leg):
+    """A call that came in or was dialled by an employee, on its way through the dialplan.
+
+    log: each application with its data, as carried out. rang: whom it rang, in order, and shown: what name each phone
+    showed. talked_with: who picked up. cause: how it ended, "" while it goes on. held: seconds the service held it.
+    misbehaviour: what the service said that FreeSWITCH would not understand.
+    """
+
+    def __init__(
+        self, switch: Switch, dialplan: Dialplan, phones: Phones, caller: str, called: str, **variables: str
+    ) -> None:
+        super().__init__(switch, True, called, caller)
+        self.variables |= variables
+        self.dialplan = dialplan
+        self.phones = phones
+        self.log: list[tuple[str, str]] = []
+        self.rang: list[str] = []
+        self.shown: dict[str, str] = {}
+        self.talked_with = ""
+        self.cause = ""
+        self.held = 0.0
+        self.misbehaviour: list[str] = []
+        self._scheduled: list[gevent.Greenlet[..., None]] = []
+        self._run: gevent.Greenlet[..., None] | None = None
+
+    def run(self, context: str) -> Channel:
+        """Walk through the dialplan to the end of the call, in a greenlet of its own; return it when it is over."""
+        self._run = gevent.spawn(self._walk, context)
+        self._run.join()
+        self._run.get()
+        return self
+
+    def hang_up(self) -> None:
+        """The caller hangs up."""
+        if self._run is not None:
+            self._run.kill(HungUp("ORIGINATOR_CANCEL"), block=False)
+
+    def _walk(self, context: str) -> None:
+        self.say("CHANNEL_CREATE")
+        try:
+            while True:
+                try:
+                    for application, data in self.dialplan.hunt(context, self.value_of):
+                        self._execute(application, expand(data, self.value_of))
+                    raise HungUp("NORMAL_CLEARING")
+                except Transferred as there:
+                    self.destination, context = there.args
+        except HungUp as end:
+            self.cause = str(end)
+        finally:
+            gevent.killall(self._scheduled)
+            self.gone(self.cause)
+
+    def value_of(self, name: str) -> str:
+        """Return a variable, a field of the caller profile, or what an API call in ${...} answers."""
+        if name == f"sched_del({self.uuid})":
+            gevent.killall(self._scheduled)
+            count, self._scheduled = len(self._scheduled), []
+            return f"+OK Deleted: {count}"
+        if "(" in name:
+            raise ValueError(f"unknown API call {name}")
+        profile = {"destination_number": self.destination, "caller_id_number": self.caller}
+        return profile.get(name) or self.variables.get(name, "")
+
+    def _execute(self, application: str, data: str) -> None:
+        self.log.append((application, data))
+        known: dict[str, Callable[[str], None]] = {
+            "set": self._set,
+            "export": self._export,
+            "bridge": self._bridge,
+            "transfer": self._transfer,
+            "sched_transfer": self._schedule,
+            "socket": self._socket,
+            "hangup": self._hang_up,
+        }
+        if application not in known:
+            raise HungUp("DESTINATION_OUT_OF_ORDER")  # 502: an unknown application
+        known[application](data)
+
+    def _set(self, data: str) -> None:
+        name, _, value = data.partition("=")
+        self.variables[name] = value
+
+    def _export(self, data: str) -> None:
+        name = data.partition("=")[0]
+        self._set(data)
+        self.variables["export_vars"] = ",".join(filter(None, [self.variables.get("export_vars", ""), name]))
+
+    def _hang_up(self, cause: str) -> None:
+        raise HungUp(cause or "NORMAL_CLEARING")
+
+    def _transfer(self, data: str) -> None:
+        destination, kind, context = data.split()
+        if kind != "XML":
+            raise ValueError(f"transfer to a {kind} dialplan")
+        raise Transferred(destination, context)
+
+    def _schedule(self, data: str) -> None:
+        after, destination, kind, context = data.split()
+        if not after.startswith("+") or kind != "XML" or self._run is None:
+            raise ValueError(f"sched_transfer {data}")
+        there = Transferred(destination, context)
+        self._scheduled.append(gevent.spawn_later(float(after), self._run.kill, there, block=False))
+
+    # bridge
+
+    def _bridge(self, data: str) -> None:
+        """Ring everybody named at once; talk with the first who picks up."""
+        answered, legs, cause = None, [], "NO_ANSWER"
+        for one in data.split(","):
+            found = _SIMPLE_LEG.fullmatch(one)
+            if found is None:
+                raise ValueError(f"bridge to {one!r} is not understood")
+            who = found["user"] or found["number"]
+            if who in self.phones.off:
+                cause = "USER_NOT_REGISTERED"
+                continue
+            legs.append(self._ring(who, found["gateway"] or ""))
+            if who in self.phones.busy:
+                legs.pop().gone("USER_BUSY")
+                cause = "USER_BUSY"
+        limit = float(self.variables.get("call_timeout", "60"))
+        first = min(legs, key=lambda leg: self.phones.picks_up.get(leg.who, limit), default=None)
+        try:
+            if first is not None:
+                wait = self.phones.picks_up.get(first.who, limit)
+                gevent.sleep(min(wait, limit) / self.switch.speed)
+                answered = first if wait < limit else None
+        except (HungUp, Transferred) as end:
+            self._lose(legs, None, str(end))
+            raise
+        self._lose(legs, answered, "LOSE_RACE" if answered else "NO_ANSWER")
+        if answered is not None:
+            self._talk(answered)
+        elif self.variables.get("continue_on_fail") != "true":
+            raise HungUp(cause)
+
+    def _ring(self, who: str, gateway: str) -> Called:
+        leg = Called(self, who, gateway)
+        self.rang.append(who)
+        self.shown[who] = leg.name
+        leg.say("CHANNEL_CREATE")
+        if who not in self.phones.busy:
+            leg.say("CHANNEL_PROGRESS")
+        return leg
+
+    @staticmethod
+    def _lose(legs: list[Called], winner: Called | None, cause: str) -> None:
+        for leg in legs:
+            if leg is not winner:
+                leg.gone(cause)
+
+    def _talk(self, leg: Called) -> None:
+        self.talked_with = leg.who
+        leg.answered()
+        self.answered()
+        self.say("CHANNEL_BRIDGE", Other_Leg_Unique_ID=leg.uuid)
+        try:
+            gevent.sleep(self.phones.talks / self.switch.speed)
+        except HungUp:
+            pass
+        finally:
+            leg.gone("NORMAL_CLEARING")
+        if self.variables.get("hangup_after_bridge") == "true":
+            raise HungUp("NORMAL_CLEARING")
+
+    # the socket application
+
+    def _socket(self, data: str) -> None:
+        """Speak with whoever listens; held: how many seconds that took. It waits for ever, as FreeSWITCH does."""
+        address, *options = data.split()
+        if options != ["async", "full"]:
+            raise ValueError(f"socket {data}")
+        host, _, port = address.rpartition(":")
+        begun = time.monotonic()
+        try:
+            with socket.create_connection((host, int(port))) as sock:
+                resumed = Outbound(self, sock).run()
+        except OSError:
+            resumed = False
+        finally:
+            self.held = time.monotonic() - begun
+        if not resumed and self.variables.get("socket_resume") != "true":
+            raise HungUp("NORMAL_CLEARING")
+
+
+class Called(Leg):
+    """A phone that is rung for a channel, with the variables that the channel exports."""
+
+    def __init__(self, channel: Channel, who: str, gateway: str) -> None:
+        caller = channel.variables.get("effective_caller_id_number", channel.caller)
+        name = channel.variables.get("effective_caller_id_name", channel.name)
+        super().__init__(channel.switch, False, who, caller, name)
+        self.who = who
+        self.other = channel.uuid
+        self.variables |= {"sip_gateway_name": gateway} if gateway else {"dialed_user": who}
+        for exported in filter(None, channel.variables.get("export_vars", "").split(",")):
+            self.variables[exported.removeprefix("nolocal:")] = channel.variables[exported]
+
+
+class Outbound:
+    """FreeSWITCH's side of one conversation with the service."""
+
+    def __init__(self, channel: Channel, sock: socket.socket) -> None:
+        self._channel = channel
+        self._sock = sock
+        self._connected = False
+        self._resumed = False
+
+    def run(self) -> bool:
+        """Obey until the service leaves; tell whether it said resume."""
+        data = b""
+        while True:
+            received = self._sock.recv(65536)
+            if not received:
+                return self._resumed
+            data += received
+            while REPLY_END in data:
+                command, _, data = data.partition(REPLY_END)
+                if not self._obey(command.decode("utf-8")):
+                    return self._resumed
+
+    def _reply(self, text: str) -> None:
+        self._sock.sendall(f"Content-Type: command/reply\nReply-Text: {text}\n\n".encode())
+
+    def _obey(self, command: str) -> bool:
+        lines = command.split("\n")
+        if not self._connected and lines[0] != "connect":
+            self._channel.misbehaviour.append(f"{lines[0]!r} before connect")
+            self._reply("-ERR command not found")
+        elif lines[0] == "connect":
+            self._connected = True
+            fields = {"Event-Name": "CHANNEL_DATA", **self._channel.headers(), "Content-Type": "command/reply"}
+            fields |= {"Reply-Text": "+OK\n", "Socket-Mode": "async", "Control": "full"}
+            text = "".join(f"{name}: {quote(value, safe='/:@')}\n" for name, value in fields.items())
+            self._sock.sendall(f"{text}\n".encode())
+        elif lines[0] == "sendmsg":
+            self._message(dict(line.split(": ", 1) for line in lines[1:]))
+        elif lines[0] == "resume":
+            self._resumed = True
+            self._reply("+OK")
+        elif lines[0] == "exit":
+            self._reply("+OK bye")
+            return False
+        else:
+            self._channel.misbehaviour.append(f"unknown command {lines[0]!r}")
+            self._reply("-ERR command not found")
+        return True
+
+    def _message(self, fields: dict[str, str]) -> None:
+        name, _, value = fields.get("execute-app-arg", "").partition("=")
+        if fields.get("call-command") != "execute" or fields.get("execute-app-name") != "set" or not name:
+            self._channel.misbehaviour.append(f"a message that is not understood: {fields}")
+            self._reply("-ERR invalid")
+            return
+        self._channel.variables[name] = value
+        self._reply("+OK")

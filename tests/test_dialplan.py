@@ -1,0 +1,286 @@
+"""The dialplan files an administrator drops in, played: through the real service, over its real socket."""
+
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+import gevent
+import pytest
+import requests
+
+from fsplanfix.simulators.channel import Channel, Phones
+from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.dialplan import Dialplan
+from fsplanfix.simulators.switch import Switch
+
+from .service import Service, running
+
+FOLDER = Path(__file__).parent.parent / "freeswitch-dialplan"
+FILES = sorted(FOLDER.rglob("*.xml"))
+DOMAIN = "pbx.example.com"
+CLIENT, LINE = "79161234567", "74950000001"
+FUSION = {"call_direction": "inbound", "domain_name": DOMAIN}
+RESCUE = 3.0
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(FOLDER))
+
+
+def dialplan(service: Service | None, folder: Path, fusion: bool = False, group: str = "planfix_group") -> Dialplan:
+    """The files as an administrator copies them: with the address of the service, and what he changes."""
+    address = service.socket_app if service else "127.0.0.1:9"
+    chosen = []
+    for path in FILES:
+        if (path.parent.name == "fusionpbx") == fusion:
+            text = path.read_text(encoding="utf-8").replace("127.0.0.1:8084", address)
+            text = text.replace("XML planfix_group", f"XML {group}")
+            copy = folder / name(path).replace("/", "_")
+            copy.write_text(text, encoding="utf-8")
+            context = {"public": "public", "default": "default", "fusionpbx": DOMAIN}.get(path.parent.name)
+            chosen.append((copy, context))
+    return Dialplan(chosen, {"domain": DOMAIN, "recordings_dir": str(folder)})
+
+
+@contextmanager
+def house(switch: Switch, planfix: Planfix, folder: Path, **settings: str) -> Iterator[tuple[Service, Dialplan]]:
+    switch.speed = 50
+    with running(switch, planfix, folder, **settings) as service:
+        yield service, dialplan(service, folder)
+
+
+def told(planfix: Planfix, callid: str) -> list[str]:
+    return [
+        f"{fields.get('event', fields['cmd'])} {fields.get('ext', '')} {fields.get('status', '')}".strip()
+        for fields in planfix.accepted
+        if fields["callid"] == callid
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_each_file_is_well_formed_and_says_where_it_goes(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert ElementTree.fromstring(text).tag == "include"
+    top = text.partition("-->")[0]
+    assert all(word in top for word in ("<!--", "Goes to:", "Change:", "Then:"))
+    assert max(map(len, text.splitlines())) <= 130
+
+
+def test_the_readme_names_every_file() -> None:
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{name(path)}`" in readme for path in FILES if path.parent.name != "fusionpbx")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_files_with_a_socket_carry_the_rescue(path: Path) -> None:
+    applications = [
+        (action.get("application"), action.get("data", "")) for action in ElementTree.parse(path).iter("action")
+    ]
+    names = [application for application, _ in applications]
+    if "socket" in names:
+        assert names.index("sched_transfer") < names.index("socket")
+        assert ("set", "socket_resume=true") in applications[: names.index("socket")]
+
+
+def test_the_phone_shows_the_client_and_the_manager_is_rung_first(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    planfix.contacts[CLIENT] = {"contact_name": "Иванов Иван", "manager": "102"}
+    with house(switch, planfix, tmp_path) as (_, plan):
+        call = Channel(switch, plan, Phones(picks_up={"102": 4}), CLIENT, LINE).run("public")
+        planfix.wait_for(lambda crm: "record" in told(crm, call.uuid))
+        link = planfix.accepted[-1]["record_link"]
+        assert requests.get(link, timeout=5).status_code == 200
+    assert (call.rang, call.shown, call.talked_with) == (["102"], {"102": "Иванов Иван"}, "102")
+    assert told(planfix, call.uuid) == ["contact", "INCOMING 102", "ACCEPTED 102", "COMPLETED 102 Success", "record"]
+    assert call.variables["planfix_contact_name"] == "Иванов Иван"
+    assert call.misbehaviour == []
+    assert not call._scheduled
+
+
+def test_a_manager_who_is_away_leaves_the_client_to_the_group(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with house(switch, planfix, tmp_path) as (_, plan):
+        call = Channel(switch, plan, Phones(picks_up={"103": 2}), CLIENT, LINE).run("public")
+        planfix.wait_for(lambda crm: "record" in told(crm, call.uuid))
+    assert (call.rang, call.talked_with) == (["102", "101", "102", "103"], "103")
+    assert "COMPLETED 103 Success" in told(planfix, call.uuid)
+    assert "COMPLETED 102 Canceled" in told(planfix, call.uuid)
+
+
+@pytest.mark.parametrize("off", [{"102"}, {"101", "102", "103"}])
+def test_phones_that_are_off_are_passed_over(switch: Switch, planfix: Planfix, tmp_path: Path, off: set[str]) -> None:
+    with house(switch, planfix, tmp_path) as (_, plan):
+        call = Channel(switch, plan, Phones(picks_up={"101": 1, "103": 2}, off=off), CLIENT, LINE).run("public")
+    assert call.rang == [ext for ext in ("101", "103") if ext not in off]
+    assert call.cause == ("NO_ANSWER" if len(off) == 3 else "NORMAL_CLEARING")
+
+
+def test_sequential_ring_closes_one_window_when_the_next_opens(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    with house(switch, planfix, tmp_path) as (service, _):
+        plan = dialplan(service, tmp_path, group="planfix_sequential")
+        phones = Phones(picks_up={"103": 2}, busy={"102"})
+        call = Channel(switch, plan, phones, "79260000001", LINE).run("public")
+        planfix.wait_for(lambda crm: "record" in told(crm, call.uuid))
+    assert (call.rang, call.talked_with) == (["101", "102", "103"], "103")
+    lines = told(planfix, call.uuid)
+    assert [line for line in lines if "101" in line] == ["INCOMING 101", "COMPLETED 101 Canceled"]
+    assert [line for line in lines if "103" in line] == ["INCOMING 103", "ACCEPTED 103", "COMPLETED 103 Success"]
+    assert not any("102" in line for line in lines)
+
+
+def test_an_outgoing_call_is_recorded_and_told(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with house(switch, planfix, tmp_path) as (_, plan):
+        phones = Phones(picks_up={CLIENT: 3})
+        call = Channel(switch, plan, phones, "101", "89161234567", user_name="101").run("default")
+        planfix.wait_for(lambda crm: "record" in told(crm, call.uuid))
+    assert told(planfix, call.uuid) == ["OUTGOING 101", "ACCEPTED 101", "COMPLETED 101 Success", "record"]
+    assert {(f["phone"], f["diversion"]) for f in planfix.accepted if f["cmd"] == "event"} == {(CLIENT, LINE)}
+
+
+def test_a_click_goes_through_its_context_and_is_recorded(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with house(switch, planfix, tmp_path) as (_, plan):
+        phones = Phones(picks_up={CLIENT: 3})
+        call = Channel(switch, plan, phones, "101", CLIENT, user_name="101").run("planfix_click")
+        planfix.wait_for(lambda crm: "record" in told(crm, call.uuid))
+    (event,) = [fields for fields in planfix.accepted if fields.get("status") == "Success"]
+    assert (event["ext"], event["is_recorded"], event["diversion"]) == ("101", "1", LINE)
+
+
+def test_a_marked_call_stays_out_of_planfix_and_data_goes_in(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with house(switch, planfix, tmp_path) as (_, plan):
+        door = Channel(switch, plan, Phones(picks_up={"101": 1}), "74950000099", LINE).run("public")
+        marked = Channel(switch, plan, Phones(picks_up={"101": 1}), "79260000001", "74950000002").run("public")
+        planfix.wait_for(lambda crm: "record" in told(crm, marked.uuid))
+    assert door.talked_with == "101"
+    assert set(told(planfix, door.uuid)) <= {"contact"}
+    (end,) = [fields for fields in planfix.accepted if fields.get("status") == "Success"]
+    assert (end["data_utm_source"], end["data_utm_medium"]) == ("site.io", "banner")
+
+
+@pytest.mark.parametrize(("manager", "rang"), [("102", ["102"]), ("", ["101", "102", "103"])])
+def test_where_contexts_are_domains(
+    switch: Switch, planfix: Planfix, tmp_path: Path, manager: str, rang: list[str]
+) -> None:
+    planfix.contacts[CLIENT] = {"contact_name": "ACME, Ltd", "manager": manager}
+    with house(switch, planfix, tmp_path) as (service, _):
+        plan = dialplan(service, tmp_path, fusion=True)
+        phones = Phones(picks_up={"102": 2, "103": 1} if manager else {"103": 1})
+        call = Channel(switch, plan, phones, CLIENT, "9000", **FUSION).run(DOMAIN)
+        out = Channel(switch, plan, Phones(picks_up={CLIENT: 1}), "101", CLIENT, user_name="101", **FUSION)
+        out.variables["call_direction"] = "outbound"
+        out.run(DOMAIN)
+        planfix.wait_for(lambda crm: "record" in told(crm, out.uuid))
+    assert (call.rang, call.shown[rang[0]]) == (rang, "ACME Ltd")
+    assert [line for line in call.log if line[0] == "socket"] != []
+    assert [line for line in out.log if line[0] == "socket"] == []
+    assert f"{DOMAIN}/{out.uuid}.wav" in next(data for app, data in out.log if app == "export")
+    assert not call._scheduled
+
+
+# no call is harmed
+
+
+def goes_on(call: Channel) -> None:
+    assert (call.talked_with, call.misbehaviour) == ("103", [])
+    assert call.rang[-3:] == ["101", "102", "103"]
+
+
+@pytest.mark.parametrize("fusion", [False, True])
+def test_a_call_goes_on_while_the_service_is_down(switch: Switch, tmp_path: Path, fusion: bool) -> None:
+    switch.speed = 50
+    plan = dialplan(None, tmp_path, fusion)
+    called, context = ("9000", DOMAIN) if fusion else (LINE, "public")
+    variables = FUSION if fusion else {}
+    call = Channel(switch, plan, Phones(picks_up={"103": 1}), CLIENT, called, **variables).run(context)
+    goes_on(call)
+    assert call.held < 1
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("fusion", [False, True])
+def test_a_call_goes_on_when_the_service_is_killed_or_hung_while_it_holds_it(
+    switch: Switch, planfix: Planfix, tmp_path: Path, sign: signal.Signals, fusion: bool
+) -> None:
+    planfix.delay = 30
+    with house(switch, planfix, tmp_path, CONTACT_DEADLINE="5") as (service, _):
+        plan = dialplan(service, tmp_path, fusion)
+        called, context = ("9000", DOMAIN) if fusion else (LINE, "public")
+        variables = FUSION if fusion else {}
+        call = Channel(switch, plan, Phones(picks_up={"103": 1}), CLIENT, called, **variables)
+        going = gevent.spawn(call.run, context)
+        planfix.wait_for(lambda crm: crm.asked == 1)
+        service.process.send_signal(sign)
+        going.get(timeout=10)
+        service.process.send_signal(signal.SIGCONT)
+        service.process.kill()
+    goes_on(call)
+    assert call.held < RESCUE + 0.5
+    assert (call.held > RESCUE - 0.5) == (sign is signal.SIGSTOP)
+
+
+def misbehave(planfix: Planfix, how: str) -> None:
+    if how == "down":
+        planfix.stop()
+    elif how == "slow":
+        planfix.delay = 30
+    elif how in ("html", "drop"):
+        planfix.answers.append(how)
+    elif how.isdigit():
+        planfix.answers.append(int(how))
+    else:
+        planfix.contacts[CLIENT] = {
+            "a name of 10 kB": {"contact_name": "Б" * 10_000},
+            "odd": {"contact_name": ["x"], "manager": {"y": 1}},
+        }[how]  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("how", ["down", "slow", "html", "drop", "400", "401", "500", "a name of 10 kB", "odd"])
+def test_a_call_goes_on_within_the_deadline_whatever_planfix_does(
+    switch: Switch, planfix: Planfix, tmp_path: Path, how: str
+) -> None:
+    with house(switch, planfix, tmp_path, CONTACT_DEADLINE="1") as (service, plan):
+        misbehave(planfix, how)
+        call = Channel(switch, plan, Phones(picks_up={"103": 1}), CLIENT, LINE).run("public")
+        again = Channel(switch, plan, Phones(picks_up={"103": 1}), CLIENT, LINE).run("public")
+        assert "Traceback" not in "\n".join(service.log)
+        service.process.kill()  # it would finish its requests to Planfix first
+    for one in (call, again):
+        goes_on(one)
+        assert one.held < 1.2
+    assert again.held < 0.3
+    assert call.shown["103"] == ("Б" * 60 if how == "a name of 10 kB" else CLIENT)
+
+
+def test_a_caller_who_hangs_up_meanwhile_leaves_nothing_behind(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    planfix.delay = 0.5
+    with house(switch, planfix, tmp_path) as (service, plan):
+        call = Channel(switch, plan, Phones(picks_up={"102": 1}), CLIENT, LINE)
+        going = gevent.spawn(call.run, "public")
+        planfix.wait_for(lambda crm: crm.asked == 1)
+        call.hang_up()
+        going.get(timeout=5)
+        service.wait_for("socket_app_gave_up")
+        assert (call.cause, call.rang) == ("ORIGINATOR_CANCEL", [])
+        next_call = Channel(switch, plan, Phones(picks_up={"102": 1}), CLIENT, LINE).run("public")
+        assert next_call.talked_with == "102"
+        assert not re.search("Traceback|crashed", "\n".join(service.log))
+
+
+def test_a_port_that_is_taken_is_taken_over_when_it_is_free(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with house(switch, planfix, tmp_path) as (first, plan):
+        address = first.socket_app
+        (tmp_path / "second").mkdir()
+        with running(switch, planfix, tmp_path / "second", ESL_LISTEN=address) as second:
+            second.wait_for("socket_app_not_listening.*Address already in use")
+            assert second.get("/health/ready").status_code == 200
+            first.end()
+            second.wait_for(f"socket_app_listening address={address}")
+            call = Channel(switch, plan, Phones(picks_up={"102": 1}), CLIENT, LINE).run("public")
+    assert call.shown == {"102": "Ivan Petrov"}
