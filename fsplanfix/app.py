@@ -17,7 +17,7 @@ from gevent import pywsgi
 from gevent.event import Event
 from prometheus_client import CollectorRegistry
 
-from .errors import PortTakenError, StoreError
+from .errors import PortTakenError, RecordingUnknown, StoreError
 from .freeswitch.link import Connection, Link, Server
 from .freeswitch.originate import Click, Dialler, DialPlan
 from .freeswitch.socket_app import SocketApp
@@ -32,7 +32,10 @@ from .planfix.client import Client
 from .planfix.commands import Account, Commands, Limits
 from .planfix.contacts import Contacts
 from .planfix.courier import Courier, Manner
-from .recordings.links import Links
+from .recordings import convert
+from .recordings.convert import Converter
+from .recordings.files import Files, Found
+from .recordings.links import Links, elsewhere
 from .settings import RuleSettings, Settings
 from .web import factory
 from .web.health import Health
@@ -69,6 +72,9 @@ class QuietHandler(pywsgi.WSGIHandler):
 
 
 ROLES = ("events", "courier", "web", "socket")
+LOOK_FOR_OLD_EVERY = 3600.0
+"""Seconds between deletions of old recordings."""
+
 LINKED_ROLES = {"events", "web"}
 """Those that need a link to FreeSWITCH."""
 
@@ -89,12 +95,14 @@ class App:
         self._store = Store(settings.store_url)
         self._registry = CollectorRegistry()
         self._tally = Tally(self._registry)
-        secret = settings.secret_key.get_secret_value() or self._store.fact("secret_key", secrets.token_urlsafe(32))
-        recording_links = Links(settings.public_url or self.address or f"http://{settings.http_listen}", secret)
+        self._recording_links = Links(
+            settings.public_url or self.address or f"http://{settings.http_listen}", self._keys()
+        )
+        self._files = self._recordings()
         token = settings.planfix_token.get_secret_value()
         self._client = Client(settings.planfix_url, token, settings.planfix_concurrency)
         self._socket_app = self._name_callers(token) if "socket" in roles else None
-        self._courier = Courier(self._store, self._client, recording_links.link, _manner(settings))
+        self._courier = Courier(self._store, self._client, self._link, _manner(settings), self._files.ready)
         self._pipelines: list[Pipeline] = []
         self._links = (
             [self._follow(Server(*parts)) for parts in settings.servers()] if LINKED_ROLES & set(roles) else []
@@ -105,8 +113,7 @@ class App:
             web = factory.make(
                 self._commands().answer,
                 self._health(),
-                recording_links.path,
-                str(settings.recordings_dir),
+                self._find_recording,
                 exposition(self._registry),
             )
             self._web = pywsgi.WSGIServer(listener, web, handler_class=QuietHandler, log=None, error_log=None)
@@ -121,6 +128,45 @@ class App:
         pipeline = Pipeline(server.name, self._settings.rules(), self._store, self._courier.call)
         self._pipelines.append(pipeline)
         return Link(server, pipeline.tracker.event_names, pipeline.put, pipeline.resync)
+
+    def _keys(self) -> list[str]:
+        """Return the keys that sign links, the oldest first. One that was made by us is read for ever."""
+        given = self._settings.secret_key.get_secret_value()
+        older = [key.strip() for key in self._settings.secret_key_old.get_secret_value().split(",")]
+        made = self._store.known("secret_key") if given else self._store.fact("secret_key", secrets.token_urlsafe(32))
+        return [key for key in (*older, made, given) if key]
+
+    def _recordings(self) -> Files:
+        settings = self._settings
+        wanted = bool(settings.recordings_convert) and "courier" in self._roles
+        if wanted and not convert.installed():
+            log.error("ffmpeg_missing", cure="recordings stay as they are: install ffmpeg (apt-get install ffmpeg)")
+        converter = Converter(self._converted) if wanted and convert.installed() else None
+        finished = converter.finished if converter else None
+        return Files(settings.recordings_dir, settings.recordings_map, settings.recordings_keep_days, finished)
+
+    def _converted(self) -> None:
+        self._courier.call()
+
+    def _link(self, callid: str, path: str) -> str:
+        linked = self._files.linked(path)
+        if self._settings.recordings_url:
+            return elsewhere(
+                self._settings.recordings_url, self._files.local(linked), str(self._settings.recordings_dir)
+            )
+        return self._recording_links.link(callid, linked)
+
+    def _find_recording(self, signed: str, name: str) -> Found:
+        path = self._recording_links.path(signed, name)
+        if path is None:
+            raise RecordingUnknown("There is no such recording.")
+        return self._files.find(self._files.linked(path))
+
+    def _delete_old_recordings(self) -> None:
+        while True:
+            gone = gevent.get_hub().threadpool.apply(self._files.delete_old, (time.time(),))
+            log.info("recordings_deleted", files=gone, older_than_days=self._settings.recordings_keep_days)
+            gevent.sleep(LOOK_FOR_OLD_EVERY)
 
     def _name_callers(self, token: str) -> SocketApp:
         """Make what answers the dialplan, with a session to Planfix of its own: notices need not wait for it."""
@@ -220,6 +266,8 @@ class App:
             ):
                 self._helpers.append(keep_running(name, work))
             log.info("courier_ready", owner=self._courier.owner)
+        if "web" in self._roles and self._settings.recordings_keep_days:
+            self._helpers.append(keep_running("retention", self._delete_old_recordings))
         if self._socket_app is not None:
             self._helpers.append(keep_running("socket", self._socket_app.run))
         for link in self._links:

@@ -57,7 +57,7 @@ def cli() -> None:
 def replay(traces: tuple[Path, ...], as_json: bool) -> None:
     """Show what Planfix would be told about recorded calls."""
     rules = load(RuleSettings).rules()
-    links = Links("http://127.0.0.1:8080", "replay")
+    links = Links("http://127.0.0.1:8080", ["replay"])
     for trace in traces:
         callid = ""
         for notice in replay_trace(trace, rules):

@@ -45,6 +45,14 @@ class UnsafeCommand(LinkError):
     """A command carried a newline or a NUL and was not sent."""
 
 
+class RecordingUnknown(FsplanfixError):
+    """A link leads to no recording of ours."""
+
+
+class RecordingGone(FsplanfixError):
+    """A recording was deleted when its time was over."""
+
+
 class TransportError(FsplanfixError):
     """A request to Planfix was not accepted.
 

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from .calls.model import Rules
 from .errors import SettingsError
 
-SECRETS = ("planfix_token", "pbx_token", "secret_key", "freeswitch_esl")
+SECRETS = ("planfix_token", "pbx_token", "secret_key", "secret_key_old", "freeswitch_esl")
 """Settings that may also be read from the file that NAME_FILE names."""
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
@@ -103,6 +103,21 @@ def _networks(value: Any) -> Any:
         raise ValueError(f"{error}; write it like 127.0.0.0/8,192.0.2.10.") from None
 
 
+def _folder(value: Path) -> Path:
+    if len(value.parts) < 2 or not value.is_absolute():
+        raise ValueError("name the folder with its whole path, like /var/lib/freeswitch/recordings.")
+    return value
+
+
+def _map(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(/[^:]*):(/[^:]*)", value.strip())
+    if not found:
+        raise ValueError("write it like /usr/recordings:/srv/recordings, FreeSWITCH's folder first, then ours.")
+    return found[1], found[2]
+
+
 def _contexts(value: Any) -> Any:
     return frozenset(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
 
@@ -168,7 +183,11 @@ class Settings(RuleSettings, StoreSettings):
     contact_deadline: float = Field(default=1.5, ge=0.3, le=5)
     http_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
     public_url: Annotated[str, AfterValidator(_address)] | None = None
-    recordings_dir: Path = Path("/var/lib/freeswitch/recordings")
+    recordings_dir: Annotated[Path, AfterValidator(_folder)] = Path("/var/lib/freeswitch/recordings")
+    recordings_url: Annotated[str, AfterValidator(_address)] | None = None
+    recordings_map: Annotated[tuple[str, str] | None, NoDecode, BeforeValidator(_map)] = None
+    recordings_convert: Annotated[str, _matching(re.compile("mp3|"), "mp3")] = ""
+    recordings_keep_days: float = Field(default=0, ge=0)
     dial_string: Annotated[str, AfterValidator(_dial_string)] = "sofia/gateway/trunk/{number}"
     dial_context: Annotated[str, _matching(_NAME, "default")] = ""
     user_domain: Annotated[str, _matching(_NAME, "pbx.example.com")] = ""
@@ -178,6 +197,7 @@ class Settings(RuleSettings, StoreSettings):
     auto_answer: bool = False
     outbound_caller_id: Annotated[str, _matching(_DIGITS, "74950000001")] = ""
     secret_key: SecretStr = SecretStr("")
+    secret_key_old: SecretStr = SecretStr("")
     log_level: Annotated[str, _matching(re.compile("DEBUG|INFO|WARNING|ERROR"), "INFO")] = "INFO"
 
     @model_validator(mode="before")
@@ -196,6 +216,7 @@ class Settings(RuleSettings, StoreSettings):
     planfix_token_file: str = ""
     pbx_token_file: str = ""
     secret_key_file: str = ""
+    secret_key_old_file: str = ""
     freeswitch_esl_file: str = ""
 
     def servers(self) -> list[tuple[str, int, str]]:

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "outbox": {"errors", "calls.model"},
     "planfix": {"errors", "calls.model", "calls.numbers", "outbox"},
     "recordings": {"errors"},
-    "web": {"errors"},
+    "web": {"errors", "recordings.files"},
     "simulators": set[str](),
 }
 """What each folder may import of the house, besides itself."""

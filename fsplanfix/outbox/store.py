@@ -217,6 +217,11 @@ class Store:
             if hold_until:
                 self._note(connection, "hold_until", str(hold_until))
 
+    def postpone(self, queued: Queued, due: float, owner: str) -> None:
+        """It cannot be sent before `due`, and was not tried."""
+        with self._transaction() as connection:
+            self._settle(connection, queued, owner, due=due, attempts=notices.c.attempts)
+
     def unauthorized(self, queued: Queued, now: float, owner: str = "") -> bool:
         """Planfix does not know our token: keep everything, probe once a minute; tell whether this is news."""
         with self._transaction() as connection:

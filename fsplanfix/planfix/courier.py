@@ -14,7 +14,7 @@ import structlog
 from gevent.event import Event
 from gevent.pool import Pool
 
-from ..calls.model import Status
+from ..calls.model import Kind, Status
 from ..errors import StoreError, TransportError
 from ..outbox.patience import insist
 from ..outbox.rows import Queued
@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 
 IDLE = 5.0
 """Seconds after which the store is looked at again even if nobody called."""
+
+LOOK_AGAIN = 0.5
+"""Seconds until a recording that is still written, or converted, is looked at again."""
 
 RENEW_EVERY = LEASE / 3
 CLEAN_EVERY = 3600.0
@@ -49,10 +52,16 @@ class Manner:
 
 
 class Courier:
-    """Sends what is due. now: the clock, seconds since 1970."""
+    """Sends what is due. now: the clock, seconds since 1970. ready: tells whether a recording may be linked yet."""
 
     def __init__(
-        self, store: Store, client: Client, link: LinkMaker, manner: Manner, now: Callable[[], float] = time.time
+        self,
+        store: Store,
+        client: Client,
+        link: LinkMaker,
+        manner: Manner,
+        ready: Callable[[str], bool],
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.owner = uuid4().hex
         self._store = store
@@ -60,6 +69,7 @@ class Courier:
         self._link = link
         self._manner = manner
         self._now = now
+        self._ready = ready
         self._pool = Pool(manner.concurrency)
         self._under_way: set[int] = set()
         self._called = Event()
@@ -146,6 +156,9 @@ class Courier:
 
     def _deliver(self, queued: Queued) -> None:
         try:
+            if queued.notice.kind is Kind.RECORD and not self._ready(queued.notice.recording):
+                insist(lambda: self._store.postpone(queued, self._now() + LOOK_AGAIN, self.owner))
+                return
             problem: TransportError | None = None
             try:
                 self._send(queued)

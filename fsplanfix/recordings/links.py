@@ -6,6 +6,7 @@ Planfix may open a link years later (shared/planfix-facts.md), so it carries the
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
@@ -15,23 +16,36 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}", re.ASCII)
 
 
 class Links:
-    """Makes and reads links to recordings."""
+    """Makes and reads links to recordings. keys: the secrets, the oldest first; the last one signs, all are read."""
 
-    def __init__(self, public_url: str, secret_key: str) -> None:
+    def __init__(self, public_url: str, keys: Sequence[str]) -> None:
         self._base = public_url.rstrip("/")
-        self._signer = URLSafeSerializer(secret_key, salt="fsplanfix.recording")
+        self._keys = list(keys)
 
     def link(self, callid: str, path: str) -> str:
         """Return the link to the recording at `path` (as FreeSWITCH named it)."""
-        signed = self._signer.dumps(path)
         suffix = PurePosixPath(path).suffix
         name = callid + (suffix if _SUFFIX.fullmatch(suffix) else "")
-        return f"{self._base}/recordings/{signed}/{quote(name, safe='')}"
+        return f"{self._base}/recordings/{self._signer(name).dumps(path)}/{quote(name, safe='')}"
 
-    def path(self, signed: str) -> str | None:
-        """Return the path in a link's signed part, None if we did not sign it."""
+    def path(self, signed: str, name: str) -> str | None:
+        """Return the path in a link's signed part and name, None if we did not sign them together."""
         try:
-            path = self._signer.loads(signed)
-        except BadSignature:
+            path = self._signer(name).loads(signed)
+        except (BadSignature, RecursionError):
             return None
         return path if isinstance(path, str) else None
+
+    def _signer(self, name: str) -> URLSafeSerializer:
+        return URLSafeSerializer(self._keys, salt=f"fsplanfix.recording.{name}".encode("utf-8", "surrogatepass"))
+
+
+def elsewhere(base: str, path: str, folder: str) -> str:
+    """Return the link to a recording that another server or a bucket serves from RECORDINGS_URL (`base`).
+
+    What lies inside `folder` (RECORDINGS_DIR) keeps its place below it; anything else goes by its file name alone.
+    """
+    where = PurePosixPath(path)
+    inside = where.is_relative_to(folder) and ".." not in where.parts
+    parts = where.relative_to(folder).parts if inside else (where.name,)
+    return "/".join([base.rstrip("/"), *(quote(part, safe="") for part in parts)])

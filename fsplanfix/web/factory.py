@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from .guesses import Guesses, address
 from .health import Health
-from .recordings import PathOf, serve
+from .recordings import Find, serve
 
 LARGEST_REQUEST = 64 * 1024
 """Bytes."""
@@ -26,8 +26,7 @@ CommandAnswer = Callable[[Mapping[str, str]], tuple[int, dict[str, str]]]
 def make(
     commands: CommandAnswer,
     health: Health,
-    recording_path: PathOf,
-    recordings_dir: str,
+    find_recording: Find,
     metrics: Callable[[], bytes],
 ) -> Flask:
     """Return the application: Planfix's commands, recordings, health, numbers for Prometheus."""
@@ -50,9 +49,9 @@ def make(
             guesses.note(address())
         return jsonify(body), code
 
-    @app.get("/recordings/<signed>/<name>")
+    @app.get("/recordings/<signed>/<path:name>")
     def recording(signed: str, name: str) -> ResponseReturnValue:
-        return serve(recording_path(signed), recordings_dir, name)
+        return serve(find_recording, signed, name)
 
     @app.get("/metrics")
     def numbers() -> ResponseReturnValue:
@@ -66,4 +65,6 @@ def make(
 
 def _as_json(error: HTTPException) -> ResponseReturnValue:
     """Answer a mistake in the request as JSON, never as a page."""
-    return jsonify(error=error.name), error.code or 500
+    answer = jsonify(error=error.name)
+    answer.headers.extend((name, value) for name, value in error.get_headers() if name in ("Allow", "Content-Range"))
+    return answer, error.code or 500

@@ -1,35 +1,54 @@
-"""Serves recordings to whoever has a link we signed, and only files really inside RECORDINGS_DIR."""
+"""Serves recordings to whoever has a link we signed, and writes down who listened."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import PurePosixPath
 
-from flask import abort, send_file
+import structlog
+from flask import Response, jsonify, request, send_file
 from flask.typing import ResponseReturnValue
 
-PathOf = Callable[[str], str | None]
-"""Takes a link's signed part, returns the path in it or None."""
+from ..errors import RecordingGone, RecordingUnknown
+from ..recordings.files import Found
+from .guesses import address
 
-TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".ogg": "audio/ogg"}
+log = structlog.get_logger(__name__)
 
-
-def serve(path: str | None, folder: str, name: str) -> ResponseReturnValue:
-    """Answer with the file, or 404. Range, ETag and HEAD are Flask's."""
-    found = inside(path, folder)
-    if found is None or found.suffix.lower() not in TYPES:
-        abort(404)
-    return send_file(found, mimetype=TYPES[found.suffix.lower()], download_name=name, conditional=True, max_age=0)
+Find = Callable[[str, str], Found]
+"""Takes a link's signed part and its name, opens the recording. Raises RecordingUnknown or RecordingGone."""
 
 
-def inside(path: str | None, folder: str) -> Path | None:
-    """Return the file behind `path` if it is a plain file inside `folder`, symbolic links followed."""
-    if not path or "\0" in path:
-        return None
+def serve(find: Find, signed: str, name: str) -> ResponseReturnValue:
+    """Answer with the file or a part of it (Range), 404 for a link we did not sign, 410 for one that is deleted."""
     try:
-        real = Path(folder, path).resolve(strict=True)
-        if real.is_file() and real.is_relative_to(Path(folder).resolve(strict=True)):
-            return real
-    except OSError:
-        return None
-    return None
+        found = find(signed, name)
+    except (RecordingUnknown, RecordingGone) as problem:
+        code = 410 if isinstance(problem, RecordingGone) else 404
+        log.warning("recording_refused", code=code, address=address())
+        return jsonify(error=str(problem)), code
+    try:
+        answer = _answer(found, name)
+    except BaseException:
+        found.file.close()
+        raise
+    span = answer.headers.get("Content-Range", "whole")
+    log.info("recording_served", file=found.name, code=answer.status_code, part=span, address=address())
+    return answer
+
+
+def _answer(found: Found, name: str) -> Response:
+    shown = PurePosixPath(name).with_suffix(PurePosixPath(found.name).suffix).name
+    answer = send_file(
+        found.file,
+        mimetype=found.type,
+        download_name=shown,
+        etag=found.etag,
+        last_modified=found.changed,
+        max_age=0,
+        conditional=False,
+    )
+    answer.content_length = found.size
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.make_conditional(request.environ, accept_ranges=True, complete_length=found.size)
+    return answer

@@ -23,7 +23,11 @@ from ..outbox.test_store import GROUP
 from ..recordings import events, told
 
 COMPLETED = GROUP[-2]
-LINKS = Links("https://pbx.example.com", "key")
+LINKS = Links("https://pbx.example.com", ["key"])
+
+
+def complete(path: str) -> bool:
+    return True
 
 
 class Clock:
@@ -49,7 +53,7 @@ def client(planfix: Planfix) -> Iterator[Client]:
 
 @pytest.fixture
 def courier(store: Store, client: Client, clock: Clock) -> Courier:
-    return Courier(store, client, LINKS.link, Manner(), now=clock)
+    return Courier(store, client, LINKS.link, Manner(), complete, now=clock)
 
 
 def send_all(courier: Courier) -> None:
@@ -140,7 +144,7 @@ def test_a_late_window_is_skipped_but_the_end_of_the_call_is_told(
 def test_late_windows_can_be_kept(store: Store, client: Client, planfix: Planfix, clock: Clock) -> None:
     store.save(GROUP[:1], {}, "s", clock())
     clock.ahead += 3600
-    send_all(Courier(store, client, LINKS.link, Manner(popup_ttl=0), now=clock))
+    send_all(Courier(store, client, LINKS.link, Manner(popup_ttl=0), complete, now=clock))
     assert store.counts() == {"done": 1}
 
 
@@ -228,7 +232,7 @@ def test_the_spelling_of_canceled_is_found_out_once_and_kept(
     planfix.canceled = "Cancelled"
     for n in range(3):
         store.save([canceled(f"c{n}")], {}, "s", clock())
-        send_all(Courier(store, client, LINKS.link, Manner(), now=clock))
+        send_all(Courier(store, client, LINKS.link, Manner(), complete, now=clock))
     assert [item.fields["status"] for item in planfix.received] == ["Canceled", *["Cancelled"] * 3]
     assert store.counts() == {"done": 3}
 
@@ -239,7 +243,7 @@ def test_the_spelling_of_canceled_can_be_fixed(
 ) -> None:
     planfix.canceled = spelling
     store.save([canceled("c")], {}, "s", clock())
-    send_all(Courier(store, client, LINKS.link, Manner(canceled=spelling), now=clock))
+    send_all(Courier(store, client, LINKS.link, Manner(canceled=spelling), complete, now=clock))
     assert [item.code for item in planfix.received] == [200]
 
 
@@ -255,7 +259,7 @@ def test_another_courier_takes_over_when_one_is_gone(
 ) -> None:
     store.save([COMPLETED], {}, "s", clock())
     assert len(store.claim(10, clock(), "one that was killed")) == 1
-    alive = Courier(store, client, LINKS.link, Manner(), now=clock)
+    alive = Courier(store, client, LINKS.link, Manner(), complete, now=clock)
     clock.ahead += 11
     send_all(alive)
     assert planfix.received == []
@@ -269,7 +273,7 @@ def test_two_couriers_send_nothing_twice(store: Store, client: Client, planfix: 
     planfix.delay = 0.05
     for n in range(20):
         store.save([replace(item, callid=f"c{n}") for item in GROUP], {}, "s", clock())
-    couriers = [Courier(store, client, LINKS.link, Manner(), now=clock) for _ in range(2)]
+    couriers = [Courier(store, client, LINKS.link, Manner(), complete, now=clock) for _ in range(2)]
     runners = [gevent.spawn(c.run) for c in couriers] + [gevent.spawn(c.keep_leases) for c in couriers]
     planfix.wait_for(lambda crm: len(crm.received) >= 160, timeout=30)
     for courier in couriers:
