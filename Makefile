@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-browser bench chaos lint format clean
+.PHONY: demo test test-browser bench chaos fuzz lint format clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -30,6 +30,9 @@ bench: .venv/installed
 
 chaos: .venv/installed
 	$(BIN)/python -m chaos
+
+fuzz: .venv/installed
+	$(BIN)/python -m fuzz
 
 format: .venv/installed
 	$(BIN)/ruff format .

@@ -65,7 +65,14 @@ def _listen(address: str) -> socket.socket:
 
 
 class QuietHandler(pywsgi.WSGIHandler):
-    """Keeps requests out of the log: they may hold tokens and phone numbers."""
+    """Keeps requests out of the log: they may hold tokens and phone numbers.
+
+    Headers and body of an answer go separately: without TCP_NODELAY the body waits 40 ms on a kept-alive connection.
+    """
+
+    def __init__(self, sock: socket.socket, address: Any, server: Any) -> None:
+        super().__init__(sock, address, server)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def log_request(self) -> None:
         """Log nothing."""

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import gevent
 
-from . import logs, timeline
+from . import checks, logs, timeline
 from .app import ROLES, App
 from .calls.numbers import normalize as normalize_number
 from .errors import FsplanfixError, PortTakenError
@@ -106,6 +106,18 @@ def run(roles: tuple[str, ...]) -> None:
 def demo(serve: bool) -> None:
     """Show six calls from FreeSWITCH to Planfix, both simulated."""
     raise SystemExit(demonstration.run(serve, click.echo, timeline.header, timeline.line))
+
+
+@cli.command()
+@explained
+def check() -> None:
+    """Ask Planfix whether it knows us. Exits with 1 if something is odd, 2 if it is broken."""
+    findings = list(checks.planfix(load(Settings)))
+    for finding in findings:
+        click.echo(f"{finding.mark} {finding.what}")
+        if finding.cure:
+            click.echo(f"  {finding.cure}")
+    raise SystemExit(max(finding.grade for finding in findings))
 
 
 @cli.command()

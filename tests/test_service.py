@@ -3,6 +3,7 @@
 import re
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,14 @@ def test_a_click_in_planfix_makes_a_call(
     assert len(switch.originated) == 1
 
 
+def test_planfix_is_answered_while_the_phone_still_rings(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    switch.speed = 0.01
+    with running(switch, planfix, tmp_path) as service:
+        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161234567"})
+        assert (answer.status_code, answer.elapsed.total_seconds() < 1) == (200, True)
+        assert not any("click_to_call" in line for line in service.log)
+
+
 def test_a_click_for_a_phone_that_is_off_is_refused_with_the_reason(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
@@ -187,6 +196,25 @@ def test_what_planfix_sends_is_checked(switch: Switch, planfix: Planfix, tmp_pat
     assert all(a.json()["error"] for a in (as_json, too_large, wrong_method, unknown))
     assert (about.status_code, "enter it in Planfix" in about.json()["message"]) == (200, True)
     assert switch.originated == []
+
+
+def test_a_body_without_a_length_is_measured_as_it_comes(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    def pieces(size: int) -> Iterator[bytes]:
+        yield b"cmd=makeCall&token=pbx-token-1&from=101&to=79161234567"
+        yield b"&x="
+        for _ in range(size // 1000):
+            yield b"y" * 1000
+
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    with running(switch, planfix, tmp_path) as service:
+        address = service.address + "/planfix"
+        codes = [
+            requests.post(address, data=pieces(size), headers=headers, timeout=10).status_code
+            for size in (1000, 100_000, 60_000)
+        ]
+        assert codes == [200, 413, 200]
+        assert service.get("/health/live").status_code == 200
+    assert len(switch.originated) == 1
 
 
 def test_an_address_that_guesses_at_the_token_is_answered_no_more(

@@ -65,9 +65,13 @@ class Rules:
         return user if user and self.ext_pattern.fullmatch(user) else ""
 
     def users_of(self, ext: str) -> list[str]:
-        """Return the directory users and outside numbers behind an ext of Planfix, in the order to try them."""
+        """Return the directory users and outside numbers behind an ext of Planfix, in the order to try them.
+
+        A user that was named as its alias comes before one that only has the same name; mobiles come last.
+        """
+        named = [user for user, alias in self.aliases.items() if alias == ext and user != ext]
         own = [ext] if self.ext_for(ext) == ext else []
-        return own + [user for user, alias in self.aliases.items() if alias == ext and user != ext]
+        return sorted([*named, *own], key=self.is_outside)
 
     def is_outside(self, user: str) -> bool:
         """Tell whether an alias is a number outside the PBX, such as a mobile, and not a directory user."""

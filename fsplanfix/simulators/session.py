@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import gevent
 from gevent import socket
+from gevent.lock import BoundedSemaphore
 
 if TYPE_CHECKING:
     from .switch import Switch
@@ -27,6 +28,7 @@ class Session:
         self.mute = False
         self.authenticated = False
         self.ended = 0.0
+        self._writing = BoundedSemaphore(1)
 
     def run(self) -> None:
         """Serve commands until the client leaves."""
@@ -49,7 +51,8 @@ class Session:
         if self.mute:
             return
         try:
-            self.sock.sendall(text.encode())
+            with self._writing:
+                self.sock.sendall(text.encode())
         except OSError:
             self.names = set()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from flask import Flask, jsonify, request
+from flask import Flask, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
@@ -44,7 +44,10 @@ def make(
             return jsonify(error="Send the fields as application/x-www-form-urlencoded"), 415
         if guesses.too_many(address()):
             return jsonify(error="Too many wrong tokens from your address: try again in a minute"), 429
-        code, body = commands(request.form)
+        fields = request.form
+        if request.environ["wsgi.input"].read(1):  # werkzeug only cuts off what comes in chunks without a length
+            abort(413)
+        code, body = commands(fields)
         if code == 401:
             guesses.note(address())
         return jsonify(body), code

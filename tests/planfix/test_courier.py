@@ -71,6 +71,22 @@ def test_planfix_gets_a_whole_group_call_in_order(courier: Courier, store: Store
     assert store.counts() == {"done": 8}
 
 
+def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
+    store: Store, client: Client, planfix: Planfix, clock: Clock
+) -> None:
+    ready: list[str] = []
+    courier = Courier(store, client, LINKS.link, Manner(), lambda path: path in ready, now=clock)
+    store.save(told(events("group_answered")), {}, "s", time.time())
+    send_all(courier)
+    assert (len(planfix.accepted), store.counts()) == (7, {"done": 7, "waiting": 1})
+    (waiting,) = store.listed(["waiting"], 10)
+    assert (waiting.attempts, waiting.notice.kind) == (0, "record")
+    ready.append(waiting.notice.recording)
+    clock.ahead = 1
+    send_all(courier)
+    assert planfix.accepted[-1]["cmd"] == "record"
+
+
 def test_twenty_windows_open_within_two_round_trips(courier: Courier, store: Store, planfix: Planfix) -> None:
     """Each answer takes 100 ms; one after the other they would take two seconds."""
     from fsplanfix.calls.model import Kind

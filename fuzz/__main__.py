@@ -1,0 +1,167 @@
+"""Sends hostile input to everything that listens, and exits 1 if the service does what it must never do.
+
+No answer of 500 and above, no hang, no leak, no traceback or secret in the log, and nothing but a checked ext and
+digits ever in a command to FreeSWITCH.
+"""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()
+
+import re  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+
+import click  # noqa: E402
+import gevent  # noqa: E402
+from gevent import socket  # noqa: E402
+
+from .inputs import Inputs  # noqa: E402
+from .target import TOKEN, Target, running  # noqa: E402
+
+AT_ONCE = 64
+HANG = 5.0
+"""Seconds without an answer."""
+
+WARM = 0.3
+"""Part of the inputs after which memory is first looked at: caches fill at the beginning."""
+
+MOST_GROWTH = 20_000
+"""kB of memory the rest may add; one request leaking 1 kB would add four times as much in a full run."""
+
+SAID = re.compile(
+    r"connect|resume|exit|"
+    r"sendmsg\ncall-command: execute\nexecute-app-name: set\nexecute-app-arg: "
+    r"(?:planfix_manager=[0-9]{2,5}|(?:effective_caller_id_name|planfix_contact_name)=[^\x00-\x1f\"'`\\,;|^:=$&{}\[\]<>%]{1,60})"
+)
+
+
+class Contacts(dict[str, dict[str, object]]):
+    """Whoever is asked about, Planfix says something hostile."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__()
+        self._inputs = inputs
+
+    def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
+        """Return a hostile contact."""
+        return self._inputs.answer()
+
+
+def ask_http(target: Target, make: Callable[[], bytes], count: int) -> None:
+    """Send requests over kept-alive connections."""
+    left = count
+    while left > 0:
+        with socket.create_connection(target.http, timeout=HANG) as sock:
+            reader = sock.makefile("rb")
+            while left > 0:
+                left -= 1
+                request = make()
+                try:
+                    sock.sendall(request)
+                    code, keep = read_answer(reader, request.startswith(b"HEAD"))
+                except TimeoutError:
+                    target.problem(f"no answer within {HANG:g} s to {request[:200]!r}")
+                    break
+                except (OSError, ValueError) as error:
+                    target.problem(f"{error!r} after {request[:200]!r}")
+                    break
+                if code >= 500:
+                    target.problem(f"{code} to {request!r}")
+                if not keep:
+                    break
+
+
+def read_answer(reader: object, is_head: bool) -> tuple[int, bool]:
+    """Return an answer's code and whether the connection stays open. Raises ValueError if it is no answer."""
+    line = reader.readline()  # type: ignore[attr-defined]
+    found = re.fullmatch(rb"HTTP/1\.[01] (\d{3}) .*\r\n", line)
+    if found is None:
+        raise ValueError(f"no answer: {line[:80]!r}")
+    headers = {}
+    while (line := reader.readline().strip()) != b"":  # type: ignore[attr-defined]
+        name, _, value = line.partition(b":")
+        headers[name.lower()] = value.strip()
+    length = int(headers.get(b"content-length", b"0"))
+    if not is_head and len(reader.read(length)) != length:  # type: ignore[attr-defined]
+        raise ValueError("the answer was cut")
+    return int(found[1]), headers.get(b"connection", b"").lower() != b"close"
+
+
+def talk(target: Target, inputs: Inputs, count: int) -> None:
+    """Hold conversations with the socket application's server."""
+    for _ in range(count):
+        begun = time.monotonic()
+        try:
+            with socket.create_connection(target.socket_app, timeout=HANG) as sock:
+                said = _converse(sock, inputs)
+        except TimeoutError:
+            target.problem("the socket application's server held a call for too long")
+            continue
+        except OSError:
+            continue  # it closed while we wrote
+        if time.monotonic() - begun > HANG / 2:
+            target.problem(f"a call was held for {time.monotonic() - begun:.1f} s")
+        for command in said.decode("utf-8", "replace").split("\n\n"):
+            if command and not SAID.fullmatch(command):
+                target.problem(f"FreeSWITCH heard on its channel: {command!r}")
+
+
+def _converse(sock: socket.socket, inputs: Inputs) -> bytes:
+    said = b""
+    data = inputs.channel()
+    while received := sock.recv(65536):
+        said += received
+        if inputs.leaves():
+            break
+        for _ in range(received.count(b"\n\n")):
+            sock.sendall(data)
+            data = inputs.reply()
+    return said
+
+
+def spread(work: Callable[[int], None], count: int) -> None:
+    """Let many share the work."""
+    jobs = [gevent.spawn(work, count // AT_ONCE + (n < count % AT_ONCE)) for n in range(AT_ONCE)]
+    gevent.joinall(jobs, raise_error=True)
+
+
+@click.command()
+@click.option("--inputs", "count", default=200_000, show_default=True, help="How many inputs in all.")
+@click.option("--seed", default=1, show_default=True)
+def main(count: int, seed: int) -> None:
+    """Fuzz the HTTP endpoint, the signed link and the socket application's server of a running service."""
+    begun = time.monotonic()
+    with running() as target:
+        inputs = Inputs(seed, TOKEN, target.link)
+        target.planfix.contacts = Contacts(inputs)  # type: ignore[assignment]
+        share = {
+            "commands over HTTP": (count * 5 // 10, lambda n: ask_http(target, inputs.request, n)),
+            "links to recordings": (count * 3 // 10, lambda n: ask_http(target, inputs.listen, n)),
+            "socket conversations": (count * 2 // 10, lambda n: talk(target, inputs, n)),
+        }
+        for amount, work in share.values():
+            spread(work, int(amount * WARM))
+        before = target.memory(), target.descriptors()
+        for name, (amount, work) in share.items():
+            spread(work, amount - int(amount * WARM))
+            print(f"{name:<22}{amount:>8}   {time.monotonic() - begun:>6.0f} s", flush=True)
+        target.check_commands()
+        target.check_log()
+        gevent.sleep(1.5)
+        after = target.memory(), target.descriptors()
+        if after[0] - before[0] > MOST_GROWTH:
+            target.problem(f"memory grew from {before[0]} to {after[0]} kB")
+        if after[1] > before[1] + 5:
+            target.problem(f"open files grew from {before[1]} to {after[1]}")
+        print(f"memory {before[0]} -> {after[0]} kB, open files {before[1]} -> {after[1]}")
+        print(f"calls placed {len(target.switch.originated)}, Planfix asked {target.planfix.asked} times")
+        print("\n".join([*target.problems, f"{target.count} problems"]))
+    sys.exit(1 if target.count else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Hostile values, requests and conversations, made from a seeded random: the same seed, the same inputs."""
+
+from __future__ import annotations
+
+import random
+from urllib.parse import quote, quote_plus
+
+PIECES = [
+    "101", "79161234567", "+7 916 123-45-67", "0", "-1", "9" * 40, "\n", "\r\n", "%0A", "%0d%0a", "{", "}", "[", "]",
+    ",", "|", "&", ":_:", "^^", "^^|", "${x}", "${system(reboot)}", "$1", "\\", "'", '"', "`", ";", "<", ">", "=", ":",
+    " ", "\t",
+    "\0", "\x1b[31m", "\u0661\u0660\u0661", "\u202e", "\u2028", "\u0085", "\uff11\uff10\uff11", "\U0001f600", "e\u0301",
+    "../", "..%2f", "/etc/passwd", "/dev/zero", "sip:", "@evil.example", "user/102", "&park()", "sofia/gateway/trunk/1",
+    "Unique-ID: x", "Content-Length: 99999", "Reply-Text: +OK", "resume", "exit", "connect", "a" * 300,
+]  # fmt: skip
+COMMANDS = ["makeCall", "setup", "event", "contact", "record", "ping", "", "makecall"]
+FIELDS = ["cmd", "from", "to", "token", "planfix_token", "planfix_url", "callid", "phone", "__proto__", "a[]", ""]
+
+
+class Inputs:
+    """Makes inputs. token: the right one, so that what lies behind it is reached."""
+
+    def __init__(self, seed: int, token: str, link: str) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        self._token = token
+        self._link = link
+
+    def text(self) -> str:
+        """Return a hostile value."""
+        pieces = self._random.choices(PIECES, k=self._random.randrange(5))
+        if self._random.random() < 0.2:
+            pieces.append("".join(chr(self._random.randrange(0xD800)) for _ in range(self._random.randrange(20))))
+        return "".join(pieces)
+
+    def request(self) -> bytes:
+        """Return an HTTP request to /planfix, most of them well formed with hostile fields."""
+        ext, number = str(self._random.randrange(10, 1000)), f"7916{self._random.randrange(10**7):07}"
+        fields = {"cmd": self._random.choice(COMMANDS[:2]), "token": self._token, "from": ext, "to": number}
+        for _ in range(self._random.randrange(1, 4)):
+            fields[self._random.choice(FIELDS)] = self.text()
+        if self._random.random() < 0.9:
+            fields["token"] = self._token
+        body = "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in fields.items()).encode()
+        if self._random.random() < 0.1:
+            body = self._mutated(body)
+        return self._http("POST", "/planfix", body)
+
+    def listen(self) -> bytes:
+        """Return an HTTP request for a recording: a real link, changed."""
+        target = self._mutated(self._link.encode()).decode("latin-1")
+        if self._random.random() < 0.3:
+            target = f"/recordings/{quote(self.text(), safe='')}/{quote(self.text(), safe='')}"
+        ranges = ["0-3", "-1", "99-1", "9999999-", "0-,1-", "x", "0-0,1-1,2-2", "-" + "9" * 30]
+        wanted = f"Range: bytes={self._random.choice(ranges)}"
+        return self._http(self._random.choice(["GET", "HEAD"]), target, b"", wanted)
+
+    def _http(self, method: str, target: str, body: bytes, *headers: str) -> bytes:
+        kinds = ["application/x-www-form-urlencoded"] * 18 + ["application/json", "multipart/form-data; boundary=x"]
+        address = f"198.51.100.{self._random.randrange(1, 255)}"
+        clean = "".join(c for c in target if "!" <= c <= "~") or "/"
+        lines = [
+            f"{method} {clean if clean.startswith('/') else '/' + clean} HTTP/1.1",
+            "Host: pbx.example.com",
+            f"X-Forwarded-For: {address}",
+            f"Content-Type: {self._random.choice(kinds)}",
+            f"Content-Length: {len(body)}",
+            *headers,
+        ]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+    def _mutated(self, data: bytes) -> bytes:
+        """Change, cut, repeat or add some bytes."""
+        changed = bytearray(data)
+        for _ in range(self._random.randrange(1, 5)):
+            at = self._random.randrange(len(changed) + 1)
+            what = self._random.randrange(4)
+            if what == 0:
+                changed[at:at] = self._random.choice(PIECES).encode("utf-8", "replace")
+            elif what == 1:
+                del changed[at : at + self._random.randrange(1, 20)]
+            elif what == 2 and at < len(changed):
+                changed[at] = self._random.randrange(256)
+            else:
+                changed[at:at] = changed[at : at + 8]
+        return bytes(changed)
+
+    def channel(self) -> bytes:
+        """Return channel data as FreeSWITCH sends it for a hostile caller, sometimes broken as it never does."""
+        raw, number = self.text().replace("\n", ""), f"7916{self._random.randrange(10**7):07}"
+        fields = {
+            "Event-Name": "CHANNEL_DATA",
+            "Unique-ID": quote(self.text()) or "u",
+            "Call-Direction": "inbound",
+            "Caller-Caller-ID-Number": self._random.choice([number, quote(self.text()), "", raw]),
+            "Caller-Destination-Number": quote(self.text()),
+            "Caller-Caller-ID-Name": quote(self.text()),
+            "variable_sip_h_X-Evil": raw,
+        }
+        data = "".join(f"{name}: {value}\n" for name, value in fields.items()).encode("utf-8", "replace") + b"\n"
+        return self._mutated(data) if self._random.random() < 0.3 else data
+
+    def reply(self) -> bytes:
+        """Return what FreeSWITCH says to a command, or something else."""
+        good = b"Content-Type: command/reply\nReply-Text: +OK\n\n"
+        return self._mutated(good) if self._random.random() < 0.1 else good
+
+    def leaves(self) -> bool:
+        """Tell whether the caller hangs up now."""
+        return self._random.random() < 0.05
+
+    def answer(self) -> dict[str, object]:
+        """Return what Planfix says about a contact."""
+        manager = self._random.choice(["102", 103, None, ["101"], {"x": 1}, self.text(), -5, 1.5, True])
+        return {"contact_name": self._random.choice([self.text(), self.text() * 50, None, 7]), "manager": manager}

@@ -1,0 +1,95 @@
+"""The real service between its stand-ins, and what it must never do."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fsplanfix.recordings.links import Links
+from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.playback import write_tone
+from fsplanfix.simulators.switch import Switch
+from tests import service as program
+
+TOKEN, KEY = program.TOKENS["PBX_TOKEN"], "fuzz-secret-key-of-the-links"
+ALLOWED_IN_ESL = re.compile(
+    r"(?:show channels as json|global_getvar domain|user_exists id [0-9]{2,5} 127\.0\.0\.1|"
+    r"sofia_contact [0-9]{2,5}@127\.0\.0\.1|"
+    r"originate \{[A-Za-z0-9_=,.-]+\}user/[0-9]{2,5} &bridge\(sofia/gateway/trunk/[0-9]{3,15}\))"
+)
+"""Everything FreeSWITCH may hear: an ext that fits the pattern and digits, nowhere anything else."""
+
+MOST_SHOWN = 20
+
+
+@dataclass
+class Target:
+    """The running service. count: how often it did what it must not; problems: the first of these."""
+
+    service: program.Service
+    http: tuple[str, int]
+    socket_app: tuple[str, int]
+    link: str
+    switch: Switch
+    planfix: Planfix
+    problems: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def problem(self, text: str) -> None:
+        """Note what must not be."""
+        self.count += 1
+        if self.count <= MOST_SHOWN:
+            self.problems.append(text[:300])
+
+    def memory(self) -> int:
+        """Return the service's resident memory in kB."""
+        status = Path(f"/proc/{self.service.process.pid}/status").read_text()
+        return int(re.findall(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)[0])
+
+    def descriptors(self) -> int:
+        """Return how many files and sockets the service has open."""
+        return len(os.listdir(f"/proc/{self.service.process.pid}/fd"))
+
+    def check_commands(self) -> None:
+        """Look at everything FreeSWITCH was asked."""
+        for command in self.switch.commands:
+            if not ALLOWED_IN_ESL.fullmatch(command):
+                self.problem(f"FreeSWITCH was asked: {command!r}")
+
+    def check_log(self) -> None:
+        """Look for tracebacks and secrets in the log."""
+        for line in self.service.log:
+            if any(word in line for word in ("Traceback", "crashed", TOKEN, KEY)):
+                self.problem(f"the log has: {line}")
+
+
+def _parts(address: str) -> tuple[str, int]:
+    host, _, port = address.removeprefix("http://").rpartition(":")
+    return host, int(port)
+
+
+@contextmanager
+def running() -> Iterator[Target]:
+    """Start everything; end it."""
+    switch, planfix = Switch(speed=1000), Planfix(token=program.TOKENS["PLANFIX_TOKEN"])
+    switch.users = {str(n) for n in range(10, 1000)}
+    switch.registered = {str(n) for n in range(10, 60)}  # each of their calls is twenty events: not too many
+    switch.makecall = "makecall_manager_declines"
+    switch.start()
+    planfix.start()
+    with tempfile.TemporaryDirectory(prefix="fsplanfix-fuzz-") as name:
+        folder = Path(name)
+        write_tone(folder / "recordings" / "a.wav")
+        (folder / "secret.wav").write_bytes(b"secret")
+        more = {"RECORDINGS_DIR": str(folder / "recordings"), "SECRET_KEY": KEY, "CONTACT_DEADLINE": "0.3"}
+        limits = {"DIAL_LIMIT": "100000", "DIAL_LIMIT_PER_EXT": "100000"}
+        with program.running(switch, planfix, folder, **more, **limits) as service:
+            link = Links("", [KEY]).link("c1", str(folder / "recordings" / "a.wav"))
+            yield Target(service, _parts(service.address), _parts(service.socket_app), link, switch, planfix)
+    switch.stop()
+    planfix.stop()

@@ -1,0 +1,59 @@
+"""A short `make fuzz`, and proof that it sees what it looks for."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.switch import Switch
+from fuzz.__main__ import SAID
+from fuzz.target import ALLOWED_IN_ESL, Target
+
+from .service import Service, running
+
+
+def test_thousands_of_hostile_inputs_do_no_harm() -> None:
+    command = [sys.executable, "-m", "fuzz", "--inputs", "6000", "--seed", "1"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "0 problems"
+    placed, asked = re.findall(r"calls placed (\d+), Planfix asked (\d+) times", done.stdout)[0]
+    assert int(placed) > 5
+    assert int(asked) > 50
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "originate {origination_uuid=u}user/101@evil &bridge(sofia/gateway/trunk/79161234567)",
+        "originate {a=b}user/101 &bridge(sofia/gateway/trunk/79161234567,user/102)",
+        "originate {a=${x}}user/101 &bridge(sofia/gateway/trunk/79161234567)",
+        "originate {a=b}user/\u0661\u0660\u0661 &bridge(sofia/gateway/trunk/79161234567)",
+        "sofia_contact 101\n",
+        "user_exists id 101 102 127.0.0.1",
+    ],
+)
+def test_a_hostile_command_would_be_seen(command: str) -> None:
+    assert not ALLOWED_IN_ESL.fullmatch(command)
+
+
+@pytest.mark.parametrize("said", ["resume\nexit", "sendmsg\ncall-command: hangup", "api status", "exit "])
+def test_a_hostile_word_on_a_channel_would_be_seen(said: str) -> None:
+    assert not SAID.fullmatch(said)
+
+
+def test_a_secret_or_a_crash_in_the_log_would_be_seen(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with running(switch, planfix, tmp_path) as service:
+        target = Target(service, ("", 0), ("", 0), "", switch, planfix)
+        target.check_log()
+        target.check_commands()
+        assert target.count == 0
+        service.log += ["Traceback (most recent call last):", "token=pbx-token-1"]
+        switch.commands.append("reload mod_sofia")
+        target.check_log()
+        target.check_commands()
+    assert target.count == 3
+    assert isinstance(service, Service)
