@@ -1,27 +1,46 @@
-"""What `fsplanfix check` looks at, each with the cure. So far: Planfix."""
+"""What `fsplanfix check` looks at, one finding a line, each with its cure. Nothing is changed by looking."""
 
 from __future__ import annotations
 
 import hmac
+import os
+import re
+import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from .errors import TransportError
-from .planfix.client import Client
+from .errors import LinkError, StoreError, TransportError
+from .freeswitch.link import Connection, Server
+from .freeswitch.socket_app import greeted
+from .outbox.store import Store
+from .planfix.client import Client, days_left, fetch
+from .recordings.files import TYPES
+from .recordings.links import Links
 from .settings import Settings
 
 PATIENCE = 10.0
-"""Seconds Planfix has to answer."""
+"""Seconds anybody has to answer."""
 
 NO_NUMBER = "70000000000"
 """A client who cannot exist."""
 
+SHORT_CERTIFICATE = 14
+"""Days."""
+
+CLOCKS_APART = 2.0
+"""Seconds by which the clocks may differ."""
+
+OK, ODD, BROKEN = range(3)
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the check. grade: 0 in order, 1 to be looked at, 2 broken. cure: "" if there is nothing to do."""
+    """One line of the check. grade: OK, ODD or BROKEN. cure: "" if there is nothing to do."""
 
     grade: int
+    part: str
     what: str
     cure: str = ""
 
@@ -31,42 +50,223 @@ class Finding:
         return "✓!✗"[self.grade]
 
 
+def everything(settings: Settings, env_file: Path = Path(".env")) -> Iterator[Finding]:
+    """Look at every part; what cannot be looked at because another is broken is left out."""
+    yield from _settings(settings, env_file)
+    keys: list[str] = []
+    yield from _store(settings, keys)
+    for parts in settings.servers():
+        yield from _freeswitch(settings, Server(*parts))
+    yield from _socket_app(settings)
+    yield from _recordings(settings, keys)
+    yield from planfix(settings)
+
+
+def _settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
+    part, sound = "settings", True
+    if env_file.exists() and stat.S_IMODE(env_file.stat().st_mode) & 0o077:
+        sound = False
+        yield Finding(ODD, part, f"{env_file} can be read by others", f"chmod 600 {env_file}")
+    if len(settings.pbx_token.get_secret_value()) < 16:
+        sound = False
+        yield Finding(ODD, part, "PBX_TOKEN is short enough to be guessed", "make a longer one: openssl rand -hex 16")
+    if any(password == "ClueCon" for _, _, password in settings.servers()):  # noqa: S105 - FreeSWITCH's default
+        sound = False
+        yield Finding(ODD, part, "the event socket has the password everybody knows", "change it from ClueCon")
+    if settings.public_url is None:
+        sound = False
+        yield Finding(ODD, part, "PUBLIC_URL is missing: Planfix cannot reach us", "set the https address from outside")
+    if sound:
+        yield Finding(OK, part, "complete")
+
+
+def _store(settings: Settings, keys: list[str]) -> Iterator[Finding]:
+    """Write to the store; note the keys that sign links."""
+    try:
+        store = Store(settings.store_url)
+        store.replace_fact("last_check", str(int(time.time())))
+        keys += [key for key in (store.known("secret_key"), settings.secret_key.get_secret_value()) if key]
+        store.close()
+    except StoreError as error:
+        yield Finding(BROKEN, "store", str(error), "see STORE_URL")
+    else:
+        yield Finding(OK, "store", "can be written")
+
+
+# FreeSWITCH
+
+
+def _freeswitch(settings: Settings, server: Server) -> Iterator[Finding]:
+    connection = Connection(server, _pass_over)
+    part = server.name
+    try:
+        connection.connect()
+        connection.subscribe(["HEARTBEAT"])
+        yield Finding(OK, part, "FreeSWITCH answers and takes the password")
+        for look in (_version, _permissions, _gateway, _users, _clock):
+            yield from look(settings, connection)
+    except LinkError as error:
+        yield Finding(BROKEN, part, str(error), "see FREESWITCH_ESL and event_socket.conf.xml")
+    finally:
+        connection.stop()
+
+
+def _pass_over(_: object) -> None:
+    """Heartbeats are of no interest here."""
+
+
+def _version(_: Settings, connection: Connection) -> Iterator[Finding]:
+    found = re.search(r"Version (\d+)\.(\d+)", connection.api("status"))
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    if version < (1, 10):
+        what = f"version {found[1]}.{found[2]}" if found else "its version is unknown"
+        yield Finding(ODD, connection.server.name, what, "1.10 is what fsplanfix was made for")
+
+
+def _permissions(_: Settings, connection: Connection) -> Iterator[Finding]:
+    if not connection.api("show channels as json").lstrip().startswith("{"):
+        cure = "allow it in the user's esl-allowed-api: calls of an outage cannot end properly without"
+        yield Finding(BROKEN, connection.server.name, "`show channels` is not allowed", cure)
+
+
+def _gateway(settings: Settings, connection: Connection) -> Iterator[Finding]:
+    found = re.match(r"sofia/gateway/([A-Za-z0-9_.-]+)/", settings.dial_string)
+    if settings.dial_context or not found:
+        return
+    answer, part = connection.api(f"sofia status gateway {found[1]}"), connection.server.name
+    state = re.search(r"^State\s+(\S+)", answer, re.MULTILINE)
+    up = re.search(r"^Status\s+UP", answer, re.MULTILINE)
+    if not state:
+        yield Finding(BROKEN, part, f"there is no gateway {found[1]}", "name yours in DIAL_STRING")
+    elif not up or state[1] not in ("REGED", "NOREG"):
+        cure = f"fs_cli -x 'sofia status gateway {found[1]}'"
+        yield Finding(BROKEN, part, f"gateway {found[1]} is {state[1]}: clicks cannot call clients", cure)
+    else:
+        yield Finding(OK, part, f"gateway {found[1]} is up")
+
+
+def _users(settings: Settings, connection: Connection) -> Iterator[Finding]:
+    lines = connection.api("list_users").splitlines()
+    if not lines or not lines[0].startswith("userid|"):
+        return
+    users = {line.partition("|")[0] for line in lines[1:] if "|" in line}
+    rules, part = settings.rules(), connection.server.name
+    exts = [user for user in users if rules.ext_for(user)]
+    if users and not exts:
+        yield Finding(BROKEN, part, f"EXTENSION_PATTERN fits none of {len(users)} users", "no window would ever open")
+    elif users:
+        yield Finding(OK, part, f"{len(exts)} of {len(users)} users have an ext")
+
+
+def _clock(_: Settings, connection: Connection) -> Iterator[Finding]:
+    answer = connection.api("strftime %s").strip()
+    if answer.isascii() and answer.isdigit() and abs(int(answer[:12]) - time.time()) > CLOCKS_APART + 1:
+        apart = int(answer[:12]) - time.time()
+        cure = "set both clocks by NTP: windows would come too late to be shown"
+        yield Finding(ODD, connection.server.name, f"its clock is {apart:+.0f} s apart from ours", cure)
+
+
+def _socket_app(settings: Settings) -> Iterator[Finding]:
+    if greeted(settings.esl_listen):
+        yield Finding(OK, "socket", f"the dialplan is answered at {settings.esl_listen}")
+    else:
+        cure = "is `fsplanfix run` running? without it phones show no names"
+        yield Finding(ODD, "socket", f"nobody answers the dialplan at {settings.esl_listen}", cure)
+
+
+# recordings
+
+
+def _recordings(settings: Settings, keys: list[str]) -> Iterator[Finding]:
+    folder, part = settings.recordings_dir, "recordings"
+    try:
+        newest = max(_sound_files(folder), key=lambda entry: entry.stat().st_mtime, default=None)
+        if newest is not None:
+            newest.open("rb").close()
+    except OSError as error:
+        cure = "set RECORDINGS_DIR; let our user read it: adduser fsplanfix freeswitch"
+        yield Finding(BROKEN, part, f"{error.filename} cannot be read ({error.strerror})", cure)
+        return
+    if newest is None:
+        yield Finding(ODD, part, f"there are none in {folder}", "see freeswitch-dialplan/ for how to record")
+        return
+    yield Finding(OK, part, f"{folder} can be read")
+    if keys and settings.public_url and not settings.recordings_url:
+        yield from _from_outside(settings, keys, newest)
+
+
+def _sound_files(folder: Path) -> Iterator[Path]:
+    """Yield sound files, up to a thousand: in a large archive any of them will do."""
+    os.listdir(folder)  # os.walk passes over what cannot be read
+    found = (Path(where, name) for where, _, names in os.walk(folder) for name in names)
+    sounds = (file for file in found if file.suffix.lower() in TYPES and file.is_file() and not file.is_symlink())
+    for _, file in zip(range(1000), sounds, strict=False):
+        yield file
+
+
+def _from_outside(settings: Settings, keys: list[str], file: Path) -> Iterator[Finding]:
+    """Fetch a recording the way Planfix does."""
+    link = Links(settings.public_url or "", keys).link("check", str(file))
+    try:
+        code, size = fetch(link, PATIENCE)
+    except TransportError as error:
+        cure = f"does the web server in front pass /recordings/ to {settings.http_listen}?"
+        yield Finding(BROKEN, "recordings", f"through PUBLIC_URL: {error}", cure)
+        return
+    if code == 200 and size == file.stat().st_size:
+        yield Finding(OK, "recordings", "one was fetched through PUBLIC_URL")
+    else:
+        cure = f"the web server in front must pass /recordings/ to {settings.http_listen}, with `fsplanfix run` there"
+        yield Finding(BROKEN, "recordings", f"PUBLIC_URL answers {code}", cure)
+
+
+# Planfix
+
+
 def planfix(settings: Settings) -> Iterator[Finding]:
     """Ask Planfix whether it knows our token, and what it knows of us (`ping`, planfix-facts.md)."""
+    yield from _certificates(settings)
     client = Client(settings.planfix_url, settings.planfix_token.get_secret_value(), 1)
     try:
         known = client.ask({"cmd": "ping"}, PATIENCE)
     except TransportError as error:
-        yield from _without_ping(client, error)
+        yield _without_ping(client, error)
         return
     finally:
         client.close()
-    yield Finding(0, "Planfix answers and knows our token")
+    yield Finding(OK, "Planfix", "answers and knows our token")
     yield from _agreement(settings, known)
 
 
-def _without_ping(client: Client, error: TransportError) -> Iterator[Finding]:
-    """A Planfix of before 2025 does not know ping: whether it knows our token shows in any other request."""
+def _without_ping(client: Client, error: TransportError) -> Finding:
+    """Ask something else: a Planfix of before 2025 does not know ping."""
     if error.permanent:
         try:
             client.ask({"cmd": "contact", "phone": NO_NUMBER}, PATIENCE)
         except TransportError as second:
             error = second
         else:
-            yield Finding(0, "Planfix answers and knows our token (it cannot tell what it knows of us)")
-            return
+            return Finding(OK, "Planfix", "answers and knows our token (it cannot tell what it knows of us)")
     cure = "put the token that Planfix shows into PLANFIX_TOKEN" if error.unauthorized else "is PLANFIX_URL right?"
-    yield Finding(2, str(error), cure)
+    return Finding(BROKEN, "Planfix", str(error), cure)
 
 
 def _agreement(settings: Settings, known: dict[str, object]) -> Iterator[Finding]:
     """Compare what Planfix will send with what we wait for."""
     token, url = str(known.get("pbxToken", "")), str(known.get("pbxUrl", ""))
     if not hmac.compare_digest(token.encode("utf-8", "replace"), settings.pbx_token.get_secret_value().encode()):
-        yield Finding(2, "Planfix has another key of the PBX", "enter PBX_TOKEN in Planfix as the PBX's key")
+        yield Finding(BROKEN, "Planfix", "has another key of the PBX", "enter PBX_TOKEN in Planfix as the PBX's key")
     ours = f"{(settings.public_url or f'http://{settings.http_listen}').rstrip('/')}/planfix"
     if url.rstrip("/") != ours:
         shown = "".join(char for char in url[:100] if char.isprintable())
-        yield Finding(
-            1, f"Planfix sends clicks to {shown or 'nowhere'}", f"enter {ours} in Planfix, or mend PUBLIC_URL"
-        )
+        cure = f"enter {ours} in Planfix, or mend PUBLIC_URL"
+        yield Finding(ODD, "Planfix", f"sends clicks to {shown or 'nowhere'}", cure)
+
+
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    """Look at how long the certificates last. One that is not trusted shows in every request anyway."""
+    for name, url in (("PLANFIX_URL", settings.planfix_url), ("PUBLIC_URL", settings.public_url)):
+        days = days_left(url, PATIENCE) if url else None
+        if days is not None and days < SHORT_CERTIFICATE:
+            cure = "renew it" if name == "PUBLIC_URL" else "is this Planfix?"
+            yield Finding(ODD, name, f"its certificate lasts {days:.0f} more days", cure)

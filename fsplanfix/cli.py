@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import click
 import gevent
 
-from . import checks, logs, timeline
+from . import checks, installing, logs, timeline
 from .app import ROLES, App
 from .calls.numbers import normalize as normalize_number
-from .errors import FsplanfixError, PortTakenError
+from .errors import FsplanfixError, PortTakenError, SettingsError
 from .explain import story
 from .outbox.store import Store
 from .outbox.tables import DEAD, WAITING
@@ -109,15 +112,95 @@ def demo(serve: bool) -> None:
 
 
 @cli.command()
+@click.option("--planfix-url", envvar="PLANFIX_URL", help="The address for requests that Planfix shows.")
+@click.option("--planfix-token", envvar="PLANFIX_TOKEN", help="The token it shows (better in the environment).")
+@click.option("--public-url", envvar="PUBLIC_URL", help="The https address under which Planfix reaches us.")
+@click.option("--freeswitch", help="Its event socket, host:port.")
+@click.option("--freeswitch-password", envvar="FREESWITCH_PASSWORD", help="Made up if not given.")
+@click.option("--recordings-dir", help="Where FreeSWITCH records.")
+@click.option("--country", help="Two letters: whose numbers have no country code.")
+@click.option("--file", "file", default=".env", show_default=True, type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace the file without asking.")
 @explained
-def check() -> None:
-    """Ask Planfix whether it knows us. Exits with 1 if something is odd, 2 if it is broken."""
-    findings = list(checks.planfix(load(Settings)))
-    for finding in findings:
-        click.echo(f"{finding.mark} {finding.what}")
+def init(file: Path, force: bool, **given: str | None) -> None:
+    """Ask a few questions, make the secrets, write .env, say what to enter elsewhere.
+
+    Without a terminal nothing is asked: what has no option takes its default.
+    """
+    asks = sys.stdin.isatty()
+    if file.exists() and not force:
+        if not asks:
+            raise SettingsError([f"{file} is there already: say --force to replace it."])
+        click.confirm(f"{file} is there already. Replace it?", abort=True)
+    answers = {name: _ask(asks, name, given[name], *question) for name, question in QUESTIONS.items()}
+    host, _, port = answers["freeswitch"].rpartition(":")
+    password = answers["freeswitch_password"] or installing.made_up()["PBX_TOKEN"]
+    values = {
+        "PLANFIX_URL": answers["planfix_url"],
+        "PLANFIX_TOKEN": answers["planfix_token"],
+        "PUBLIC_URL": answers["public_url"],
+        "FREESWITCH_ESL": f"esl://:{password}@{host}:{port}",
+        "RECORDINGS_DIR": answers["recordings_dir"],
+        "COUNTRY": answers["country"],
+        **installing.made_up(),
+    }
+    installing.write(file, {name: value for name, value in values.items() if value})
+    click.echo(f"Written: {file}, readable for you alone.")
+    click.echo(installing.what_to_do(values, host.strip("[]"), port, password))
+
+
+QUESTIONS: dict[str, tuple[str, str, str]] = {
+    "planfix_url": ("PLANFIX_URL", "Address for requests, as Planfix shows it", ""),
+    "planfix_token": ("PLANFIX_TOKEN", "Token, as Planfix shows it", ""),
+    "public_url": ("PUBLIC_URL", "Your https address, such as https://pbx.example.com", ""),
+    "freeswitch": ("", "Event socket of FreeSWITCH", "127.0.0.1:8021"),
+    "freeswitch_password": ("", "Its password (empty: a new one is made)", ""),
+    "recordings_dir": ("RECORDINGS_DIR", "Folder of the recordings", "/var/lib/freeswitch/recordings"),
+    "country": ("COUNTRY", "Country, two letters", "RU"),
+}
+"""Of `init`: the setting an answer becomes ("" if not by itself), the question, the default."""
+
+
+def _ask(asks: bool, name: str, given: str | None, setting: str, question: str, default: str) -> str:
+    """Return the answer to a question; a wrong one is asked again."""
+    while given is None and asks:
+        hidden = name in ("planfix_token", "freeswitch_password")
+        answer = click.prompt(question, default=default, show_default=bool(default), hide_input=hidden).strip()
+        wrong = [text for text in installing.problems({setting: answer}) if text.startswith(setting)] if setting else []
+        if not wrong:
+            return str(answer)
+        click.echo(fill(wrong[0], 80))
+    return default if given is None else given.strip()
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def check(as_json: bool) -> None:
+    """Look at everything that can be wrong, and say how to mend it.
+
+    Exits with 0 if all is well, 1 if something is odd, 2 if something is broken.
+    """
+    worst = checks.OK
+    for finding in _findings():
+        worst = max(worst, finding.grade)
+        if as_json:
+            click.echo(json.dumps({"mark": finding.mark, **asdict(finding)}, ensure_ascii=False))
+            continue
+        head = f"{finding.mark} {finding.part:<17} "
+        click.echo(fill(finding.what, 80, initial_indent=head, subsequent_indent=" " * len(head)))
         if finding.cure:
-            click.echo(f"  {finding.cure}")
-    raise SystemExit(max(finding.grade for finding in findings))
+            click.echo(fill(finding.cure, 80, initial_indent=" " * len(head), subsequent_indent=" " * len(head)))
+    raise SystemExit(worst)
+
+
+def _findings() -> Iterator[checks.Finding]:
+    try:
+        settings = load(Settings)
+    except SettingsError as error:
+        yield from (checks.Finding(checks.BROKEN, "settings", problem) for problem in error.problems)
+        return
+    logs.set_up("CRITICAL")
+    yield from checks.everything(settings)
 
 
 @cli.command()

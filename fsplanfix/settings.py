@@ -233,7 +233,12 @@ def load(kind: type[T]) -> T:
     try:
         return kind()
     except ValidationError as error:
-        raise SettingsError([_sentence(kind, problem) for problem in error.errors()]) from None
+        raise SettingsError(sentences(kind, error)) from None
+
+
+def sentences(kind: type[_Source], error: ValidationError) -> list[str]:
+    """Return a sentence for each setting that is missing or wrong."""
+    return [_sentence(kind, problem) for problem in error.errors()]
 
 
 def _sentence(kind: type[_Source], problem: Any) -> str:

@@ -13,7 +13,6 @@ import requests
 
 from fsplanfix.freeswitch.link import Connection, Server
 from fsplanfix.outbox.store import Store
-from fsplanfix.simulators.crm import Planfix
 
 from .recordings import TRACES, events, told
 from .service import environment
@@ -161,51 +160,3 @@ def test_a_queue_in_the_wrong_folder_says_so_and_makes_no_store(tmp_path: Path) 
     done = run_cli(tmp_path, "queue", "list")
     assert (done.returncode, list(tmp_path.iterdir())) == (1, [])
     assert "There is no store at fsplanfix.db: go to the service's folder" in done.stderr
-
-
-def check(folder: Path, planfix: Planfix, **settings: str) -> subprocess.CompletedProcess[str]:
-    ours = {"PLANFIX_URL": planfix.url, "PLANFIX_TOKEN": "planfix-token", "PBX_TOKEN": "pbx-token-1"}
-    return run_cli(folder, "check", **{**ours, "PUBLIC_URL": "https://pbx.example.com", **settings})
-
-
-def test_check_compares_what_both_sides_know(planfix: Planfix, tmp_path: Path) -> None:
-    planfix.knows_ping, planfix.pbx_token = True, "pbx-token-1"
-    planfix.pbx_url = "https://pbx.example.com/planfix"
-    done = check(tmp_path, planfix)
-    assert (done.returncode, done.stdout) == (0, "✓ Planfix answers and knows our token\n")
-    planfix.pbx_url = "https://old.example.com/planfix\n"
-    done = check(tmp_path, planfix)
-    assert (done.returncode, done.stdout.splitlines()[1:]) == (
-        1,
-        [
-            "! Planfix sends clicks to https://old.example.com/planfix",
-            "  enter https://pbx.example.com/planfix in Planfix, or mend PUBLIC_URL",
-        ],
-    )
-    planfix.pbx_token = "another-secret"
-    done = check(tmp_path, planfix)
-    assert done.returncode == 2
-    assert "✗ Planfix has another key of the PBX\n  enter PBX_TOKEN in Planfix" in done.stdout
-    assert "another-secret" not in done.stdout + done.stderr
-
-
-def test_check_gets_on_with_a_planfix_that_does_not_know_ping(planfix: Planfix, tmp_path: Path) -> None:
-    done = check(tmp_path, planfix)
-    assert (done.returncode, done.stdout[:37]) == (0, "✓ Planfix answers and knows our token")
-    assert [item.fields["cmd"] for item in planfix.received] == ["ping", "contact"]
-
-
-@pytest.mark.parametrize("knows_ping", [True, False])
-def test_check_says_what_is_broken(planfix: Planfix, tmp_path: Path, knows_ping: bool) -> None:
-    planfix.knows_ping = knows_ping
-    done = check(tmp_path, planfix, PLANFIX_TOKEN="wrong")
-    assert (done.returncode, done.stdout.splitlines()) == (
-        2,
-        ["✗ Planfix does not know our token: 401", "  put the token that Planfix shows into PLANFIX_TOKEN"],
-    )
-    planfix.answers.append("html")
-    assert "a web page came back" in check(tmp_path, planfix).stdout
-    planfix.stop()
-    done = check(tmp_path, planfix)
-    assert (done.returncode, done.stdout.splitlines()[0]) == (2, "✗ Planfix cannot be reached (ConnectionError)")
-    assert done.stderr == ""

@@ -372,6 +372,29 @@ def test_two_workers_do_not_convert_the_same_file(ffmpeg: str, tmp_path: Path) -
     assert convert.convert(wav).exists()
 
 
+def test_files_are_converted_two_at_a_time_beside_everything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    # stands for an ffmpeg that takes its time: it notes how many are at work with it, and fails
+    (tools / "ffmpeg").write_text(
+        f"#!/bin/sh\ntouch {tools}/$$.busy\nls {tools} | grep -c busy >> {tools}/count\nsleep 0.2\nrm {tools}/$$.busy\nexit 1\n"
+    )
+    (tools / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    done: list[bool] = []
+    converter = Converter(lambda: done.append(True))
+    for n in range(6):
+        write_tone(tmp_path / f"{n}.wav")
+        assert not converter.finished(tmp_path / f"{n}.wav")
+    with gevent.Timeout(10):
+        while len(done) < 6:
+            gevent.sleep(0.01)
+    assert max(map(int, (tools / "count").read_text().split())) == 2
+    assert len(list(tmp_path.glob("*.wav"))) == 6
+
+
 def test_without_ffmpeg_a_recording_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gevent.event import Event
 

@@ -41,6 +41,8 @@ LONGEST_TEXT = 60
 PUNCTUATION = frozenset(" .-+()/№«»’–—_")
 """What a value may hold besides letters, marks and digits of any script: nothing FreeSWITCH gives a meaning to."""
 
+GREETING = b"connect\n\n"
+
 Networks = Collection[ipaddress.IPv4Network | ipaddress.IPv6Network]
 Variables = Callable[[SwitchEvent, float], Mapping[str, str]]
 """Takes a channel's data and the seconds there are, returns the channel variables to set. It must not raise."""
@@ -51,6 +53,17 @@ def clean(text: str) -> str:
     composed = unicodedata.normalize("NFC", text[: LONGEST_TEXT * 20]).replace("'", "’")
     kept = (c if c in PUNCTUATION or unicodedata.category(c)[0] in "LMN" else " " for c in composed)
     return " ".join("".join(kept).split())[:LONGEST_TEXT].strip()
+
+
+def greeted(address: str, seconds: float = 2.0) -> bool:
+    """Tell whether a SocketApp answers at host:port."""
+    host, _, port = address.rpartition(":")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))  # noqa: S104 - not bound here
+    try:
+        with socket.create_connection((host, int(port)), timeout=seconds) as sock:
+            return bool(sock.recv(64) == GREETING)
+    except OSError:
+        return False
 
 
 class SocketApp:
@@ -143,7 +156,7 @@ class Talk:
 
     def connect(self) -> SwitchEvent:
         """Return the channel's data."""
-        self._sock.sendall(b"connect\n\n")
+        self._sock.sendall(GREETING)
         data = b""
         while b"\n\n" not in data:
             if len(data) > LONGEST_HEAD * 4:

@@ -33,6 +33,7 @@ class Switch:
     """The simulated FreeSWITCH. Everything it sends is in `sent`, for a test to count.
 
     users: the directory's exts; registered: those with a phone; contacts: what `sofia_contact` says instead.
+    gateways: their states. denied: API commands it does not allow. ahead: seconds its clock is ahead.
     heartbeat: seconds between HEARTBEATs.
     recordings_dir: where a recorded call leaves its file, a short tone; nowhere if empty.
     """
@@ -49,6 +50,10 @@ class Switch:
         self.speed = speed
         self.users = {"101", "102", "103", "104", "105"}
         self.registered = {"101", "102", "103", "104"}
+        self.version = "1.10.12-release"
+        self.gateways = {"trunk": "NOREG"}
+        self.denied: set[str] = set()
+        self.ahead = 0.0
         self.contacts: dict[str, str] = {}
         self.makecall = "makecall_answered"
         self.recordings_dir = ""
@@ -133,15 +138,19 @@ class Switch:
         self.commands.append(command)
         word, _, rest = command.strip().partition(" ")
         known: dict[str, Callable[[str], str]] = {
-            "status": lambda _: "UP 0 years, 0 days\nFreeSWITCH (Version 1.10.12-release 64bit) is ready\n",
+            "status": lambda _: f"UP 0 years, 0 days\nFreeSWITCH (Version {self.version} 64bit) is ready\n",
             "show": self._show,
             "uuid_dump": self._dump,
             "uuid_kill": self._kill,
             "user_exists": lambda text: "true" if text.split()[1:2] and text.split()[1] in self.users else "false",
             "sofia_contact": self._contact,
             "global_getvar": lambda name: GLOBALS.get(name, ""),
-            "strftime": lambda _: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
+            "strftime": lambda form: time.strftime(form or "%Y-%m-%d %H:%M:%S", time.gmtime(time.time() + self.ahead)),
+            "sofia": self._gateway,
+            "list_users": lambda _: self._users(),
         }
+        if word in self.denied:
+            return "-ERR permission denied\n"
         answer = known.get(word)
         return answer(rest) if answer else f"-ERR {word} Command not found!\n"
 
@@ -149,6 +158,20 @@ class Switch:
         ext = text.split("@", maxsplit=1)[0]
         there = f"sofia/internal/sip:{ext}@127.0.0.1:6101" if ext in self.registered else "error/user_not_registered"
         return self.contacts.get(ext, there)
+
+    def _gateway(self, text: str) -> str:
+        name = text.removeprefix("status gateway ")
+        if name not in self.gateways:
+            return "Invalid Gateway!\n"
+        status = "UP" if self.gateways[name] in ("REGED", "NOREG") else "DOWN"
+        return f"=====\nName    \t{name}\nState   \t{self.gateways[name]}\nStatus  \t{status}\n=====\n"
+
+    def _users(self) -> str:
+        rows = [
+            f"{user}|default|{GLOBALS['domain']}|default|error/user_not_registered|||" for user in sorted(self.users)
+        ]
+        head = "userid|context|domain|group|contact|callgroup|effective_caller_id_name|effective_caller_id_number"
+        return "\n".join([head, *rows]) + "\n\n+OK\n"
 
     def _show(self, text: str) -> str:
         rows = [

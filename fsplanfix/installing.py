@@ -1,0 +1,87 @@
+"""`fsplanfix init`: makes the secrets, writes the settings, says what to enter elsewhere."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+from pydantic import ValidationError
+
+from .errors import SettingsError
+from .settings import Settings, sentences
+
+EVENT_SOCKET = """\
+<configuration name="event_socket.conf" description="Socket Client">
+  <settings>
+    <param name="listen-ip" value="{host}"/>
+    <param name="listen-port" value="{port}"/>
+    <param name="password" value="{password}"/>
+  </settings>
+</configuration>"""
+
+
+def made_up() -> dict[str, str]:
+    """Return the secrets nobody needs to think of."""
+    return {"PBX_TOKEN": secrets.token_hex(16), "SECRET_KEY": secrets.token_urlsafe(32)}
+
+
+def problems(values: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each setting that is wrong or missing."""
+    try:
+        Settings(_env_file=None, **{name.lower(): value for name, value in values.items()})  # type: ignore[arg-type, call-arg]
+    except ValidationError as error:
+        return sentences(Settings, error)
+    return []
+
+
+def write(file: Path, values: Mapping[str, str]) -> None:
+    """Write the settings for its owner's eyes only; an older file is replaced whole or not at all.
+
+    Raises SettingsError if they are wrong or the file cannot be written.
+    """
+    if found := problems(values):
+        raise SettingsError(found)
+    new = file.with_name(f"{file.name}.new")
+    try:
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+            out.write("# Settings of fsplanfix, written by `fsplanfix init`. .env.example explains all there are.\n")
+            out.writelines(f"{name}={_quoted(value)}\n" for name, value in values.items() if value)
+        if dotenv_values(new, interpolate=False) != {name: value for name, value in values.items() if value}:
+            new.unlink()
+            raise SettingsError(["A value has characters that .env cannot hold: use letters and digits."])
+        os.replace(new, file)
+    except OSError as error:
+        where = file.resolve().parent
+        raise SettingsError([f"{file} cannot be written ({error.strerror}): may our user write to {where}?"]) from None
+
+
+def _quoted(value: str) -> str:
+    """Return a value as .env holds it; in single quotes nothing has a meaning but the quote and the backslash."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def what_to_do(values: Mapping[str, str], host: str, port: str, password: str) -> str:
+    """Return what remains to be entered in Planfix and FreeSWITCH."""
+    base = values.get("PUBLIC_URL", "https://pbx.example.com").rstrip("/")
+    return f"""
+1. In Planfix: Integrations, Virtual PBX, Planfix API for telephony. Enter
+
+   address of your PBX   {base}/planfix
+   key of your PBX       {values["PBX_TOKEN"]}
+
+2. In FreeSWITCH: autoload_configs/event_socket.conf.xml
+
+{EVENT_SOCKET.format(host=host, port=port, password=password)}
+
+   then: fs_cli -x 'reload mod_event_socket'
+
+3. Names on the phones, the client's manager first, recordings: copy what you
+   want from freeswitch-dialplan/ (its README.md says where to), then:
+   fs_cli -x reloadxml
+
+4. fsplanfix run, and in another window: fsplanfix check
+"""

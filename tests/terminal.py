@@ -1,0 +1,68 @@
+"""A command in a real terminal of 80 columns: it asks, the test answers."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import gevent
+from gevent.os import make_nonblocking, nb_read
+
+from .service import environment
+
+
+class Terminal:
+    """Runs a command of ours. shown: everything it wrote so far."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.shown = ""
+        self._from = 0
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "fsplanfix", *words],
+            cwd=folder,
+            env=environment(TERM="xterm"),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+        make_nonblocking(self._master)
+
+    def _read(self) -> bool:
+        try:
+            data = nb_read(self._master, 4096)
+        except OSError:  # EIO: the command has ended
+            return False
+        self.shown += data.decode("utf-8", "replace").replace("\r\n", "\n")
+        return bool(data)
+
+    def expect(self, pattern: str, seconds: float = 15) -> None:
+        """Wait until what was shown since the last time has `pattern`."""
+        with gevent.Timeout(seconds, AssertionError(f"no {pattern!r} in {self.shown!r}")):
+            while not (found := re.compile(pattern).search(self.shown, self._from)):
+                if not self._read():
+                    raise AssertionError(f"it ended: {self.shown!r}")
+        self._from = found.end()
+
+    def type(self, line: str) -> None:
+        """Type a line."""
+        os.write(self._master, f"{line}\n".encode())
+
+    def end(self, seconds: float = 15) -> int:
+        """Wait for the end; return the exit code."""
+        with gevent.Timeout(seconds, AssertionError(f"it did not end: {self.shown!r}")):
+            while self._read():
+                pass
+            code = self._process.wait()
+        os.close(self._master)
+        return code

@@ -1,0 +1,270 @@
+"""Every line of `fsplanfix check`, made to fail; and the whole of it, in a terminal of 80 columns."""
+
+import json
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import gevent
+import pytest
+import requests
+import trustme
+from gevent import pywsgi, socket
+
+from fsplanfix.checks import BROKEN, ODD, OK, Finding, everything
+from fsplanfix.settings import Settings
+from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.playback import write_tone
+from fsplanfix.simulators.switch import Switch
+
+from .service import running
+from .test_cli import run_cli
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "recordings"
+    write_tone(made / "a.wav")
+    return made
+
+
+@pytest.fixture
+def settings(switch: Switch, planfix: Planfix, tmp_path: Path, folder: Path) -> dict[str, str]:
+    switch.password = "a-good-one"
+    planfix.knows_ping, planfix.pbx_token = True, TOKEN
+    return {
+        "PLANFIX_URL": planfix.url,
+        "PLANFIX_TOKEN": "planfix-token",
+        "PBX_TOKEN": TOKEN,
+        "SECRET_KEY": "secret-key-of-links",
+        "FREESWITCH_ESL": f"esl://:a-good-one@127.0.0.1:{switch.port}",
+        "STORE_URL": f"sqlite:///{tmp_path}/store.db",
+        "RECORDINGS_DIR": str(folder),
+        "ESL_LISTEN": "127.0.0.1:9",
+        "HTTP_LISTEN": "127.0.0.1:8080",
+    }
+
+
+@pytest.fixture
+def look(settings: dict[str, str], planfix: Planfix, tmp_path: Path) -> Callable[..., list[Finding]]:
+    def found(**more: str) -> list[Finding]:
+        values = {**settings, **more}
+        if "PUBLIC_URL" in values:
+            planfix.pbx_url = planfix.pbx_url or f"{values['PUBLIC_URL']}/planfix"
+        chosen = Settings(_env_file=None, **{name.lower(): value for name, value in values.items()})  # type: ignore[arg-type, call-arg]
+        return list(everything(chosen, tmp_path / ".env"))
+
+    return found
+
+
+def says(findings: list[Finding], grade: int, what: str) -> Finding:
+    (one,) = [finding for finding in findings if what in finding.what]
+    assert one.grade == grade, one
+    assert bool(one.cure) == (grade != OK), one
+    return one
+
+
+@pytest.fixture
+def service(switch: Switch, planfix: Planfix, tmp_path: Path, settings: dict[str, str]) -> Iterator[dict[str, str]]:
+    """A running fsplanfix; gives the settings under which it can be checked."""
+    (tmp_path / "running").mkdir()
+    with running(
+        switch, planfix, tmp_path / "running", **{**settings, "HTTP_LISTEN": "127.0.0.1:0", "ESL_LISTEN": "127.0.0.1:0"}
+    ) as one:
+        yield {
+            "PUBLIC_URL": one.address,
+            "HTTP_LISTEN": one.address.removeprefix("http://"),
+            "ESL_LISTEN": one.socket_app,
+        }
+
+
+def test_when_all_is_well_every_line_says_so(look: Callable[..., list[Finding]], service: dict[str, str]) -> None:
+    findings = look(**service)
+    assert [finding for finding in findings if finding.grade != OK] == []
+    for what in (
+        "complete",
+        "can be written",
+        "answers and takes the password",
+        "gateway trunk is up",
+        "5 of 5 users have an ext",
+        "the dialplan is answered at",
+        "recordings can be read",
+        "fetched through PUBLIC_URL",
+        "answers and knows our token",
+    ):
+        says(findings, OK, what)
+
+
+def test_settings_that_work_but_should_not_stay(look: Callable[..., list[Finding]], tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("")
+    (tmp_path / ".env").chmod(0o644)
+    findings = look(PBX_TOKEN="pbx-token-1", FREESWITCH_ESL="esl://:ClueCon@127.0.0.1:9")
+    assert "chmod 600" in says(findings, ODD, "can be read by others").cure
+    says(findings, ODD, "short enough to be guessed")
+    says(findings, ODD, "the password everybody knows")
+    says(findings, ODD, "PUBLIC_URL is missing")
+
+
+def test_a_store_that_cannot_be_used(look: Callable[..., list[Finding]]) -> None:
+    says(look(STORE_URL="sqlite:////no/where/x.db"), BROKEN, "STORE_URL cannot be opened")
+
+
+def test_freeswitch_that_is_down_or_refuses(look: Callable[..., list[Finding]], switch: Switch) -> None:
+    says(look(FREESWITCH_ESL=f"esl://:wrong@127.0.0.1:{switch.port}"), BROKEN, "refuses the password")
+    switch.refuse_addresses = True
+    says(look(), BROKEN, "refuses our address")
+    switch.stop()
+    says(look(), BROKEN, "cannot be reached")
+
+
+def test_each_of_several_switches_is_looked_at(look: Callable[..., list[Finding]], switch: Switch) -> None:
+    findings = look(FREESWITCH_ESL=f"esl://:a-good-one@127.0.0.1:{switch.port},esl://:x@127.0.0.1:9")
+    says(findings, OK, "takes the password")
+    assert says(findings, BROKEN, "cannot be reached").part == "127.0.0.1:9"
+
+
+def test_freeswitch_that_is_old_strict_or_late(look: Callable[..., list[Finding]], switch: Switch) -> None:
+    switch.version, switch.denied, switch.ahead = "1.8.7-release", {"show"}, 100.0
+    findings = look()
+    says(findings, ODD, "version 1.8")
+    says(findings, BROKEN, "`show channels` is not allowed")
+    says(findings, ODD, "s apart from ours")
+    switch.denied = {"show", "status", "strftime", "list_users", "sofia"}
+    says(look(), ODD, "its version is unknown")
+
+
+@pytest.mark.parametrize(
+    ("gateways", "words"),
+    [({}, "there is no gateway trunk"), ({"trunk": "FAIL_WAIT"}, "gateway trunk is FAIL_WAIT")],
+)
+def test_a_gateway_that_cannot_call(
+    look: Callable[..., list[Finding]], switch: Switch, gateways: dict[str, str], words: str
+) -> None:
+    switch.gateways = gateways
+    says(look(), BROKEN, words)
+    assert not [finding for finding in look(DIAL_CONTEXT="default") if "gateway trunk" in finding.what]
+
+
+def test_a_pattern_that_fits_nobody(look: Callable[..., list[Finding]]) -> None:
+    says(look(EXTENSION_PATTERN=r"^7\d{3}$"), BROKEN, "EXTENSION_PATTERN fits none of 5 users")
+
+
+def test_a_dialplan_that_nobody_answers(look: Callable[..., list[Finding]]) -> None:
+    says(look(), ODD, "nobody answers the dialplan at 127.0.0.1:9")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def answer() -> None:
+            with other.accept()[0] as sock:
+                sock.sendall(b"HTTP/1.1 400 no\r\n\r\n")
+
+        gevent.spawn(answer)
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        says(look(ESL_LISTEN=address), ODD, f"nobody answers the dialplan at {address}")
+
+
+def test_recordings_that_are_not_there(look: Callable[..., list[Finding]], tmp_path: Path, folder: Path) -> None:
+    says(look(RECORDINGS_DIR=str(tmp_path / "missing")), BROKEN, "cannot be read (No such file or directory)")
+    (folder / "a.wav").unlink()
+    says(look(), ODD, "there are none in")
+
+
+def test_recordings_that_cannot_be_fetched(look: Callable[..., list[Finding]], service: dict[str, str]) -> None:
+    says(look(**{**service, "PUBLIC_URL": "http://127.0.0.1:9"}), BROKEN, "through PUBLIC_URL: it cannot be reached")
+    says(look(**{**service, "PUBLIC_URL": f"{service['PUBLIC_URL']}/elsewhere"}), BROKEN, "PUBLIC_URL answers 404")
+    says(look(**service, SECRET_KEY="another-secret-key"), BROKEN, "PUBLIC_URL answers 404")
+
+
+def test_planfix_that_does_not_know_us(look: Callable[..., list[Finding]], planfix: Planfix) -> None:
+    for knows_ping in (True, False):
+        planfix.knows_ping = knows_ping
+        cure = says(look(PLANFIX_TOKEN="wrong"), BROKEN, "does not know our token: 401").cure
+        assert "PLANFIX_TOKEN" in cure
+    planfix.answers.append("html")
+    says(look(), BROKEN, "a web page came back")
+    planfix.stop()
+    says(look(), BROKEN, "Planfix cannot be reached")
+
+
+def test_a_planfix_that_does_not_know_ping_is_asked_otherwise(
+    look: Callable[..., list[Finding]], planfix: Planfix
+) -> None:
+    planfix.knows_ping = False
+    says(look(), OK, "it cannot tell what it knows of us")
+    assert [item.fields["cmd"] for item in planfix.received] == ["ping", "contact"]
+
+
+def test_what_planfix_knows_of_us_is_compared(look: Callable[..., list[Finding]], planfix: Planfix) -> None:
+    planfix.pbx_token, planfix.pbx_url = "another-secret", "https://old.example.com/planfix\n"
+    findings = look(PUBLIC_URL="http://127.0.0.1:9")
+    says(findings, BROKEN, "has another key of the PBX")
+    cure = says(findings, ODD, "sends clicks to https://old.example.com/planfix").cure
+    assert "enter http://127.0.0.1:9/planfix in Planfix" in cure
+    assert "another-secret" not in str(findings)
+
+
+def test_a_certificate_that_ends_soon(
+    look: Callable[..., list[Finding]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    ends = datetime.now(UTC) + timedelta(days=5, hours=1)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", not_after=ends).configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", str(tmp_path / "ca.pem"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = pywsgi.WSGIServer(
+            listener, lambda environ, start: [b""], log=None, error_log=None, ssl_context=context
+        )
+        server.start()
+        findings = look(PUBLIC_URL=f"https://localhost:{listener.getsockname()[1]}")
+        server.stop(timeout=0.1)
+    assert says(findings, ODD, "its certificate lasts 5 more days").part == "PUBLIC_URL"
+
+
+# the command
+
+
+def check(folder: Path, settings: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return run_cli(folder, "check", *words, **settings)
+
+
+def test_everything_broken_at_once_is_a_page_of_sentences(
+    settings: dict[str, str], switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    switch.stop()
+    planfix.stop()
+    broken = {
+        "STORE_URL": "sqlite:////no/where/x.db",
+        "RECORDINGS_DIR": "/no/where",
+        "PUBLIC_URL": "http://127.0.0.1:9",
+    }
+    done = check(tmp_path, {**settings, **broken})
+    assert done.returncode == 2
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("✗") for line in lines) == 4
+    assert "Traceback" not in done.stdout
+    assert not any(secret in done.stdout for secret in (TOKEN, "planfix-token", "a-good-one", "secret-key"))
+
+
+def test_settings_that_are_missing_are_all_named(tmp_path: Path) -> None:
+    done = check(tmp_path, {})
+    assert (done.returncode, done.stdout.count("✗ settings")) == (2, 3)
+    assert "PLANFIX_URL is missing" in done.stdout
+
+
+def test_the_exit_code_tells_odd_from_broken(settings: dict[str, str], planfix: Planfix, tmp_path: Path) -> None:
+    planfix.pbx_url = "http://127.0.0.1:8080/planfix"
+    done = check(tmp_path, settings)
+    assert done.returncode == 1, done.stdout
+    begun = time.monotonic()
+    lines = [json.loads(line) for line in check(tmp_path, settings, "--json").stdout.splitlines()]
+    assert time.monotonic() - begun < 30
+    assert {line["mark"] for line in lines} == {"✓", "!"}
+    assert all(set(line) == {"mark", "grade", "part", "what", "cure"} for line in lines)
