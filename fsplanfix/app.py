@@ -37,6 +37,7 @@ from .recordings.convert import Converter
 from .recordings.files import Files, Found
 from .recordings.links import Links, elsewhere
 from .settings import RuleSettings, Settings
+from .supervision import Supervision
 from .web import factory
 from .web.health import Health
 
@@ -90,16 +91,19 @@ class App:
     """The service, or some of its roles.
 
     They are: following FreeSWITCH, sending to Planfix, answering over HTTP, answering the dialplan's socket.
+    shadow: do everything but send.
 
     Raises StoreError or PortTakenError if it cannot start.
     """
 
-    def __init__(self, settings: Settings, roles: Collection[str] = ROLES) -> None:
+    def __init__(self, settings: Settings, roles: Collection[str] = ROLES, shadow: bool = False) -> None:
         self._settings = settings
+        self._shadow = shadow
         self._roles = roles
         listener = _listen(settings.http_listen) if "web" in roles else None
         self.address = "http://{}:{}".format(*listener.getsockname()[:2]) if listener else ""
         self._store = Store(settings.store_url)
+        self._keep_shadow_apart()
         self._registry = CollectorRegistry()
         self._tally = Tally(self._registry)
         self._recording_links = Links(
@@ -109,14 +113,21 @@ class App:
         token = settings.planfix_token.get_secret_value()
         self._client = Client(settings.planfix_url, token, settings.planfix_concurrency)
         self._socket_app = self._name_callers(token) if "socket" in roles else None
-        self._courier = Courier(self._store, self._client, self._link, _manner(settings), self._files.ready)
+        self._courier = Courier(
+            self._store,
+            self._client,
+            self._link,
+            _manner(settings, shadow),
+            self._files.ready,
+            told=self._tally.delivered,
+        )
         self._pipelines: list[Pipeline] = []
         self._links = (
             [self._follow(Server(*parts)) for parts in settings.servers()] if LINKED_ROLES & set(roles) else []
         )
         self._web: pywsgi.WSGIServer | None = None
         if listener is not None:
-            self._registry.register(Standing(self._store, self._overflows, self._linked))
+            self._registry.register(Standing(self._store, self._links, self._pipelines))
             web = factory.make(
                 self._commands().answer,
                 self._health(),
@@ -132,9 +143,21 @@ class App:
         """Make the link to a FreeSWITCH: with its events, or only to dial through it."""
         if "events" not in self._roles:
             return Link(server, [], on_event=_pass_over, on_up=lambda _, let_through: _pass_over(let_through()))
-        pipeline = Pipeline(server.name, self._settings.rules(), self._store, self._courier.call)
+        pipeline = Pipeline(server.name, self._settings.rules(), self._store, self._courier.call, self._tally.said)
         self._pipelines.append(pipeline)
         return Link(server, pipeline.tracker.event_names, pipeline.put, pipeline.resync)
+
+    def _keep_shadow_apart(self) -> None:
+        """Refuse a store that another kind of worker writes: what the one only says the other would never send."""
+        mode = "shadow" if self._shadow else "sends"
+        found = self._store.known("mode") or ("sends" if self._store.counts() else mode)
+        self._store.fact("mode", found)
+        if found != mode:
+            raise StoreError(
+                "STORE_URL is used by a worker that sends: give `run --shadow` one of its own."
+                if self._shadow
+                else "STORE_URL was written by `run --shadow`, which sends nothing: start with a new one."
+            )
 
     def _keys(self) -> list[str]:
         """Return the keys that sign links, the oldest first. One that was made by us is read for ever."""
@@ -179,7 +202,7 @@ class App:
         """Make what answers the dialplan, with a session to Planfix of its own: notices need not wait for it."""
         settings = self._settings
         client = Client(settings.planfix_url, token, contacts.MOST_AT_ONCE)
-        known = Contacts(client.ask, settings.contact_deadline, self._tally.looked_up)
+        known = Contacts(_nothing if self._shadow else client.ask, settings.contact_deadline, self._tally.looked_up)
         lookup = Lookup(settings.rules(), known)
         listen = _parts(settings.esl_listen)
         return SocketApp(listen, settings.esl_allow, lookup.variables, settings.contact_deadline)
@@ -231,9 +254,6 @@ class App:
     def _linked(self) -> dict[str, bool]:
         return {link.server.name: link.connection is not None for link in self._links}
 
-    def _overflows(self) -> int:
-        return sum(pipeline.overflows for pipeline in self._pipelines)
-
     def _store_writes(self) -> bool:
         """A full disk or a locked database shows only in a write."""
         try:
@@ -283,8 +303,12 @@ class App:
     def run(self) -> None:
         """Start, work until `stop` is called, and end in order."""
         self.start()
+        supervision = Supervision()
+        self._helpers.append(keep_running("supervision", supervision.run))
+        supervision.ready()
         self._stopping.wait()
         log.info("stopping")
+        supervision.ending()
         if self._socket_app is not None:
             self._socket_app.stop()
         for pipeline in self._pipelines:
@@ -307,5 +331,12 @@ def _pass_over(_: object) -> None:
     """Do nothing with events that another worker follows."""
 
 
-def _manner(settings: Settings) -> Manner:
-    return Manner(settings.planfix_concurrency, settings.popup_ttl, settings.planfix_canceled, settings.keep_days)
+def _nothing(_: object, __: float) -> dict[str, object]:
+    """Answer for Planfix in shadow mode: it knows nobody."""
+    return {}
+
+
+def _manner(settings: Settings, shadow: bool) -> Manner:
+    return Manner(
+        settings.planfix_concurrency, settings.popup_ttl, settings.planfix_canceled, settings.keep_days, shadow
+    )

@@ -88,16 +88,17 @@ def normalize(numbers: tuple[str, ...]) -> None:
 
 @cli.command()
 @click.option("--only", "roles", multiple=True, type=click.Choice(ROLES), help="Take on this role only; repeatable.")
+@click.option("--shadow", is_flag=True, help="Do everything but send: try it beside another PBX connector.")
 @explained
-def run(roles: tuple[str, ...]) -> None:
+def run(roles: tuple[str, ...], shadow: bool) -> None:
     """Follow FreeSWITCH and tell Planfix, until stopped.
 
     SIGTERM or Ctrl-C stops it in order. The roles: events follows FreeSWITCH, courier sends to Planfix, web answers
     over HTTP, socket tells the dialplan who calls. Without --only this process takes on all of them.
     """
     settings = load(Settings)
-    logs.set_up(settings.log_level)
-    app = App(settings, roles or ROLES)
+    logs.set_up(settings.log_level, settings.log_format, settings.log_mask)
+    app = App(settings, roles or ROLES, shadow)
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, app.stop)
     app.run()

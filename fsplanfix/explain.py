@@ -9,12 +9,19 @@ from textwrap import fill
 from . import timeline
 from .outbox.rows import Entry, Queued
 from .outbox.store import Store
-from .outbox.tables import DONE, SKIPPED
+from .outbox.tables import DEAD, DONE, SHADOW, SKIPPED, WAITING
 from .planfix.messages import form
 
 WIDTH = 80
 
-STATES = {DONE: "delivered", SKIPPED: "too late, not sent"}
+MARKS = {DONE: "✓", WAITING: "…", DEAD: "✗", SKIPPED: "-", SHADOW: "○"}
+MEANINGS = {
+    "✓": "Planfix has it",
+    "…": "waits for its turn, or to be sent again",
+    "✗": "set aside: Planfix refused it (fsplanfix queue list)",
+    "-": "too late to matter, not sent",
+    "○": "shadow mode, not sent",
+}
 
 
 def story(store: Store, query: str, number: str) -> list[str]:
@@ -22,7 +29,9 @@ def story(store: Store, query: str, number: str) -> list[str]:
     said, noted = store.about(callid=query)
     if not said and not noted and number:
         said, noted = store.about(phone=number)
-    return [text for _, text in sorted([*_told(said), *_written(noted)], key=lambda line: line[0])]
+    lines = [text for _, text in sorted([*_told(said), *_written(noted)], key=lambda line: line[0])]
+    found = {MARKS[queued.state] for queued in said}
+    return [*lines, *(f"{mark} {meaning}" for mark, meaning in MEANINGS.items() if mark in found)]
 
 
 def _told(said: list[Queued]) -> Iterator[tuple[float, str]]:
@@ -34,7 +43,7 @@ def _told(said: list[Queued]) -> Iterator[tuple[float, str]]:
         if notice.callid not in known:
             known.add(notice.callid)
             yield at, timeline.header({**fields, "type": notice.type, "phone": notice.phone})
-        yield at, f"{timeline.line(fields, notice.at)}  [{STATES.get(queued.state, queued.state)}]"
+        yield at, f"{MARKS[queued.state]}{timeline.line(fields, notice.at)[1:]}"
         if queued.answer:
             yield at, fill(queued.answer, WIDTH, initial_indent=" " * 15, subsequent_indent=" " * 15)
 

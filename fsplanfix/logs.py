@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
-from typing import TextIO
+from collections.abc import MutableMapping
+from typing import Any, TextIO
 
 import structlog
+
+_NUMBER = re.compile(r"(?<![0-9A-Fa-f-])[0-9]{7,15}(?![0-9A-Fa-f-])", re.ASCII)
 
 
 class Unbreakable:
@@ -27,14 +31,29 @@ class Unbreakable:
             self._stream.flush()
 
 
-def set_up(level: str) -> None:
-    """Write log lines of `level` (DEBUG, INFO, WARNING, ERROR) and above to stderr."""
+def mask(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Hide the middle of phone numbers in a log line; `callid` holds digits of its own."""
+    for name, value in line.items():
+        if name != "callid" and isinstance(value, str):
+            line[name] = _NUMBER.sub(lambda found: f"{found[0][:4]}***{found[0][-2:]}", value)
+    return line
+
+
+def set_up(level: str, form: str = "logfmt", masked: bool = False) -> None:
+    """Write log lines of `level` (DEBUG, INFO, WARNING, ERROR) and above to stderr, as logfmt or json.
+
+    masked: hide phone numbers, except at level DEBUG.
+    """
+    renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False)
+    if form == "logfmt":
+        renderer = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True),
+            *([mask] if masked and level != "DEBUG" else []),
+            renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.WriteLoggerFactory(Unbreakable(sys.stderr)),  # type: ignore[arg-type]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from .calls.model import Notice
 from .errors import StoreError
+from .freeswitch.link import Link
 from .outbox.store import Store
+from .pipeline import Pipeline
 
 
 class Tally:
@@ -25,6 +28,22 @@ class Tally:
             "fsplanfix_lookup_seconds", "Seconds a call waited for its caller's name", registry=registry
         )
 
+        self._notices = Counter("fsplanfix_notices", "What was said of calls", ["kind", "status"], registry=registry)
+        self._delivery = Histogram(
+            "fsplanfix_delivery_seconds",
+            "Seconds from a notice's commit to Planfix's answer",
+            buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600),
+            registry=registry,
+        )
+
+    def said(self, notice: Notice) -> None:
+        """Count what was said of a call."""
+        self._notices.labels(notice.kind.value, notice.status or "").inc()
+
+    def delivered(self, _: Notice, seconds: float) -> None:
+        """Note how long a notice took to reach Planfix."""
+        self._delivery.observe(max(seconds, 0.0))
+
     def looked_up(self, how: str, seconds: float) -> None:
         """Count a lookup: asked, cached, failed, paused or late."""
         self._lookups.labels(how).inc()
@@ -34,10 +53,10 @@ class Tally:
 class Standing(Collector):
     """Asks the store when Prometheus asks us."""
 
-    def __init__(self, store: Store, overflows: Callable[[], int], links: Callable[[], dict[str, bool]]) -> None:
+    def __init__(self, store: Store, links: Sequence[Link], pipelines: Sequence[Pipeline]) -> None:
         self._store = store
-        self._overflows = overflows
         self._links = links
+        self._pipelines = pipelines
 
     def describe(self) -> Iterator[Metric]:
         """Name nothing in advance: the store need not answer when the registry is built."""
@@ -46,13 +65,20 @@ class Standing(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the gauges; those of the store are missing while it does not answer."""
         linked = GaugeMetricFamily("fsplanfix_freeswitch_linked", "Whether FreeSWITCH is followed", labels=["server"])
-        for server, up in self._links().items():
-            linked.add_metric([server], float(up))
+        ups = CounterMetricFamily("fsplanfix_links", "Times FreeSWITCH was linked", labels=["server"])
+        for link in self._links:
+            linked.add_metric([link.server.name], float(link.connection is not None))
+            ups.add_metric([link.server.name], link.ups)
         yield linked
+        yield ups
+        lag = GaugeMetricFamily("fsplanfix_event_lag_seconds", "From a call's last event to us", labels=["server"])
+        for pipeline in self._pipelines:
+            lag.add_metric([pipeline.server], pipeline.lag)
+        yield lag
         yield CounterMetricFamily(
             "fsplanfix_event_overflows",
             "Times events had to wait so long that FreeSWITCH may have dropped some",
-            value=self._overflows(),
+            value=sum(pipeline.overflows for pipeline in self._pipelines),
         )
         try:
             found = self._store.backlog()

@@ -48,13 +48,23 @@ class Resync:
 class Pipeline:
     """Takes the events of one FreeSWITCH; `on_saved` is called after each commit that holds notices.
 
+    said: hears of each notice once it is committed. lag: seconds between what happened last and our taking it in.
     overflows: how often the queue was full, so that reading had to wait and FreeSWITCH may have dropped events.
     """
 
-    def __init__(self, server: str, rules: Rules, store: Store, on_saved: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        server: str,
+        rules: Rules,
+        store: Store,
+        on_saved: Callable[[], None],
+        said: Callable[[Notice], None] | None = None,
+    ) -> None:
         self.server = server
         self.tracker = Tracker(rules)
         self.overflows = 0
+        self.lag = 0.0
+        self._said = said
         self._store = store
         self._on_saved = on_saved
         self._queue: Queue[SwitchEvent | Resync | None] = Queue(maxsize=MOST_WAITING)
@@ -102,6 +112,8 @@ class Pipeline:
             elif item is not None:
                 said += self.tracker.feed(item)
         self._commit(said)
+        if isinstance(batch[-1], SwitchEvent):
+            self.lag = max(time.time() - batch[-1].at / 1_000_000, 0.0)
         return None not in batch
 
     def _feed(self, events: list[SwitchEvent]) -> list[Notice]:
@@ -133,6 +145,8 @@ class Pipeline:
         self._insist(lambda: self._store.save(said, calls, self.server, time.time()))
         for notice in said:
             log.info("said", callid=notice.callid, ext=notice.ext, kind=notice.kind.value, status=notice.status)
+            if self._said is not None:
+                self._said(notice)
         if said:
             self._on_saved()
 

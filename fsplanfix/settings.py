@@ -198,6 +198,8 @@ class Settings(RuleSettings, StoreSettings):
     outbound_caller_id: Annotated[str, _matching(_DIGITS, "74950000001")] = ""
     secret_key: SecretStr = SecretStr("")
     secret_key_old: SecretStr = SecretStr("")
+    log_format: Annotated[str, _matching(re.compile("logfmt|json"), "json")] = "logfmt"
+    log_mask: bool = False
     log_level: Annotated[str, _matching(re.compile("DEBUG|INFO|WARNING|ERROR"), "INFO")] = "INFO"
 
     @model_validator(mode="before")

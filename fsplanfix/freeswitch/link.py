@@ -275,7 +275,7 @@ def live_channels(connection: Connection) -> list[dict[str, str]] | None:
 
 
 class Link:
-    """Keeps a connection to one FreeSWITCH up for ever.
+    """Keeps a connection to one FreeSWITCH up for ever. ups: how often it came up.
 
     on_event gets every event. on_up is called once per connection, before it gets any event: with a function that
     asks for the live channels (None if unknown), and one that returns the events heard meanwhile and lets later ones
@@ -292,6 +292,7 @@ class Link:
     ) -> None:
         self.server = server
         self.connection: Connection | None = None
+        self.ups = 0
         self._names = event_names
         self._on_event = on_event
         self._on_up = on_up
@@ -331,6 +332,7 @@ class Link:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _follow(self, connection: Connection) -> None:
+        self.ups += 1
         log.info("freeswitch_linked", server=self.server.name)
         self.connection = connection
         try:

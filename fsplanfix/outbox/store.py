@@ -17,7 +17,7 @@ from ..calls.model import Kind, Notice
 from ..errors import StoreError
 from .rows import Backlog, Entry, Queued, queued_from, row_of
 from .schedule import JITTER, LONGEST_HOLD, LONGEST_PAUSE, POPUPS, PROBE_PAUSE
-from .tables import DEAD, DONE, SKIPPED, WAITING, facts, journal, notices, open_calls, prepare
+from .tables import DEAD, DONE, SHADOW, SKIPPED, WAITING, facts, journal, notices, open_calls, prepare
 
 LEASE = 12.0
 """Seconds a notice belongs to the courier who sends it; renewed while the request is under way."""
@@ -205,6 +205,11 @@ class Store:
             connection.execute(delete(facts).where(facts.c.name == "hold_until"))
             return True
 
+    def only_said(self, queued: Queued, now: float) -> None:
+        """It would have been sent, were this not shadow mode."""
+        with self._transaction() as connection:
+            self._settle(connection, queued, state=SHADOW, settled=now, attempts=0)
+
     def set_aside(self, queued: Queued, now: float, answer: str) -> None:
         """Planfix will never take it: kept, with the answer, for somebody to look at."""
         with self._transaction() as connection:
@@ -267,7 +272,7 @@ class Store:
 
     def clean(self, before: float) -> int:
         """Delete what was delivered or skipped before a moment; return how much."""
-        old = and_(notices.c.state.in_([DONE, SKIPPED]), notices.c.settled < before)
+        old = and_(notices.c.state.in_([DONE, SKIPPED, SHADOW]), notices.c.settled < before)
         with self._transaction() as connection:
             connection.execute(delete(open_calls).where(open_calls.c.closed > 0, open_calls.c.closed < before))
             connection.execute(delete(journal).where(journal.c.at < before))

@@ -26,8 +26,9 @@ from ..errors import StoreError
 if TYPE_CHECKING:
     from alembic.operations import Operations
 
-WAITING, DONE, DEAD, SKIPPED = "waiting", "done", "dead", "skipped"
-"""States of a notice: to be sent (again), accepted by Planfix, set aside for a person to decide, too late to matter."""
+WAITING, DONE, DEAD, SKIPPED, SHADOW = "waiting", "done", "dead", "skipped", "shadow"
+"""States of a notice: to be sent (again), accepted by Planfix, set aside for a person to decide, too late to matter,
+only said to us (shadow mode)."""
 
 VERSION = 3
 """Raised with every change of the tables; `migrate` brings an older store up to it."""

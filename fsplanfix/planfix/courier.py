@@ -14,7 +14,7 @@ import structlog
 from gevent.event import Event
 from gevent.pool import Pool
 
-from ..calls.model import Kind, Status
+from ..calls.model import Kind, Notice, Status
 from ..errors import StoreError, TransportError
 from ..outbox.patience import insist
 from ..outbox.rows import Queued
@@ -34,6 +34,10 @@ LOOK_AGAIN = 0.5
 RENEW_EVERY = LEASE / 3
 CLEAN_EVERY = 3600.0
 DAY = 86400.0
+
+Told = Callable[[Notice, float], None]
+"""Hears of a notice that Planfix took, and how many seconds after it was written."""
+
 SPELLINGS = ("Canceled", "Cancelled")
 
 
@@ -42,13 +46,14 @@ class Manner:
     """How notices are sent.
 
     concurrency: requests under way at once. popup_ttl: seconds after which a call window comes too late, 0 never.
-    canceled: "auto", "Canceled" or "Cancelled". keep_days: how long delivered notices are kept.
+    canceled: "auto", "Canceled" or "Cancelled". keep_days: how long delivered notices are kept. shadow: send nothing.
     """
 
     concurrency: int = 16
     popup_ttl: float = 60.0
     canceled: str = "auto"
     keep_days: float = 30.0
+    shadow: bool = False
 
 
 class Courier:
@@ -62,6 +67,7 @@ class Courier:
         manner: Manner,
         ready: Callable[[str], bool],
         now: Callable[[], float] = time.time,
+        told: Told | None = None,
     ) -> None:
         self.owner = uuid4().hex
         self._store = store
@@ -70,6 +76,7 @@ class Courier:
         self._manner = manner
         self._now = now
         self._ready = ready
+        self._told = told
         self._pool = Pool(manner.concurrency)
         self._under_way: set[int] = set()
         self._called = Event()
@@ -159,6 +166,9 @@ class Courier:
             if queued.notice.kind is Kind.RECORD and not self._ready(queued.notice.recording):
                 insist(lambda: self._store.postpone(queued, self._now() + LOOK_AGAIN, self.owner))
                 return
+            if self._manner.shadow:
+                insist(lambda: self._store.only_said(queued, self._now()))
+                return
             problem: TransportError | None = None
             try:
                 self._send(queued)
@@ -192,6 +202,8 @@ class Courier:
 
     def _accepted(self, queued: Queued) -> None:
         notice = queued.notice
+        if self._told is not None:
+            self._told(notice, self._now() - queued.created)
         if self._store.accepted(queued, self._now()):
             log.info("planfix_token_known_again")
         log.info("delivered", callid=notice.callid, ext=notice.ext, kind=notice.kind.value, status=notice.status)

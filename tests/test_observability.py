@@ -1,0 +1,152 @@
+"""What an administrator sees of a running service: log, numbers, systemd, shadow mode."""
+
+import json
+import os
+import re
+import signal
+import socket
+from pathlib import Path
+
+import gevent
+import pytest
+import requests
+
+from fsplanfix import logs
+from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.switch import Switch
+
+from .service import Service, running, settings_for
+from .test_cli import run_cli
+from .test_service import told, wanted
+
+CONTRIB = Path(__file__).parent.parent / "contrib"
+CALL = "group_answered"
+
+
+def exposed(text: str) -> set[str]:
+    """The names of our numbers, without the suffixes of histograms and creation times."""
+    names = set(re.findall(r"^# TYPE (fsplanfix_\w+) ", text, re.MULTILINE))
+    return {name for name in names if not name.endswith("_created")}
+
+
+def test_the_board_is_built_on_the_numbers_there_are(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with running(switch, planfix, tmp_path) as service:
+        callid = switch.play(CALL, speed=0)
+        planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(CALL)))
+        service.wait_for("kind=record.*delivered|delivered.*kind=record")
+        text = service.get("/metrics").text
+    board = (CONTRIB / "grafana.json").read_text()
+    used = set(re.findall(r"fsplanfix_\w+", " ".join(re.findall(r'"expr": "(.*)"', board))))
+    plain = {name.removesuffix("_bucket") for name in used}
+    assert plain == exposed(text)
+    assert 'fsplanfix_notices_total{kind="INCOMING",status=""} 3.0' in text
+    assert 'fsplanfix_notices_total{kind="COMPLETED",status="Success"} 1.0' in text
+    assert "fsplanfix_delivery_seconds_count 8.0" in text
+    assert re.search(r'fsplanfix_links_total\{server="127.0.0.1:\d+"\} 1.0', text)
+    lag = re.findall(r"fsplanfix_event_lag_seconds\{.*\} (\S+)", text)
+    assert len(lag) == 1
+
+
+def test_the_log_may_be_json_without_phone_numbers(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with running(switch, planfix, tmp_path, LOG_FORMAT="json", LOG_MASK="true") as service:
+        address = json.loads(service.log[0])["address"]
+        fields = {"cmd": "makeCall", "token": "pbx-token-1", "from": "101", "to": "380501234567"}
+        assert requests.post(f"{address}/planfix", data=fields, timeout=10).status_code == 400
+        switch.play(CALL, speed=0)
+        planfix.wait_for(lambda crm: len(crm.accepted) == len(wanted(CALL)))
+    lines = [json.loads(line) for line in service.log]
+    assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
+    assert {"said", "delivered"} <= {line["event"] for line in lines}
+    assert all("callid" in line for line in lines if line["event"] in ("said", "delivered"))
+    (refused,) = [line for line in lines if line["event"] == "click_refused"]
+    assert "3805***67" in refused["reason"]
+    assert "380501234567" not in "".join(service.log)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("79161234567 is not dialled", "7916***67 is not dialled"),
+        ("101 and 1234", "101 and 1234"),
+        ("2a7e0744-b938-4b71-9b5e-178056955788", "2a7e0744-b938-4b71-9b5e-178056955788"),
+    ],
+)
+def test_only_what_may_be_a_phone_number_is_hidden(text: str, masked: str) -> None:
+    assert logs.mask(None, "", {"reason": text, "callid": text}) == {"reason": masked, "callid": text}
+
+
+# systemd
+
+
+def silent_or(ears: socket.socket) -> bytes:
+    """The next thing heard, nothing if it stays silent."""
+    try:
+        return ears.recv(99)
+    except TimeoutError:
+        return b""
+
+
+def test_systemd_is_told_and_notices_a_hang(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ears:
+        ears.bind(path)
+        ears.settimeout(10)
+        settings = settings_for(switch, planfix, tmp_path, NOTIFY_SOCKET=path, WATCHDOG_USEC="200000")
+        service = Service(tmp_path, settings)
+        heard = [ears.recv(99)]
+        while len(heard) < 5:
+            heard.append(ears.recv(99))
+        assert set(heard) == {b"READY=1", b"WATCHDOG=1"}
+        service.process.send_signal(signal.SIGSTOP)
+        ears.settimeout(0.5)
+        left = [said for _ in range(10) if (said := silent_or(ears))]
+        assert len(left) < 10
+        service.process.send_signal(signal.SIGCONT)
+        ears.settimeout(10)
+        assert ears.recv(99) == b"WATCHDOG=1"
+        ending = gevent.spawn(service.end)
+        while ears.recv(99) != b"STOPPING=1":
+            pass
+        assert ending.get(timeout=15) == 0
+
+
+def test_the_unit_is_hardened_and_names_what_there_is() -> None:
+    unit = (CONTRIB / "fsplanfix.service").read_text()
+    for line in ("Type=notify", "WatchdogSec=30", "ProtectSystem=strict", "NoNewPrivileges=yes", "User=fsplanfix"):
+        assert f"\n{line}\n" in unit
+    for file in re.findall(r"`([\w.]+)`", (CONTRIB / "README.md").read_text().split("The log goes")[0]):
+        assert (CONTRIB / file).exists() or "." not in file
+
+
+# shadow mode
+
+
+def test_in_shadow_mode_everything_is_said_and_nothing_is_sent(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    service = Service(tmp_path, settings_for(switch, planfix, tmp_path), "--shadow")
+    service.wait_for("freeswitch_linked")
+    switch.wait_for_subscriber()
+    callid = switch.play(CALL, speed=0)
+    service.wait_for("said.*kind=record")
+    url = f"sqlite:///{tmp_path}/store.db"
+    with gevent.Timeout(10):
+        while (shown := run_cli(tmp_path, "explain", callid, STORE_URL=url).stdout).count("○") < 9:
+            pass
+    assert service.end() == 0
+    assert planfix.asked == 0
+    assert max(map(len, shown.splitlines())) <= 80
+    sending = Service(tmp_path, settings_for(switch, planfix, tmp_path))
+    sending._reader.join(15)
+    assert "was written by `run --shadow`" in sending.log[-1]
+    assert sending.end() == 1
+
+
+def test_shadow_mode_keeps_off_a_store_that_is_in_use(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with running(switch, planfix, tmp_path):
+        pass
+    shadow = Service(tmp_path, settings_for(switch, planfix, tmp_path), "--shadow")
+    shadow._reader.join(15)
+    assert "give `run --shadow` one of its own" in shadow.log[-1]
+    assert shadow.end() == 1
+    assert os.path.exists(tmp_path / "store.db")
