@@ -24,6 +24,7 @@ from .freeswitch.socket_app import SocketApp
 from .greenlets import keep_running
 from .lookup import Lookup
 from .metrics import Standing, Tally, exposition
+from .outbox.archive import Archive
 from .outbox.rows import Entry
 from .outbox.store import Store
 from .pipeline import Pipeline
@@ -244,7 +245,7 @@ class App:
 
     def _write_down(self, entry: Entry) -> None:
         try:
-            self._store.write_down(entry)
+            Archive(self._store).write_down(entry)
         except StoreError as error:
             log.error("store_unavailable", problem=str(error))
 

@@ -18,10 +18,11 @@ import click
 import gevent
 
 from . import checks, installing, logs, timeline
+from . import explain as explaining
 from .app import ROLES, App
 from .calls.numbers import normalize as normalize_number
 from .errors import FsplanfixError, PortTakenError, SettingsError
-from .explain import story
+from .outbox.archive import Archive
 from .outbox.store import Store
 from .outbox.tables import DEAD, WAITING
 from .planfix.messages import form
@@ -207,19 +208,35 @@ def _findings() -> Iterator[checks.Finding]:
 @cli.command()
 @click.argument("call", metavar="CALLID|NUMBER", default="")
 @click.option("--last", is_flag=True, help="The call that was heard of last.")
+@click.option("--export", "file", type=click.Path(path_type=Path), help="Write it as a recording that `replay` plays.")
+@click.option("--mask", is_flag=True, help="With --export: made-up phone numbers in place of the real ones.")
 @explained
-def explain(call: str, last: bool) -> None:
-    """Show what is known about a call: what Planfix was told, its answers, failed clicks."""
-    country = load(RuleSettings).country
+def explain(call: str, last: bool, file: Path | None, mask: bool) -> None:
+    """Show what is known about a call: what FreeSWITCH said, which rule fired, what Planfix answered."""
+    settings = load(RuleSettings)
+    if not call and not last:
+        raise click.UsageError("Name a call by its callid or its client's number, or say --last.")
     with _store() as store:
-        wanted = store.last_call() if last else call.strip()
-        if not wanted and not last:
-            raise click.UsageError("Name a call by its callid or its client's number, or say --last.")
-        lines = story(store, wanted, normalize_number(wanted, country)) if wanted else []
-        if not lines:
-            raise click.ClickException(f"Nothing is kept about {wanted[:80] or 'any call'}.")
-        for line in lines:
-            click.echo(line)
+        archive = Archive(store)
+        number = normalize_number(call, settings.country)
+        callids = [archive.last_call()] if last else archive.calls(call, number)
+        if file is not None:
+            _export(archive, [callid for callid in callids if callid][-1:], file, mask)
+            return
+        stories = [explaining.story(archive, settings.rules(), callid) for callid in callids if callid]
+        lines = ["\n".join(lines) for lines in stories if lines]
+        refused = [explaining.refusal(entry) for entry in archive.refused(number)] if number and not last else []
+        if not lines and not refused:
+            raise click.ClickException(f"Nothing is kept about {call[:80] or 'any call'}.")
+        click.echo("\n\n".join([*lines, *(["\n".join(refused)] if refused else [])]))
+
+
+def _export(archive: Archive, callids: list[str], file: Path, mask: bool) -> None:
+    packed = archive.heard(callids[0]) if callids else b""
+    if not packed:
+        raise click.ClickException("Nothing that FreeSWITCH said is kept about this call (or it is not over yet).")
+    count = explaining.export(packed, file, callids[0], mask)
+    click.echo(f"{count} events of call {callids[0]} in {file}; fsplanfix replay {file} plays them.")
 
 
 @cli.group()

@@ -18,6 +18,7 @@ from .calls.tracker import Tracker
 from .freeswitch.events import SwitchEvent
 from .outbox.patience import insist
 from .outbox.store import Store
+from .scribe import Scribe
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -62,6 +63,7 @@ class Pipeline:
     ) -> None:
         self.server = server
         self.tracker = Tracker(rules)
+        self._scribe = Scribe()
         self.overflows = 0
         self.lag = 0.0
         self._said = said
@@ -110,14 +112,18 @@ class Pipeline:
                 self._commit(said)
                 said = self._feed([*self._missed(item), *item.heard])
             elif item is not None:
-                said += self.tracker.feed(item)
+                said += self._feed([item])
         self._commit(said)
         if isinstance(batch[-1], SwitchEvent):
             self.lag = max(time.time() - batch[-1].at / 1_000_000, 0.0)
         return None not in batch
 
     def _feed(self, events: list[SwitchEvent]) -> list[Notice]:
-        return [notice for event in events for notice in self.tracker.feed(event)]
+        said = []
+        for event in events:
+            said += self.tracker.feed(event)
+            self._scribe.hear(event, self.tracker)
+        return said
 
     def _reload(self, states: list[str]) -> None:
         """Take over what is known of the open calls: another worker, or we before a restart, may have heard more."""
@@ -142,7 +148,9 @@ class Pipeline:
         calls = {callid: snapshot.dump(self.tracker, callid) for callid in sorted(changed)}
         if not said and not calls:
             return
-        self._insist(lambda: self._store.save(said, calls, self.server, time.time()))
+        over = [callid for callid, state in calls.items() if state is None]
+        events = {callid: packed for callid in over if (packed := self._scribe.close(callid, self.tracker))}
+        self._insist(lambda: self._store.save(said, calls, self.server, time.time(), events))
         for notice in said:
             log.info("said", callid=notice.callid, ext=notice.ext, kind=notice.kind.value, status=notice.status)
             if self._said is not None:

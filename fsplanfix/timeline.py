@@ -16,7 +16,7 @@ ENDED = {
     "Canceled": "the call went elsewhere",
     "Busy": "the client is busy",
     "NoAnswer": "no answer",
-    "NotAvailable": "the client cannot be reached",
+    "NotAvailable": "client cannot be reached",
     "NotAllowed": "the call is not allowed",
 }
 

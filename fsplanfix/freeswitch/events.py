@@ -8,7 +8,7 @@ about 200 and the rules read about 40.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from urllib.parse import quote, unquote_to_bytes
 
 LONGEST_VALUE = 4096
@@ -81,6 +81,17 @@ class SwitchEvent:
                 found.setdefault(name.decode("utf-8", "replace"), decode(value))
             at = head.find(mark, end)
         return found
+
+    def only(self, names: Container[str], prefix: str) -> bytes:
+        """Return the header lines of these names, and of names with this prefix, as they came."""
+        lines = self._headers().decode("utf-8", "surrogateescape").split("\n")
+        kept = [line[:LONGEST_VALUE] for line in lines if line.partition(":")[0] in names or line.startswith(prefix)]
+        return "\n".join(kept).encode("utf-8", "surrogateescape")
+
+    @property
+    def raw(self) -> bytes:
+        """The event as it came."""
+        return self._raw
 
     @property
     def leg(self) -> str:

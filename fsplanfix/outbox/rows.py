@@ -15,7 +15,7 @@ notice_json = TypeAdapter(Notice)
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A notice whose turn it is. created: seconds since 1970. attempts: tries before this one."""
+    """A notice whose turn it is. created, settled: seconds since 1970. attempts: tries before this one."""
 
     id: int
     notice: Notice
@@ -23,6 +23,7 @@ class Queued:
     created: float
     state: str = WAITING
     answer: str = ""
+    settled: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def is_barrier(notice: Notice) -> bool:
 def queued_from(row: Any) -> Queued:
     """Return the notice in a row of the table."""
     notice = notice_json.validate_json(row["body"])
-    return Queued(row["id"], notice, row["attempts"], row["created"], row["state"], row["answer"])
+    return Queued(row["id"], notice, row["attempts"], row["created"], row["state"], row["answer"], row["settled"])
 
 
 def row_of(notice: Notice, now: float) -> dict[str, Any]:

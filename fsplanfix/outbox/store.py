@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, create_engine, delete, event, exists, func, or_, select, text, update
@@ -15,9 +14,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ..calls.model import Kind, Notice
 from ..errors import StoreError
-from .rows import Backlog, Entry, Queued, queued_from, row_of
+from .rows import Backlog, Queued, queued_from, row_of
 from .schedule import JITTER, LONGEST_HOLD, LONGEST_PAUSE, POPUPS, PROBE_PAUSE
-from .tables import DEAD, DONE, SHADOW, SKIPPED, WAITING, facts, journal, notices, open_calls, prepare
+from .tables import DEAD, DONE, SHADOW, SKIPPED, WAITING, facts, heard, journal, notices, open_calls, prepare
 
 LEASE = 12.0
 """Seconds a notice belongs to the courier who sends it; renewed while the request is under way."""
@@ -83,7 +82,8 @@ class Store:
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def transaction(self) -> Iterator[Connection]:
+        """Give a connection in a transaction of its own. Raises StoreError if the database does not play along."""
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -95,13 +95,21 @@ class Store:
 
     # writing
 
-    def save(self, said: Collection[Notice], calls: Mapping[str, str | None], server: str, now: float) -> None:
+    def save(
+        self,
+        said: Collection[Notice],
+        calls: Mapping[str, str | None],
+        server: str,
+        now: float,
+        events: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Write notices and the open calls they came from, all or nothing. What is there already stays as it is.
 
-        calls: callid to state, None once the call is over. now: seconds since 1970. Nothing is written about a call
+        calls: callid to state, None once the call is over. now: seconds since 1970. events: what FreeSWITCH said of
+        calls that are over. Nothing is written about a call
         that another worker has closed.
         """
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             closed = self._closed(connection, {*calls, *(notice.callid for notice in said)})
             rows = [row_of(notice, now) for notice in said if notice.callid not in closed]
             states = [
@@ -115,6 +123,9 @@ class Store:
                 insert = self._insert(open_calls)
                 newer = {"state": insert.excluded.state, "closed": insert.excluded.closed}
                 connection.execute(insert.on_conflict_do_update(index_elements=["callid"], set_=newer), states)
+            kept = [{"callid": callid, "at": now, "events": packed} for callid, packed in (events or {}).items()]
+            if kept:
+                connection.execute(self._insert(heard).on_conflict_do_nothing(), kept)
             if rows and connection.dialect.name == "postgresql":
                 connection.execute(text(f"NOTIFY {CHANNEL}"))
 
@@ -127,7 +138,7 @@ class Store:
 
     def open_calls(self, server: str) -> list[str]:
         """Return the states of the calls of one FreeSWITCH that were not over."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             ours = and_(open_calls.c.server == server, open_calls.c.closed == 0)
             return list(
                 connection.execute(select(open_calls.c.state).where(ours).order_by(open_calls.c.callid)).scalars()
@@ -135,23 +146,23 @@ class Store:
 
     def closed(self, callids: Collection[str]) -> set[str]:
         """Return which of some calls another worker has closed."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return self._closed(connection, set(callids))
 
     def fact(self, name: str, value: str) -> str:
         """Return what is known under `name`; the first caller's `value` is kept for good."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(self._insert(facts).on_conflict_do_nothing(), [{"name": name, "value": value}])
             return _fact(connection, name) or value
 
     def known(self, name: str) -> str:
         """Return what is known under `name`, "" if nothing is."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return _fact(connection, name)
 
     def replace_fact(self, name: str, value: str) -> str:
         """Note `value` under `name`; return what stood there, "" if nothing did. A real write: it proves the disk."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             before = _fact(connection, name)
             self._note(connection, name, value)
             return before
@@ -170,7 +181,7 @@ class Store:
 
         While Planfix is to be left alone there are none; while it does not know our token, one a minute.
         """
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             limit = min(limit, self._allowed(connection, now))
             rows = connection.execute(_next(now).limit(limit)).mappings().all() if limit else []
             if not rows:
@@ -191,13 +202,13 @@ class Store:
 
     def renew(self, ids: Iterable[int], now: float, owner: str) -> None:
         """Keep the leases of the requests that are still under way."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             mine = and_(notices.c.id.in_(list(ids)), notices.c.owner == owner, notices.c.state == WAITING)
             connection.execute(update(notices).where(mine).values(leased_until=now + LEASE))
 
     def accepted(self, queued: Queued, now: float) -> bool:
         """Planfix took it; tell whether that ends a time in which it did not know our token."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             self._settle(connection, queued, state=DONE, settled=now)
             known_again = delete(facts).where(facts.c.name == "unauthorized")
             if not connection.execute(known_again).rowcount:
@@ -207,29 +218,29 @@ class Store:
 
     def only_said(self, queued: Queued, now: float) -> None:
         """It would have been sent, were this not shadow mode."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             self._settle(connection, queued, state=SHADOW, settled=now, attempts=0)
 
     def set_aside(self, queued: Queued, now: float, answer: str) -> None:
         """Planfix will never take it: kept, with the answer, for somebody to look at."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             self._settle(connection, queued, state=DEAD, settled=now, answer=answer[:LONGEST_ANSWER])
 
     def try_again(self, queued: Queued, due: float, answer: str, hold_until: float = 0, owner: str = "") -> None:
         """It is to be sent again at `due`, and nothing at all before `hold_until` (seconds since 1970)."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             self._settle(connection, queued, owner, due=due, answer=answer[:LONGEST_ANSWER])
             if hold_until:
                 self._note(connection, "hold_until", str(hold_until))
 
     def postpone(self, queued: Queued, due: float, owner: str) -> None:
         """It cannot be sent before `due`, and was not tried."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             self._settle(connection, queued, owner, due=due, attempts=notices.c.attempts)
 
     def unauthorized(self, queued: Queued, now: float, owner: str = "") -> bool:
         """Planfix does not know our token: keep everything, probe once a minute; tell whether this is news."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             news = not _fact(connection, "unauthorized")
             self._settle(connection, queued, owner, due=now, answer="401", attempts=notices.c.attempts)
             self._note(connection, "unauthorized", str(now))
@@ -254,7 +265,7 @@ class Store:
             notices.c.created < now - popup_ttl,
             _is_free(now),
         )
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             found = connection.execute(
                 update(notices).where(stale).values(state=SKIPPED, settled=now, answer="too late to show")
             )
@@ -262,7 +273,7 @@ class Store:
 
     def next_due(self, now: float) -> float | None:
         """Return when the next notice that is not being sent falls due, None if there is none."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             held = _fact(connection, "hold_until")
             query = select(func.min(notices.c.due)).where(notices.c.state == WAITING, notices.c.leased_until <= now)
             due = connection.execute(query).scalar()
@@ -273,14 +284,15 @@ class Store:
     def clean(self, before: float) -> int:
         """Delete what was delivered or skipped before a moment; return how much."""
         old = and_(notices.c.state.in_([DONE, SKIPPED, SHADOW]), notices.c.settled < before)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(delete(open_calls).where(open_calls.c.closed > 0, open_calls.c.closed < before))
-            connection.execute(delete(journal).where(journal.c.at < before))
+            for table in (journal, heard):
+                connection.execute(delete(table).where(table.c.at < before))
             return int(connection.execute(delete(notices).where(old)).rowcount)
 
     def backlog(self) -> Backlog:
         """Return how things stand."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             query = select(notices.c.state, func.count(), func.min(notices.c.created)).where(
                 notices.c.state.in_([WAITING, DEAD])
             )
@@ -296,20 +308,20 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         """Return how many notices there are in each state."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             query = select(notices.c.state, func.count()).group_by(notices.c.state)
             return {str(row[0]): int(row[1]) for row in connection.execute(query)}
 
     def listed(self, states: Iterable[str], limit: int) -> list[Queued]:
         """Return the oldest notices in some states."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             query = select(notices).where(notices.c.state.in_(list(states))).order_by(notices.c.id).limit(limit)
             return [queued_from(row) for row in connection.execute(query).mappings()]
 
     def send_again(self, ids: Iterable[int], now: float) -> int:
         """Put dead letters back into the queue; return how many."""
         dead = and_(notices.c.id.in_(list(ids)), notices.c.state == DEAD)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             found = connection.execute(
                 update(notices).where(dead).values(state=WAITING, due=now, created=now, settled=0, attempts=0)
             )
@@ -317,32 +329,9 @@ class Store:
 
     def drop(self, ids: Iterable[int]) -> int:
         """Delete dead letters for good; return how many."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             found = connection.execute(delete(notices).where(notices.c.id.in_(list(ids)), notices.c.state == DEAD))
             return int(found.rowcount)
-
-    def write_down(self, entry: Entry) -> None:
-        """Add a line to the journal."""
-        with self._transaction() as connection:
-            connection.execute(journal.insert().values(asdict(entry)))
-
-    def about(self, callid: str = "", phone: str = "") -> tuple[list[Queued], list[Entry]]:
-        """Return what is kept of a call, or of all calls with a client's number (E.164 digits), in order."""
-        said = notices.c.callid == callid if callid else notices.c.body.contains(f'"phone":"{phone}"', autoescape=True)
-        noted = journal.c.callid == callid if callid else journal.c.phone == phone
-        with self._transaction() as connection:
-            rows = connection.execute(select(notices).where(said).order_by(notices.c.id)).mappings()
-            lines = connection.execute(select(journal).where(noted).order_by(journal.c.id)).mappings()
-            names = [field.name for field in fields(Entry)]
-            return [queued_from(row) for row in rows], [Entry(**{n: line[n] for n in names}) for line in lines]
-
-    def last_call(self) -> str:
-        """Return the callid of the call that was heard of last, "" if there is none."""
-        with self._transaction() as connection:
-            times = ((notices, notices.c.created), (journal, journal.c.at))
-            lasts = [select(at, table.c.callid).where(table.c.callid != "").order_by(at.desc()) for table, at in times]
-            found = [connection.execute(last.limit(1)).first() for last in lasts]
-            return max(((row[0], str(row[1])) for row in found if row), default=(0.0, ""))[1]
 
     def changes(self) -> Iterator[None]:
         """Yield whenever another process has written notices: at once on PostgreSQL, ten times a second on SQLite."""

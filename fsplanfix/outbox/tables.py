@@ -12,6 +12,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -98,6 +99,15 @@ journal = Table(
 at: seconds since 1970. callid, ext, phone: "" where unknown.
 """
 
+heard = Table(
+    "heard",
+    metadata,
+    Column("callid", String(128), primary_key=True),
+    Column("at", Float, nullable=False, index=True),
+    Column("events", LargeBinary, nullable=False),
+)
+"""What FreeSWITCH said about each call that is over, packed. at: when it was over, seconds since 1970."""
+
 FIRST_TABLES = {"notices", "open_calls", "facts"}
 """Those of version 1: a database that has some of them and not all is another program's."""
 
@@ -140,7 +150,7 @@ def _to_2(operations: Operations) -> None:
 
 
 def _to_3(operations: Operations) -> None:
-    """Keep a journal: create_all has made its table."""
+    """Keep a journal and what was heard: create_all has made their tables."""
 
 
 STEPS = (_to_2, _to_3)

@@ -113,7 +113,7 @@ class Client:
                     stream=True,
                 ) as answer,
             ):
-                text = _text(answer)
+                text = _text(answer).replace(self._token, "***")  # an error may quote what we sent
                 self._judge(answer.status_code, text, answer.headers.get("Retry-After", ""))
                 return text
         except requests.exceptions.SSLError:

@@ -16,8 +16,9 @@ from gevent.pool import Pool
 
 from ..calls.model import Kind, Notice, Status
 from ..errors import StoreError, TransportError
+from ..outbox.archive import Archive
 from ..outbox.patience import insist
-from ..outbox.rows import Queued
+from ..outbox.rows import Entry, Queued
 from ..outbox.schedule import is_hopeless, is_stale, pause
 from ..outbox.store import LEASE, Store
 from .client import Client
@@ -208,8 +209,17 @@ class Courier:
             log.info("planfix_token_known_again")
         log.info("delivered", callid=notice.callid, ext=notice.ext, kind=notice.kind.value, status=notice.status)
 
+    def _keep(self, queued: Queued, problem: str, now: float) -> None:
+        """Write a try that failed into the journal; an outage of days is written once."""
+        if problem != queued.answer:
+            notice = queued.notice
+            what = f"{notice.kind.value} {notice.status or ''}".strip()
+            entry = Entry(now, f"try {queued.attempts + 1} to send {what}: {problem}", notice.callid, notice.ext)
+            Archive(self._store).write_down(entry)
+
     def _refused(self, queued: Queued, problem: TransportError) -> None:
         now, notice = self._now(), queued.notice
+        self._keep(queued, str(problem), now)
         about = {"callid": notice.callid, "ext": notice.ext, "kind": notice.kind.value, "problem": str(problem)}
         if problem.unauthorized:
             if self._store.unauthorized(queued, now, self.owner):

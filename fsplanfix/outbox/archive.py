@@ -1,0 +1,68 @@
+"""What the store keeps for people to ask about: notices with their answers, the journal, what FreeSWITCH said."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+
+from sqlalchemy import select
+
+from .rows import Entry, Queued, queued_from
+from .store import Store
+from .tables import heard, journal, notices
+
+
+class Archive:
+    """Reads and adds to a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def write_down(self, entry: Entry) -> None:
+        """Add a line to the journal."""
+        with self._store.transaction() as connection:
+            connection.execute(journal.insert().values(asdict(entry)))
+
+    def about(self, callid: str) -> tuple[list[Queued], list[Entry]]:
+        """Return the notices and journal lines of a call, in order."""
+        with self._store.transaction() as connection:
+            said = select(notices).where(notices.c.callid == callid).order_by(notices.c.id)
+            rows = connection.execute(said).mappings().all()
+            noted = select(journal).where(journal.c.callid == callid).order_by(journal.c.id)
+            lines = connection.execute(noted).mappings().all()
+        names = [field.name for field in fields(Entry)]
+        return [queued_from(row) for row in rows], [Entry(**{n: line[n] for n in names}) for line in lines]
+
+    def refused(self, phone: str) -> list[Entry]:
+        """Return the journal lines about a number (E.164 digits) that led to no call."""
+        query = select(journal).where(journal.c.phone == phone, journal.c.callid == "").order_by(journal.c.id)
+        with self._store.transaction() as connection:
+            names = [field.name for field in fields(Entry)]
+            return [Entry(**{n: line[n] for n in names}) for line in connection.execute(query).mappings()]
+
+    def calls(self, callid: str, phone: str) -> list[str]:
+        """Return this callid if anything is kept under it, else the calls with a number (E.164 digits, "" if none)."""
+        if self.heard(callid) or any(self.about(callid)):
+            return [callid]
+        return self._calls_with(phone) if phone else []
+
+    def _calls_with(self, phone: str) -> list[str]:
+        """Return the callids of the calls with a client's number, the oldest first."""
+        body = notices.c.body.contains(f'"phone":"{phone}"', autoescape=True)
+        told = select(notices.c.callid, notices.c.created.label("at")).where(body)
+        noted = select(journal.c.callid, journal.c.at).where(journal.c.phone == phone, journal.c.callid != "")
+        with self._store.transaction() as connection:
+            found = connection.execute(told.union_all(noted).order_by("at")).all()
+        return list(dict.fromkeys(str(row.callid) for row in found))
+
+    def last_call(self) -> str:
+        """Return the callid of the call that was heard of last, "" if there is none."""
+        times = ((notices, notices.c.created), (journal, journal.c.at), (heard, heard.c.at))
+        lasts = [select(at, table.c.callid).where(table.c.callid != "").order_by(at.desc()) for table, at in times]
+        with self._store.transaction() as connection:
+            found = [connection.execute(last.limit(1)).first() for last in lasts]
+        return max(((row[0], str(row[1])) for row in found if row), default=(0.0, ""))[1]
+
+    def heard(self, callid: str) -> bytes:
+        """Return what FreeSWITCH said about a call that is over, packed as scribe.py packs it."""
+        with self._store.transaction() as connection:
+            return connection.execute(select(heard.c.events).where(heard.c.callid == callid)).scalar() or b""

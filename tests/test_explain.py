@@ -1,0 +1,198 @@
+"""Why each employee got what they got: the timeline of a call, and a call to attach to a report."""
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+import gevent
+import pytest
+
+from fsplanfix.calls.model import Notice, Rules
+from fsplanfix.calls.tracker import Tracker
+from fsplanfix.explain import story
+from fsplanfix.freeswitch.events import SwitchEvent
+from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.store import Store
+from fsplanfix.scribe import Scribe, unpacked
+from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.switch import Switch
+
+from .recordings import NAMES, TRACES, events, shorthand
+from .service import running
+from .test_cli import run_cli
+from .test_service import told, wanted
+
+
+def kept(name: str) -> tuple[list[Notice], dict[str, bytes], Scribe]:
+    """Play a recorded call as the pipeline does; return what was said and what was kept of each call."""
+    tracker, scribe = Tracker(Rules()), Scribe()
+    said: list[Notice] = []
+    packed: dict[str, bytes] = {}
+    for event in events(name):
+        said += tracker.feed(event)
+        scribe.hear(event, tracker)
+        for callid in tracker.changed - set(tracker.calls):
+            packed[callid] = scribe.close(callid, tracker) or packed.get(callid, b"")
+        tracker.changed.clear()
+    return said, packed, scribe
+
+
+def replayed(packed: bytes, callid: str) -> list[Notice]:
+    tracker = Tracker(Rules())
+    return [n for event in unpacked(packed) for n in tracker.feed(event) if n.callid == callid]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_kept_of_a_call_says_the_same_when_it_is_played_again(name: str) -> None:
+    said, packed, _ = kept(name)
+    for callid in {notice.callid for notice in said}:
+        assert replayed(packed[callid], callid) == [notice for notice in said if notice.callid == callid]
+        assert len(packed[callid]) < 12_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_stays_in_memory_once_the_calls_are_over(name: str) -> None:
+    _, _, scribe = kept(name)
+    assert (scribe._heard, scribe._legs, scribe._calls) == ({}, {}, {})
+
+
+def test_nobodys_name_and_no_sip_header_is_kept() -> None:
+    _, packed, _ = kept("hostile_sip_headers")
+    text = "".join(event.raw.decode() for one in packed.values() for event in unpacked(one))
+    assert "Caller-Caller-ID-Number" in text
+    assert not re.search("sip_h_|Caller-ID-Name|switch_r_sdp", text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recorded_call_is_explained_within_eighty_columns(name: str, tmp_path: Path) -> None:
+    said, packed, _ = kept(name)
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    store.save(said, dict.fromkeys(packed), "s", 1.0, packed)
+    for callid in packed:
+        lines = story(Archive(store), Rules(), callid)
+        text = "\n".join(lines)
+        assert max(map(len, lines[0].splitlines() + text.splitlines())) <= 80
+        due = [notice for notice in said if notice.callid == callid]
+        assert len(re.findall(r"^ +rule \d+: ", text, re.MULTILINE)) == len(due)
+        assert ("Planfix is told nothing of this call." in text) == (not due)
+    store.close()
+
+
+# the command, on a store a running service wrote
+
+
+@pytest.fixture
+def played(switch: Switch, planfix: Planfix, tmp_path: Path) -> dict[str, str]:
+    """Some calls through the real service; gives their callids."""
+    names = ["group_answered", "in_one_busy", "ignored_by_variable", "internal_answered"]
+    planfix.answers.append(500)
+    callids = {}
+    with running(switch, planfix, tmp_path) as service:
+        for name in names:
+            callids[name] = switch.play(TRACES / f"{name}.jsonl.gz", speed=0)
+        group = callids["group_answered"]
+        planfix.wait_for(lambda crm: len(told(crm, group)) == len(wanted("group_answered")))
+        planfix.wait_for(lambda crm: len(told(crm, callids["in_one_busy"])) == 2)
+        planfix.answers.append(400)
+        callids["refused"] = switch.play("in_one_no_answer", speed=0)
+        service.wait_for(f"set_aside callid={callids['refused']}")
+        service.wait_for(f"delivered callid={callids['refused']}.*COMPLETED")
+    return callids
+
+
+def explained(folder: Path, *words: str) -> str:
+    done = run_cli(folder, "explain", *words, STORE_URL=f"sqlite:///{folder}/store.db")
+    assert (done.returncode, done.stderr) == (0, "")
+    return " ".join(done.stdout.split())
+
+
+def test_each_employee_got_what_they_got_for_a_reason(played: dict[str, str], tmp_path: Path) -> None:
+    group = explained(tmp_path, played["group_answered"])
+    for words in (
+        "102 picks up",
+        "101 hangs up: LOSE_RACE",
+        "client is connected with 102",
+        "102 ACCEPTED talks with the client rule 2: connected with the client; sent",
+        "101 COMPLETED Canceled: the call went elsewhere rule 2: a colleague has the client; sent",
+        "102 COMPLETED Success: talked 2 s, recorded rule 4: the talk is over; sent",
+        "rule 13: a final file of a talk",
+        "recording ends:",
+        "try 1 to send INCOMING: Planfix answered 500",
+        "2 tries",
+        "✓ Planfix has it",
+    ):
+        assert words in group, words
+    busy = explained(tmp_path, played["in_one_busy"])
+    assert "hangs up: USER_BUSY (never rang: no window, rule 1)" in busy
+    assert "rule 6: no phone rang, the call is shown all the same" in busy
+    ignored = explained(tmp_path, played["ignored_by_variable"])
+    assert "marked planfix_ignore" in ignored
+    assert ignored.endswith("Planfix is told nothing of this call.")
+    refused = explained(tmp_path, played["refused"])
+    assert "try 1 to send INCOMING: Planfix refused it for good: 400" in refused
+    assert "✗ set aside: Planfix refused it" in refused
+    assert explained(tmp_path, "--last") == refused
+    by_number = explained(tmp_path, "+7 916 123-45-67")
+    assert group in by_number
+    assert refused in by_number
+
+
+def test_an_unknown_call_is_a_sentence(played: dict[str, str], tmp_path: Path) -> None:
+    for unknown in (played["internal_answered"], "79260000099", "nonsense", "%", "' OR 1=1 --"):
+        done = run_cli(tmp_path, "explain", unknown, STORE_URL=f"sqlite:///{tmp_path}/store.db")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"Error: Nothing is kept about {unknown}.\n"
+    done = run_cli(tmp_path, "explain", STORE_URL=f"sqlite:///{tmp_path}/store.db")
+    assert "or say --last" in done.stderr
+
+
+def test_a_call_is_exported_and_played_again(played: dict[str, str], tmp_path: Path) -> None:
+    plain, masked = tmp_path / "call.jsonl.gz", tmp_path / "masked.jsonl.gz"
+    callid = played["group_answered"]
+    assert "fsplanfix replay" in explained(tmp_path, callid, "--export", str(plain))
+    explained(tmp_path, callid, "--export", str(masked), "--mask")
+    original = wanted("group_answered")
+    for file in (plain, masked):
+        with gzip.open(file, "rt") as lines:
+            head, *rest = [json.loads(line) for line in lines]
+        assert head["events"] == len(rest)
+        tracker = Tracker(Rules())
+        said = [n for entry in rest for n in tracker.feed(SwitchEvent(entry["event"].encode()))]
+        assert sorted(shorthand(said)[callid][1:]) == sorted(original)
+        assert "FreeSWITCH" not in run_cli(tmp_path, "replay", str(file)).stderr
+    text = gzip.decompress(masked.read_bytes()).decode()
+    assert "79161234567" not in text
+    assert "74950000002" not in text
+    phone = re.findall(r"Caller-Caller-ID-Number: (\d+)", text)[0]
+    assert re.fullmatch(r"7916\d{7}", phone)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("nonsense",), "Nothing that FreeSWITCH said is kept"),
+        (("--last", "--export", "/no/where/x.gz"), "/no/where/x.gz cannot be written (No such file or directory)"),
+    ],
+)
+def test_an_export_that_cannot_be_is_a_sentence(
+    played: dict[str, str], tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    options = words if "--export" in words else (*words, "--export", "x.gz")
+    done = run_cli(tmp_path, "explain", *options, STORE_URL=f"sqlite:///{tmp_path}/store.db")
+    assert done.returncode == 1
+    assert sentence in done.stderr
+
+
+def test_a_restart_in_the_middle_leaves_a_shorter_story(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    switch.speed = 2
+    with running(switch, planfix, tmp_path):
+        going = gevent.spawn(switch.play, "in_one_answered")
+        planfix.wait_for(lambda crm: any(fields.get("event") == "ACCEPTED" for fields in crm.accepted))
+        callid = planfix.accepted[0]["callid"]
+    with running(switch, planfix, tmp_path) as service:
+        going.join()
+        service.wait_for("delivered.*kind=COMPLETED")
+    text = explained(tmp_path, callid)
+    assert "ACCEPTED talks with the client" in text
+    assert "COMPLETED Success" in text
