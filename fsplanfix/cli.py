@@ -120,6 +120,7 @@ def demo(serve: bool) -> None:
 @click.option("--freeswitch", help="Its event socket, host:port.")
 @click.option("--freeswitch-password", envvar="FREESWITCH_PASSWORD", help="Made up if not given.")
 @click.option("--recordings-dir", help="Where FreeSWITCH records.")
+@click.option("--store-url", help="The database.")
 @click.option("--country", help="Two letters: whose numbers have no country code.")
 @click.option("--file", "file", default=".env", show_default=True, type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace the file without asking.")
@@ -143,6 +144,7 @@ def init(file: Path, force: bool, **given: str | None) -> None:
         "PUBLIC_URL": answers["public_url"],
         "FREESWITCH_ESL": f"esl://:{password}@{host}:{port}",
         "RECORDINGS_DIR": answers["recordings_dir"],
+        "STORE_URL": answers["store_url"],
         "COUNTRY": answers["country"],
         **installing.made_up(),
     }
@@ -158,6 +160,7 @@ QUESTIONS: dict[str, tuple[str, str, str]] = {
     "freeswitch": ("", "Event socket of FreeSWITCH", "127.0.0.1:8021"),
     "freeswitch_password": ("", "Its password (empty: a new one is made)", ""),
     "recordings_dir": ("RECORDINGS_DIR", "Folder of the recordings", "/var/lib/freeswitch/recordings"),
+    "store_url": ("STORE_URL", "Database", "sqlite:///fsplanfix.db"),
     "country": ("COUNTRY", "Country, two letters", "RU"),
 }
 """Of `init`: the setting an answer becomes ("" if not by itself), the question, the default."""

@@ -34,6 +34,7 @@ def test_a_few_questions_lead_to_settings_that_work(tmp_path: Path) -> None:
         (r"Event socket of FreeSWITCH \[127.0.0.1:8021\]: ", ""),
         ("Its password .*: ", ""),
         (r"Folder of the recordings \[/var/lib/freeswitch/recordings\]: ", ""),
+        (r"Database \[sqlite:///fsplanfix.db\]: ", ""),
         (r"Country, two letters \[RU\]: ", "KZ"),
     ]:
         terminal.expect(question)

@@ -1,0 +1,80 @@
+"""What people read is true, complete, and the same in both languages."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").glob("*.md"),
+    ROOT / "contrib/README.md",
+    ROOT / "freeswitch-dialplan/README.md",
+]
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def outline(document: str) -> list[str]:
+    """The levels of the headings, and which code blocks and tables of how many rows stand below each."""
+    found, inside = [], False
+    for line in document.splitlines():
+        if line.startswith("```"):
+            inside = not inside
+            found.append("code" if inside else "end")
+        elif inside:
+            found.append(line)
+        elif heading := re.match(r"#+ ", line):
+            found.append(heading[0])
+        elif line.startswith("|"):
+            found.append("row")
+    return found
+
+
+def test_both_languages_have_the_same_headings_examples_and_rows() -> None:
+    assert outline(text("README.md")) == outline(text("README.ru.md"))
+
+
+def test_both_languages_name_the_same_settings_and_commands_in_the_same_order() -> None:
+    def first_cells(document: str) -> list[str]:
+        return re.findall(r"^\| (`[A-Za-z][^|]*(?:\\\|[^|]*)*`) \|", document, re.MULTILINE)
+
+    assert first_cells(text("README.md")) == first_cells(text("README.ru.md"))
+    assert len(first_cells(text("README.md"))) > 50
+
+
+def test_defaults_are_the_same_in_both_languages() -> None:
+    def defaults(document: str) -> list[str]:
+        return re.findall(r"^\| `[A-Z_]+` \| (`[^`]+`)", document, re.MULTILINE)
+
+    assert defaults(text("README.md")) == defaults(text("README.ru.md"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(document: Path) -> None:
+    content = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", content):
+        assert target.startswith("https://") or (document.parent / target).exists(), target
+    headings = {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", content, re.MULTILINE)
+    }
+    for anchor in re.findall(r"\]\(#([^)]+)\)", content):
+        assert anchor in headings, anchor
+
+
+def test_the_picture_of_the_house_names_modules_that_exist_and_all_of_them() -> None:
+    drawn = text("docs/architecture.md")
+    package = ROOT / "fsplanfix"
+    for module in re.findall(r"\b([a-z_]+(?:/[a-z_]+)?\.py)\b", drawn):
+        assert (package / module).exists() or (ROOT / module).exists(), module
+    for folder in re.findall(r"^\| `([a-z]+)/` \|", drawn, re.MULTILINE):
+        assert (package / folder).is_dir()
+    for found in package.iterdir():
+        if found.suffix == ".py" and not found.name.startswith("__"):
+            assert found.name in drawn, found.name
+        if found.is_dir() and (found / "__init__.py").exists():
+            assert f"`{found.name}/`" in drawn, found.name
