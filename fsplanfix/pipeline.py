@@ -134,6 +134,7 @@ class Pipeline:
                 log.error("open_call_unreadable", server=self.server)
         for callid in self._insist(lambda: self._store.closed(self.tracker.calls)):
             del self.tracker.calls[callid]
+            self._scribe.close(callid, self.tracker)
 
     def _missed(self, item: Resync) -> list[SwitchEvent]:
         self._reload(item.states)

@@ -11,7 +11,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MAY_IMPORT = {
     "freeswitch": {"errors"},
     "calls": {"freeswitch.events"},
-    "outbox": {"errors", "calls.model"},
+    "outbox": {"errors", "calls.model", "calls.endings"},
     "planfix": {"errors", "calls.model", "calls.numbers", "outbox"},
     "recordings": {"errors"},
     "web": {"errors", "recordings.files"},

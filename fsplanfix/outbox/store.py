@@ -7,16 +7,20 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Engine, and_, create_engine, delete, event, exists, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from ..calls.endings import left_open
 from ..calls.model import Kind, Notice
 from ..errors import StoreError
-from .rows import Backlog, Queued, queued_from, row_of
+from .rows import Backlog, Queued, notice_json, queued_from, row_of
 from .schedule import JITTER, LONGEST_HOLD, LONGEST_PAUSE, POPUPS, PROBE_PAUSE
 from .tables import DEAD, DONE, SHADOW, SKIPPED, WAITING, facts, heard, journal, notices, open_calls, prepare
+
+log = structlog.get_logger(__name__)
 
 LEASE = 12.0
 """Seconds a notice belongs to the courier who sends it; renewed while the request is under way."""
@@ -106,12 +110,14 @@ class Store:
         """Write notices and the open calls they came from, all or nothing. What is there already stays as it is.
 
         calls: callid to state, None once the call is over. now: seconds since 1970. events: what FreeSWITCH said of
-        calls that are over. Nothing is written about a call
-        that another worker has closed.
+        calls that are over. Nothing is written about a call that another worker has closed; whatever was begun in one
+        that is over now, by whomever, gets its end.
         """
         with self.transaction() as connection:
             closed = self._closed(connection, {*calls, *(notice.callid for notice in said)})
-            rows = [row_of(notice, now) for notice in said if notice.callid not in closed]
+            over = {callid for callid, state in calls.items() if state is None} - closed
+            due = [notice for notice in said if notice.callid not in closed]
+            rows = [row_of(notice, now) for notice in self._with_ends(connection, due, over)]
             states = [
                 {"callid": callid, "server": server, "state": state or "", "closed": 0 if state else now}
                 for callid, state in calls.items()
@@ -128,6 +134,17 @@ class Store:
                 connection.execute(self._insert(heard).on_conflict_do_nothing(), kept)
             if rows and connection.dialect.name == "postgresql":
                 connection.execute(text(f"NOTIFY {CHANNEL}"))
+
+    def _with_ends(self, connection: Connection, due: list[Notice], over: set[str]) -> list[Notice]:
+        """Add the ends that are missing in calls that are over, before the recordings."""
+        if not over:
+            return due
+        bodies = connection.execute(select(notices.c.body).where(notices.c.callid.in_(over))).scalars()
+        known = [*map(notice_json.validate_json, bodies), *due]
+        ends = [end for callid in sorted(over) for end in left_open([n for n in known if n.callid == callid])]
+        if ends:
+            log.warning("ends_added", callids=",".join(sorted({end.callid for end in ends})))
+        return sorted([*due, *ends], key=lambda notice: notice.kind is Kind.RECORD)
 
     def _closed(self, connection: Connection, callids: set[str]) -> set[str]:
         """Return which calls were closed already; no other worker can close one of them until we have committed."""

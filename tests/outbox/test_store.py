@@ -204,3 +204,18 @@ def test_a_slow_database_holds_up_nobody_else(postgres: str) -> None:
     gevent.joinall([gevent.spawn(wait) for _ in range(5)], raise_error=True)
     assert time.monotonic() - begun < 1.0
     engine.dispose()
+
+
+def test_a_worker_that_closes_a_call_ends_what_another_began(store: Store) -> None:
+    """One heard all three phones ring, the other only the one that was picked up."""
+    heard_all = [notice for notice in GROUP if notice.kind is Kind.INCOMING]
+    heard_one = [notice for notice in GROUP if notice.ext in ("102", "")]
+    store.save(heard_all, {GROUP[0].callid: "{}"}, "s", now=1.0)
+    store.save(heard_one, {GROUP[0].callid: None}, "s", now=2.0)
+    listed = [item.notice for item in store.listed(["waiting"], 100)]
+    assert {(n.ext, n.status) for n in listed if n.kind is Kind.COMPLETED} == {
+        ("101", Status.CANCELED),
+        ("102", Status.SUCCESS),
+        ("103", Status.CANCELED),
+    }
+    assert listed[-1].kind is Kind.RECORD

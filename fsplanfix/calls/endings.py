@@ -1,0 +1,37 @@
+"""The ends of what one worker began and another, which closed the call, never heard of (delivery-rules.md, rule 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .model import Direction, Kind, Notice, Status
+
+
+def left_open(said: Sequence[Notice]) -> list[Notice]:
+    """Return the ends of what was begun in a call that is over and has no end.
+
+    Two workers may learn different things around a cut: one says that a phone rings, the other closes the call and has
+    never heard of that phone. said: everything said of the call, by whomever.
+    """
+    at = max((n.at for n in said), default=0)
+    begun = {(n.ext, n.ordinal): n for n in said if n.kind in (Kind.INCOMING, Kind.OUTGOING)}
+    accepted = {(n.ext, n.ordinal): n for n in said if n.kind is Kind.ACCEPTED}
+    ended = {(n.ext, n.ordinal) for n in said if n.kind is Kind.COMPLETED}
+    ends = []
+    for part, start in begun.items():
+        if part in ended:
+            continue
+        talk = accepted.get(part)
+        status = Status.NOT_AVAILABLE if start.type is Direction.OUT else Status.CANCELED if accepted else Status.MISSED
+        ends.append(
+            replace(
+                start,
+                kind=Kind.COMPLETED,
+                position=max(n.position for n in said),
+                at=at,
+                status=Status.SUCCESS if talk is not None else status,
+                duration=max(at - talk.at, 0) // 1_000_000 if talk is not None else 0,
+            )
+        )
+    return ends
