@@ -17,6 +17,7 @@ from gevent import pywsgi
 from gevent.event import Event
 from prometheus_client import CollectorRegistry
 
+from .desk import Desk
 from .errors import PortTakenError, RecordingUnknown, StoreError
 from .freeswitch.link import Connection, Link, Server
 from .freeswitch.originate import Click, Dialler, DialPlan
@@ -134,6 +135,7 @@ class App:
                 self._health(),
                 self._find_recording,
                 exposition(self._registry),
+                self._board(),
             )
             self._web = pywsgi.WSGIServer(listener, web, handler_class=QuietHandler, log=None, error_log=None)
         self._workers: list[gevent.Greenlet[..., Any]] = []
@@ -227,6 +229,13 @@ class App:
             Dialler(self._connections, plan, rules.is_outside, self._clicked).start,
             self._click_refused,
         )
+
+    def _board(self) -> tuple[Desk, str, str, bool]:
+        """Return what the dashboard needs."""
+        settings = self._settings
+        desk = Desk(self._store, settings.rules(), self._linked, Links("", self._keys()).link, self._shadow)
+        https = (settings.public_url or "").startswith("https://")
+        return desk, settings.admin_password.get_secret_value(), self._keys()[-1], https
 
     def _connections(self) -> list[Connection]:
         return [link.connection for link in self._links if link.connection is not None]

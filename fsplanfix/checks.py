@@ -267,6 +267,8 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
     """Look at how long the certificates last. One that is not trusted shows in every request anyway."""
     for name, url in (("PLANFIX_URL", settings.planfix_url), ("PUBLIC_URL", settings.public_url)):
         days = days_left(url, PATIENCE) if url else None
-        if days is not None and days < SHORT_CERTIFICATE:
+        if days is not None:
             cure = "renew it" if name == "PUBLIC_URL" else "is this Planfix?"
-            yield Finding(ODD, name, f"its certificate lasts {days:.0f} more days", cure)
+            short = days < SHORT_CERTIFICATE
+            what = f"its certificate lasts {days:.0f} more days"
+            yield Finding(ODD if short else OK, name, what, cure if short else "")

@@ -25,7 +25,11 @@ EVENT_SOCKET = """\
 
 def made_up() -> dict[str, str]:
     """Return the secrets nobody needs to think of."""
-    return {"PBX_TOKEN": secrets.token_hex(16), "SECRET_KEY": secrets.token_urlsafe(32)}
+    return {
+        "PBX_TOKEN": secrets.token_hex(16),
+        "SECRET_KEY": secrets.token_urlsafe(32),
+        "ADMIN_PASSWORD": secrets.token_urlsafe(12),
+    }
 
 
 def problems(values: Mapping[str, str]) -> list[str]:
@@ -84,4 +88,6 @@ def what_to_do(values: Mapping[str, str], host: str, port: str, password: str) -
    fs_cli -x reloadxml
 
 4. fsplanfix run, and in another window: fsplanfix check
+
+5. See it: http://127.0.0.1:8080/ with the password {values["ADMIN_PASSWORD"]}
 """

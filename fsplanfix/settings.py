@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from .calls.model import Rules
 from .errors import SettingsError
 
-SECRETS = ("planfix_token", "pbx_token", "secret_key", "secret_key_old", "freeswitch_esl")
+SECRETS = ("planfix_token", "pbx_token", "secret_key", "secret_key_old", "freeswitch_esl", "admin_password")
 """Settings that may also be read from the file that NAME_FILE names."""
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
@@ -198,6 +198,7 @@ class Settings(RuleSettings, StoreSettings):
     outbound_caller_id: Annotated[str, _matching(_DIGITS, "74950000001")] = ""
     secret_key: SecretStr = SecretStr("")
     secret_key_old: SecretStr = SecretStr("")
+    admin_password: SecretStr = SecretStr("")
     log_format: Annotated[str, _matching(re.compile("logfmt|json"), "json")] = "logfmt"
     log_mask: bool = False
     log_level: Annotated[str, _matching(re.compile("DEBUG|INFO|WARNING|ERROR"), "INFO")] = "INFO"
@@ -219,6 +220,7 @@ class Settings(RuleSettings, StoreSettings):
     pbx_token_file: str = ""
     secret_key_file: str = ""
     secret_key_old_file: str = ""
+    admin_password_file: str = ""
     freeswitch_esl_file: str = ""
 
     def servers(self) -> list[tuple[str, int, str]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
-from .rows import Entry, Queued, queued_from
+from ..calls.model import Kind, Notice
+from .rows import Entry, Queued, notice_json, queued_from
 from .store import Store
-from .tables import heard, journal, notices
+from .tables import heard, journal, notices, open_calls
 
 
 class Archive:
@@ -53,6 +54,26 @@ class Archive:
         with self._store.transaction() as connection:
             found = connection.execute(told.union_all(noted).order_by("at")).all()
         return list(dict.fromkeys(str(row.callid) for row in found))
+
+    def open_calls(self) -> list[str]:
+        """Return the states of all calls that are not over, as JSON."""
+        query = select(open_calls.c.state).where(open_calls.c.closed == 0).order_by(open_calls.c.callid)
+        with self._store.transaction() as connection:
+            return list(connection.execute(query).scalars())
+
+    def since(self, moment: float) -> list[Notice]:
+        """Return what was said of ended parts since a moment (seconds since 1970)."""
+        ended = and_(notices.c.kind == Kind.COMPLETED.value, notices.c.created >= moment)
+        with self._store.transaction() as connection:
+            bodies = connection.execute(select(notices.c.body).where(ended)).scalars().all()
+        return [notice_json.validate_json(body) for body in bodies]
+
+    def latest(self, count: int) -> list[Notice]:
+        """Return the latest notices, the oldest of them first."""
+        query = select(notices.c.body).order_by(notices.c.id.desc()).limit(count)
+        with self._store.transaction() as connection:
+            bodies = connection.execute(query).scalars().all()
+        return [notice_json.validate_json(body) for body in reversed(bodies)]
 
     def last_call(self) -> str:
         """Return the callid of the call that was heard of last, "" if there is none."""

@@ -8,6 +8,7 @@ from flask import Flask, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
+from . import dashboard
 from .guesses import Guesses, address
 from .health import Health
 from .recordings import Find, serve
@@ -15,10 +16,16 @@ from .recordings import Find, serve
 LARGEST_REQUEST = 64 * 1024
 """Bytes."""
 
+WRONG_A_MINUTE = 20
+"""Wrong tokens of one address that are answered."""
+
 ABOUT = (
     "This is the address for Planfix: enter it in Planfix under Integrations, Virtual PBX, Planfix API for telephony, "
     "with your PBX_TOKEN as the key. It answers POST only."
 )
+
+Board = tuple[dashboard.Desk, str, str, bool]
+"""What dashboard.install takes."""
 
 CommandAnswer = Callable[[Mapping[str, str]], tuple[int, dict[str, str]]]
 
@@ -28,17 +35,18 @@ def make(
     health: Health,
     find_recording: Find,
     metrics: Callable[[], bytes],
+    board: Board,
 ) -> Flask:
-    """Return the application: Planfix's commands, recordings, health, numbers for Prometheus."""
-    app = Flask(__name__)
+    """Return the application: Planfix's commands, recordings, health, numbers for Prometheus, the dashboard."""
+    app = Flask(__name__, static_folder=None)
+    guard = dashboard.install(app, *board)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
-    guesses = Guesses()
+    guesses = Guesses(WRONG_A_MINUTE)
 
     @app.get("/planfix")
     def about() -> ResponseReturnValue:
         return jsonify(message=ABOUT)
 
-    @app.post("/planfix")
     def planfix() -> ResponseReturnValue:
         if request.mimetype != "application/x-www-form-urlencoded":
             return jsonify(error="Send the fields as application/x-www-form-urlencoded"), 415
@@ -60,6 +68,7 @@ def make(
     def numbers() -> ResponseReturnValue:
         return metrics(), {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 
+    app.add_url_rule("/planfix", view_func=guard.exempt(planfix), methods=["POST"])
     app.add_url_rule("/health/live", view_func=health.live)
     app.add_url_rule("/health/ready", view_func=health.ready)
     app.register_error_handler(HTTPException, _as_json)

@@ -9,22 +9,21 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-WRONG_A_MINUTE = RateLimitItemPerMinute(20)
-
 
 class Guesses:
-    """Wrong secrets by address."""
+    """Wrong secrets by address. a_minute: how many are answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, a_minute: int) -> None:
+        self._limit = RateLimitItemPerMinute(a_minute)
         self._rate = MovingWindowRateLimiter(MemoryStorage())
 
     def too_many(self, whom: str) -> bool:
         """Tell whether an address has guessed too often."""
-        return not self._rate.test(WRONG_A_MINUTE, whom)
+        return not self._rate.test(self._limit, whom)
 
     def note(self, whom: str) -> None:
         """Count a wrong guess."""
-        self._rate.hit(WRONG_A_MINUTE, whom)
+        self._rate.hit(self._limit, whom)
 
 
 def address() -> str:

@@ -1,0 +1,213 @@
+"""The dashboard: behind a password, live, in English and Russian; every change carries a token of its own."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection, Iterator
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import gevent
+import structlog
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    g,
+    redirect,
+    render_template,
+    request,
+    session,
+    stream_with_context,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+from flask_babel import Babel, gettext
+from flask_wtf.csrf import CSRFError, CSRFProtect
+
+from ..errors import StoreError
+from .guesses import Guesses, address
+
+log = structlog.get_logger(__name__)
+
+LANGUAGES = ("en", "ru")
+STAYS = timedelta(hours=12)
+LOOK_EVERY = 1.0
+"""Seconds between two looks at what has changed."""
+
+OPEN_TO_ALL = ("dashboard.login", "dashboard.enter", "dashboard.static", "dashboard.language")
+WRONG_A_MINUTE = 5
+"""Wrong passwords of one address that are answered."""
+
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; media-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+class Desk(Protocol):
+    """What the dashboard asks and does; see desk.py."""
+
+    def overview(self) -> Any:
+        """Return how everything stands."""
+
+    def story(self, callid: str) -> list[str]:
+        """Return the timeline of a call."""
+
+    def recordings(self, callid: str) -> list[str]:
+        """Return links to a call's recordings."""
+
+    def send_again(self, ids: Collection[int]) -> int:
+        """Send dead letters again."""
+
+    def drop(self, ids: Collection[int]) -> int:
+        """Delete dead letters."""
+
+
+def install(app: Flask, desk: Desk, password: str, secret: str, https: bool) -> CSRFProtect:
+    """Put the dashboard at `/`; return what guards its forms.
+
+    password: "" if there is none, then nobody gets in. https: whether browsers reach us that way.
+    """
+    app.config.update(
+        SECRET_KEY=secret,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Strict",
+        SESSION_COOKIE_SECURE=https,
+        PERMANENT_SESSION_LIFETIME=STAYS,
+        WTF_CSRF_TIME_LIMIT=None,
+        WTF_CSRF_SSL_STRICT=False,
+    )
+    Babel(app, locale_selector=_language)
+    guard = CSRFProtect(app)
+    app.register_blueprint(_pages(desk, password))
+    app.register_error_handler(CSRFError, _forged)
+    app.add_template_filter(_clock, "clock")
+    return guard
+
+
+def _language() -> str:
+    chosen = session.get("language")
+    return chosen if chosen in LANGUAGES else request.accept_languages.best_match(LANGUAGES, "en") or "en"
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
+
+
+def _forged(error: CSRFError) -> ResponseReturnValue:
+    """A form that is old, or not ours: nothing is changed."""
+    log.warning("dashboard_refused", reason=error.description, address=address())
+    return _problem(gettext("This form is out of date. Go back, reload the page and try again."), 400)
+
+
+def _problem(text: str, code: int) -> ResponseReturnValue:
+    return render_template("problem.html", text=text), code
+
+
+def _pages(desk: Desk, password: str) -> Blueprint:
+    pages = Blueprint("dashboard", __name__, "static", "/static", "templates")
+    _gate(pages)
+    _doors(pages, password)
+    _views(pages, desk)
+    return pages
+
+
+def _gate(pages: Blueprint) -> None:
+    @pages.before_request
+    def guard() -> ResponseReturnValue | None:
+        g.language = _language()
+        if request.endpoint in OPEN_TO_ALL or session.get("inside") is True:
+            return None
+        return redirect(url_for("dashboard.login"))
+
+    @pages.after_request
+    def harden(answer: Response) -> Response:
+        answer.headers["Content-Security-Policy"] = POLICY
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        answer.headers["Referrer-Policy"] = "no-referrer"
+        if request.endpoint != "dashboard.static":
+            answer.headers["Cache-Control"] = "no-store"
+        return answer
+
+
+def _doors(pages: Blueprint, password: str) -> None:
+    guesses = Guesses(WRONG_A_MINUTE)
+
+    def form(wrong: str) -> str:
+        return render_template("login.html", off=not password, wrong=wrong)
+
+    @pages.get("/login")
+    def login() -> ResponseReturnValue:
+        return form("")
+
+    @pages.post("/login")
+    def enter() -> ResponseReturnValue:
+        if guesses.too_many(address()):
+            return form(gettext("Too many wrong tries. Wait a minute.")), 429
+        given = request.form.get("password", "").encode("utf-8", "surrogatepass")
+        if not password or not hmac.compare_digest(given, password.encode()):
+            guesses.note(address())
+            log.warning("dashboard_wrong_password", address=address())
+            return form(gettext("This is not the password.")), 401
+        language = session.get("language")
+        session.clear()
+        session.permanent = True
+        session["inside"] = True
+        if language:
+            session["language"] = language
+        return redirect(url_for("dashboard.home"))
+
+    @pages.post("/logout")
+    def logout() -> ResponseReturnValue:
+        session.pop("inside", None)
+        return redirect(url_for("dashboard.login"))
+
+    @pages.post("/language")
+    def language() -> ResponseReturnValue:
+        if request.form.get("language") in LANGUAGES:
+            session["language"] = request.form["language"]
+        return redirect(url_for("dashboard.home"))
+
+
+def _views(pages: Blueprint, desk: Desk) -> None:
+    @pages.get("/")
+    def home() -> ResponseReturnValue:
+        return render_template("home.html", now=_fragment(desk))
+
+    @pages.get("/live")
+    def live() -> ResponseReturnValue:
+        def changes() -> Iterator[str]:
+            shown, quiet = "", 0.0
+            while True:
+                now = _fragment(desk)
+                if now != shown or quiet > 15:
+                    shown, quiet = now, 0.0
+                    yield "".join(f"data: {line}\n" for line in now.splitlines()) + "\n"
+                gevent.sleep(LOOK_EVERY)
+                quiet += LOOK_EVERY
+
+        return Response(stream_with_context(changes()), mimetype="text/event-stream")
+
+    @pages.get("/calls/<path:callid>")
+    def call(callid: str) -> ResponseReturnValue:
+        lines = desk.story(callid)
+        if not lines:
+            return _problem(gettext("Nothing is kept about this call."), 404)
+        return render_template("call.html", callid=callid, lines=lines, recordings=desk.recordings(callid))
+
+    @pages.post("/letters/<int:number>/<any(retry, drop):what>")
+    def letters(number: int, what: str) -> ResponseReturnValue:
+        if number >= 2**63:
+            abort(404)
+        done = (desk.send_again if what == "retry" else desk.drop)([number])
+        log.info("dashboard_letter", what=what, notice=number, done=done, address=address())
+        return redirect(url_for("dashboard.home"))
+
+
+def _fragment(desk: Desk) -> str:
+    try:
+        return render_template("now.html", now=desk.overview())
+    except StoreError:
+        return render_template("now.html", now=None)

@@ -1,0 +1,275 @@
+"""The dashboard over real HTTP: who gets in, what is shown, what may be changed."""
+
+import html
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gevent
+import pytest
+import requests
+from babel.messages.mofile import read_mo
+from babel.messages.pofile import read_po
+from flask import Flask
+from flask.sessions import SecureCookieSessionInterface
+
+from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.switch import Switch
+
+from ..service import Service, running
+from ..test_service import told, wanted
+
+WEB = Path(__file__).parents[2] / "fsplanfix" / "web"
+PASSWORD = "a-good-password"
+CALL = "group_answered"
+
+
+def token(page: str) -> str:
+    return html.unescape(re.findall(r'name="csrf_token" value="([^"]+)"', page)[0])
+
+
+class Visitor(requests.Session):
+    """A browser without a screen."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.at = service.address
+
+    def see(self, path: str = "/", code: int = 200) -> str:
+        answer = self.get(self.at + path, timeout=10)
+        assert answer.status_code == code, answer.text
+        return answer.text
+
+    def press(self, path: str, page: str = "", **fields: str) -> requests.Response:
+        given = {"csrf_token": token(page or self.see("/login"))}
+        return self.post(self.at + path, data={**given, **fields}, timeout=10, allow_redirects=False)
+
+    def log_in(self, password: str = PASSWORD) -> requests.Response:
+        return self.press("/login", password=password)
+
+
+@pytest.fixture
+def service(switch: Switch, planfix: Planfix, tmp_path: Path):  # type: ignore[no-untyped-def]
+    with running(switch, planfix, tmp_path, ADMIN_PASSWORD=PASSWORD) as one:
+        yield one
+
+
+def test_nobody_sees_anything_without_the_password(service: Service) -> None:
+    visitor = Visitor(service)
+    for path in ("/", "/live", "/calls/x"):
+        answer = visitor.get(service.address + path, timeout=10, allow_redirects=False)
+        assert (answer.status_code, answer.headers["Location"]) == (302, "/login")
+    assert visitor.press("/letters/1/drop").headers["Location"] == "/login"
+    assert visitor.log_in("wrong").status_code == 401
+    assert visitor.log_in("").status_code == 401
+    assert "Log in" in visitor.see("/")
+    entered = visitor.log_in()
+    assert (entered.status_code, entered.headers["Location"]) == (302, "/")
+    assert "Nobody calls." in visitor.see("/")
+    assert visitor.press("/logout", visitor.see("/")).headers["Location"] == "/login"
+    assert "Nobody calls." not in visitor.see("/")
+
+
+def test_five_wrong_passwords_a_minute_and_no_more(service: Service) -> None:
+    visitor = Visitor(service)
+    assert [visitor.log_in("wrong").status_code for _ in range(6)] == [401] * 5 + [429]
+    answer = visitor.log_in()
+    assert (answer.status_code, "Too many wrong tries" in answer.text) == (429, True)
+    service.wait_for("dashboard_wrong_password address=127.0.0.1")
+    assert PASSWORD not in "\n".join(service.log)
+
+
+def test_the_cookie_and_the_page_are_hardened(service: Service) -> None:
+    visitor = Visitor(service)
+    cookie = visitor.log_in().headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert "Secure" not in cookie
+    answer = visitor.get(service.address + "/", timeout=10)
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["Cache-Control"] == "no-store"
+    page = answer.text + visitor.see("/login")
+    assert not re.search(r"<script(?![^>]*src=\"/static/)|\son\w+=|style=|https?://(?!127)", page)
+
+
+def test_behind_https_the_cookie_is_secure(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    more = {"ADMIN_PASSWORD": PASSWORD, "PUBLIC_URL": "https://pbx.example.com"}
+    with running(switch, planfix, tmp_path, **more) as service:
+        assert "; Secure" in requests.get(service.address + "/login", timeout=10).headers["Set-Cookie"]
+
+
+def test_without_a_password_the_dashboard_is_off(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with running(switch, planfix, tmp_path) as service:
+        visitor = Visitor(service)
+        assert "set ADMIN_PASSWORD" in visitor.see("/")
+        assert visitor.press("/login", password="").status_code == 401
+
+
+@pytest.mark.parametrize("forged", ["", "x", "IjEi.x.y"])
+def test_a_forged_token_changes_nothing(service: Service, planfix: Planfix, switch: Switch, forged: str) -> None:
+    visitor = Visitor(service)
+    visitor.log_in()
+    planfix.answers.append(400)
+    switch.play("in_one_no_answer", speed=0)
+    service.wait_for("set_aside")
+    number = re.findall(r"/letters/(\d+)/drop", visitor.see("/"))[0]
+    for path in (f"/letters/{number}/drop", f"/letters/{number}/retry", "/logout", "/language"):
+        answer = visitor.post(service.address + path, data={"csrf_token": forged, "language": "ru"}, timeout=10)
+        assert (answer.status_code, "out of date" in answer.text) == (400, True)
+    assert f"/letters/{number}/drop" in visitor.see("/")
+    other = Visitor(service)
+    other.log_in()
+    stolen = visitor.post(service.address + "/logout", data={"csrf_token": token(other.see("/"))}, timeout=10)
+    assert stolen.status_code == 400
+
+
+def signed(hours_ago: float, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A session cookie as our own service would have made it some hours ago."""
+    app = Flask("signed")
+    app.secret_key = "secret-key-of-ours"
+    serializer = SecureCookieSessionInterface().get_signing_serializer(app)
+    assert serializer is not None
+    with monkeypatch.context() as patched:
+        now = time.time()
+        patched.setattr(time, "time", lambda: now - hours_ago * 3600)
+        made = serializer.dumps({"inside": True, "_permanent": True})
+    return made if isinstance(made, str) else made.decode()
+
+
+def test_a_session_that_is_not_ours_or_too_old_is_none(
+    switch: Switch, planfix: Planfix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"ADMIN_PASSWORD": PASSWORD, "SECRET_KEY": "secret-key-of-ours"}
+    with running(switch, planfix, tmp_path, **more) as service:
+        for cookie, inside in [
+            ("eyJpbnNpZGUiOnRydWV9.aaaa.bbbb", False),
+            (signed(13, monkeypatch), False),
+            (signed(11, monkeypatch), True),
+        ]:
+            visitor = Visitor(service)
+            visitor.cookies.set("session", cookie)
+            assert ("Nobody calls." in visitor.see("/")) == inside
+
+
+def test_a_dead_letter_is_sent_again_or_deleted(service: Service, planfix: Planfix, switch: Switch) -> None:
+    visitor = Visitor(service)
+    visitor.log_in()
+    planfix.answers.extend([400, 400])
+    callid = switch.play("in_one_no_answer", speed=0)
+    for _ in range(2):
+        service.wait_for("set_aside.*kind=COMPLETED")
+    page = visitor.see("/")
+    assert "Invalid parameters" in page or "Planned failure" in page
+    first, second = sorted(set(re.findall(r"/letters/(\d+)/retry", page)), key=int)
+    assert visitor.press(f"/letters/{second}/retry", page).status_code == 302
+    planfix.wait_for(lambda crm: told(crm, callid) == ["M101"])
+    assert visitor.press(f"/letters/{first}/drop", page).status_code == 302
+    assert "/letters/" not in visitor.see("/")
+    assert visitor.press("/letters/99999999999999999999/drop", page).status_code == 404
+    assert visitor.press(f"/letters/{first}/explode", page).status_code in (404, 405)
+    service.wait_for("dashboard_letter what=retry")
+
+
+def test_a_call_is_shown_live_then_in_the_history_with_its_story(
+    service: Service, planfix: Planfix, switch: Switch
+) -> None:
+    visitor = Visitor(service)
+    visitor.log_in()
+    switch.speed = 1
+    seen: list[str] = []
+
+    def follow() -> None:
+        with visitor.get(service.address + "/live", stream=True, timeout=30) as stream:
+            for line in stream.iter_lines():
+                seen.append(line.decode())
+
+    following = gevent.spawn(follow)
+    callid = switch.play(CALL)
+    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(CALL)))
+    with gevent.Timeout(10):
+        while not any("talked 1" in line for line in seen):
+            gevent.sleep(0.1)
+    following.kill()
+    text = "\n".join(seen)
+    assert re.search("102 talks|101 rings", text)
+    page = visitor.see("/")
+    assert f"/calls/{callid}" in page
+    story = visitor.see(f"/calls/{callid}")
+    assert "rule 2: connected with the client" in story
+    assert re.search(r'<audio controls preload="none" src="/recordings/[^"]+/[^"]+\.wav"', story)
+    assert "Nothing is kept about this call." in visitor.see("/calls/unknown", 404)
+
+
+def test_what_strangers_sent_is_shown_as_text(
+    service: Service, switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    visitor = Visitor(service)
+    visitor.log_in()
+    callid = switch.play("in_one_no_answer", speed=0)
+    planfix.wait_for(lambda crm: len(told(crm, callid)) == 2)
+    with sqlite3.connect(tmp_path / "store.db") as store:
+        store.execute("update notices set state='dead', answer='<script>alert(1)</script>', callid='<b>x</b>'")
+    store.close()
+    page = visitor.see("/")
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script>alert" not in page
+    assert "<b>x" not in page
+
+
+def test_a_store_that_does_not_answer_is_said(service: Service, tmp_path: Path) -> None:
+    visitor = Visitor(service)
+    visitor.log_in()
+    with sqlite3.connect(tmp_path / "store.db") as store:
+        store.execute("alter table notices rename to gone")
+    store.close()
+    assert "The database does not answer." in visitor.see("/")
+
+
+# languages
+
+
+def test_the_page_speaks_the_language_of_the_browser_or_the_one_chosen(service: Service) -> None:
+    visitor = Visitor(service)
+    visitor.headers["Accept-Language"] = "ru,en;q=0.5"
+    page = visitor.see("/login")
+    assert '<html lang="ru">' in page
+    assert "Пароль" in page
+    visitor.press("/language", page, language="en")
+    assert '<html lang="en">' in visitor.see("/login")
+    visitor.press("/language", visitor.see("/login"), language="../../etc")
+    assert '<html lang="en">' in visitor.see("/login")
+
+
+def test_every_word_is_translated_and_compiled(tmp_path: Path) -> None:
+    mapping = tmp_path / "babel.cfg"
+    mapping.write_text("[python: web/**.py]\n[jinja2: web/templates/**.html]\n")
+    found = tmp_path / "found.pot"
+    babel = [sys.executable, "-m", "babel.messages.frontend", "-q"]
+    subprocess.run([*babel, "extract", "-F", mapping, "-o", found, WEB.parent], check=True)
+    folder = WEB / "translations" / "ru" / "LC_MESSAGES"
+    with found.open("rb") as file:
+        used = {message.id for message in read_po(file) if message.id}
+    with (folder / "messages.po").open("rb") as file:
+        russian = {message.id: message.string for message in read_po(file) if message.id}
+    assert set(russian) == used
+    assert all(russian.values())
+    with (folder / "messages.mo").open("rb") as file:
+        assert {message.id: message.string for message in read_mo(file) if message.id} == russian
+
+
+def test_the_overview_of_a_busy_day_is_quick(service: Service, switch: Switch, planfix: Planfix) -> None:
+    visitor = Visitor(service)
+    visitor.log_in()
+    calls = [switch.play(CALL, speed=0) for _ in range(40)]
+    planfix.wait_for(lambda crm: len(crm.accepted) >= 8 * len(calls), timeout=30)
+    begun = time.monotonic()
+    page = visitor.see("/")
+    assert time.monotonic() - begun < 2
+    assert len(set(re.findall(r"/calls/[^\"]+", page))) == 30
+    assert "talked 40" in page
