@@ -71,7 +71,7 @@ def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
     marks = {MARKS[queued.state] for queued in said}
     legend = [f"{mark} {meaning}" for mark, meaning in MEANINGS.items() if mark in marks]
     silent = [] if said else ["Planfix is told nothing of this call."]
-    return [head, *(line.text for line in sorted(lines, key=lambda line: line.at)), *silent, *legend]
+    return [f"{head}  times in UTC", *(line.text for line in sorted(lines, key=lambda line: line.at)), *silent, *legend]
 
 
 def _key(notice: Notice) -> tuple[str, str, int]:

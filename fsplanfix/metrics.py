@@ -28,6 +28,7 @@ class Tally:
             "fsplanfix_lookup_seconds", "Seconds a call waited for its caller's name", registry=registry
         )
 
+        self._calls = Counter("fsplanfix_calls", "Client calls", ["type"], registry=registry)
         self._notices = Counter("fsplanfix_notices", "What was said of calls", ["kind", "status"], registry=registry)
         self._delivery = Histogram(
             "fsplanfix_delivery_seconds",
@@ -39,6 +40,8 @@ class Tally:
     def said(self, notice: Notice) -> None:
         """Count what was said of a call."""
         self._notices.labels(notice.kind.value, notice.status or "").inc()
+        if notice.position == 1:
+            self._calls.labels(notice.type.value).inc()
 
     def delivered(self, _: Notice, seconds: float) -> None:
         """Note how long a notice took to reach Planfix."""

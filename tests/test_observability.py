@@ -41,6 +41,7 @@ def test_the_board_is_built_on_the_numbers_there_are(switch: Switch, planfix: Pl
     assert plain == exposed(text)
     assert 'fsplanfix_notices_total{kind="INCOMING",status=""} 3.0' in text
     assert 'fsplanfix_notices_total{kind="COMPLETED",status="Success"} 1.0' in text
+    assert 'fsplanfix_calls_total{type="in"} 1.0' in text
     assert "fsplanfix_delivery_seconds_count 8.0" in text
     assert re.search(r'fsplanfix_links_total\{server="127.0.0.1:\d+"\} 1.0', text)
     lag = re.findall(r"fsplanfix_event_lag_seconds\{.*\} (\S+)", text)
