@@ -63,6 +63,16 @@ def test_a_signature_that_is_not_ours_opens_nothing(signed: str) -> None:
     assert LINKS.path(signed, "c.wav") is None
 
 
+@given(st.integers(0, 10**9))
+def test_no_character_of_a_link_may_change(number: int) -> None:
+    signed, name = parts(LINKS.link(f"c{number}", f"/r/{number}.wav"))
+    assert LINKS.path(signed, name) == f"/r/{number}.wav"
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
+    for other in alphabet:
+        assert other == signed[-1] or LINKS.path(signed[:-1] + other, name) is None
+        assert LINKS.path(signed + other, name) is None
+
+
 def test_a_signature_is_for_its_own_name_only() -> None:
     signed, name = parts(LINKS.link("c", "/a.wav"))
     assert LINKS.path(signed, "d.wav") is None
