@@ -108,8 +108,9 @@ class App:
         self._keep_shadow_apart()
         self._registry = CollectorRegistry()
         self._tally = Tally(self._registry)
+        self._keys = self._read_keys()
         self._recording_links = Links(
-            settings.public_url or self.address or f"http://{settings.http_listen}", self._keys()
+            settings.public_url or self.address or f"http://{settings.http_listen}", self._keys
         )
         self._files = self._recordings()
         token = settings.planfix_token.get_secret_value()
@@ -162,7 +163,7 @@ class App:
                 else "STORE_URL was written by `run --shadow`, which sends nothing: start with a new one."
             )
 
-    def _keys(self) -> list[str]:
+    def _read_keys(self) -> list[str]:
         """Return the keys that sign links, the oldest first. One that was made by us is read for ever."""
         given = self._settings.secret_key.get_secret_value()
         older = [key.strip() for key in self._settings.secret_key_old.get_secret_value().split(",")]
@@ -233,9 +234,9 @@ class App:
     def _board(self) -> tuple[Desk, str, str, bool]:
         """Return what the dashboard needs."""
         settings = self._settings
-        desk = Desk(self._store, settings.rules(), self._linked, Links("", self._keys()).link, self._shadow)
+        desk = Desk(self._store, settings.rules(), self._linked, Links("", self._keys).link, self._shadow)
         https = (settings.public_url or "").startswith("https://")
-        return desk, settings.admin_password.get_secret_value(), self._keys()[-1], https
+        return desk, settings.admin_password.get_secret_value(), self._keys[-1], https
 
     def _connections(self) -> list[Connection]:
         return [link.connection for link in self._links if link.connection is not None]

@@ -257,8 +257,7 @@ def list_queue(everything: bool, limit: int) -> None:
         standing = store.backlog()
         for item in store.listed([DEAD, WAITING] if everything else [DEAD], limit):
             notice = item.notice
-            what = f"{notice.kind.value} {notice.status or ''}".strip()
-            click.echo(f"{item.id:>8}  {item.state:<8}{notice.phone:<13}{notice.ext or '-':<6}{what}")
+            click.echo(f"{item.id:>8}  {item.state:<8}{notice.phone:<13}{notice.ext or '-':<6}{notice.what}")
             if item.answer:
                 click.echo(f"          {item.answer[:68]}")
         paused = "; Planfix does not know our token, everything is kept" if standing.unauthorized else ""

@@ -139,8 +139,7 @@ def _live(call: dict[str, Any]) -> LiveCall:
 
 def _dead(item: Any) -> Dead:
     notice: Notice = item.notice
-    what = f"{notice.kind.value} {notice.status or ''}".strip()
-    return Dead(item.id, notice.callid, notice.ext, what, notice.phone, item.answer, notice.at / 1_000_000)
+    return Dead(item.id, notice.callid, notice.ext, notice.what, notice.phone, item.answer, notice.at / 1_000_000)
 
 
 def _by_ext(said: list[Notice]) -> dict[str, dict[str, int]]:

@@ -101,6 +101,11 @@ class Notice:
     data: dict[str, str] = field(default_factory=dict)
     recording: str = ""
 
+    @property
+    def what(self) -> str:
+        """Return its kind and, if it has one, its status, for people."""
+        return f"{self.kind.value} {self.status or ''}".strip()
+
 
 @dataclass(slots=True)
 class Recording:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 from sqlalchemy import and_, select
 
 from ..calls.model import Kind, Notice
-from .rows import Entry, Queued, notice_json, queued_from
+from .rows import Entry, Queued, entry_from, notice_json, queued_from
 from .store import Store
 from .tables import heard, journal, notices, open_calls
 
@@ -30,15 +30,13 @@ class Archive:
             rows = connection.execute(said).mappings().all()
             noted = select(journal).where(journal.c.callid == callid).order_by(journal.c.id)
             lines = connection.execute(noted).mappings().all()
-        names = [field.name for field in fields(Entry)]
-        return [queued_from(row) for row in rows], [Entry(**{n: line[n] for n in names}) for line in lines]
+        return [queued_from(row) for row in rows], [entry_from(line) for line in lines]
 
     def refused(self, phone: str) -> list[Entry]:
         """Return the journal lines about a number (E.164 digits) that led to no call."""
         query = select(journal).where(journal.c.phone == phone, journal.c.callid == "").order_by(journal.c.id)
         with self._store.transaction() as connection:
-            names = [field.name for field in fields(Entry)]
-            return [Entry(**{n: line[n] for n in names}) for line in connection.execute(query).mappings()]
+            return [entry_from(line) for line in connection.execute(query).mappings()]
 
     def calls(self, callid: str, phone: str) -> list[str]:
         """Return this callid if anything is kept under it, else the calls with a number (E.164 digits, "" if none)."""

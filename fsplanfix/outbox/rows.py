@@ -59,6 +59,11 @@ def queued_from(row: Any) -> Queued:
     return Queued(row["id"], notice, row["attempts"], row["created"], row["state"], row["answer"], row["settled"])
 
 
+def entry_from(row: Any) -> Entry:
+    """Return the line of the journal in a row of the table."""
+    return Entry(row["at"], row["what"], row["callid"], row["ext"], row["phone"])
+
+
 def row_of(notice: Notice, now: float) -> dict[str, Any]:
     """Return the row for a notice that is written now (seconds since 1970)."""
     return {

@@ -84,7 +84,8 @@ class Commands:
 
     def _make_call(self, fields: Mapping[str, str]) -> Answer:
         ext, number = fields.get("from", ""), self._number(fields.get("to", ""))
-        if not number or not _EXT.fullmatch(ext) or not self._users(ext):
+        users = self.rules.users_of(ext) if _EXT.fullmatch(ext) else []
+        if not number or not users:
             self.refused("", "", "ext or number is not one")
             return INVALID_PARAMETERS
         if (ext, number) in self._clicks:
@@ -92,7 +93,7 @@ class Commands:
         self._clicks[ext, number] = True
         try:
             self._check(ext, number)
-            self.dial(ext, self._users(ext), number)
+            self.dial(ext, users, number)
         except DialRefused as problem:
             self._clicks.pop((ext, number), None)
             self.refused(ext, number, str(problem))
@@ -102,10 +103,6 @@ class Commands:
             self.refused(ext, number, "no FreeSWITCH is linked")
             return NO_SWITCH
         return 200, {}
-
-    def _users(self, ext: str) -> list[str]:
-        """Return whom to call for an ext of Planfix: the user of that name, and those that are aliases of it."""
-        return self.rules.users_of(ext)
 
     def _number(self, written: str) -> str:
         """Return a number to dial as digits, "" if it is none."""

@@ -213,9 +213,8 @@ class Courier:
         """Write a try that failed into the journal; an outage of days is written once."""
         if problem != queued.answer:
             notice = queued.notice
-            what = f"{notice.kind.value} {notice.status or ''}".strip()
-            entry = Entry(now, f"try {queued.attempts + 1} to send {what}: {problem}", notice.callid, notice.ext)
-            Archive(self._store).write_down(entry)
+            what = f"try {queued.attempts + 1} to send {notice.what}: {problem}"
+            Archive(self._store).write_down(Entry(now, what, notice.callid, notice.ext))
 
     def _refused(self, queued: Queued, problem: TransportError) -> None:
         now, notice = self._now(), queued.notice
