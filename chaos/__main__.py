@@ -101,7 +101,7 @@ class Run:
         """Measure how long what was written before a fault healed took to arrive."""
         while True:
             try:
-                oldest = self.stage.store.backlog().oldest
+                oldest = self.stage.queue.backlog().oldest
             except StoreError:
                 oldest = 0.0
             if oldest is None or oldest >= healed:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import gevent
 
+from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.crm import History, Planfix, Received
 from fsplanfix.simulators.session import Session
@@ -72,6 +73,7 @@ class Stage:
             switch.start()
         self.planfix.start()
         self.store = Store(store_url)
+        self.queue = Queue(self.store)
         self.workers = [Worker(self._settings(), folder / f"worker-{n}.log") for n in range(2)]
         for switch in self.switches:
             self.wait_for_links(switch, 2)
@@ -150,7 +152,7 @@ class Stage:
 
     def is_drained(self) -> bool:
         """Tell whether nothing is on its way any more."""
-        standing = self.store.backlog()
+        standing = self.queue.backlog()
         return not standing.waiting and not standing.open_calls
 
     def _written(self, answered: float) -> float:
@@ -178,7 +180,7 @@ class Stage:
                 details.append(f"doubled after {item.came - last[key].at:.1f} s: {_name(item)}")
             last[key] = item
         details += [f"out of order: {text}" for text in seen_by_people.surprises]
-        due, cards = self.store.counts(), seen_by_people.cards
+        due, cards = self.queue.counts(), seen_by_people.cards
         unended = sum(part.state != "done" for card in cards.values() for part in card.parts)
         untold = [play for play in self.plays if play.callid not in cards]
         unknown = sum(play.must_be_known() for play in untold)

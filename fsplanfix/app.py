@@ -26,6 +26,7 @@ from .greenlets import keep_running
 from .lookup import Lookup
 from .metrics import Standing, Tally, exposition
 from .outbox.archive import Archive
+from .outbox.queue import Queue
 from .outbox.rows import Entry
 from .outbox.store import Store
 from .pipeline import Pipeline
@@ -154,7 +155,7 @@ class App:
     def _keep_shadow_apart(self) -> None:
         """Refuse a store that another kind of worker writes: what the one only says the other would never send."""
         mode = "shadow" if self._shadow else "sends"
-        found = self._store.known("mode") or ("sends" if self._store.counts() else mode)
+        found = self._store.known("mode") or ("sends" if Queue(self._store).counts() else mode)
         self._store.fact("mode", found)
         if found != mode:
             raise StoreError(

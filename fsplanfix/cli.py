@@ -23,6 +23,7 @@ from .app import ROLES, App
 from .calls.numbers import normalize as normalize_number
 from .errors import FsplanfixError, PortTakenError, SettingsError
 from .outbox.archive import Archive
+from .outbox.queue import Queue
 from .outbox.store import Store
 from .outbox.tables import DEAD, WAITING
 from .planfix.messages import form
@@ -254,8 +255,8 @@ def queue() -> None:
 def list_queue(everything: bool, limit: int) -> None:
     """Show the notices that were set aside, with Planfix's answer."""
     with _store() as store:
-        standing = store.backlog()
-        for item in store.listed([DEAD, WAITING] if everything else [DEAD], limit):
+        standing = Queue(store).backlog()
+        for item in Queue(store).listed([DEAD, WAITING] if everything else [DEAD], limit):
             notice = item.notice
             click.echo(f"{item.id:>8}  {item.state:<8}{notice.phone:<13}{notice.ext or '-':<6}{notice.what}")
             if item.answer:
@@ -271,7 +272,7 @@ def list_queue(everything: bool, limit: int) -> None:
 def retry(ids: tuple[int, ...], everything: bool) -> None:
     """Send notices that were set aside again."""
     with _store() as store:
-        found = store.send_again(_chosen(store, ids, everything), time.time())
+        found = Queue(store).send_again(_chosen(store, ids, everything), time.time())
         click.echo(f"{found} will be sent again.")
 
 
@@ -282,7 +283,7 @@ def retry(ids: tuple[int, ...], everything: bool) -> None:
 def drop(ids: tuple[int, ...], everything: bool) -> None:
     """Delete notices that were set aside; Planfix never gets them."""
     with _store() as store:
-        click.echo(f"{store.drop(_chosen(store, ids, everything))} deleted.")
+        click.echo(f"{Queue(store).drop(_chosen(store, ids, everything))} deleted.")
 
 
 @contextmanager
@@ -297,7 +298,7 @@ def _store() -> Iterator[Store]:
 def _chosen(store: Store, ids: tuple[int, ...], everything: bool) -> list[int]:
     if not ids and not everything:
         raise click.UsageError("Name the notices by the numbers that `queue list` shows, or say --all.")
-    return [item.id for item in store.listed([DEAD], 1_000_000)] if everything else list(ids)
+    return [item.id for item in Queue(store).listed([DEAD], 1_000_000)] if everything else list(ids)
 
 
 @cli.group()

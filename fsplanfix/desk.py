@@ -13,6 +13,7 @@ from typing import Any
 from . import explain
 from .calls.model import Kind, Notice, Rules
 from .outbox.archive import Archive
+from .outbox.queue import Queue
 from .outbox.store import Store
 from .outbox.tables import DEAD
 
@@ -82,7 +83,7 @@ class Desk:
         link: Callable[[str, str], str],
         shadow: bool = False,
     ) -> None:
-        self._store = store
+        self._queue = Queue(store)
         self._archive = Archive(store)
         self._rules = rules
         self._links = links
@@ -91,7 +92,7 @@ class Desk:
 
     def overview(self) -> Overview:
         """Return how everything stands now. Raises StoreError."""
-        standing = self._store.backlog()
+        standing = self._queue.backlog()
         said = self._archive.since(_midnight())
         return Overview(
             links=self._links(),
@@ -101,7 +102,7 @@ class Desk:
             dead=standing.dead,
             oldest=time.time() - standing.oldest if standing.oldest else 0.0,
             calls=[_live(json.loads(state)["call"]) for state in self._archive.open_calls()],
-            letters=[_dead(item) for item in self._store.listed([DEAD], MOST_DEAD)],
+            letters=[_dead(item) for item in self._queue.listed([DEAD], MOST_DEAD)],
             today=_by_ext(said),
             recent=_recent(self._archive.latest(MOST_RECENT * 20)),
         )
@@ -117,11 +118,11 @@ class Desk:
 
     def send_again(self, ids: Collection[int]) -> int:
         """Send dead letters again; return how many."""
-        return self._store.send_again(ids, time.time())
+        return self._queue.send_again(ids, time.time())
 
     def drop(self, ids: Collection[int]) -> int:
         """Delete dead letters for good; return how many."""
-        return self._store.drop(ids)
+        return self._queue.drop(ids)
 
 
 def _midnight() -> float:

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from .calls.model import Notice
 from .errors import StoreError
 from .freeswitch.link import Link
+from .outbox.queue import Queue
 from .outbox.store import Store
 from .pipeline import Pipeline
 
@@ -57,7 +58,7 @@ class Standing(Collector):
     """Asks the store when Prometheus asks us."""
 
     def __init__(self, store: Store, links: Sequence[Link], pipelines: Sequence[Pipeline]) -> None:
-        self._store = store
+        self._queue = Queue(store)
         self._links = links
         self._pipelines = pipelines
 
@@ -84,7 +85,7 @@ class Standing(Collector):
             value=sum(pipeline.overflows for pipeline in self._pipelines),
         )
         try:
-            found = self._store.backlog()
+            found = self._queue.backlog()
         except StoreError:
             yield GaugeMetricFamily("fsplanfix_store_up", "Whether the database answers", value=0)
             return

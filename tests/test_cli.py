@@ -12,8 +12,11 @@ import pytest
 import requests
 
 from fsplanfix.freeswitch.link import Connection, Server
+from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
+from fsplanfix.outbox.tables import DEAD
 
+from .outbox.test_store import claim, settle
 from .recordings import TRACES, events, told
 from .service import environment
 
@@ -133,8 +136,8 @@ def test_the_queue_shows_what_planfix_refused_and_obeys(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/store.db"
     store = Store(url)
     store.save(told(events("in_one_no_answer")), {}, "s", now=1.0)
-    (queued,) = store.claim(1, 2.0, "me")
-    store.set_aside(queued, 2.0, "Planfix refused it for good: 400 Invalid parameters")
+    (queued,) = claim(store, 1, 2.0, "me")
+    settle(store, queued, DEAD, 2.0, "Planfix refused it for good: 400 Invalid parameters")
     listed = run_cli(tmp_path, "queue", "list", STORE_URL=url)
     assert listed.stdout.splitlines() == [
         "       1  dead    79161234567  101   INCOMING",
@@ -145,7 +148,7 @@ def test_the_queue_shows_what_planfix_refused_and_obeys(tmp_path: Path) -> None:
     assert "say --all" in run_cli(tmp_path, "queue", "retry", STORE_URL=url).stderr
     assert run_cli(tmp_path, "queue", "retry", "1", STORE_URL=url).stdout == "1 will be sent again.\n"
     assert run_cli(tmp_path, "queue", "drop", "--all", STORE_URL=url).stdout == "0 deleted.\n"
-    assert store.counts() == {"waiting": 2}
+    assert Queue(store).counts() == {"waiting": 2}
     store.close()
 
 

@@ -27,6 +27,28 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a notice for good. tried: whether it was sent, and so counts as a try."""
+
+    queued: Queued
+    state: str
+    answer: str = ""
+    tried: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whose turn it is. known_again: Planfix knows our token again.
+
+    upcoming: when something that may not be sent yet may be (seconds since 1970), None if nothing is known to.
+    """
+
+    claimed: list[Queued]
+    known_again: bool
+    upcoming: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """How things stand. oldest: when the oldest waiting notice was written, None if nothing waits."""
 
@@ -65,7 +87,7 @@ def entry_from(row: Any) -> Entry:
 
 
 def row_of(notice: Notice, now: float) -> dict[str, Any]:
-    """Return the row for a notice that is written now (seconds since 1970)."""
+    """Return the parameters that write a notice now (seconds since 1970); the last four say when it is due."""
     return {
         "callid": notice.callid,
         "ext": notice.ext,
@@ -75,5 +97,8 @@ def row_of(notice: Notice, now: float) -> dict[str, Any]:
         "barrier": is_barrier(notice),
         "body": notice_json.dump_json(notice).decode(),
         "created": now,
-        "due": now,
+        "now": now,
+        "call": notice.callid,
+        "part": notice.ext,
+        "what": notice.kind.value,
     }

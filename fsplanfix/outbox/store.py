@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, and_, create_engine, delete, event, exists, func, or_, select, text, update
+from sqlalchemy import Connection, Engine, and_, bindparam, create_engine, event, exists, func, or_, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -16,17 +17,10 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from ..calls.endings import left_open
 from ..calls.model import Kind, Notice
 from ..errors import StoreError
-from .rows import Backlog, Queued, notice_json, queued_from, row_of
-from .schedule import JITTER, LONGEST_HOLD, LONGEST_PAUSE, POPUPS, PROBE_PAUSE
-from .tables import DEAD, DONE, SHADOW, SKIPPED, WAITING, facts, heard, journal, notices, open_calls, prepare
+from .rows import notice_json, row_of
+from .tables import facts, heard, is_waiting, notices, open_calls, prepare
 
 log = structlog.get_logger(__name__)
-
-LEASE = 12.0
-"""Seconds a notice belongs to the courier who sends it; renewed while the request is under way."""
-
-CLOCK_JUMP = 60.0
-"""Seconds. Workers' clocks agree better than this; a time further ahead was written before a clock jumped back."""
 
 _LOCK_CALLS = text(
     "SELECT pg_advisory_xact_lock(number) FROM ("
@@ -34,8 +28,38 @@ _LOCK_CALLS = text(
     ") AS calls"
 )
 
+_before = notices.alias("before")
+_due = func.coalesce(
+    select(func.max(_before.c.due))
+    .where(
+        _before.c.callid == bindparam("call"),
+        is_waiting(_before),
+        _before.c.due > bindparam("now"),
+        or_(_before.c.ext == bindparam("part"), _before.c.barrier, bindparam("what") == Kind.RECORD.value),
+    )
+    .scalar_subquery(),
+    bindparam("now"),
+)
+"""A new notice is due now, but not before what it waits for: in an outage nobody looks at it in vain."""
+
+_is_end = and_(
+    _before.c.callid == notices.c.callid,
+    _before.c.ext == notices.c.ext,
+    _before.c.ordinal == notices.c.ordinal,
+    _before.c.kind == Kind.COMPLETED.value,
+)
+_begun = select(notices.c.callid, notices.c.ext, notices.c.ordinal).where(
+    notices.c.callid.in_(bindparam("callids", expanding=True)),
+    notices.c.kind.in_((Kind.INCOMING.value, Kind.OUTGOING.value)),
+    ~exists().where(_is_end),
+)
+"""Employees' parts in some calls that have no end yet."""
+
+_are_closed = select(open_calls.c.callid).where(
+    open_calls.c.callid.in_(bindparam("callids", expanding=True)), open_calls.c.closed > 0
+)
+
 CHANNEL = "fsplanfix_notices"
-LONGEST_ANSWER = 500
 
 
 class Store:
@@ -74,7 +98,10 @@ class Store:
     def _connect(self, url: str) -> Engine:
         parsed = make_url(url)
         if parsed.get_backend_name() == "postgresql":
-            return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, max_overflow=50)
+            # a prepared statement keeps the plan it was given while the table was small
+            plan_anew = {"prepare_threshold": None}
+            url_for = parsed.set(drivername="postgresql+psycopg")
+            return create_engine(url_for, connect_args=plan_anew, pool_pre_ping=True, max_overflow=50)
         engine = create_engine(parsed)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
@@ -96,6 +123,22 @@ class Store:
 
     def _insert(self, table: Any) -> Any:
         return (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
+
+    # statements that are written once
+
+    @cached_property
+    def _add_notices(self) -> Any:
+        return self._insert(notices).values(due=_due).on_conflict_do_nothing()
+
+    @cached_property
+    def _put_calls(self) -> Any:
+        insert = self._insert(open_calls)
+        newer = {"state": insert.excluded.state, "closed": insert.excluded.closed}
+        return insert.on_conflict_do_update(index_elements=["callid"], set_=newer)
+
+    @cached_property
+    def _add_heard(self) -> Any:
+        return self._insert(heard).on_conflict_do_nothing()
 
     # writing
 
@@ -124,14 +167,12 @@ class Store:
                 if callid not in closed
             ]
             if rows:
-                connection.execute(self._insert(notices).on_conflict_do_nothing(), rows)
+                connection.execute(self._add_notices, rows)
             if states:
-                insert = self._insert(open_calls)
-                newer = {"state": insert.excluded.state, "closed": insert.excluded.closed}
-                connection.execute(insert.on_conflict_do_update(index_elements=["callid"], set_=newer), states)
+                connection.execute(self._put_calls, states)
             kept = [{"callid": callid, "at": now, "events": packed} for callid, packed in (events or {}).items()]
             if kept:
-                connection.execute(self._insert(heard).on_conflict_do_nothing(), kept)
+                connection.execute(self._add_heard, kept)
             if rows and connection.dialect.name == "postgresql":
                 connection.execute(text(f"NOTIFY {CHANNEL}"))
 
@@ -139,9 +180,15 @@ class Store:
         """Add the ends that are missing in calls that are over, before the recordings."""
         if not over:
             return due
-        bodies = connection.execute(select(notices.c.body).where(notices.c.callid.in_(over))).scalars()
-        known = [*map(notice_json.validate_json, bodies), *due]
-        ends = [end for callid in sorted(over) for end in left_open([n for n in known if n.callid == callid])]
+        begun = {tuple(part) for part in connection.execute(_begun, {"callids": list(over)})}
+        begun |= {(n.callid, n.ext, n.ordinal) for n in due if n.kind in (Kind.INCOMING, Kind.OUTGOING)}
+        ended = {(n.callid, n.ext, n.ordinal) for n in due if n.kind is Kind.COMPLETED}
+        unended = {callid for callid, _, _ in begun - ended} & over
+        ends: list[Notice] = []
+        for callid in sorted(unended):
+            bodies = connection.execute(select(notices.c.body).where(notices.c.callid == callid)).scalars()
+            known = [*map(notice_json.validate_json, bodies), *(n for n in due if n.callid == callid)]
+            ends += left_open(known)
         if ends:
             log.warning("ends_added", callids=",".join(sorted({end.callid for end in ends})))
         return sorted([*due, *ends], key=lambda notice: notice.kind is Kind.RECORD)
@@ -150,8 +197,7 @@ class Store:
         """Return which calls were closed already; no other worker can close one of them until we have committed."""
         if connection.dialect.name == "postgresql":
             connection.execute(_LOCK_CALLS, {"callids": sorted(callids)})
-        query = select(open_calls.c.callid).where(open_calls.c.callid.in_(callids), open_calls.c.closed > 0)
-        return set(connection.execute(query).scalars())
+        return set(connection.execute(_are_closed, {"callids": list(callids)}).scalars())
 
     def open_calls(self, server: str) -> list[str]:
         """Return the states of the calls of one FreeSWITCH that were not over."""
@@ -170,185 +216,27 @@ class Store:
         """Return what is known under `name`; the first caller's `value` is kept for good."""
         with self.transaction() as connection:
             connection.execute(self._insert(facts).on_conflict_do_nothing(), [{"name": name, "value": value}])
-            return _fact(connection, name) or value
+            return fact_in(connection, name) or value
 
     def known(self, name: str) -> str:
         """Return what is known under `name`, "" if nothing is."""
         with self.transaction() as connection:
-            return _fact(connection, name)
+            return fact_in(connection, name)
 
     def replace_fact(self, name: str, value: str) -> str:
         """Note `value` under `name`; return what stood there, "" if nothing did. A real write: it proves the disk."""
         with self.transaction() as connection:
-            before = _fact(connection, name)
-            self._note(connection, name, value)
+            before = fact_in(connection, name)
+            self.note(connection, name, value)
             return before
 
-    def _note(self, connection: Connection, name: str, value: str) -> None:
+    def note(self, connection: Connection, name: str, value: str) -> None:
+        """Note `value` under `name` within a transaction."""
         insert = self._insert(facts)
         connection.execute(
             insert.on_conflict_do_update(index_elements=["name"], set_={"value": insert.excluded.value}),
             [{"name": name, "value": value}],
         )
-
-    # sending
-
-    def claim(self, limit: int, now: float, owner: str) -> list[Queued]:
-        """Lease up to `limit` notices whose turn it is: due, and nothing they must wait for is still unsent.
-
-        While Planfix is to be left alone there are none; while it does not know our token, one a minute.
-        """
-        with self.transaction() as connection:
-            limit = min(limit, self._allowed(connection, now))
-            rows = connection.execute(_next(now).limit(limit)).mappings().all() if limit else []
-            if not rows:
-                return []
-            mine = notices.c.id.in_([row["id"] for row in rows])
-            connection.execute(update(notices).where(mine).values(leased_until=now + LEASE, owner=owner))
-            if _fact(connection, "unauthorized"):
-                self._note(connection, "hold_until", str(now + PROBE_PAUSE))
-        return [queued_from(row) for row in rows]
-
-    def _allowed(self, connection: Connection, now: float) -> int:
-        """Return how many requests Planfix may get at once: none while held, one as a probe, else any number."""
-        held = connection.execute(select(facts.c.value).where(facts.c.name == "hold_until").with_for_update()).scalar()
-        # a hold further away than any hold lasts was set before the clock jumped back
-        if held and now < float(held) <= now + LONGEST_HOLD + CLOCK_JUMP:
-            return 0
-        return 1 if _fact(connection, "unauthorized") else 1_000_000
-
-    def renew(self, ids: Iterable[int], now: float, owner: str) -> None:
-        """Keep the leases of the requests that are still under way."""
-        with self.transaction() as connection:
-            mine = and_(notices.c.id.in_(list(ids)), notices.c.owner == owner, notices.c.state == WAITING)
-            connection.execute(update(notices).where(mine).values(leased_until=now + LEASE))
-
-    def accepted(self, queued: Queued, now: float) -> bool:
-        """Planfix took it; tell whether that ends a time in which it did not know our token."""
-        with self.transaction() as connection:
-            self._settle(connection, queued, state=DONE, settled=now)
-            known_again = delete(facts).where(facts.c.name == "unauthorized")
-            if not connection.execute(known_again).rowcount:
-                return False
-            connection.execute(delete(facts).where(facts.c.name == "hold_until"))
-            return True
-
-    def only_said(self, queued: Queued, now: float) -> None:
-        """It would have been sent, were this not shadow mode."""
-        with self.transaction() as connection:
-            self._settle(connection, queued, state=SHADOW, settled=now, attempts=0)
-
-    def set_aside(self, queued: Queued, now: float, answer: str) -> None:
-        """Planfix will never take it: kept, with the answer, for somebody to look at."""
-        with self.transaction() as connection:
-            self._settle(connection, queued, state=DEAD, settled=now, answer=answer[:LONGEST_ANSWER])
-
-    def try_again(self, queued: Queued, due: float, answer: str, hold_until: float = 0, owner: str = "") -> None:
-        """It is to be sent again at `due`, and nothing at all before `hold_until` (seconds since 1970)."""
-        with self.transaction() as connection:
-            self._settle(connection, queued, owner, due=due, answer=answer[:LONGEST_ANSWER])
-            if hold_until:
-                self._note(connection, "hold_until", str(hold_until))
-
-    def postpone(self, queued: Queued, due: float, owner: str) -> None:
-        """It cannot be sent before `due`, and was not tried."""
-        with self.transaction() as connection:
-            self._settle(connection, queued, owner, due=due, attempts=notices.c.attempts)
-
-    def unauthorized(self, queued: Queued, now: float, owner: str = "") -> bool:
-        """Planfix does not know our token: keep everything, probe once a minute; tell whether this is news."""
-        with self.transaction() as connection:
-            news = not _fact(connection, "unauthorized")
-            self._settle(connection, queued, owner, due=now, answer="401", attempts=notices.c.attempts)
-            self._note(connection, "unauthorized", str(now))
-            self._note(connection, "hold_until", str(now + PROBE_PAUSE))
-            return news
-
-    def _settle(self, connection: Connection, queued: Queued, owner: str = "", **values: Any) -> None:
-        """Write what became of a notice; one whose lease went to another courier is left to that one."""
-        still_ours = notices.c.id == queued.id
-        if owner:
-            still_ours = and_(still_ours, notices.c.owner == owner)
-        values = {"attempts": notices.c.attempts + 1, "leased_until": 0, **values}
-        connection.execute(update(notices).where(still_ours, notices.c.state != DONE).values(values))
-
-    def skip_stale(self, now: float, popup_ttl: float) -> int:
-        """Skip the call windows that would come too late; return how many."""
-        if not popup_ttl:
-            return 0
-        stale = and_(
-            notices.c.state == WAITING,
-            notices.c.kind.in_([kind.value for kind in POPUPS]),
-            notices.c.created < now - popup_ttl,
-            _is_free(now),
-        )
-        with self.transaction() as connection:
-            found = connection.execute(
-                update(notices).where(stale).values(state=SKIPPED, settled=now, answer="too late to show")
-            )
-            return int(found.rowcount)
-
-    def next_due(self, now: float) -> float | None:
-        """Return when the next notice that is not being sent falls due, None if there is none."""
-        with self.transaction() as connection:
-            held = _fact(connection, "hold_until")
-            query = select(func.min(notices.c.due)).where(notices.c.state == WAITING, notices.c.leased_until <= now)
-            due = connection.execute(query).scalar()
-            return due if due is None or not held else max(due, float(held))
-
-    # looking after
-
-    def clean(self, before: float) -> int:
-        """Delete what was delivered or skipped before a moment; return how much."""
-        old = and_(notices.c.state.in_([DONE, SKIPPED, SHADOW]), notices.c.settled < before)
-        with self.transaction() as connection:
-            connection.execute(delete(open_calls).where(open_calls.c.closed > 0, open_calls.c.closed < before))
-            for table in (journal, heard):
-                connection.execute(delete(table).where(table.c.at < before))
-            return int(connection.execute(delete(notices).where(old)).rowcount)
-
-    def backlog(self) -> Backlog:
-        """Return how things stand."""
-        with self.transaction() as connection:
-            query = select(notices.c.state, func.count(), func.min(notices.c.created)).where(
-                notices.c.state.in_([WAITING, DEAD])
-            )
-            rows = {row[0]: row for row in connection.execute(query.group_by(notices.c.state))}
-            waiting, dead = rows.get(WAITING), rows.get(DEAD)
-            return Backlog(
-                open_calls=connection.execute(select(func.count()).where(open_calls.c.closed == 0)).scalar_one(),
-                waiting=waiting[1] if waiting else 0,
-                dead=dead[1] if dead else 0,
-                oldest=waiting[2] if waiting else None,
-                unauthorized=bool(_fact(connection, "unauthorized")),
-            )
-
-    def counts(self) -> dict[str, int]:
-        """Return how many notices there are in each state."""
-        with self.transaction() as connection:
-            query = select(notices.c.state, func.count()).group_by(notices.c.state)
-            return {str(row[0]): int(row[1]) for row in connection.execute(query)}
-
-    def listed(self, states: Iterable[str], limit: int) -> list[Queued]:
-        """Return the oldest notices in some states."""
-        with self.transaction() as connection:
-            query = select(notices).where(notices.c.state.in_(list(states))).order_by(notices.c.id).limit(limit)
-            return [queued_from(row) for row in connection.execute(query).mappings()]
-
-    def send_again(self, ids: Iterable[int], now: float) -> int:
-        """Put dead letters back into the queue; return how many."""
-        dead = and_(notices.c.id.in_(list(ids)), notices.c.state == DEAD)
-        with self.transaction() as connection:
-            found = connection.execute(
-                update(notices).where(dead).values(state=WAITING, due=now, created=now, settled=0, attempts=0)
-            )
-            return int(found.rowcount)
-
-    def drop(self, ids: Iterable[int]) -> int:
-        """Delete dead letters for good; return how many."""
-        with self.transaction() as connection:
-            found = connection.execute(delete(notices).where(notices.c.id.in_(list(ids)), notices.c.state == DEAD))
-            return int(found.rowcount)
 
     def changes(self) -> Iterator[None]:
         """Yield whenever another process has written notices: at once on PostgreSQL, ten times a second on SQLite."""
@@ -357,29 +245,8 @@ class Store:
         yield from watch.changes(self._engine, CHANNEL)
 
 
-def _next(now: float) -> Any:
-    """Select what may be sent now, in order. What lies further ahead than planned dates from before a clock jump."""
-    before = notices.alias("before")
-    waits = exists().where(
-        and_(
-            before.c.callid == notices.c.callid,
-            before.c.state == WAITING,
-            before.c.id < notices.c.id,
-            or_(before.c.ext == notices.c.ext, before.c.barrier, notices.c.kind == Kind.RECORD.value),
-        )
-    )
-    farthest = now + LONGEST_PAUSE * (1 + JITTER) + CLOCK_JUMP
-    is_due = or_(notices.c.due <= now, notices.c.due > farthest)
-    query = select(notices).where(notices.c.state == WAITING, is_due, _is_free(now), ~waits)
-    return query.order_by(notices.c.due, notices.c.id).with_for_update(skip_locked=True, of=notices)
-
-
-def _is_free(now: float) -> Any:
-    """Nobody is sending it: no lease, or one that ends later than any could unless the clock has jumped back."""
-    return or_(notices.c.leased_until <= now, notices.c.leased_until > now + LEASE + CLOCK_JUMP)
-
-
-def _fact(connection: Connection, name: str) -> str:
+def fact_in(connection: Connection, name: str) -> str:
+    """Return what is known under `name`, "" if nothing is, within a transaction."""
     return connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar() or ""
 
 

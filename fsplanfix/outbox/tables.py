@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Float,
+    FromClause,
     Index,
     Integer,
     LargeBinary,
@@ -18,11 +20,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     inspect,
-    text,
+    literal_column,
 )
 
 from ..errors import StoreError
+from .schedule import POPUPS
 
 if TYPE_CHECKING:
     from alembic.operations import Operations
@@ -31,7 +35,7 @@ WAITING, DONE, DEAD, SKIPPED, SHADOW = "waiting", "done", "dead", "skipped", "sh
 """States of a notice: to be sent (again), accepted by Planfix, set aside for a person to decide, too late to matter,
 only said to us (shadow mode)."""
 
-VERSION = 3
+VERSION = 4
 """Raised with every change of the tables; `migrate` brings an older store up to it."""
 
 metadata = MetaData()
@@ -63,9 +67,31 @@ id: the order in which a call's notices are sent. Workers that follow the same F
 (position), but what a notice must wait for was always written before it, by whomever.
 """
 
-_is_waiting = text(f"state = '{WAITING}'")
-Index("notices_due", notices.c.due, notices.c.id, sqlite_where=_is_waiting, postgresql_where=_is_waiting)
-Index("notices_call", notices.c.callid, notices.c.position, sqlite_where=_is_waiting, postgresql_where=_is_waiting)
+
+def is_in(state: str, table: FromClause) -> ColumnElement[bool]:
+    """Tell whether a notice is in a state. Words, not parameters: else the indexes below are not taken for it."""
+    return table.c.state == literal_column(f"'{state}'")
+
+
+def is_waiting(table: FromClause) -> ColumnElement[bool]:
+    """Tell whether a notice is to be sent."""
+    return is_in(WAITING, table)
+
+
+def is_window(table: FromClause) -> ColumnElement[bool]:
+    """Tell whether a notice is to be sent and opens or changes a call window."""
+    return and_(is_waiting(table), table.c.kind.in_([literal_column(f"'{kind}'") for kind in POPUPS]))
+
+
+def _index(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None:
+    Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
+_index("notices_due", notices.c.due, notices.c.id, where=is_waiting(notices))
+_index("notices_call", notices.c.callid, notices.c.position, where=is_waiting(notices))
+_index("notices_window", notices.c.created, where=is_window(notices))
+_index("notices_dead", notices.c.id, where=is_in(DEAD, notices))
+_index("notices_settled", notices.c.settled, where=notices.c.settled > literal_column("0"))
 
 open_calls = Table(
     "open_calls",
@@ -73,7 +99,7 @@ open_calls = Table(
     Column("callid", String(128), primary_key=True),
     Column("server", String(255), nullable=False),
     Column("state", Text, nullable=False),
-    Column("closed", Float, nullable=False, server_default="0"),
+    Column("closed", Float, nullable=False, server_default="0", index=True),
 )
 """The calls that are not over, as JSON, so that a restart knows what was already said.
 
@@ -153,5 +179,12 @@ def _to_3(operations: Operations) -> None:
     """Keep a journal and what was heard: create_all has made their tables."""
 
 
-STEPS = (_to_2, _to_3)
+def _to_4(operations: Operations) -> None:
+    """Find what is stale, dead, old or open without reading everything."""
+    for table in (notices, open_calls):
+        for index in table.indexes:
+            index.create(operations.get_bind(), checkfirst=True)
+
+
+STEPS = (_to_2, _to_3, _to_4)
 """The first brings version 1 to 2, and so on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
@@ -18,23 +19,33 @@ from ..calls.model import Kind, Notice, Status
 from ..errors import StoreError, TransportError
 from ..outbox.archive import Archive
 from ..outbox.patience import insist
-from ..outbox.rows import Entry, Queued
+from ..outbox.queue import LEASE, Queue
+from ..outbox.rows import Entry, Outcome, Queued
 from ..outbox.schedule import is_hopeless, is_stale, pause
-from ..outbox.store import LEASE, Store
+from ..outbox.store import Store
+from ..outbox.tables import DEAD, DONE, SHADOW, SKIPPED
+from ..outbox.upkeep import Upkeep
 from .client import Client
 from .messages import LinkMaker, form
 
 log = structlog.get_logger(__name__)
 
-IDLE = 5.0
-"""Seconds after which the store is looked at again even if nobody called."""
+IDLE = 2.5
+"""Seconds after which the store is looked at again even if nobody called: a killed courier's lease may have ended."""
+
+GATHER = 0.005
+"""Seconds between two looks at the store: under load, what happens meanwhile shares a transaction."""
 
 LOOK_AGAIN = 0.5
 """Seconds until a recording that is still written, or converted, is looked at again."""
 
 RENEW_EVERY = LEASE / 3
+LOOK_AFTER_EVERY = 1.0
 CLEAN_EVERY = 3600.0
+"""Seconds; a tenth of the time things are kept, if that is less."""
+
 DAY = 86400.0
+TOO_LATE = "too late to show"
 
 Told = Callable[[Notice, float], None]
 """Hears of a notice that Planfix took, and how many seconds after it was written."""
@@ -72,6 +83,8 @@ class Courier:
     ) -> None:
         self.owner = uuid4().hex
         self._store = store
+        self._queue = Queue(store)
+        self._upkeep = Upkeep(store)
         self._client = client
         self._link = link
         self._manner = manner
@@ -80,6 +93,9 @@ class Courier:
         self._told = told
         self._pool = Pool(manner.concurrency)
         self._under_way: set[int] = set()
+        self._outcomes: list[Outcome] = []
+        self._upcoming: float | None = None
+        self._looked = 0.0
         self._called = Event()
         self._stopping = False
         self._spelling = manner.canceled if manner.canceled != "auto" else ""
@@ -94,8 +110,11 @@ class Courier:
         self._called.set()
 
     def finish(self, seconds: float) -> None:
-        """Wait for the requests under way."""
-        self._pool.join(timeout=seconds)
+        """Wait until the requests under way are answered and what became of them is written down."""
+        with suppress(gevent.Timeout), gevent.Timeout(seconds):
+            self._pool.join()
+            if self._outcomes:
+                insist(lambda: self._turn(0))
 
     # what runs at the same time
 
@@ -104,11 +123,12 @@ class Courier:
         while not self._stopping:
             self._called.clear()
             try:
-                found = self.step()
-                wait = 0.0 if found else self._until_next()
+                self.step()
+                wait = 0.0 if self._outcomes else self._until_next()
             except StoreError as error:
                 log.error("store_unavailable", problem=str(error))
                 wait = 1.0
+            gevent.sleep(GATHER)
             if wait and not self._stopping:
                 self._called.wait(wait)
 
@@ -118,7 +138,7 @@ class Courier:
             gevent.sleep(RENEW_EVERY)
             try:
                 if self._under_way:
-                    self._store.renew(list(self._under_way), self._now(), self.owner)
+                    self._queue.renew(list(self._under_way), self._now(), self.owner)
             except StoreError as error:
                 log.error("store_unavailable", problem=str(error))
 
@@ -135,50 +155,81 @@ class Courier:
         """Delete what was delivered long ago."""
         while not self._stopping:
             try:
-                gone = self._store.clean(self._now() - self._manner.keep_days * DAY)
-                log.info("cleaned", notices=gone)
+                gone = self._upkeep.clean(self._now() - self._manner.keep_days * DAY)
+                log.info("cleaned", rows=gone)
             except StoreError as error:
                 log.error("store_unavailable", problem=str(error))
-            gevent.sleep(CLEAN_EVERY)
+            gevent.sleep(max(min(self._manner.keep_days * DAY / 10, CLEAN_EVERY), 1.0))
 
     # one step
 
     def step(self) -> bool:
-        """Start sending whatever may be sent now; tell whether there was anything."""
-        self._pool.wait_available()
-        now = self._now()
-        skipped = self._store.skip_stale(now, self._manner.popup_ttl)
-        if skipped:
+        """Write down what became of earlier requests and start sending whatever may be; tell if there was anything."""
+        settled = bool(self._outcomes)
+        self._look_after(self._now())
+        claimed = self._turn(self._pool.free_count())
+        for queued in claimed:
+            if is_stale(queued.notice, queued.created, self._now(), self._manner.popup_ttl):
+                self._outcomes.append(Outcome(queued, SKIPPED, TOO_LATE, tried=False))
+            elif queued.id not in self._under_way:
+                self._under_way.add(queued.id)
+                self._pool.spawn(self._deliver, queued)
+        return settled or bool(claimed)
+
+    def _look_after(self, now: float) -> None:
+        """Skip the windows that come too late, also those that wait for something; no more than once a second."""
+        if 0 <= now - self._looked < LOOK_AFTER_EVERY:
+            return
+        self._looked = now
+        self._upkeep.mend_dates(now)
+        if self._manner.popup_ttl and (skipped := self._upkeep.skip_stale(now, self._manner.popup_ttl)):
             log.warning("skipped", notices=skipped, reason="call windows older than POPUP_TTL")
-        due = self._store.claim(self._pool.free_count(), now, self.owner)
-        begun = [queued for queued in due if queued.id not in self._under_way]
-        for queued in begun:
-            self._under_way.add(queued.id)
-            self._pool.spawn(self._deliver, queued)
-        return bool(begun or skipped)
+
+    def _turn(self, most: int) -> list[Queued]:
+        """Settle and claim in one transaction: under load many answers share it."""
+        outcomes, self._outcomes = self._outcomes, []
+        try:
+            turn = self._queue.turn(outcomes, most, self._now(), self.owner)
+        except StoreError:
+            self._outcomes = [*outcomes, *self._outcomes]
+            raise
+        self._under_way.difference_update(outcome.queued.id for outcome in outcomes)
+        self._upcoming = turn.upcoming
+        if turn.known_again:
+            log.info("planfix_token_known_again")
+        return turn.claimed
 
     def _until_next(self) -> float:
-        now = self._now()
-        due = self._store.next_due(now)
-        return IDLE if due is None else min(max(due - now, 0.05), IDLE)
+        return IDLE if self._upcoming is None else min(max(self._upcoming - self._now(), 0.05), IDLE)
 
     def _deliver(self, queued: Queued) -> None:
+        outcome = None
         try:
-            if queued.notice.kind is Kind.RECORD and not self._ready(queued.notice.recording):
-                insist(lambda: self._store.postpone(queued, self._now() + LOOK_AGAIN, self.owner))
-                return
-            if self._manner.shadow:
-                insist(lambda: self._store.only_said(queued, self._now()))
-                return
-            problem: TransportError | None = None
-            try:
-                self._send(queued)
-            except TransportError as error:
-                problem = error
-            self._note(queued, problem)
+            outcome = self._outcome(queued)
         finally:
-            self._under_way.discard(queued.id)
+            if outcome is not None:
+                self._outcomes.append(outcome)
+            else:
+                self._under_way.discard(queued.id)
             self.call()
+
+    def _outcome(self, queued: Queued) -> Outcome | None:
+        """Send a notice; return what became of it, None if it is to be tried later."""
+        notice = queued.notice
+        if notice.kind is Kind.RECORD and not self._ready(notice.recording):
+            insist(lambda: self._queue.postpone(queued, self._now() + LOOK_AGAIN, self.owner))
+            return None
+        if self._manner.shadow:
+            return Outcome(queued, SHADOW, tried=False)
+        try:
+            self._send(queued)
+        except TransportError as error:
+            problem = error
+            return insist(lambda: self._refused(queued, problem))
+        if self._told is not None:
+            self._told(notice, self._now() - queued.created)
+        log.info("delivered", callid=notice.callid, ext=notice.ext, kind=notice.kind.value, status=notice.status)
+        return Outcome(queued, DONE)
 
     def _send(self, queued: Queued) -> None:
         """Send one request; learn by the way how this Planfix spells Canceled (shared/planfix-facts.md)."""
@@ -194,20 +245,8 @@ class Courier:
                 if not error.permanent or spelling == (known or SPELLINGS[-1]):
                     raise
                 continue
-            self._spelling = insist(partial(self._store.fact, "canceled_spelling", spelling))
+            self._spelling = known or insist(partial(self._store.fact, "canceled_spelling", spelling))
             return
-
-    def _note(self, queued: Queued, problem: TransportError | None) -> None:
-        """Write down what became of a request, however long the store takes: else it would be sent twice."""
-        insist(lambda: self._accepted(queued) if problem is None else self._refused(queued, problem))
-
-    def _accepted(self, queued: Queued) -> None:
-        notice = queued.notice
-        if self._told is not None:
-            self._told(notice, self._now() - queued.created)
-        if self._store.accepted(queued, self._now()):
-            log.info("planfix_token_known_again")
-        log.info("delivered", callid=notice.callid, ext=notice.ext, kind=notice.kind.value, status=notice.status)
 
     def _keep(self, queued: Queued, problem: str, now: float) -> None:
         """Write a try that failed into the journal; an outage of days is written once."""
@@ -216,20 +255,22 @@ class Courier:
             what = f"try {queued.attempts + 1} to send {notice.what}: {problem}"
             Archive(self._store).write_down(Entry(now, what, notice.callid, notice.ext))
 
-    def _refused(self, queued: Queued, problem: TransportError) -> None:
+    def _refused(self, queued: Queued, problem: TransportError) -> Outcome | None:
+        """Return what became of a notice Planfix did not take, None if it is to be tried again, which is noted."""
         now, notice = self._now(), queued.notice
         self._keep(queued, str(problem), now)
         about = {"callid": notice.callid, "ext": notice.ext, "kind": notice.kind.value, "problem": str(problem)}
         if problem.unauthorized:
-            if self._store.unauthorized(queued, now, self.owner):
+            if self._queue.unauthorized(queued, now, self.owner):
                 log.error("planfix_token_unknown", cure="compare PLANFIX_TOKEN with the token in Planfix's settings")
-        elif is_stale(notice, queued.created, now, self._manner.popup_ttl) and not problem.permanent:
-            self._store.try_again(queued, now, str(problem), owner=self.owner)
-        elif problem.permanent or is_hopeless(queued.created, now):
-            self._store.set_aside(queued, now, str(problem))
+            return None
+        if is_stale(notice, queued.created, now, self._manner.popup_ttl) and not problem.permanent:
+            return Outcome(queued, SKIPPED, TOO_LATE)
+        if problem.permanent or is_hopeless(queued.created, now):
             log.error("set_aside", **about)
-        else:
-            wait = pause(queued.attempts + 1, random.random())  # noqa: S311 - jitter
-            hold = now + problem.retry_after if problem.retry_after else 0
-            self._store.try_again(queued, now + wait, str(problem), hold, self.owner)
-            log.warning("not_delivered", again_in=round(wait, 1), **about)
+            return Outcome(queued, DEAD, str(problem))
+        wait = pause(queued.attempts + 1, random.random())  # noqa: S311 - jitter
+        hold = now + problem.retry_after if problem.retry_after else 0
+        self._queue.try_again(queued, now + wait, str(problem), hold, self.owner)
+        log.warning("not_delivered", again_in=round(wait, 1), **about)
+        return None

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import gevent
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
 
 from fsplanfix.calls.model import Direction, Kind, Notice, Status
 from fsplanfix.errors import StoreError
-from fsplanfix.outbox.store import LEASE, Store
+from fsplanfix.outbox.queue import LEASE, Queue
+from fsplanfix.outbox.rows import Outcome, Queued
+from fsplanfix.outbox.store import Store
+from fsplanfix.outbox.tables import DEAD, DONE, is_waiting, notices
+from fsplanfix.outbox.upkeep import Upkeep
 
 from ..recordings import NAMES, events, told
 
@@ -35,13 +39,21 @@ GROUP = [
 ]
 
 
+def claim(store: Store, most: int, now: float, owner: str) -> list[Queued]:
+    return Queue(store).turn([], most, now, owner).claimed
+
+
+def settle(store: Store, queued: Queued, state: str, now: float, answer: str = "") -> None:
+    Queue(store).turn([Outcome(queued, state, answer)], 0, now, ME)
+
+
 def waves(store: Store) -> list[list[str]]:
     """Send everything; return what went out together, as kind and ext."""
     sent: list[list[str]] = []
-    while found := store.claim(100, now=100.0, owner=ME):
+    while found := claim(store, 100, 100.0, ME):
         sent.append([f"{q.notice.kind.value} {q.notice.ext}".strip() for q in found])
         for queued in found:
-            store.accepted(queued, 100.0)
+            settle(store, queued, DONE, 100.0)
     return sent
 
 
@@ -83,16 +95,16 @@ def test_one_employees_order_holds_whoever_numbered_the_notices(store: Store) ->
 
 def test_calls_do_not_wait_for_each_other(store: Store) -> None:
     store.save(GROUP, {}, "s", now=1.0)
-    (stuck,) = store.claim(10, now=2.0, owner=ME)
-    store.try_again(stuck, due=200.0, answer="500")
+    (stuck,) = claim(store, 10, 2.0, ME)
+    Queue(store).try_again(stuck, due=200.0, answer="500")
     store.save([notice(Kind.INCOMING, "101", 1, callid="c2")], {}, "s", now=2.0)
-    assert [q.notice.callid for q in store.claim(10, now=3.0, owner=ME)] == ["c2"]
+    assert [q.notice.callid for q in claim(store, 10, 3.0, ME)] == ["c2"]
 
 
 def test_writing_a_notice_twice_does_nothing(store: Store) -> None:
     store.save(GROUP, {}, "s", now=1.0)
     store.save(GROUP, {}, "another server", now=2.0)
-    assert store.counts() == {"waiting": len(GROUP)}
+    assert Queue(store).counts() == {"waiting": len(GROUP)}
 
 
 def test_a_notice_comes_back_as_it_was_written(store: Store) -> None:
@@ -100,38 +112,105 @@ def test_a_notice_comes_back_as_it_was_written(store: Store) -> None:
         FIRST, diversion="74950000001", data={"utm": "Ω \x00"[:2]}, recording="/r/ü.wav", duration=7
     )
     store.save([rich], {}, "s", now=1.0)
-    assert store.claim(1, now=2.0, owner=ME)[0].notice == rich
+    assert claim(store, 1, 2.0, ME)[0].notice == rich
 
 
 def test_a_claimed_notice_belongs_to_one_sender_until_its_lease_ends(store: Store) -> None:
     store.save([FIRST], {}, "s", now=1.0)
-    assert len(store.claim(10, now=2.0, owner=ME)) == 1
-    assert store.claim(10, now=2.0 + LEASE - 1, owner=ME) == []
-    assert len(store.claim(10, now=2.0 + LEASE, owner=ME)) == 1
+    assert len(claim(store, 10, 2.0, ME)) == 1
+    assert claim(store, 10, 2.0 + LEASE - 1, ME) == []
+    assert len(claim(store, 10, 2.0 + LEASE, ME)) == 1
 
 
 def test_a_refused_notice_is_set_aside_and_the_call_goes_on(store: Store) -> None:
     store.save(GROUP[:2], {}, "s", now=1.0)
-    (first,) = store.claim(10, now=2.0, owner=ME)
-    store.set_aside(first, 2.0, "400 Invalid parameters")
-    assert [q.notice.ext for q in store.claim(10, now=2.0, owner=ME)] == ["102"]
-    assert store.counts() == {"dead": 1, "waiting": 1}
+    (first,) = claim(store, 10, 2.0, ME)
+    settle(store, first, DEAD, 2.0, "400 Invalid parameters")
+    assert [q.notice.ext for q in claim(store, 10, 2.0, ME)] == ["102"]
+    assert Queue(store).counts() == {"dead": 1, "waiting": 1}
 
 
 def test_a_failed_notice_is_due_again_later_and_counts_its_tries(store: Store) -> None:
     store.save([FIRST], {}, "s", now=1.0)
-    store.try_again(store.claim(1, now=1.0, owner=ME)[0], due=50.0, answer="x" * 10_000)
-    assert store.next_due(2.0) == 50.0
-    assert store.claim(1, now=49.0, owner=ME) == []
-    (again,) = store.claim(1, now=50.0, owner=ME)
+    Queue(store).try_again(claim(store, 1, 1.0, ME)[0], due=50.0, answer="x" * 10_000)
+    assert Queue(store).turn([], 0, 2.0, ME).upcoming == 50.0
+    assert claim(store, 1, 49.0, ME) == []
+    (again,) = claim(store, 1, 50.0, ME)
     assert (again.attempts, again.created) == (1, 1.0)
 
 
 def test_what_is_under_way_is_not_what_falls_due_next(store: Store) -> None:
-    assert store.next_due(2.0) is None
+    assert Queue(store).turn([], 0, 2.0, ME).upcoming is None
     store.save([FIRST], {}, "s", now=1.0)
-    store.claim(1, now=1.0, owner=ME)
-    assert store.next_due(2.0) is None
+    claim(store, 1, 1.0, ME)
+    assert Queue(store).turn([], 0, 2.0, ME).upcoming is None
+
+
+def due(store: Store) -> dict[str, float]:
+    """When each waiting notice falls due, by kind and ext."""
+    with store.transaction() as connection:
+        rows = connection.execute(select(notices).where(is_waiting(notices)).order_by(notices.c.id)).mappings()
+        return {f"{row['kind']} {row['ext']}".strip(): row["due"] for row in rows}
+
+
+def test_what_waits_for_a_notice_that_failed_falls_due_no_sooner(store: Store) -> None:
+    """Else every turn of a long outage would look at everything that waits."""
+    store.save(GROUP[:4], {}, "s", now=1.0)
+    Queue(store).try_again(claim(store, 9, 2.0, ME)[0], due=50.0, answer="500")
+    assert set(due(store).values()) == {50.0}
+    store.save([*GROUP[4:], notice(Kind.INCOMING, "101", 1, callid="c2")], {}, "s", now=3.0)
+    assert sorted(due(store).values()) == [3.0, *[50.0] * (len(GROUP) - 1)]
+    assert Queue(store).turn([], 0, 3.0, ME).upcoming == 50.0
+
+
+def test_one_phones_failure_holds_up_only_what_waits_for_it(store: Store) -> None:
+    store.save(GROUP, {}, "s", now=1.0)
+    settle(store, claim(store, 9, 2.0, ME)[0], DONE, 2.0)
+    second, third = claim(store, 9, 2.0, ME)
+    Queue(store).try_again(second, due=70.0, answer="500")
+    assert due(store) == {
+        "INCOMING 102": 70.0,
+        "INCOMING 103": 1.0,
+        "ACCEPTED 102": 70.0,
+        "COMPLETED 101": 70.0,
+        "COMPLETED 103": 70.0,
+        "COMPLETED 102": 70.0,
+        "record": 70.0,
+    }
+    settle(store, third, DONE, 3.0)
+    assert waves(store) == [
+        ["INCOMING 102"],
+        ["ACCEPTED 102"],
+        [f"COMPLETED {ext}" for ext in (101, 103, 102)],
+        ["record"],
+    ]
+
+
+def test_an_employee_without_a_barrier_holds_up_only_himself_and_the_recording(store: Store) -> None:
+    store.save([GROUP[0], GROUP[1], GROUP[4], GROUP[6], GROUP[7]], {}, "s", now=1.0)
+    settle(store, claim(store, 9, 2.0, ME)[0], DONE, 2.0)
+    first = next(q for q in claim(store, 9, 2.0, ME) if q.notice.ext == "102")
+    Queue(store).try_again(first, due=70.0, answer="500")
+    assert {name for name, at in due(store).items() if at == 70.0} == {"INCOMING 102", "COMPLETED 102", "record"}
+
+
+def test_windows_too_late_are_skipped_in_pieces_whatever_they_wait_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fsplanfix.outbox.upkeep.AT_ONCE", 2)
+    store.save(GROUP, {}, "s", now=1.0)
+    assert Upkeep(store).skip_stale(60.0, popup_ttl=60.0) == 0
+    assert Upkeep(store).skip_stale(62.0, popup_ttl=60.0) == 4
+    assert Queue(store).counts() == {"skipped": 4, "waiting": 4}
+
+
+def test_much_of_old_is_deleted_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsplanfix.outbox.upkeep.AT_ONCE", 2)
+    store.save(GROUP, {"c1": None}, "s", now=1.0, events={"c1": b"heard"})
+    waves(store)
+    assert Upkeep(store).clean(before=100.0) == 2
+    assert Upkeep(store).clean(before=101.0) == len(GROUP)
+    assert Queue(store).counts() == {}
 
 
 def test_open_calls_live_until_they_are_over(store: Store) -> None:
@@ -139,7 +218,7 @@ def test_open_calls_live_until_they_are_over(store: Store) -> None:
     store.save([], {"c1": "changed", "c2": None}, "s", now=1.0)
     store.save([], {"c3": "three"}, "other", now=1.0)
     assert store.open_calls("s") == ["changed"]
-    assert store.backlog().open_calls == 2
+    assert Queue(store).backlog().open_calls == 2
 
 
 def test_a_call_that_one_worker_has_closed_is_closed_for_all(store: Store) -> None:
@@ -147,10 +226,10 @@ def test_a_call_that_one_worker_has_closed_is_closed_for_all(store: Store) -> No
     store.save(GROUP, {"c1": None}, "s", now=1.0)
     late = [notice(Kind.INCOMING, "104", 8), notice(Kind.ACCEPTED, "101", 9)]
     store.save(late, {"c1": "still open"}, "s", now=2.0)
-    assert store.counts() == {"waiting": len(GROUP)}
+    assert Queue(store).counts() == {"waiting": len(GROUP)}
     assert store.open_calls("s") == []
-    store.clean(before=5.0)
-    assert store.backlog().open_calls == 0
+    Upkeep(store).clean(before=5.0)
+    assert Queue(store).backlog().open_calls == 0
 
 
 def test_a_fact_is_decided_once(store: Store) -> None:
@@ -163,7 +242,7 @@ def test_everything_survives_closing_and_opening(store_url: str) -> None:
     first.save(GROUP, {"c1": "state"}, "s", now=1.0)
     first.close()
     second = Store(store_url)
-    assert second.counts() == {"waiting": len(GROUP)}
+    assert Queue(second).counts() == {"waiting": len(GROUP)}
     assert second.open_calls("s") == ["state"]
     second.close()
 
@@ -212,7 +291,7 @@ def test_a_worker_that_closes_a_call_ends_what_another_began(store: Store) -> No
     heard_one = [notice for notice in GROUP if notice.ext in ("102", "")]
     store.save(heard_all, {GROUP[0].callid: "{}"}, "s", now=1.0)
     store.save(heard_one, {GROUP[0].callid: None}, "s", now=2.0)
-    listed = [item.notice for item in store.listed(["waiting"], 100)]
+    listed = [item.notice for item in Queue(store).listed(["waiting"], 100)]
     assert {(n.ext, n.status) for n in listed if n.kind is Kind.COMPLETED} == {
         ("101", Status.CANCELED),
         ("102", Status.SUCCESS),

@@ -4,14 +4,16 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, inspect, text
 
 from fsplanfix.errors import StoreError
+from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.rows import notice_json
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.tables import VERSION
+from fsplanfix.outbox.tables import DEAD, DONE, VERSION
+from fsplanfix.outbox.upkeep import Upkeep
 
-from .test_store import FIRST, GROUP
+from .test_store import FIRST, GROUP, claim, settle
 
 VERSION_1 = """
 CREATE TABLE notices (
@@ -44,13 +46,29 @@ def test_a_store_of_the_first_release_opens_and_is_delivered(store_url: str) -> 
     run_sql(store_url, insert, yes=True, body=notice_json.dump_json(FIRST).decode())
     store = Store(store_url)
     store.save(GROUP, {}, "s", now=1.0)
-    assert store.counts() == {"waiting": len(GROUP)}
-    (queued,) = store.claim(10, 2.0, "me")
-    store.accepted(queued, 2.0)
+    assert Queue(store).counts() == {"waiting": len(GROUP)}
+    (queued,) = claim(store, 10, 2.0, "me")
+    settle(store, queued, DONE, 2.0)
     assert queued.notice == FIRST
     assert store.fact("secret_key", "new") == "kept"
     assert store.known("schema") == str(VERSION)
     store.close()
+
+
+def test_an_old_store_gets_the_indexes_of_a_new_one(store_url: str, tmp_path: Path) -> None:
+    def indexes(url: str) -> set[str | None]:
+        engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+        found = {index["name"] for table in ("notices", "open_calls") for index in inspect(engine).get_indexes(table)}
+        engine.dispose()
+        return found
+
+    serial = "INTEGER" if store_url.startswith("sqlite") else "BIGSERIAL"
+    run_sql(store_url, VERSION_1.format(serial=serial))
+    fresh = f"sqlite:///{tmp_path}/fresh.db"
+    for url in (store_url, fresh):
+        Store(url).close()
+    assert indexes(store_url) - {"notices_key"} == indexes(fresh)
+    assert "notices_settled" in indexes(fresh)
 
 
 def test_opening_twice_changes_nothing(store_url: str) -> None:
@@ -97,36 +115,40 @@ def test_dead_letters_are_sent_again_or_deleted_by_hand(store_url: str) -> None:
     store = Store(store_url)
     store.save(GROUP[:2], {}, "s", now=1.0)
     for now in (2.0, 3.0):
-        (queued,) = store.claim(10, now, "me")
-        store.set_aside(queued, now, "400 Invalid parameters")
-    first, second = store.listed(["dead"], 10)
-    assert (first.answer, store.backlog().dead, store.backlog().waiting) == ("400 Invalid parameters", 2, 0)
-    assert store.send_again([first.id, 999], now=5.0) == 1
-    assert store.drop([second.id, first.id]) == 1
-    assert store.counts() == {"waiting": 1}
-    assert store.backlog().oldest == 5.0
+        (queued,) = claim(store, 10, now, "me")
+        settle(store, queued, DEAD, now, "400 Invalid parameters")
+    first, second = Queue(store).listed(["dead"], 10)
+    assert (first.answer, Queue(store).backlog().dead, Queue(store).backlog().waiting) == (
+        "400 Invalid parameters",
+        2,
+        0,
+    )
+    assert Queue(store).send_again([first.id, 999], now=5.0) == 1
+    assert Queue(store).drop([second.id, first.id]) == 1
+    assert Queue(store).counts() == {"waiting": 1}
+    assert Queue(store).backlog().oldest == 5.0
     store.close()
 
 
 def test_old_deliveries_are_deleted_and_nothing_else(store_url: str) -> None:
     store = Store(store_url)
     store.save(GROUP[:3], {}, "s", now=1.0)
-    (queued,) = store.claim(1, 2.0, "me")
-    store.accepted(queued, now=10.0)
-    assert store.clean(before=10.0) == 0
-    assert store.clean(before=11.0) == 1
-    assert store.counts() == {"waiting": 2}
+    (queued,) = claim(store, 1, 2.0, "me")
+    settle(store, queued, DONE, 10.0)
+    assert Upkeep(store).clean(before=10.0) == 0
+    assert Upkeep(store).clean(before=11.0) == 1
+    assert Queue(store).counts() == {"waiting": 2}
     store.close()
 
 
 def test_a_lease_that_went_to_another_is_left_to_that_one(store_url: str) -> None:
     store = Store(store_url)
     store.save([FIRST], {}, "s", now=1.0)
-    (mine,) = store.claim(1, 2.0, "me")
-    (theirs,) = store.claim(1, 20.0, "you")
-    store.try_again(mine, due=300.0, answer="late", owner="me")
-    store.renew([mine.id], 25.0, "me")
-    assert store.claim(1, 31.0, "third") == []
-    store.renew([theirs.id], 30.0, "you")
-    assert store.claim(1, 41.0, "third") == []
+    (mine,) = claim(store, 1, 2.0, "me")
+    (theirs,) = claim(store, 1, 20.0, "you")
+    Queue(store).try_again(mine, due=300.0, answer="late", owner="me")
+    Queue(store).renew([mine.id], 25.0, "me")
+    assert claim(store, 1, 31.0, "third") == []
+    Queue(store).renew([theirs.id], 30.0, "you")
+    assert claim(store, 1, 41.0, "third") == []
     store.close()

@@ -12,14 +12,15 @@ import trustme
 from gevent.server import StreamServer
 
 from fsplanfix.calls.model import Notice, Status
-from fsplanfix.errors import TransportError
+from fsplanfix.errors import StoreError, TransportError
+from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.client import Client, seconds_to_wait
 from fsplanfix.planfix.courier import Courier, Manner
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
 
-from ..outbox.test_store import GROUP
+from ..outbox.test_store import GROUP, claim
 from ..recordings import events, told
 
 COMPLETED = GROUP[-2]
@@ -68,7 +69,7 @@ def test_planfix_gets_a_whole_group_call_in_order(courier: Courier, store: Store
     assert planfix.accepted[0]["event"] == "INCOMING"
     assert planfix.accepted[-1]["cmd"] == "record"
     assert planfix.history.surprises == []
-    assert store.counts() == {"done": 8}
+    assert Queue(store).counts() == {"done": 8}
 
 
 def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
@@ -78,8 +79,8 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
     courier = Courier(store, client, LINKS.link, Manner(), lambda path: path in ready, now=clock)
     store.save(told(events("group_answered")), {}, "s", time.time())
     send_all(courier)
-    assert (len(planfix.accepted), store.counts()) == (7, {"done": 7, "waiting": 1})
-    (waiting,) = store.listed(["waiting"], 10)
+    assert (len(planfix.accepted), Queue(store).counts()) == (7, {"done": 7, "waiting": 1})
+    (waiting,) = Queue(store).listed(["waiting"], 10)
     assert (waiting.attempts, waiting.notice.kind) == (0, "record")
     ready.append(waiting.notice.recording)
     clock.ahead = 1
@@ -109,7 +110,7 @@ def test_a_refused_request_is_set_aside_and_the_rest_goes(courier: Courier, stor
     planfix.answers.append(400)
     store.save(GROUP[:2], {}, "s", time.time())
     send_all(courier)
-    assert store.counts() == {"dead": 1, "done": 1}
+    assert Queue(store).counts() == {"dead": 1, "done": 1}
     assert len(planfix.received) == 2
 
 
@@ -120,10 +121,10 @@ def test_anything_else_is_tried_again(
     planfix.answers.append(failure)
     store.save(GROUP[:1], {}, "s", clock())
     send_all(courier)
-    assert store.counts() == {"waiting": 1}
+    assert Queue(store).counts() == {"waiting": 1}
     clock.ahead += 1.3
     send_all(courier)
-    assert store.counts() == {"done": 1}
+    assert Queue(store).counts() == {"done": 1}
     assert len(planfix.accepted) == 1
 
 
@@ -133,7 +134,7 @@ def test_tries_end_after_three_days(courier: Courier, store: Store, planfix: Pla
     send_all(courier)
     clock.ahead += 73 * 3600
     send_all(courier)
-    assert store.counts() == {"dead": 1}
+    assert Queue(store).counts() == {"dead": 1}
 
 
 def test_a_notice_is_sent_when_it_is_called_for(courier: Courier, store: Store, planfix: Planfix) -> None:
@@ -153,7 +154,7 @@ def test_a_late_window_is_skipped_but_the_end_of_the_call_is_told(
     store.save(GROUP, {}, "s", clock())
     clock.ahead += 61
     send_all(courier)
-    assert store.counts() == {"skipped": 4, "done": 4}
+    assert Queue(store).counts() == {"skipped": 4, "done": 4}
     assert {fields.get("event", "record") for fields in planfix.accepted} == {"COMPLETED", "record"}
 
 
@@ -161,7 +162,7 @@ def test_late_windows_can_be_kept(store: Store, client: Client, planfix: Planfix
     store.save(GROUP[:1], {}, "s", clock())
     clock.ahead += 3600
     send_all(Courier(store, client, LINKS.link, Manner(popup_ttl=0), complete, now=clock))
-    assert store.counts() == {"done": 1}
+    assert Queue(store).counts() == {"done": 1}
 
 
 def test_an_unknown_token_pauses_everything_and_loses_nothing(
@@ -175,12 +176,12 @@ def test_an_unknown_token_pauses_everything_and_loses_nothing(
         send_all(courier)
         clock.ahead += 60
     assert 60 <= len(planfix.received) <= 60 + 16
-    assert store.backlog().unauthorized
+    assert Queue(store).backlog().unauthorized
     planfix.token, before = right, len(planfix.received)
     send_all(courier)
-    assert not store.backlog().unauthorized
+    assert not Queue(store).backlog().unauthorized
     assert [item.code for item in planfix.received[before:]] == [200] * 20
-    assert store.counts() == {"skipped": 20, "done": 20}
+    assert Queue(store).counts() == {"skipped": 20, "done": 20}
 
 
 def test_a_day_without_planfix_ends_in_complete_delivery(
@@ -198,7 +199,7 @@ def test_a_day_without_planfix_ends_in_complete_delivery(
     for _ in range(3):
         send_all(courier)
         clock.ahead += 360
-    assert store.counts() == {"skipped": 24 * 4, "done": 24 * 4}
+    assert Queue(store).counts() == {"skipped": 24 * 4, "done": 24 * 4}
     assert {fields.get("event", "record") for fields in planfix.accepted} == {"COMPLETED", "record"}
     for callid in {fields["callid"] for fields in planfix.accepted}:
         assert [fields["cmd"] for fields in planfix.accepted if fields["callid"] == callid][-1] == "record"
@@ -217,7 +218,7 @@ def test_planfix_is_left_alone_for_as_long_as_it_asks(
     assert len(planfix.received) == 1
     clock.ahead += 10
     send_all(courier)
-    assert store.counts() == {"done": 2}
+    assert Queue(store).counts() == {"done": 2}
 
 
 @pytest.mark.parametrize(
@@ -250,7 +251,7 @@ def test_the_spelling_of_canceled_is_found_out_once_and_kept(
         store.save([canceled(f"c{n}")], {}, "s", clock())
         send_all(Courier(store, client, LINKS.link, Manner(), complete, now=clock))
     assert [item.fields["status"] for item in planfix.received] == ["Canceled", *["Cancelled"] * 3]
-    assert store.counts() == {"done": 3}
+    assert Queue(store).counts() == {"done": 3}
 
 
 @pytest.mark.parametrize("spelling", ["Canceled", "Cancelled"])
@@ -267,21 +268,21 @@ def test_a_canceled_that_no_spelling_helps_is_set_aside(courier: Courier, store:
     planfix.answers.extend([400, 400])
     store.save([canceled("c")], {}, "s", time.time())
     send_all(courier)
-    assert store.counts() == {"dead": 1}
+    assert Queue(store).counts() == {"dead": 1}
 
 
 def test_another_courier_takes_over_when_one_is_gone(
     store: Store, client: Client, planfix: Planfix, clock: Clock
 ) -> None:
     store.save([COMPLETED], {}, "s", clock())
-    assert len(store.claim(10, clock(), "one that was killed")) == 1
+    assert len(claim(store, 10, clock(), "one that was killed")) == 1
     alive = Courier(store, client, LINKS.link, Manner(), complete, now=clock)
     clock.ahead += 11
     send_all(alive)
     assert planfix.received == []
     clock.ahead += 4
     send_all(alive)
-    assert store.counts() == {"done": 1}
+    assert Queue(store).counts() == {"done": 1}
 
 
 def test_two_couriers_send_nothing_twice(store: Store, client: Client, planfix: Planfix, clock: Clock) -> None:
@@ -297,9 +298,28 @@ def test_two_couriers_send_nothing_twice(store: Store, client: Client, planfix: 
     gevent.joinall(runners, timeout=10)
     for courier in couriers:
         courier.finish(5)
-    assert store.counts() == {"done": 160}
+    assert Queue(store).counts() == {"done": 160}
     assert len(planfix.received) == 160
     assert planfix.history.surprises == []
+
+
+def test_what_planfix_took_while_the_store_was_away_is_not_sent_again(
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(GROUP[:1], {}, "s", clock())
+    courier.step()
+    courier._pool.join()
+    with monkeypatch.context() as away:
+        away.setattr(Queue, "turn", unanswered)
+        with pytest.raises(StoreError):
+            courier.step()
+    send_all(courier)
+    assert Queue(store).counts() == {"done": 1}
+    assert len(planfix.received) == 1
+
+
+def unanswered(*_: object) -> None:
+    raise StoreError("The database does not answer.")
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -309,10 +329,10 @@ def test_a_clock_that_jumps_an_hour_holds_nothing_up(
     planfix.answers.append(500)
     store.save([COMPLETED], {}, "s", clock())
     send_all(courier)
-    store.claim(10, clock() + 2, "one that was killed before the jump")
+    claim(store, 10, clock() + 2, "one that was killed before the jump")
     clock.ahead += hours * 3600 + 2
     send_all(courier)
-    assert store.counts() == {"done": 1}
+    assert Queue(store).counts() == {"done": 1}
 
 
 def test_a_request_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,237 @@
+"""The notices that wait for Planfix: whose turn it is, what becomes of each (shared/delivery-rules.md, 3 to 5, 8, 9).
+
+The statements of every turn are written once, with parameters: building them anew would cost more than running them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Float,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
+
+from ..calls.model import Kind
+from .rows import Backlog, Outcome, Queued, Turn, is_barrier, queued_from
+from .schedule import LONGEST_HOLD, PROBE_PAUSE
+from .store import Store, fact_in
+from .tables import DEAD, DONE, WAITING, facts, is_in, is_waiting, notices, open_calls
+
+LEASE = 12.0
+"""Seconds a notice belongs to the courier who sends it; renewed while the request is under way."""
+
+CLOCK_JUMP = 60.0
+"""Seconds. Workers' clocks agree better than this; a time further ahead was written before a clock jumped back."""
+
+LONGEST_ANSWER = 500
+MOST_AT_ONCE = 500
+"""Rows that are looked after in one transaction: a long one would hold everybody up."""
+
+NOW: BindParameter[float] = bindparam("now", type_=Float)
+"""Seconds since 1970."""
+
+_before = notices.alias("before")
+_waits = exists().where(
+    and_(
+        _before.c.callid == notices.c.callid,
+        is_waiting(_before),
+        _before.c.id < notices.c.id,
+        or_(_before.c.ext == notices.c.ext, _before.c.barrier, notices.c.kind == Kind.RECORD.value),
+    )
+)
+is_free = or_(notices.c.leased_until <= NOW, notices.c.leased_until > NOW + (LEASE + CLOCK_JUMP))
+"""Nobody is sending it: no lease, or one that ends later than any could unless the clock has jumped back."""
+
+_next = (
+    select(notices.c.id)
+    .where(is_waiting(notices), notices.c.due <= NOW, is_free, ~_waits)
+    .order_by(notices.c.due, notices.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True, of=notices)
+    .cte("next")
+)
+_lease = (
+    update(notices)
+    .where(notices.c.id.in_(select(_next.c.id)))
+    .values(leased_until=NOW + LEASE, owner=bindparam("for_whom"))
+    .returning(*notices.c)
+)
+_settle = (
+    update(notices)
+    .where(notices.c.id == bindparam("notice"), notices.c.state != DONE)
+    .values(state=bindparam("became"), attempts=bindparam("tries"), answer=bindparam("said"))
+    .values(settled=NOW, leased_until=0.0)
+)
+_account = select(facts.c.name, facts.c.value).where(facts.c.name.in_(("hold_until", "unauthorized"))).with_for_update()
+_known_again = delete(facts).where(facts.c.name.in_(("hold_until", "unauthorized")))
+_upcoming = select(func.min(notices.c.due)).where(is_waiting(notices), notices.c.due > NOW)
+
+
+class Queue:
+    """What a store has to send. Raises StoreError if the database does not answer."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def turn(self, outcomes: Sequence[Outcome], most: int, now: float, owner: str) -> Turn:
+        """Write down what is settled and lease up to `most` notices whose turn it is, in one transaction.
+
+        Their turn: due, and nothing they must wait for is still unsent. While Planfix is to be left alone there are
+        none; while it does not know our token, one a minute.
+        """
+        rows: Sequence[Any] = ()
+        with self._store.transaction() as connection:
+            if outcomes:
+                connection.execute(_settle, [_settled(outcome, now) for outcome in sorted(outcomes, key=_by_id)])
+            account = {str(name): str(value) for name, value in connection.execute(_account)}
+            known_again = "unauthorized" in account and any(outcome.state == DONE for outcome in outcomes)
+            if known_again:
+                connection.execute(_known_again)
+                account = {}
+            most, held = _allowed(account, most, now)
+            if most:
+                leased = connection.execute(_lease, {"now": now, "most": most, "for_whom": owner})
+                rows = sorted(leased.mappings(), key=lambda row: (row["due"], row["id"]))
+            if rows and "unauthorized" in account:
+                held = now + PROBE_PAUSE
+                self._store.note(connection, "hold_until", str(held))
+            upcoming = held or connection.execute(_upcoming, {"now": now}).scalar()
+        return Turn([queued_from(row) for row in rows], known_again, upcoming)
+
+    def renew(self, ids: Iterable[int], now: float, owner: str) -> None:
+        """Keep the leases of the requests that are still under way."""
+        mine = and_(notices.c.id.in_(list(ids)), notices.c.owner == owner, is_waiting(notices))
+        with self._store.transaction() as connection:
+            connection.execute(update(notices).where(mine).values(leased_until=now + LEASE))
+
+    def try_again(self, queued: Queued, due: float, answer: str, hold_until: float = 0, owner: str = "") -> None:
+        """It is to be sent again at `due`, and nothing at all before `hold_until` (seconds since 1970)."""
+        with self._store.transaction() as connection:
+            self._postpone(connection, queued, owner, due=due, answer=answer, attempts=queued.attempts + 1)
+            if hold_until:
+                self._store.note(connection, "hold_until", str(hold_until))
+
+    def postpone(self, queued: Queued, due: float, owner: str) -> None:
+        """It cannot be sent before `due`, and was not tried."""
+        with self._store.transaction() as connection:
+            self._postpone(connection, queued, owner, due=due)
+
+    def unauthorized(self, queued: Queued, now: float, owner: str = "") -> bool:
+        """Planfix does not know our token: keep everything, probe once a minute; tell whether this is news."""
+        with self._store.transaction() as connection:
+            news = not fact_in(connection, "unauthorized")
+            self._postpone(connection, queued, owner, due=now, answer="401")
+            self._store.note(connection, "unauthorized", str(now))
+            self._store.note(connection, "hold_until", str(now + PROBE_PAUSE))
+            return news
+
+    @staticmethod
+    def _postpone(connection: Connection, queued: Queued, owner: str, due: float, **values: Any) -> None:
+        """Write that it is sent at `due`, and what waits for it no sooner: else every turn would look at all of that.
+
+        One whose lease went to another courier is left to that one.
+        """
+        still_ours = and_(notices.c.id == queued.id, is_waiting(notices), notices.c.owner == owner if owner else true())
+        if "answer" in values:
+            values["answer"] = values["answer"][:LONGEST_ANSWER]
+        connection.execute(update(notices).where(still_ours).values(due=due, leased_until=0, **values))
+        waits = and_(_waits_for(queued), is_waiting(notices), notices.c.due < due)
+        connection.execute(update(notices).where(waits).values(due=due))
+
+    # for people
+
+    def backlog(self) -> Backlog:
+        """Return how things stand."""
+        standing = select(func.count(), func.min(notices.c.created))
+        with self._store.transaction() as connection:
+            waiting, oldest = connection.execute(standing.where(is_waiting(notices))).one()
+            return Backlog(
+                open_calls=connection.execute(select(func.count()).where(open_calls.c.closed == 0)).scalar_one(),
+                waiting=waiting,
+                dead=connection.execute(select(func.count()).where(is_in(DEAD, notices))).scalar_one(),
+                oldest=oldest,
+                unauthorized=bool(fact_in(connection, "unauthorized")),
+            )
+
+    def counts(self) -> dict[str, int]:
+        """Return how many notices there are in each state."""
+        with self._store.transaction() as connection:
+            query = select(notices.c.state, func.count()).group_by(notices.c.state)
+            return {str(row[0]): int(row[1]) for row in connection.execute(query)}
+
+    def listed(self, states: Iterable[str], limit: int) -> list[Queued]:
+        """Return the oldest notices in some states."""
+        with self._store.transaction() as connection:
+            some = or_(*(is_in(state, notices) for state in states))
+            query = select(notices).where(some).order_by(notices.c.id).limit(limit)
+            return [queued_from(row) for row in connection.execute(query).mappings()]
+
+    def send_again(self, ids: Iterable[int], now: float) -> int:
+        """Put dead letters back into the queue; return how many."""
+        dead = and_(notices.c.id.in_(list(ids)), notices.c.state == DEAD)
+        again = {"state": WAITING, "due": now, "created": now, "settled": 0, "attempts": 0}
+        with self._store.transaction() as connection:
+            return int(connection.execute(update(notices).where(dead).values(again)).rowcount)
+
+    def drop(self, ids: Iterable[int]) -> int:
+        """Delete dead letters for good; return how many."""
+        dead = and_(notices.c.id.in_(list(ids)), notices.c.state == DEAD)
+        with self._store.transaction() as connection:
+            return int(connection.execute(delete(notices).where(dead)).rowcount)
+
+
+def _allowed(account: dict[str, str], most: int, now: float) -> tuple[int, float]:
+    """Return how many requests Planfix may get at once, and until when it is to be left alone (0: it is not)."""
+    until = float(account.get("hold_until", 0))
+    # a hold further away than any hold lasts was set before the clock jumped back
+    if now < until <= now + LONGEST_HOLD + CLOCK_JUMP:
+        return 0, until
+    return min(most, 1) if "unauthorized" in account else most, 0.0
+
+
+def _by_id(outcome: Outcome) -> int:
+    """Rows are locked in this order, so that two couriers never wait for each other."""
+    return outcome.queued.id
+
+
+def _settled(outcome: Outcome, now: float) -> dict[str, Any]:
+    """Return the parameters of `_settle`."""
+    queued = outcome.queued
+    return {
+        "notice": queued.id,
+        "became": outcome.state,
+        "tries": queued.attempts + outcome.tried,
+        "said": (outcome.answer or queued.answer)[:LONGEST_ANSWER],
+        "now": now,
+    }
+
+
+def _waits_for(queued: Queued) -> Any:
+    """Tell what cannot be sent before a notice: what waits for it, and what waits for a barrier that does."""
+    notice, between = queued.notice, notices.alias("between")
+    later = and_(notices.c.callid == notice.callid, notices.c.id > queued.id)
+    if is_barrier(notice):
+        return later
+    barrier = exists().where(
+        and_(
+            between.c.callid == notice.callid,
+            is_waiting(between),
+            between.c.barrier,
+            between.c.ext == notice.ext,
+            between.c.id > queued.id,
+            between.c.id < notices.c.id,
+        )
+    )
+    return and_(later, or_(notices.c.ext == notice.ext, notices.c.kind == Kind.RECORD.value, barrier))
