@@ -1,44 +1,53 @@
 """What FreeSWITCH said about the calls that go on, kept for `explain` until each is over.
 
-Only the headers the call rules read are kept: the events can be played again, and nobody's name is among them.
+Only what the call rules read of an event is kept: it can be played again, and nobody's name is among it.
 """
 
 from __future__ import annotations
 
 import zlib
 from itertools import count
+from urllib.parse import quote
 
 from .calls.tracker import Tracker
-from .freeswitch.events import SwitchEvent
+from .freeswitch.events import OURS, SwitchEvent
 
-KEPT = frozenset(
-    (
-        *("Event-Name", "Core-UUID", "Event-Date-Timestamp", "Event-Sequence", "Unique-ID", "Old-Unique-ID"),
-        *("Other-Leg-Unique-ID", "Bridge-B-Unique-ID", "Call-Direction", "Channel-Name", "Caller-Context"),
-        *("Caller-Caller-ID-Number", "Caller-Orig-Caller-ID-Number", "Caller-Destination-Number"),
-        *("Caller-Privacy-Hide-Number", "Hangup-Cause", "Record-File-Path", "Record-Completion-Cause"),
-        *("variable_other_loopback_leg_uuid", "variable_originating_leg_uuid", "variable_ent_originate_aleg_uuid"),
-        *("variable_cc_member_session_uuid", "variable_user_name", "variable_sip_auth_username"),
-        *("variable_dialed_user", "variable_sip_gateway_name", "variable_sip_req_user", "variable_signal_bond"),
-        *("variable_sip_term_status", "variable_proto_specific_hangup_cause"),
-    )
+ALWAYS = ("Event-Name", "Event-Date-Timestamp", "Event-Sequence", "Unique-ID")
+LEGS = ("Other-Leg-Unique-ID", "Bridge-B-Unique-ID")
+OF_A_NEW_LEG = (
+    *("Call-Direction", "Channel-Name", "Caller-Context", "Other-Leg-Unique-ID"),
+    *("Caller-Caller-ID-Number", "Caller-Destination-Number", "Caller-Privacy-Hide-Number"),
+    *("variable_other_loopback_leg_uuid", "variable_originating_leg_uuid", "variable_ent_originate_aleg_uuid"),
+    *("variable_cc_member_session_uuid", "variable_user_name", "variable_sip_auth_username"),
+    *("variable_dialed_user", "variable_sip_gateway_name"),
 )
-PREFIX = "variable_planfix_"
+KEPT = {
+    "CHANNEL_CREATE": OF_A_NEW_LEG,
+    "CHANNEL_UUID": ("Old-Unique-ID",),
+    "CHANNEL_BRIDGE": LEGS,
+    "CHANNEL_UNBRIDGE": LEGS,
+    "CHANNEL_HANGUP_COMPLETE": (
+        "Hangup-Cause",
+        "variable_sip_term_status",
+        "variable_proto_specific_hangup_cause",
+    ),
+    "RECORD_START": ("Record-File-Path",),
+    "RECORD_STOP": ("Record-File-Path", "Record-Completion-Cause"),
+}
+"""What is kept of an event beyond ALWAYS and the `planfix_` variables."""
 
 MOST_EVENTS = 500
 """Of one leg; a leg that is held and resumed all day keeps its first."""
 
-Line = tuple[int, bytes]
-
 
 class Scribe:
-    """Listens after the tracker. For each leg its events, for each call its legs."""
+    """Listens after the tracker. For each leg its events, and in how many open calls it has a part; the calls' legs."""
 
     def __init__(self) -> None:
         self._numbers = count()
-        self._heard: dict[str, list[Line]] = {}
-        self._legs: dict[str, set[str]] = {}
-        self._calls: dict[str, set[str]] = {}
+        self._heard: dict[str, list[bytes]] = {}
+        self._parts: dict[str, int] = {}
+        self._legs: dict[str, list[str]] = {}
 
     def hear(self, event: SwitchEvent, tracker: Tracker) -> None:
         """Keep an event the tracker has just been fed with."""
@@ -49,37 +58,46 @@ class Scribe:
             self._rename(event.get("Old-Unique-ID"), uuid)
         lines = self._heard.setdefault(uuid, [])
         if len(lines) < MOST_EVENTS:
-            lines.append((next(self._numbers), event.only(KEPT, PREFIX)))
+            lines.append(self._written(event))
         leg = tracker.book.get(uuid)
         if leg is None:
             self._forget(uuid)
-        for callid in tracker.calls.keys() & set(leg.calls if leg is not None else ()):
-            self._legs.setdefault(callid, set()).add(uuid)
-            self._calls.setdefault(uuid, set()).add(callid)
+            return
+        for callid in leg.calls:
+            legs = self._legs.setdefault(callid, []) if callid in tracker.calls else [uuid]
+            if uuid not in legs:
+                legs.append(uuid)
+                self._parts[uuid] = self._parts.get(uuid, 0) + 1
+
+    def _written(self, event: SwitchEvent) -> bytes:
+        """Return what is kept of an event, behind its number among all."""
+        lines = [line for name in (*ALWAYS, *KEPT.get(event.name, ())) if (line := event.line(name))]
+        lines += [f"{OURS}{name}: {quote(value)}".encode() for name, value in event.ours().items()]
+        return b"\n".join([b"%012d" % next(self._numbers), *lines])
 
     def _rename(self, old: str, new: str) -> None:
         self._heard[new] = self._heard.pop(old, [])
-        for callid in self._calls.pop(old, set()):
-            self._legs[callid].discard(old)
-            self._legs[callid].add(new)
-            self._calls.setdefault(new, set()).add(callid)
+        if old in self._parts:
+            self._parts[new] = self._parts.pop(old)
+            for legs in self._legs.values():
+                legs[:] = [new if uuid == old else uuid for uuid in legs]
 
     def _forget(self, uuid: str) -> None:
         """A leg is gone; what it said is needed only by calls that are not over."""
-        if uuid not in self._calls:
+        if uuid not in self._parts:
             self._heard.pop(uuid, None)
 
     def close(self, callid: str, tracker: Tracker) -> bytes:
         """Return what was said about a call that is over, packed; b"" if nothing is known."""
-        lines: list[Line] = []
-        for uuid in self._legs.pop(callid, set()):
+        lines: list[bytes] = []
+        for uuid in self._legs.pop(callid, []):
             lines += self._heard.get(uuid, [])
-            self._calls[uuid].discard(callid)
-            if not self._calls[uuid]:
-                del self._calls[uuid]
+            self._parts[uuid] -= 1
+            if not self._parts[uuid]:
+                del self._parts[uuid]
                 if tracker.book.get(uuid) is None:
                     self._forget(uuid)
-        return zlib.compress(b"\n\n".join(text for _, text in sorted(lines))) if lines else b""
+        return zlib.compress(b"\n\n".join(line.partition(b"\n")[2] for line in sorted(lines)), 1) if lines else b""
 
 
 def unpacked(packed: bytes) -> list[SwitchEvent]:

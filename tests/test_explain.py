@@ -54,7 +54,7 @@ def test_what_is_kept_of_a_call_says_the_same_when_it_is_played_again(name: str)
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_stays_in_memory_once_the_calls_are_over(name: str) -> None:
     _, _, scribe = kept(name)
-    assert (scribe._heard, scribe._legs, scribe._calls) == ({}, {}, {})
+    assert (scribe._heard, scribe._legs, scribe._parts) == ({}, {}, {})
 
 
 def test_nobodys_name_and_no_sip_header_is_kept() -> None:

@@ -88,7 +88,7 @@ def read_variables(leg: Leg, event: SwitchEvent) -> bool:
 
     They come from the dialplan or from us: what a stranger's SIP headers set is called `variable_sip_h_...`.
     """
-    found = event.starting_with("variable_planfix_")
+    found = event.ours()
     data = {
         match[1]: value[:LONGEST_DATA_VALUE]
         for name, value in found.items()

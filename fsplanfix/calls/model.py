@@ -151,7 +151,7 @@ class Leg:
     ignored: bool = False
     data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)
-    seen: set[int] = field(default_factory=set)
+    seen: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)

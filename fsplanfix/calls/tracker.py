@@ -181,9 +181,10 @@ class Tracker:
     def _is_repeated(self, leg: Leg, event: SwitchEvent) -> bool:
         """Tell whether this very event was taken before; FreeSWITCH numbers its events."""
         number = event.number("Event-Sequence")
-        if number and number in leg.seen:
+        if number in leg.seen:
             return True
-        leg.seen.add(number)
+        if number:
+            leg.seen.append(number)
         return False
 
     def _note_variables(self, leg: Leg, event: SwitchEvent) -> None:

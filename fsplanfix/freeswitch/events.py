@@ -1,97 +1,146 @@
 """One event of the event socket, read without ever trusting it.
 
 Facts: shared/freeswitch-facts.md ("the header encoding is not injective") and greenswitch-facts.md a, b, d, h.
-The body is cut into lines first and each value is decoded afterwards, so an encoded newline in a SIP
-header can never become a header of its own. Only headers that are asked for are decoded: an event has
-about 200 and the rules read about 40.
+Headers end where a line ends, and each value is decoded by itself, so an encoded newline in a SIP header can never
+become a header of its own. An event has about 200 headers and the rules know about 30: one pass over the bytes finds
+those, whatever it is that comes between them (docs/performance.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from urllib.parse import quote, unquote_to_bytes
+
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
 LONGEST_VALUE = 4096
 """Bytes of one header value that are looked at; nothing the rules read comes near it."""
+
+PERCENT = ord("%")
+
+HEADERS = (
+    *("Event-Name", "Event-Date-Timestamp", "Event-Sequence", "Unique-ID", "Old-Unique-ID"),
+    *("Other-Leg-Unique-ID", "Bridge-B-Unique-ID", "Call-Direction", "Channel-Name", "Caller-Context"),
+    *("Caller-Caller-ID-Number", "Caller-Destination-Number", "Caller-Privacy-Hide-Number"),
+    *("Hangup-Cause", "Record-File-Path", "Record-Completion-Cause", "Content-Length"),
+)
+VARIABLES = (
+    *("other_loopback_leg_uuid", "originating_leg_uuid", "ent_originate_aleg_uuid", "cc_member_session_uuid"),
+    *("user_name", "sip_auth_username", "dialed_user", "sip_gateway_name"),
+    *("sip_term_status", "proto_specific_hangup_cause"),
+)
+"""Channel variables: headers that begin with `variable_`."""
+
+OURS = "variable_planfix_"
+"""What the dialplan tells us begins with this."""
+
+_NAMES = (*HEADERS, *(f"variable_{name}" for name in VARIABLES), OURS)
+_KNOWN = frozenset(_NAMES)
+_BEGINNING, _OURS = b"\nvariable_", f"\n{OURS}".encode()
+_FIRST_VARIABLE = len(HEADERS)
+# All variables begin alike: their names are looked for without that, and what stands before is compared afterwards.
+_find = BytesAhoCorasick(
+    [*(f"\n{name}:".encode() for name in HEADERS), *(f"{name}:".encode() for name in VARIABLES), b"planfix_"],
+    matchkind=MatchKind.LeftmostFirst,
+).find_matches_as_indexes
 
 
 def decode(value: bytes) -> str:
     """Return a header value as text: percent-decoded, invalid UTF-8 replaced, surrounding blanks cut."""
     value = value[:LONGEST_VALUE]
-    if b"%" in value:
+    if PERCENT in value:
         value = unquote_to_bytes(value)
     return value.decode("utf-8", "replace").strip()
+
+
+def _places(raw: bytes) -> dict[str, int]:
+    """Return where the values of the known headers begin, by name. Read backwards: the first of two wins."""
+    found = {
+        _NAMES[which]: end
+        for which, start, end in reversed(_find(raw))
+        if which < _FIRST_VARIABLE or raw[start - len(_BEGINNING) : start] == _BEGINNING
+    }
+    first, colon, _ = raw[: raw.find(b"\n")].partition(b":")  # no line feed stands before it
+    name = first.decode("latin-1")
+    if colon and name in _KNOWN:
+        found[name] = len(first) + 1
+    elif name.startswith(OURS):
+        found[OURS] = len(OURS)
+    return found
 
 
 class SwitchEvent:
     """An event as FreeSWITCH sent it (text/event-plain without its frame)."""
 
-    __slots__ = ("_head", "_raw", "name")
+    __slots__ = ("_body", "_head", "_places", "name")
 
     def __init__(self, raw: bytes) -> None:
         """Take the raw bytes of one event body: header lines, a blank line, perhaps an inner body."""
-        self._raw = raw
-        self._head = b""
-        first, _, _ = raw.partition(b"\n")
-        self.name = decode(first[12:]) if first.startswith(b"Event-Name: ") else self.get("Event-Name")
+        self._head = raw if raw.endswith(b"\n") else raw + b"\n"
+        self._body = b""
+        self._places = _places(self._head)
+        if "Content-Length" in self._places:
+            self._cut_off_body()
+        self.name = self.get("Event-Name")
+
+    def _cut_off_body(self) -> None:
+        """Read again what stands before the event's own body (h): only that is headers."""
+        head, _, self._body = self._head.partition(b"\n\n")
+        self._head = head + b"\n"
+        self._places = _places(self._head)
 
     @classmethod
     def made_of(cls, headers: Mapping[str, str]) -> SwitchEvent:
         """Make an event of decoded headers, as if FreeSWITCH had sent it."""
         return cls("".join(f"{name}: {quote(value)}\n" for name, value in headers.items()).encode() + b"\n")
 
-    def _headers(self) -> bytes:
-        """Return the header lines between line feeds, without the event's own body (h)."""
-        if not self._head:
-            # only a body makes a blank line end the headers before the end; it always has its Content-Length
-            has_body = b"\nContent-Length:" in self._raw
-            self._head = b"\n" + (self._raw.partition(b"\n\n")[0] if has_body else self._raw) + b"\n"
-        return self._head
-
     @property
     def body(self) -> str:
         """The event's own body (BACKGROUND_JOB, MESSAGE), by its Content-Length; it is never parsed."""
-        _, _, rest = self._raw.partition(b"\n\n")
-        return rest[: self.number("Content-Length")].decode("utf-8", "replace")
+        return self._body[: self.number("Content-Length")].decode("utf-8", "replace")
 
     def get(self, header: str) -> str:
         """Return the first value of `header`, decoded, or an empty string."""
-        head = self._headers()
-        start = head.find(b"\n" + header.encode() + b":")
-        if start < 0:
-            return ""
-        start += len(header) + 2
-        return decode(head[start : head.index(b"\n", start)])
+        start = self._places.get(header)
+        if start is None:
+            return "" if header in _KNOWN else self._search(header)
+        value = self._head[start : self._head.find(b"\n", start)]
+        if PERCENT in value or len(value) > LONGEST_VALUE:
+            return decode(value)
+        return value.decode("utf-8", "replace").strip()
+
+    def _search(self, header: str) -> str:
+        """Look for a header that no rule knows."""
+        head, line = b"\n" + self._head, f"\n{header}:".encode()
+        start = head.find(line)
+        return decode(head[start + len(line) : head.find(b"\n", start + 1)]) if start >= 0 else ""
+
+    def line(self, header: str) -> bytes:
+        """Return the line of a known header as it came, or nothing."""
+        start = self._places.get(header, -1)
+        return b"%b:%b" % (header.encode(), self._head[start : self._head.find(b"\n", start)]) if start >= 0 else b""
 
     def number(self, header: str) -> int:
         """Return `header` as a whole number that is not negative; anything else is 0."""
         text = self.get(header)
         return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0
 
-    def starting_with(self, prefix: str) -> dict[str, str]:
-        """Return the headers whose name begins with `prefix`, by the rest of their name."""
+    def ours(self) -> dict[str, str]:
+        """Return the channel variables that begin with OURS, decoded, by the rest of their names."""
         found: dict[str, str] = {}
-        mark = b"\n" + prefix.encode()
-        head = self._headers()
-        at = head.find(mark)
-        while at >= 0:
-            end = head.index(b"\n", at + 1)
-            name, colon, value = head[at + len(mark) : end].partition(b":")
+        start = self._places.get(OURS, -1)
+        while start >= 0:
+            name, colon, value = self._head[start : self._head.find(b"\n", start)].partition(b":")
             if colon:
                 found.setdefault(name.decode("utf-8", "replace"), decode(value))
-            at = head.find(mark, end)
+            start = self._head.find(_OURS, start)
+            start += len(_OURS) if start >= 0 else 0
         return found
-
-    def only(self, names: Container[str], prefix: str) -> bytes:
-        """Return the header lines of these names, and of names with this prefix, as they came."""
-        lines = self._headers().decode("utf-8", "surrogateescape").split("\n")
-        kept = [line[:LONGEST_VALUE] for line in lines if line.partition(":")[0] in names or line.startswith(prefix)]
-        return "\n".join(kept).encode("utf-8", "surrogateescape")
 
     @property
     def raw(self) -> bytes:
-        """The event as it came."""
-        return self._raw
+        """The header lines as they came."""
+        return self._head
 
     @property
     def leg(self) -> str:

@@ -5,6 +5,7 @@ A frame is header lines, a blank line and, if Content-Length says so, that many 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -13,6 +14,11 @@ from .events import decode
 LONGEST_HEAD = 64 * 1024
 LONGEST_BODY = 16 * 1024 * 1024
 """Bytes. Beyond these the peer is not FreeSWITCH or has lost its place."""
+
+_EVENT_HEAD = re.compile(rb"Content-Length: ([0-9]{1,7})\nContent-Type: text/event-plain\n\n")
+"""What stands before nearly every frame's body (wire/inbound_live_call.jsonl); any other head is read line by line."""
+
+_EVENT = {"Content-Type": "text/event-plain"}
 
 
 class FrameError(Exception):
@@ -46,37 +52,37 @@ class Framer:
     """Takes bytes as they come, gives whole frames."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._rest = b""
         self._head: dict[str, str] | None = None
         self._length = 0
+        self._at = 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that `data` completes. Raises FrameError when no frame can be found any more."""
-        self._buffer += data
-        while (frame := self._next()) is not None:
+        self._rest = self._rest[self._at :] + data
+        self._at = 0
+        while self._head is not None or self._take_head():
+            end = self._at + self._length
+            if self._head is None or len(self._rest) < end:
+                return
+            frame = Frame(self._head, self._rest[self._at : end])
+            self._head, self._at = None, end
             yield frame
 
-    def _next(self) -> Frame | None:
-        if self._head is None and not self._take_head():
-            return None
-        if self._head is None or len(self._buffer) < self._length:
-            return None
-        frame = Frame(self._head, bytes(self._buffer[: self._length]))
-        del self._buffer[: self._length]
-        self._head = None
-        return frame
-
     def _take_head(self) -> bool:
-        """Take the next header block off the buffer, if it is there as a whole; stray blank lines are passed over."""
-        blanks = len(self._buffer) - len(self._buffer.lstrip(b"\n"))
-        del self._buffer[:blanks]
-        end = self._buffer.find(b"\n\n")
+        """Take the next header block, if it is there as a whole; stray blank lines are passed over."""
+        if event := _EVENT_HEAD.match(self._rest, self._at):
+            self._at, self._length, self._head = event.end(), int(event[1]), _EVENT
+            return True
+        while self._rest.startswith(b"\n", self._at):
+            self._at += 1
+        end = self._rest.find(b"\n\n", self._at)
         if end < 0:
-            if len(self._buffer) > LONGEST_HEAD:
+            if len(self._rest) - self._at > LONGEST_HEAD:
                 raise FrameError("header lines without end")
             return False
-        self._head = read_head(bytes(self._buffer[:end]))
-        del self._buffer[: end + 2]
+        self._head = read_head(self._rest[self._at : end])
+        self._at = end + 2
         self._length = self._body_length(self._head)
         return True
 

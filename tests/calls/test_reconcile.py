@@ -18,7 +18,7 @@ from .test_recorded_calls import assert_every_part_ends_once
 
 
 def headers(event: SwitchEvent) -> dict[str, str]:
-    names = [line.split(b":")[0].decode() for line in event._headers().split(b"\n") if b": " in line]
+    names = [line.split(b":")[0].decode() for line in event.raw.split(b"\n") if b": " in line]
     return {name: event.get(name) for name in names}
 
 

@@ -237,9 +237,12 @@ def j_a_burst_lets_others_run(opener: Opener) -> None:
     seen: list[tuple[str, str]] = []
     with subprocess.Popen([sys.executable, "-m", "tests.freeswitch.peers"], stdout=subprocess.PIPE) as sender:
         assert sender.stdout is not None
-        link = opener("127.0.0.1", int(sender.stdout.readline()), seen)
-        worst = longest_wait(until=lambda: len(seen) == 20_000, at_most=0.25)
-        link.stop()
+        try:
+            link = opener("127.0.0.1", int(sender.stdout.readline()), seen)
+            worst = longest_wait(until=lambda: len(seen) == 20_000, at_most=0.25)
+            link.stop()
+        finally:
+            sender.kill()
     assert worst < 0.25, worst
     assert len(seen) == 20_000
 

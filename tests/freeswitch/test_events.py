@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsplanfix.freeswitch.events import LONGEST_VALUE, SwitchEvent
+from fsplanfix.freeswitch.events import HEADERS, LONGEST_VALUE, OURS, VARIABLES, SwitchEvent, decode
 from fsplanfix.freeswitch.frames import LONGEST_BODY, LONGEST_HEAD, FrameError, Framer, read_head
 
 from ..recordings import NAMES, bodies
@@ -26,8 +26,9 @@ def test_the_name_need_not_come_first() -> None:
 
 
 def test_the_first_of_two_wins() -> None:
-    found = event("Event-Name: A\nEvent-Name: B\nUnique-ID: 1\nUnique-ID: 2\nvariable_p_x: 1\nvariable_p_x: 2\n\n")
-    assert (found.name, found.leg, found.starting_with("variable_p_")) == ("A", "1", {"x": "1"})
+    twice = "".join(f"{name}: {n}\n" for n in (1, 2) for name in ("Unique-ID", "variable_planfix_x", "variable_y"))
+    found = event(f"Event-Name: A\nEvent-Name: B\n{twice}\n")
+    assert (found.name, found.leg, found.ours(), found.get("variable_y")) == ("A", "1", {"x": "1"}, "1")
 
 
 def test_a_blank_may_be_missing_after_the_colon() -> None:
@@ -66,9 +67,7 @@ def test_invalid_utf8_is_replaced() -> None:
 
 
 def test_a_header_without_a_colon_is_none() -> None:
-    assert event("Event-Name: A\nvariable_planfix_x\nvariable_planfix_y: 1\n\n").starting_with("variable_planfix_") == {
-        "y": "1"
-    }
+    assert event("Event-Name: A\nvariable_planfix_x\nvariable_planfix_y: 1\n\n").ours() == {"y": "1"}
 
 
 @given(st.binary(max_size=400))
@@ -77,7 +76,43 @@ def test_any_bytes_at_all_are_survived(raw: bytes) -> None:
     assert isinstance(found.get("Unique-ID"), str)
     assert found.at >= 0
     assert isinstance(found.body, str)
-    found.starting_with("variable_")
+    found.ours()
+
+
+def plainly(raw: bytes) -> dict[str, str]:
+    """Every header of an event without a body, read line by line."""
+    headers: dict[str, str] = {}
+    for line in raw.split(b"\n"):
+        name, colon, value = line.partition(b":")
+        if colon:
+            headers.setdefault(name.decode("latin-1"), decode(value))
+    return headers
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_pass_finds_what_reading_line_by_line_finds(name: str) -> None:
+    for body in bodies(name):
+        found, headers = SwitchEvent(body), plainly(body)
+        wanted = {name.removeprefix(OURS): value for name, value in headers.items() if name.startswith(OURS)}
+        assert found.ours() == wanted
+        for header in (*HEADERS, *(f"variable_{name}" for name in VARIABLES), "Caller-Username", "variable_uuid"):
+            assert found.get(header) == headers.get(header, ""), header
+
+
+PIECES = st.sampled_from(
+    [*HEADERS[:-1], *VARIABLES, "variable_", "planfix_", "sip_h_", "_", ":", ": ", " ", "\n", "x", "%0A", "ü"]
+)
+
+
+@given(st.lists(PIECES, max_size=40).map("".join))
+def test_no_name_made_of_known_names_is_taken_for_another(text: str) -> None:
+    """A stranger names his SIP headers as he likes: sip_h_user_name, sip_h_Unique-ID, sip_h_variable_planfix_ignore."""
+    raw = text.encode()
+    found, headers = SwitchEvent(raw), plainly(raw)
+    for header in (*HEADERS[:-1], *(f"variable_{name}" for name in VARIABLES)):
+        assert found.get(header) == headers.get(header, ""), header
+    names = {name for name in headers if name.startswith(OURS)}
+    assert found.ours() == {name.removeprefix(OURS): headers[name] for name in names}
 
 
 @pytest.mark.parametrize("seed", range(20))
