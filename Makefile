@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test half-1 half-2 test-browser bench chaos fuzz lint format clean
+.PHONY: demo test half-1 half-2 test-browser bench chaos fuzz soak lint format clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -42,6 +42,9 @@ chaos: .venv/installed
 
 fuzz: .venv/installed
 	$(BIN)/python -m fuzz
+
+soak: .venv/installed
+	$(BIN)/python -m soak
 
 format: .venv/installed
 	$(BIN)/ruff format .

@@ -57,4 +57,5 @@ def set_up(level: str, form: str = "logfmt", masked: bool = False) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.WriteLoggerFactory(Unbreakable(sys.stderr)),  # type: ignore[arg-type]
+        cache_logger_on_first_use=True,
     )

@@ -1,0 +1,135 @@
+"""The measurements measure: short runs of the real thing. Their figures say nothing, the machine is busy with tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from bench import calls, esl, open_calls, outbox, sockets, traffic, windows
+from bench.__main__ import Rounds, Row
+from bench.programs import connector
+from fsplanfix.freeswitch.events import SwitchEvent
+from soak.__main__ import Sample, report
+
+from .recordings import by_ext, shorthand, told
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *words]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+
+
+def test_a_made_up_call_says_what_the_recorded_one_says() -> None:
+    moments = traffic.calls(3, 0.05)
+    said = told(SwitchEvent(moment.body) for moment in moments)
+    recorded = told(SwitchEvent(body) for _, body in traffic.recorded(traffic.GROUP))
+    (wanted,) = shorthand(recorded).values()
+    found = shorthand(said)
+    assert set(found) == {moment.callid for moment in moments}
+    assert len(found) == 3
+    for tokens in found.values():
+        assert by_ext(tokens[1:]) == by_ext(wanted[1:])
+    assert len(wanted) == 1 + calls.REQUESTS
+
+
+def test_a_group_of_twenty_rings_twenty_phones() -> None:
+    tracker_said = [SwitchEvent(moment.body) for moment in traffic.group_of(20)]
+    assert [event.name for event in tracker_said].count("CHANNEL_PROGRESS") == 20
+    assert len({event.leg for event in tracker_said}) == 21
+
+
+@pytest.mark.parametrize("name", ["ours", "plain"])
+def test_both_connectors_send_every_request_of_every_call(name: str) -> None:
+    with connector(name) as stage:
+        asked: list[dict[str, str]] = []
+        stage.planfix.came = asked.append
+        stage.switch.send(traffic.calls(5, 0.05))
+        stage.planfix.wait_for(5 * calls.REQUESTS, 30)
+        stage.check(5 * calls.REQUESTS)
+        assert stage.program.cpu() > 0
+    one = [f for f in asked if f["callid"] == asked[0]["callid"]]
+    assert sorted(f.get("status") or f.get("event") or f["cmd"] for f in one) == sorted(
+        ["INCOMING"] * 3 + ["ACCEPTED", "Canceled", "Canceled", "Success", "record"]
+    )
+
+
+def test_windows_are_timed_for_every_call() -> None:
+    found = windows.delays(calls=5)
+    assert len(found) == 5
+    assert all(0 < delay < 5 for delay in found)
+
+
+def test_calls_are_held_open_and_weighed() -> None:
+    holder = open_calls.Holder(200)
+    assert 1_000 < holder.per_call < 100_000
+    assert holder.round() > 0
+    holder.end()
+
+
+def test_both_backlogs_are_claimed_from(store_url: str) -> None:
+    for outage in (False, True):
+        full = outbox.Full(store_url, 40 if not outage else 16, outage)
+        assert full.turns() > 0
+        full.close()
+
+
+def test_greenswitchs_server_is_timed() -> None:
+    stock = sockets.Stock()
+    assert 0 < sockets.median(stock.port, 1) < 1
+    stock.end()
+
+
+def test_the_headers_the_tracker_asks_for_are_about_twenty_five() -> None:
+    asked = {name for names in esl.asked_by_the_tracker() for name in names if not name.startswith("variable_planfix")}
+    assert 20 <= len(asked) <= 30
+
+
+@pytest.mark.parametrize(
+    ("ratio", "ours", "bar", "at_least", "missed"),
+    [(7.9, 1, 8, True, True), (8.0, 1, 8, True, False), (1.3, 1, 1.2, False, True), (None, 26, 25, False, True)],
+)
+def test_a_missed_bar_is_seen(ratio: float | None, ours: float, bar: float, at_least: bool, missed: bool) -> None:
+    row = Row("what", "ms", ours, "reference", 2.0, ratio, bar, at_least)
+    assert row.missed == missed
+    assert str(row).endswith(" !") == missed
+    assert len(str(row)) < 92
+
+
+def test_medians_are_of_rounds_that_alternate() -> None:
+    order: list[str] = []
+    values = iter([1.0, 10.0, 3.0, 10.0, 2.0, 40.0])
+
+    def measure(name: str) -> float:
+        order.append(name)
+        return next(values)
+
+    rounds = Rounds(3)
+    rounds.take({"ours": lambda: measure("ours"), "theirs": lambda: measure("theirs")})
+    assert order == ["ours", "theirs"] * 3
+    assert (rounds.median("ours"), rounds.median("theirs"), rounds.ratio("ours", "theirs")) == (2.0, 10.0, 0.1)
+
+
+def test_one_part_of_the_table_can_be_had_alone() -> None:
+    done = run("bench", "--quick", "--only", "start_up")
+    assert done.stderr == ""
+    assert "start to ready" in done.stdout
+    assert done.returncode == ("0 missed" not in done.stdout)
+
+
+# the soak
+
+
+def test_a_short_soak_finds_everything_flat() -> None:
+    done = run("soak", "--minutes", "0.15", "--keep", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "180 calls, 1440 requests" in done.stdout
+
+
+def test_what_grows_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    flat = [Sample(90.0, 30.0, 15.0, 6.0)] * 10
+    leaking = [Sample(90.0 + n, 30.0 + n, 15.0 + n, 6.0 + n) for n in range(10)]
+    assert report(flat) == 0
+    assert report(leaking) == 4
+    assert capsys.readouterr().out.count("grew") == 4
