@@ -19,7 +19,7 @@ import gevent  # noqa: E402
 from gevent import socket  # noqa: E402
 from greenswitch import OutboundESLServer  # noqa: E402
 
-CONNECTIONS = 40
+CONNECTIONS = 20
 
 
 class Application:
