@@ -190,7 +190,7 @@ class Courier:
         outcomes, self._outcomes = self._outcomes, []
         try:
             turn = self._queue.turn(outcomes, most, self._now(), self.owner)
-        except StoreError:
+        except BaseException:  # to settle twice does nothing, not to settle would send twice
             self._outcomes = [*outcomes, *self._outcomes]
             raise
         self._under_way.difference_update(outcome.queued.id for outcome in outcomes)
