@@ -9,7 +9,7 @@ from __future__ import annotations
 from . import traffic
 from .programs import connector
 
-CALLS = 160
+CALLS = 120
 APART = 0.05
 """Seconds between the beginnings of two calls, as recorded: about 200 go on at the same time."""
 

@@ -12,7 +12,7 @@ from .programs import connector
 from .standins import TOKEN, Planfix
 
 A_SECOND = 20
-SECONDS = 5
+SECONDS = 3
 ANSWER = 0.05
 """Seconds Planfix takes to answer while calls come evenly."""
 

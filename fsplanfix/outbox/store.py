@@ -251,9 +251,9 @@ def fact_in(connection: Connection, name: str) -> str:
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
-    """Write ahead, and sync at every commit: what was committed survives a power cut."""
+    """Write ahead, and sync at every commit: what was committed survives a power cut. 8 MB of pages stay in memory."""
     connection.isolation_level = None  # SQLAlchemy begins transactions itself, see _connect
-    for pragma in ("busy_timeout=3000", "journal_mode=WAL", "synchronous=FULL"):
+    for pragma in ("busy_timeout=3000", "journal_mode=WAL", "synchronous=FULL", "cache_size=-8000"):
         connection.execute(f"PRAGMA {pragma}")
 
 
