@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -315,6 +316,7 @@ class App:
     def run(self) -> None:
         """Start, work until `stop` is called, and end in order."""
         self.start()
+        gc.freeze()  # what was imported and built stays: a collection that walked through it held windows up for 40 ms
         supervision = Supervision()
         self._helpers.append(keep_running("supervision", supervision.run))
         supervision.ready()
