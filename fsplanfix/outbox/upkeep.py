@@ -13,6 +13,9 @@ from .tables import DONE, SHADOW, SKIPPED, heard, is_waiting, is_window, journal
 AT_ONCE = 500
 """Rows in one transaction."""
 
+TOO_LATE = "too late to show"
+"""What stands in place of Planfix's answer to a call window that was skipped (rule 5)."""
+
 
 class Upkeep:
     """Raises StoreError if the database does not answer."""
@@ -24,7 +27,7 @@ class Upkeep:
         """Skip the call windows older than `popup_ttl` seconds (rule 5), whatever they wait for; return how many."""
         late = and_(is_window(notices), notices.c.created < now - popup_ttl, is_free)
         some = update(notices).where(notices.c.id.in_(select(notices.c.id).where(late).limit(AT_ONCE)))
-        return self._in_pieces(some.values(state=SKIPPED, settled=NOW, answer="too late to show"), now)
+        return self._in_pieces(some.values(state=SKIPPED, settled=NOW, answer=TOO_LATE), now)
 
     def mend_dates(self, now: float) -> None:
         """Bring back what lies further ahead than is ever planned: it was written before a clock jumped back."""

@@ -24,7 +24,7 @@ from ..outbox.rows import Entry, Outcome, Queued
 from ..outbox.schedule import is_hopeless, is_stale, pause
 from ..outbox.store import Store
 from ..outbox.tables import DEAD, DONE, SHADOW, SKIPPED
-from ..outbox.upkeep import Upkeep
+from ..outbox.upkeep import TOO_LATE, Upkeep
 from .client import Client
 from .messages import LinkMaker, form
 
@@ -45,7 +45,6 @@ CLEAN_EVERY = 3600.0
 """Seconds; a tenth of the time things are kept, if that is less."""
 
 DAY = 86400.0
-TOO_LATE = "too late to show"
 
 Told = Callable[[Notice, float], None]
 """Hears of a notice that Planfix took, and how many seconds after it was written."""
