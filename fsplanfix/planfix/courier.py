@@ -99,8 +99,8 @@ class Courier:
         self._stopping = False
         self._spelling = manner.canceled if manner.canceled != "auto" else ""
 
-    def call(self) -> None:
-        """There is something new to send."""
+    def call(self, _: object = None) -> None:
+        """There is something new to send, or room to send it in."""
         self._called.set()
 
     def stop(self) -> None:
@@ -172,7 +172,8 @@ class Courier:
                 self._outcomes.append(Outcome(queued, SKIPPED, TOO_LATE, tried=False))
             elif queued.id not in self._under_way:
                 self._under_way.add(queued.id)
-                self._pool.spawn(self._deliver, queued)
+                # called once the pool counts it as free: sooner, a step would see no room and nobody would call again
+                self._pool.spawn(self._deliver, queued).rawlink(self.call)
         return settled or bool(claimed)
 
     def _look_after(self, now: float) -> None:
@@ -210,7 +211,6 @@ class Courier:
                 self._outcomes.append(outcome)
             else:
                 self._under_way.discard(queued.id)
-            self.call()
 
     def _outcome(self, queued: Queued) -> Outcome | None:
         """Send a notice; return what became of it, None if it is to be tried later."""

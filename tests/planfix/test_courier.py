@@ -16,7 +16,7 @@ from fsplanfix.errors import StoreError, TransportError
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.client import Client, seconds_to_wait
-from fsplanfix.planfix.courier import Courier, Manner
+from fsplanfix.planfix.courier import IDLE, Courier, Manner
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
 
@@ -101,6 +101,20 @@ def test_twenty_windows_open_within_two_round_trips(courier: Courier, store: Sto
     planfix.wait_for(lambda crm: len(crm.accepted) == 17)
     assert time.monotonic() - begun < 1.0
     planfix.wait_for(lambda crm: len(crm.accepted) == 20)
+    courier.stop()
+    runner.join()
+    courier.finish(5)
+
+
+def test_one_request_at_a_time_follows_the_other_at_once(store: Store, client: Client, planfix: Planfix) -> None:
+    """No room while one is under way: the end of it is what calls for the next, whoever else is silent."""
+    planfix.delay = 0.02
+    store.save([replace(GROUP[0], callid=f"c{n}") for n in range(6)], {}, "s", time.time())
+    courier = Courier(store, client, LINKS.link, Manner(concurrency=1), complete)
+    runner = gevent.spawn(courier.run)
+    begun = time.monotonic()
+    planfix.wait_for(lambda crm: len(crm.accepted) == 6)
+    assert time.monotonic() - begun < IDLE
     courier.stop()
     runner.join()
     courier.finish(5)
