@@ -53,20 +53,13 @@ def decode(value: bytes) -> str:
     return value.decode("utf-8", "replace").strip()
 
 
-def _places(raw: bytes) -> dict[str, int]:
+def _places(lines: bytes) -> dict[str, int]:
     """Return where the values of the known headers begin, by name. Read backwards: the first of two wins."""
-    found = {
+    return {
         _NAMES[which]: end
-        for which, start, end in reversed(_find(raw))
-        if which < _FIRST_VARIABLE or raw[start - len(_BEGINNING) : start] == _BEGINNING
+        for which, start, end in reversed(_find(lines))
+        if which < _FIRST_VARIABLE or lines[start - len(_BEGINNING) : start] == _BEGINNING
     }
-    first, colon, _ = raw[: raw.find(b"\n")].partition(b":")  # no line feed stands before it
-    name = first.decode("latin-1")
-    if colon and name in _KNOWN:
-        found[name] = len(first) + 1
-    elif name.startswith(OURS):
-        found[OURS] = len(OURS)
-    return found
 
 
 class SwitchEvent:
@@ -76,7 +69,7 @@ class SwitchEvent:
 
     def __init__(self, raw: bytes) -> None:
         """Take the raw bytes of one event body: header lines, a blank line, perhaps an inner body."""
-        self._head = raw if raw.endswith(b"\n") else raw + b"\n"
+        self._head = b"\n%b\n" % raw  # so that each line has a line feed before it and after it
         self._body = b""
         self._places = _places(self._head)
         if "Content-Length" in self._places:

@@ -36,11 +36,12 @@ ACCOUNT_TIMEOUT = 5.0
 SILENCE = 45.0
 """Seconds without a byte after which the peer counts as gone; FreeSWITCH sends HEARTBEAT every 20 s."""
 
-GIVE_WAY = 0.0001
-"""Seconds. Not 0: that lets other greenlets go on, but for up to 50 turns nobody looks whether a socket is ready."""
-
 FRAMES_IN_A_ROW = 64
 """Frames handled before other greenlets get their turn (j): about 1 ms. What they say may then share a commit."""
+
+FIRST = 2
+"""The highest priority of the event loop. An idle watcher of it is called after one look at sockets and timers, however
+busy they are. sleep(0) would not look at them for up to 50 turns; any longer sleep is 1 ms in which nothing is done."""
 
 _UUID = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 
@@ -195,7 +196,7 @@ class Connection(InboundESL):
                     self.handle_event(frame)
                     handled += 1
                     if handled % FRAMES_IN_A_ROW == 0:
-                        gevent.sleep(GIVE_WAY)
+                        gevent.idle(FIRST)
         except TimeoutError:
             reason = f"nothing was heard for {self._silence:g} s"
         except OSError as error:
