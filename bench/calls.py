@@ -1,10 +1,12 @@
-"""Group-ring calls per second of CPU: from the event socket's bytes to Planfix's answer to the last request.
+"""Group-ring calls per second: from the event socket's bytes to Planfix's answer to the last request.
 
 The connector is a program of its own between two stand-ins that share this process. Its CPU time is counted (user and
 system, all threads) from the first byte of the stream to the last answer; the database server's is not.
 """
 
 from __future__ import annotations
+
+import time
 
 from . import traffic
 from .programs import connector
@@ -17,13 +19,13 @@ REQUESTS = 8
 """Of a call: three INCOMING, ACCEPTED, two Canceled, Success, record."""
 
 
-def per_second(name: str, store_url: str = "", count: int = CALLS) -> float:
-    """Return the calls that one core of a connector ("plain" or "ours") carries in a second."""
+def rates(name: str, store_url: str = "", count: int = CALLS) -> tuple[float, float]:
+    """Return the calls that a connector ("plain" or "ours") carries in a second of CPU, and of the clock."""
     moments = traffic.calls(count, APART)
     with connector(name, store_url) as stage:
-        begun = stage.program.cpu()
+        begun, used = time.monotonic(), stage.program.cpu()
         stage.switch.send(moments)
         stage.planfix.wait_for(count * REQUESTS, 120)
-        took = stage.program.cpu() - begun
+        took, used = time.monotonic() - begun, stage.program.cpu() - used
         stage.check(count * REQUESTS)
-    return count / took
+    return count / used, count / took
