@@ -28,7 +28,7 @@ from fsplanfix.pipeline import BATCH, Pipeline  # noqa: E402
 from . import traffic  # noqa: E402
 
 FEW, MANY = 100, 10_000
-CALLS = 60
+CALLS = 120
 """Calls that come and go in a round."""
 
 

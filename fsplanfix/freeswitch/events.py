@@ -69,7 +69,7 @@ class SwitchEvent:
 
     def __init__(self, raw: bytes) -> None:
         """Take the raw bytes of one event body: header lines, a blank line, perhaps an inner body."""
-        self._head = b"\n%b\n" % raw  # so that each line has a line feed before it and after it
+        self._head = b"".join((b"\n", raw, b"\n"))  # each line has a line feed before it and after it
         self._body = b""
         self._places = _places(self._head)
         if "Content-Length" in self._places:
