@@ -157,6 +157,7 @@ def test_a_call_is_exported_and_played_again(played: dict[str, str], tmp_path: P
         with gzip.open(file, "rt") as lines:
             head, *rest = [json.loads(line) for line in lines]
         assert head["events"] == len(rest)
+        assert all(entry["event"].startswith("Event-Name: ") for entry in rest)
         tracker = Tracker(Rules())
         said = [n for entry in rest for n in tracker.feed(SwitchEvent(entry["event"].encode()))]
         assert sorted(shorthand(said)[callid][1:]) == sorted(original)

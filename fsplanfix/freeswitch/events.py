@@ -69,17 +69,15 @@ class SwitchEvent:
 
     def __init__(self, raw: bytes) -> None:
         """Take the raw bytes of one event body: header lines, a blank line, perhaps an inner body."""
-        self._head = b"".join((b"\n", raw, b"\n"))  # each line has a line feed before it and after it
         self._body = b""
-        self._places = _places(self._head)
-        if "Content-Length" in self._places:
-            self._cut_off_body()
+        self._read(raw)
+        if "Content-Length" in self._places:  # only what stands before the event's own body (h) is headers
+            head, _, self._body = raw.partition(b"\n\n")
+            self._read(head)
         self.name = self.get("Event-Name")
 
-    def _cut_off_body(self) -> None:
-        """Read again what stands before the event's own body (h): only that is headers."""
-        head, _, self._body = self._head.partition(b"\n\n")
-        self._head = head + b"\n"
+    def _read(self, lines: bytes) -> None:
+        self._head = b"".join((b"\n", lines, b"\n"))  # each line has a line feed before it and after it
         self._places = _places(self._head)
 
     @classmethod
@@ -104,9 +102,9 @@ class SwitchEvent:
 
     def _search(self, header: str) -> str:
         """Look for a header that no rule knows."""
-        head, line = b"\n" + self._head, f"\n{header}:".encode()
-        start = head.find(line)
-        return decode(head[start + len(line) : head.find(b"\n", start + 1)]) if start >= 0 else ""
+        line = f"\n{header}:".encode()
+        start = self._head.find(line)
+        return decode(self._head[start + len(line) : self._head.find(b"\n", start + 1)]) if start >= 0 else ""
 
     def line(self, header: str) -> bytes:
         """Return the line of a known header as it came, or nothing."""
@@ -133,7 +131,7 @@ class SwitchEvent:
     @property
     def raw(self) -> bytes:
         """The header lines as they came."""
-        return self._head
+        return self._head[1:-1]
 
     @property
     def leg(self) -> str:

@@ -70,6 +70,18 @@ def test_a_header_without_a_colon_is_none() -> None:
     assert event("Event-Name: A\nvariable_planfix_x\nvariable_planfix_y: 1\n\n").ours() == {"y": "1"}
 
 
+def test_the_header_lines_are_given_back_as_they_came() -> None:
+    lines = b"Event-Name: A\nUnique-ID: 1\n"
+    assert SwitchEvent(lines).raw == lines
+    assert SwitchEvent(b"\n" + lines).leg == "1"
+
+
+def test_a_body_is_what_came_and_no_more() -> None:
+    found = event("\nEvent-Name: MESSAGE\nContent-Length: 9\n\nhello\nUnique-ID: 7\n")
+    assert (found.name, found.leg, found.body) == ("MESSAGE", "", "hello\nUni")
+    assert event("Event-Name: MESSAGE\nContent-Length: 99\n\nhello").body == "hello"
+
+
 @given(st.binary(max_size=400))
 def test_any_bytes_at_all_are_survived(raw: bytes) -> None:
     found = SwitchEvent(raw)
