@@ -64,8 +64,7 @@ class Scribe:
             self._forget(uuid)
             return
         for callid in leg.calls:
-            legs = self._legs.setdefault(callid, []) if callid in tracker.calls else [uuid]
-            if uuid not in legs:
+            if callid in tracker.calls and uuid not in (legs := self._legs.setdefault(callid, [])):
                 legs.append(uuid)
                 self._parts[uuid] = self._parts.get(uuid, 0) + 1
 

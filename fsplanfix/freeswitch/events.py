@@ -95,10 +95,7 @@ class SwitchEvent:
         start = self._places.get(header)
         if start is None:
             return "" if header in _KNOWN else self._search(header)
-        value = self._head[start : self._head.find(b"\n", start)]
-        if PERCENT in value or len(value) > LONGEST_VALUE:
-            return decode(value)
-        return value.decode("utf-8", "replace").strip()
+        return decode(self._head[start : self._head.find(b"\n", start)])
 
     def _search(self, header: str) -> str:
         """Look for a header that no rule knows."""

@@ -36,9 +36,6 @@ CLOCK_JUMP = 60.0
 """Seconds. Workers' clocks agree better than this; a time further ahead was written before a clock jumped back."""
 
 LONGEST_ANSWER = 500
-MOST_AT_ONCE = 500
-"""Rows that are looked after in one transaction: a long one would hold everybody up."""
-
 NOW: BindParameter[float] = bindparam("now", type_=Float)
 """Seconds since 1970."""
 

@@ -11,7 +11,7 @@ from .store import Store
 from .tables import DONE, SHADOW, SKIPPED, heard, is_waiting, is_window, journal, notices, open_calls
 
 AT_ONCE = 500
-"""Rows in one transaction."""
+"""Rows in one transaction: a long one would hold everybody up."""
 
 TOO_LATE = "too late to show"
 """What stands in place of Planfix's answer to a call window that was skipped (rule 5)."""
