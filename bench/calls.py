@@ -15,9 +15,6 @@ CALLS = 120
 APART = 0.05
 """Seconds between the beginnings of two calls, as recorded: about 200 go on at the same time."""
 
-REQUESTS = 8
-"""Of a call: three INCOMING, ACCEPTED, two Canceled, Success, record."""
-
 
 def rates(name: str, store_url: str = "", count: int = CALLS) -> tuple[float, float]:
     """Return the calls that a connector ("plain" or "ours") carries in a second of CPU, and of the clock."""
@@ -25,7 +22,7 @@ def rates(name: str, store_url: str = "", count: int = CALLS) -> tuple[float, fl
     with connector(name, store_url) as stage:
         begun, used = time.monotonic(), stage.program.cpu()
         stage.switch.send(moments)
-        stage.planfix.wait_for(count * REQUESTS, 120)
+        stage.planfix.wait_for(count * traffic.REQUESTS, 120)
         took, used = time.monotonic() - begun, stage.program.cpu() - used
-        stage.check(count * REQUESTS)
+        stage.check(count * traffic.REQUESTS)
     return count / used, count / took

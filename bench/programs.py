@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from re import findall
 import gevent
 import psutil
 
+from tests.service import environment
+
 from .standins import TOKEN, Planfix, Switch
 
 ROOT = Path(__file__).parent.parent
@@ -25,10 +26,9 @@ class Program:
 
     def __init__(self, arguments: list[str], folder: Path, settings: dict[str, str]) -> None:
         self.folder = folder
-        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, *arguments], cwd=folder, env={**kept, **settings}, stdout=log, stderr=log
+                [sys.executable, *arguments], cwd=folder, env=environment(**settings), stdout=log, stderr=log
             )
         self._seen = psutil.Process(self._process.pid)
 

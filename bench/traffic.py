@@ -16,7 +16,10 @@ from fsplanfix.replay import read_trace
 
 TRACES = Path(__file__).parent.parent / "tests" / "traces"
 GROUP = "group_answered"
-"""Three phones ring, one answers, recorded: 22 events with a rule, 8 requests."""
+"""Three phones ring, one answers, recorded: 22 events with a rule."""
+
+REQUESTS = 8
+"""Of such a call: three INCOMING, ACCEPTED, two Canceled, Success, record."""
 
 _UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 

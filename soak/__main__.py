@@ -23,9 +23,6 @@ from bench.programs import Stage, connector  # noqa: E402
 
 from .watched import COUNTED_IN  # noqa: E402
 
-REQUESTS = 8
-"""Of a group call."""
-
 ANSWER = 0.05
 """Seconds Planfix takes to answer."""
 
@@ -96,8 +93,8 @@ def main(minutes: float, rate: float, keep: float) -> None:
                 samples.append(look(stage))
         calls = player.get()
         used = stage.program.cpu() - before
-        stage.planfix.wait_for(calls * REQUESTS, 60)
-        stage.check(calls * REQUESTS)
+        stage.planfix.wait_for(calls * traffic.REQUESTS, 60)
+        stage.check(calls * traffic.REQUESTS)
     print(f"{calls} calls, {stage.planfix.taken} requests, {used / seconds:.0%} of a core, {len(samples)} looks")
     sys.exit(1 if report(samples) else 0)
 

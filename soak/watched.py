@@ -19,7 +19,10 @@ COUNTED_IN = Path("greenlets")
 
 
 def count(every: float) -> None:
-    """Count the greenlets every so many seconds; gevent keeps no number of them."""
+    """Count the greenlets every so many seconds; gevent keeps no number of them.
+
+    Those that begin before the service is ready are frozen then, and not among them.
+    """
     while True:
         alive = sum(isinstance(thing, gevent.Greenlet) and not thing.dead for thing in gc.get_objects())
         COUNTED_IN.write_text(str(alive))

