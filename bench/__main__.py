@@ -1,6 +1,9 @@
-"""Runs every measurement in rounds, interleaved with its reference, and prints one table: medians, ratios, bars.
+"""Runs every measurement in rounds with its reference and prints one table.
 
-Exits with 1 if a bar is missed. `--quick` takes one round of each, to see that everything still measures.
+Its columns: medians, ratios, bars.
+
+Exits with 1 if a bar is missed. `--quick` takes one round of each, to see that everything still
+measures.
 """
 
 from __future__ import annotations
@@ -31,9 +34,10 @@ ROUNDS = 5
 
 @dataclass
 class Row:
-    """A line of the table. ours, theirs: as measured. bar: what the ratio, or without a reference ours, must keep to.
+    """A line of the table.
 
-    None: nothing. at_least: whether the bar is a least value, or the most that is allowed.
+    ours, theirs: as measured. bar: what the ratio, or without a reference ours, must keep to. None:
+    nothing. at_least: whether the bar is a least value, or the most that is allowed.
     """
 
     what: str
@@ -54,11 +58,15 @@ class Row:
         return value < self.bar if self.at_least else value > self.bar
 
     def __str__(self) -> str:
-        theirs = f"{self.reference} {number(self.theirs)}" if self.theirs is not None else self.reference
+        theirs = (
+            f"{self.reference} {number(self.theirs)}" if self.theirs is not None else self.reference
+        )
         ratio = f"{self.ratio:.2f}" if self.ratio is not None else ""
         bar = ""
         if self.bar is not None:
-            bar = f"{'>=' if self.at_least else '<='} {self.bar:g}{'' if self.ratio is None else ' x'}"
+            sign = ">=" if self.at_least else "<="
+            times = " x" if self.ratio is not None else ""
+            bar = f"{sign} {self.bar:g}{times}"
         ours = f"{number(self.ours):>7} {self.unit:<5}"
         return f"{self.what:<38}{ours}{theirs:<20}{ratio:>6} {bar:>9}{' !' * self.missed}".rstrip()
 
@@ -87,7 +95,9 @@ class Rounds:
 
     def ratio(self, ours: str, theirs: str) -> float:
         """Return the median of the rounds' ratios."""
-        return statistics.median(a / b for a, b in zip(self.taken[ours], self.taken[theirs], strict=True))
+        return statistics.median(
+            a / b for a, b in zip(self.taken[ours], self.taken[theirs], strict=True)
+        )
 
 
 def alone(module: str, *words: str) -> str:
@@ -98,8 +108,11 @@ def alone(module: str, *words: str) -> str:
 
 @contextmanager
 def postgresql() -> Iterator[Callable[[], str]]:
-    """Start a real PostgreSQL; give a function that makes an empty database and returns its address."""
-    with tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder, postgres.server(Path(folder)) as address:
+    """Start a real PostgreSQL; give a function that makes an empty database and its address."""
+    with (
+        tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder,
+        postgres.server(Path(folder)) as address,
+    ):
         yield lambda: postgres.empty_database(address)
 
 
@@ -111,12 +124,19 @@ def events(rounds: Rounds) -> Iterator[Row]:
     for reference, bar in (("greenswitch", 8.0), ("framing", 0.4), ("leanest", None)):
         theirs = rounds.median(reference)
         yield Row(
-            "events, socket to tracker", "/s", ours, reference, theirs, rounds.ratio("ours", reference), bar, True
+            "events, socket to tracker",
+            "/s",
+            ours,
+            reference,
+            theirs,
+            rounds.ratio("ours", reference),
+            bar,
+            True,
         )
 
 
 def group_calls(rounds: Rounds, database: Callable[[], str]) -> Iterator[Row]:
-    """Group-ring calls per second of CPU, and of the clock: who waits for something for no reason is slow, not busy."""
+    """Group-ring calls per second of CPU and of the clock: needless waiting is slow, not busy."""
     clock = Rounds(rounds.count)
 
     def rate(kind: str, name: str, store_url: str = "") -> float:
@@ -137,7 +157,9 @@ def group_calls(rounds: Rounds, database: Callable[[], str]) -> Iterator[Row]:
             ("the same by the clock", clock, None),
         ):
             ratio = found.ratio(store, "plain")
-            yield Row(what, "/s", found.median(store), "plain", found.median("plain"), ratio, bar, True)
+            yield Row(
+                what, "/s", found.median(store), "plain", found.median("plain"), ratio, bar, True
+            )
 
 
 def many_open(rounds: Rounds) -> Iterator[Row]:
@@ -148,7 +170,15 @@ def many_open(rounds: Rounds) -> Iterator[Row]:
     few.end()
     many.end()
     ours, theirs = rounds.median("many") * 1e6, rounds.median("few") * 1e6
-    yield Row("CPU an event, 10,000 calls open", "us", ours, "100 open", theirs, rounds.ratio("many", "few"), 1.15)
+    yield Row(
+        "CPU an event, 10,000 calls open",
+        "us",
+        ours,
+        "100 open",
+        theirs,
+        rounds.ratio("many", "few"),
+        1.15,
+    )
     yield Row("memory an open call, at 10,000", "kB", many.per_call / 1000, "", None, None, 12)
 
 
@@ -162,12 +192,25 @@ def soon(rounds: Rounds) -> Iterator[Row]:
         return max(found)
 
     rounds.take(
-        {"delays": more_delays, "group": windows.group, "one": windows.one_by_one, "burst": burst.longest_answer}
+        {
+            "delays": more_delays,
+            "group": windows.group,
+            "one": windows.one_by_one,
+            "burst": burst.longest_answer,
+        }
     )
     p99 = statistics.quantiles(delays, n=100)[98] * 1000
     yield Row("event to first request, p99", "ms", p99, "", None, None, 25)
     ours, theirs = rounds.median("group") * 1000, rounds.median("one") * 1000
-    yield Row("20 windows, first to last", "ms", ours, "one by one", theirs, rounds.ratio("group", "one"), 0.15)
+    yield Row(
+        "20 windows, first to last",
+        "ms",
+        ours,
+        "one by one",
+        theirs,
+        rounds.ratio("group", "one"),
+        0.15,
+    )
     longest = max(rounds.taken["burst"]) * 1000
     yield Row("health in a burst of 20,000, worst", "ms", longest, "", None, None, 100)
 
@@ -186,7 +229,15 @@ def socket_application(rounds: Rounds) -> Iterator[Row]:
         )
     stock.end()
     ours, theirs = rounds.median("ours") * 1000, rounds.median("stock") * 1000
-    yield Row("socket: accept to connect", "ms", ours, "greenswitch", theirs, rounds.ratio("ours", "stock"), 0.1)
+    yield Row(
+        "socket: accept to connect",
+        "ms",
+        ours,
+        "greenswitch",
+        theirs,
+        rounds.ratio("ours", "stock"),
+        0.1,
+    )
 
 
 def claims(rounds: Rounds, database: Callable[[], str]) -> Iterator[Row]:
@@ -205,14 +256,18 @@ def claims(rounds: Rounds, database: Callable[[], str]) -> Iterator[Row]:
     for state in ("SQLite, due", "SQLite, outage", "PostgreSQL, due", "PostgreSQL, outage"):
         many, few = f"{state} {outbox.MANY}", f"{state} {outbox.FEW}"
         ours, theirs = rounds.median(many) * 1e6, rounds.median(few) * 1e6
-        yield Row(f"claim of 100,000: {state}", "us", ours, "of 100", theirs, rounds.ratio(many, few), 1.2)
+        yield Row(
+            f"claim of 100,000: {state}", "us", ours, "of 100", theirs, rounds.ratio(many, few), 1.2
+        )
 
 
 def start_up(rounds: Rounds) -> Iterator[Row]:
     """From the program's start to ready."""
     rounds.take({"ours": starting.ready, "imports": starting.imported})
     ours, theirs = rounds.median("ours"), rounds.median("imports")
-    yield Row("start to ready", "s", ours, "the imports", theirs, rounds.ratio("ours", "imports"), 1.5)
+    yield Row(
+        "start to ready", "s", ours, "the imports", theirs, rounds.ratio("ours", "imports"), 1.5
+    )
 
 
 def held(_: Rounds) -> Iterator[Row]:

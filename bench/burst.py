@@ -1,7 +1,7 @@
 """How long health answers take while 20,000 events arrive at once.
 
-Run as `python -m bench.burst ADDRESS` it asks over and over, in a process of its own, until its input ends; then it
-prints the longest answer in seconds and how many there were.
+Run as `python -m bench.burst ADDRESS` it asks over and over, in a process of its own, until its
+input ends; then it prints the longest answer in seconds and how many there were.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ WARM = 20
 
 
 def ask(address: str) -> None:
-    """Ask until the input ends, a connection for each answer, as a load balancer does; the first are not counted."""
+    """Ask until the input ends, a connection for each answer, as a load balancer does.
+
+    The first answers are not counted.
+    """
     ended = threading.Event()
 
     def listen() -> None:
@@ -54,7 +57,7 @@ def burst() -> list[traffic.Moment]:
 
 
 def longest_answer() -> float:
-    """Return the longest answer in seconds, from the burst's first byte to the last request it leads to."""
+    """Return the longest answer (s), from the burst's first byte to its last request."""
     from .programs import connector
 
     moments = burst()
@@ -62,7 +65,10 @@ def longest_answer() -> float:
     with connector() as stage:
         address = stage.program.said(r"web_listening address=http://(\S+)")
         with subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "bench.burst", address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "bench.burst", address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         ) as asker:
             assert asker.stdout is not None  # noqa: S101
             asker.stdout.readline()

@@ -1,7 +1,8 @@
-"""Group-ring calls per second: from the event socket's bytes to Planfix's answer to the last request.
+"""Group-ring calls per second, from the event socket's bytes to Planfix's last answer.
 
-The connector is a program of its own between two stand-ins that share this process. Its CPU time is counted (user and
-system, all threads) from the first byte of the stream to the last answer; the database server's is not.
+The connector is a program of its own between two stand-ins that share this process. Its CPU time is
+counted (user and system, all threads) from the first byte of the stream to the last answer; the
+database server's is not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ APART = 0.05
 
 
 def rates(name: str, store_url: str = "", count: int = CALLS) -> tuple[float, float]:
-    """Return the calls that a connector ("plain" or "ours") carries in a second of CPU, and of the clock."""
+    """Return the calls a connector ("plain", "ours") carries in a second of CPU, of the clock."""
     moments = traffic.calls(count, APART)
     with connector(name, store_url) as stage:
         begun, used = time.monotonic(), stage.program.cpu()

@@ -1,7 +1,8 @@
-"""The plain connector the service is measured against: greenswitch, a dict per call, `requests.post` per notice.
+"""The plain connector we are measured against: a dict per call, a request per notice.
 
-What somebody writes in an afternoon. It says the right thing about the calls of the benchmark and keeps nothing: no
-store, no order across a failure, no second try. Run as `python -m bench.connector PORT URL TOKEN`.
+What somebody writes in an afternoon. It says the right thing about the calls of the benchmark and
+keeps nothing: no store, no order across a failure, no second try. Run as `python -m bench.connector
+PORT URL TOKEN`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class Connector:
 
     def say(self, callid: str, **fields: str) -> None:
         """Put a notice into the call's queue."""
-        self.calls[callid]["queue"].put({"cmd": "event", "callid": callid, "planfix_token": self.token, **fields})
+        self.calls[callid]["queue"].put(
+            {"cmd": "event", "callid": callid, "planfix_token": self.token, **fields}
+        )
 
     def event(self, callid: str, ext: str, event: str, **fields: str) -> None:
         """Tell of an event."""
@@ -40,9 +43,13 @@ class Connector:
         about = {"type": "in", "phone": call["phone"], "diversion": call["diversion"]}
         self.say(callid, **about, event=event, ext=ext, **fields)
 
-    def done(self, callid: str, ext: str, status: str, duration: int = 0, recorded: str = "0") -> None:
+    def done(
+        self, callid: str, ext: str, status: str, duration: int = 0, recorded: str = "0"
+    ) -> None:
         """Tell of an end."""
-        self.event(callid, ext, "COMPLETED", status=status, duration=str(duration), is_recorded=recorded)
+        self.event(
+            callid, ext, "COMPLETED", status=status, duration=str(duration), is_recorded=recorded
+        )
 
     def send(self, queue: Queue[dict[str, str] | None]) -> None:
         """Post what a call has to say, one after the other."""
@@ -82,7 +89,9 @@ class Connector:
                 if other != ext:
                     self.done(callid, other, "Canceled")
         elif name == "RECORD_STOP":
-            self.calls[uuid]["link"] = "https://pbx.example.com/" + headers["Record-File-Path"].rpartition("/")[2]
+            self.calls[uuid]["link"] = (
+                "https://pbx.example.com/" + headers["Record-File-Path"].rpartition("/")[2]
+            )
         elif name == "CHANNEL_HANGUP_COMPLETE":
             self.hung_up(uuid, at)
 
@@ -91,10 +100,17 @@ class Connector:
         callid, ext = self.legs.pop(uuid)
         if not ext:
             call = self.calls[callid]
-            self.done(callid, call["talking"], "Success", at - call["since"], "1" if call["link"] else "0")
+            self.done(
+                callid, call["talking"], "Success", at - call["since"], "1" if call["link"] else "0"
+            )
             if call["link"]:
                 call["queue"].put(
-                    {"cmd": "record", "callid": callid, "record_link": call["link"], "planfix_token": self.token}
+                    {
+                        "cmd": "record",
+                        "callid": callid,
+                        "record_link": call["link"],
+                        "planfix_token": self.token,
+                    }
                 )
             self.calls.pop(callid)["queue"].put(None)
 

@@ -1,11 +1,11 @@
 """ESL events per second of CPU, from socket to an event ready for the tracker.
 
-The stream is made of the recorded calls, subscribed events only. It is sent by a process of its own over loopback;
-what is measured is the CPU time of the receiving process.
+The stream is made of the recorded calls, subscribed events only. It is sent by a process of its own
+over loopback; what is measured is the CPU time of the receiving process.
 
-Ours: all headers that the tracker reads are found in each event, and those it asks of this one are read. References:
-stock greenswitch handing a parsed event to an empty handler; framing only (framing.py); and the leanest framing we
-know, without a bar.
+Ours: all headers that the tracker reads are found in each event, and those it asks of this one are
+read. References: stock greenswitch handing a parsed event to an empty handler; framing only
+(framing.py); and the leanest framing we know, without a bar.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def asked_by_the_tracker() -> list[tuple[str, ...]]:
 
 
 def send(count: int) -> None:
-    """Send recorded events, one recording after the other and again, to whoever logs in; print the port first."""
+    """Send recordings, one after the other and again, to whoever logs in; print the port first."""
     frames = [traffic.frame(body) for body in traffic.every_recording()]
     whole, rest = divmod(count, len(frames))
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -1,7 +1,8 @@
-"""Framing as the service did it before it was measured: the reference of the bar "events/s against framing only".
+"""Framing as it was before it was measured: the reference for events per second.
 
-A bytearray, each frame's head read into a dict, a Frame for each: 16 to 20 times greenswitch, like the framing that was
-measured for greenswitch-facts.md. The bar was set with it, so it stays; the service's own framer is faster now.
+A bytearray, each frame's head read into a dict, a Frame for each: 16 to 20 times greenswitch, like
+the framing that was measured for greenswitch-facts.md. The bar was set with it, so it stays; the
+service's own framer is faster now.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Calls held by the socket application: 200 a second, while Planfix takes 200 ms to say who calls.
 
-The service runs as a program of its own; the stand-ins for FreeSWITCH and Planfix share this process. A call's added
-delay is the time from its connection to the moment the service lets it go. Planfix's own time is taken at the stand-in,
-from the request's arrival to its answer.
+The service runs as a program of its own; the stand-ins for FreeSWITCH and Planfix share this
+process. A call's added delay is the time from its connection to the moment the service lets it go.
+Planfix's own time is taken at the stand-in, from the request's arrival to its answer.
 """
 
 from __future__ import annotations
@@ -36,19 +36,21 @@ def p99(values: list[float]) -> float:
 
 
 def load(switch: Switch, address: str, first: int, count: int) -> list[Channel]:
-    """Send calls of different clients at an even pace, whatever becomes of those before; return them, all over."""
+    """Send calls of different clients at an even pace; return them when all are over."""
     begun, jobs, calls = time.monotonic(), [], []
     for n in range(count):
         gevent.sleep(max(begun + n / A_SECOND - time.monotonic(), 0))
         caller = f"7916{first + n:07}"
-        calls.append(Channel(switch, Dialplan([], {}), Phones(), caller, "74950000001", socket_resume="true"))
+        calls.append(
+            Channel(switch, Dialplan([], {}), Phones(), caller, "74950000001", socket_resume="true")
+        )
         jobs.append(gevent.spawn(calls[-1]._socket, f"{address} async full"))
     gevent.joinall(jobs, raise_error=True)
     return calls
 
 
 def measure(seconds: float = SECONDS) -> tuple[float, float, float]:
-    """Return three p99 in milliseconds: Planfix's own time, a call's added delay, and that of a number known already.
+    """Return three p99 in ms: Planfix's own time, the delay of a call, and of a known number.
 
     Raises RuntimeError if a caller did not get the name.
     """
@@ -62,7 +64,9 @@ def measure(seconds: float = SECONDS) -> tuple[float, float, float]:
         tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder,
         running(switch, planfix, Path(folder)) as service,
     ):
-        load(switch, service.socket_app, count, A_SECOND // 2)  # a service that has run for a minute is connected
+        load(
+            switch, service.socket_app, count, A_SECOND // 2
+        )  # a service that has run for a minute is connected
         planfix.received.clear()
         asked = load(switch, service.socket_app, 0, count)
         theirs = [item.at - item.came for item in planfix.received]
@@ -72,9 +76,14 @@ def measure(seconds: float = SECONDS) -> tuple[float, float, float]:
     named = [call for call in asked + cached if call.variables.get("planfix_contact_name")]
     if len(named) != 2 * count or len(theirs) != count:
         raise RuntimeError(
-            f"{len(named)} of {2 * count} callers got their names, Planfix was asked {len(theirs)} times"
+            f"{len(named)} of {2 * count} callers got their names, "
+            f"Planfix was asked {len(theirs)} times"
         )
-    return p99(theirs) * 1000, p99([call.held for call in asked]) * 1000, p99([call.held for call in cached]) * 1000
+    return (
+        p99(theirs) * 1000,
+        p99([call.held for call in asked]) * 1000,
+        p99([call.held for call in cached]) * 1000,
+    )
 
 
 if __name__ == "__main__":

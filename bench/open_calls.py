@@ -1,7 +1,7 @@
-"""What 10,000 calls that go on cost: memory for each, and CPU for every event of the calls beside them.
+"""What 10,000 calls that go on cost: memory each, and CPU for the events beside them.
 
-The pipeline is driven as the service drives it: from an event's bytes to the commit of what it led to, on SQLite.
-Each number of open calls has a process of its own; rounds alternate between the two.
+The pipeline is driven as the service drives it: from an event's bytes to the commit of what it led
+to, on SQLite. Each number of open calls has a process of its own; rounds alternate between the two.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CALLS = 120
 
 
 def feed(pipeline: Pipeline, bodies: Iterable[bytes]) -> int:
-    """Let the pipeline take events in, as many at once as may share a commit; return how many they were."""
+    """Let the pipeline take what may share a commit; return how many events that were."""
     count = 0
     for count, body in enumerate(bodies, 1):
         pipeline.put(SwitchEvent(body))
@@ -51,7 +51,7 @@ def resident() -> int:
 
 
 def hold(count: int) -> None:
-    """Open calls, print the bytes each takes, then seconds of CPU per event for each round that is asked for."""
+    """Open calls, print the bytes each takes, then CPU seconds per event for each round."""
     with tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder:
         store = Store(f"sqlite:///{folder}/store.db")
         pipeline = Pipeline("bench", Rules(), store, on_saved=lambda: None)

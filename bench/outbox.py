@@ -1,8 +1,9 @@
 """What it costs to claim the next notice from a store that holds 100,000 undelivered ones, or 100.
 
-Two states: Planfix has just come back and everything is due, each turn settles a notice and claims the next; or an
-outage goes on, all of it is due later, and each turn finds nothing. SQLite works in this process: its CPU time is
-taken. PostgreSQL works elsewhere: the time until it has answered is taken.
+Two states: Planfix has just come back and everything is due, each turn settles a notice and claims
+the next; or an outage goes on, all of it is due later, and each turn finds nothing. SQLite works in
+this process: its CPU time is taken. PostgreSQL works elsewhere: the time until it has answered is
+taken.
 """
 
 from __future__ import annotations
@@ -41,7 +42,11 @@ class Full:
         self._calls = 0
         self._now = BEGUN
         tracker = Tracker(Rules())
-        self._call = [n for _, body in traffic.recorded(traffic.GROUP) for n in tracker.feed(SwitchEvent(body))]
+        self._call = [
+            n
+            for _, body in traffic.recorded(traffic.GROUP)
+            for n in tracker.feed(SwitchEvent(body))
+        ]
         self._add(count)
         if outage:
             later = self._now + 200 + func.abs(notices.c.id % 100)
@@ -59,7 +64,10 @@ class Full:
             self._store.save(some, {}, "bench", self._now)
 
     def turns(self) -> float:
-        """Return the seconds one turn takes, the mean of TURNS; as many notices as were claimed are added before."""
+        """Return the seconds one turn takes, the mean of TURNS.
+
+        As many notices as were claimed are added before each.
+        """
         if not self._outage:
             self._add(TURNS)
         begun = self._clock()

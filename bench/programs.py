@@ -28,7 +28,11 @@ class Program:
         self.folder = folder
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, *arguments], cwd=folder, env=environment(**settings), stdout=log, stderr=log
+                [sys.executable, *arguments],
+                cwd=folder,
+                env=environment(**settings),
+                stdout=log,
+                stderr=log,
             )
         self._seen = psutil.Process(self._process.pid)
 
@@ -55,7 +59,7 @@ class Program:
         return int(self._seen.num_fds())
 
     def said(self, pattern: str, seconds: float = 20.0) -> str:
-        """Wait until its log has a line with `pattern`; return what the group in it is. Raises RuntimeError."""
+        """Wait for a log line with `pattern`; return the group in it. Raises RuntimeError."""
         try:
             with gevent.Timeout(seconds):
                 while not (found := findall(pattern, self._log.read_text())):
@@ -74,7 +78,7 @@ class Stage:
     program: Program
 
     def check(self, requests: int) -> None:
-        """Raise RuntimeError unless exactly so many requests came, and all of them were as they must be."""
+        """Raise RuntimeError unless exactly so many requests came, each as it must be."""
         wrong = [*self.switch.wrong, *self.planfix.wrong]
         if wrong or self.planfix.taken != requests:
             raise RuntimeError(f"{self.planfix.taken} of {requests} requests; wrong: {wrong[:3]}")
@@ -82,11 +86,16 @@ class Stage:
 
 @contextmanager
 def connector(
-    name: str = "ours", store_url: str = "", delay: float = 0.0, keep_days: float = 30.0, watch_every: float = 1.0
+    name: str = "ours",
+    store_url: str = "",
+    delay: float = 0.0,
+    keep_days: float = 30.0,
+    watch_every: float = 1.0,
 ) -> Iterator[Stage]:
     """Run a connector ("ours", "plain" or soak's "watched"), linked to its switch.
 
-    delay: seconds Planfix takes to answer. watch_every: seconds between two counts of the watched one's greenlets.
+    delay: seconds Planfix takes to answer. watch_every: seconds between two counts of the watched
+    one's greenlets.
     """
     switch, planfix = Switch(), Planfix(delay)
     with tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder:

@@ -1,4 +1,4 @@
-"""The `socket` application: from FreeSWITCH's connection to our `connect`, against greenswitch's OutboundESLServer.
+"""The `socket` application: from FreeSWITCH's connection to our `connect`.
 
 Run as `python -m bench.sockets` it is greenswitch's server; it prints its port.
 """
@@ -43,7 +43,7 @@ def serve() -> None:
 
 
 def median(port: int, seed: int) -> float:
-    """Return the median of the seconds from a connection to the first byte, at moments that keep no beat."""
+    """Return the median seconds from connection to first byte, at moments that keep no beat."""
     chance, took = random.Random(seed), []  # noqa: S311
     for _ in range(CONNECTIONS):
         gevent.sleep(chance.uniform(0.01, 0.03))
@@ -61,7 +61,9 @@ class Stock:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.sockets"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "bench.sockets"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         assert self._process.stdout is not None  # noqa: S101
         self.port = int(self._process.stdout.readline())

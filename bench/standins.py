@@ -1,6 +1,7 @@
-"""A FreeSWITCH and a Planfix that cost next to nothing, so that what is measured is the connector between them.
+"""A FreeSWITCH and a Planfix that cost next to nothing: only what is between is measured.
 
-Both are strict about what they are sent: whatever is not as it must be is counted in `wrong`, and fails the run.
+Both are strict about what they are sent: whatever is not as it must be is counted in `wrong`, and
+fails the run.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ NO_CHANNELS = '{"row_count":0}\n'
 
 
 class Switch:
-    """The event socket of a FreeSWITCH: login, subscription, no live channels; sends what it is told to."""
+    """The event socket of a FreeSWITCH: login, no live channels; sends what it is told to."""
 
     def __init__(self) -> None:
         self.wrong: list[str] = []
@@ -59,7 +60,10 @@ class Switch:
             word = command.split()[0]
             if word == "api":
                 body = NO_CHANNELS if command == "api show channels as json" else "-ERR\n"
-                self._write(sock, f"Content-Type: api/response\nContent-Length: {len(body)}\n\n{body}".encode())
+                self._write(
+                    sock,
+                    f"Content-Type: api/response\nContent-Length: {len(body)}\n\n{body}".encode(),
+                )
                 continue
             if word not in ("auth", "event"):
                 self.wrong.append(command)
@@ -73,9 +77,12 @@ class Switch:
             sock.sendall(data)
 
     def send(
-        self, moments: Sequence[Moment], before: Callable[[Moment], None] | None = None, paced: bool = False
+        self,
+        moments: Sequence[Moment],
+        before: Callable[[Moment], None] | None = None,
+        paced: bool = False,
     ) -> None:
-        """Send events to who follows: at their times, or as fast as they are taken. before: told of each."""
+        """Send events to who follows, at their times or as fast as taken. before: told of each."""
         begun, sock = time.monotonic(), self._socks[-1]
         for moment in moments:
             if paced:
@@ -86,7 +93,7 @@ class Switch:
 
 
 class Planfix:
-    """Takes every request that the API allows. delay: seconds it takes to answer. came: told of each as it comes."""
+    """Takes every request the API allows. delay: seconds it takes to answer. came: told of each."""
 
     def __init__(self, delay: float = 0.0) -> None:
         self.delay = delay
@@ -132,7 +139,9 @@ class Planfix:
                 self.wrong.append(repr(line + body))
             if self.delay:
                 gevent.sleep(self.delay)
-            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+            sock.sendall(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+            )
             self.taken += 1
             self.answered(fields)
             self._change.set()

@@ -48,13 +48,19 @@ def recorded(name: str) -> list[tuple[float, bytes]]:
 
 def every_recording() -> list[bytes]:
     """Return the events of all recordings, one call after the other."""
-    return [body for path in sorted(TRACES.glob("*.jsonl.gz")) for _, body in recorded(path.name.split(".")[0])]
+    return [
+        body
+        for path in sorted(TRACES.glob("*.jsonl.gz"))
+        for _, body in recorded(path.name.split(".")[0])
+    ]
 
 
 def call(number: int, events: list[tuple[float, bytes]], begin: float = 0.0) -> list[Moment]:
     """Return the `number`-th call like a recorded one: the same events, UUIDs of its own."""
     known = sorted(set(_UUID.findall(b"".join(body for _, body in events))))
-    fresh = {old: str(UUID(int=(number + 1) << 32 | place)).encode() for place, old in enumerate(known)}
+    fresh = {
+        old: str(UUID(int=(number + 1) << 32 | place)).encode() for place, old in enumerate(known)
+    }
     callid = SwitchEvent(events[0][1]).leg.encode()
     return [
         Moment(begin + at, _UUID.sub(lambda found: fresh[found[0]], body), fresh[callid].decode())
@@ -63,16 +69,18 @@ def call(number: int, events: list[tuple[float, bytes]], begin: float = 0.0) -> 
 
 
 def calls(count: int, apart: float, name: str = GROUP, first: int = 0) -> list[Moment]:
-    """Return the events of `count` calls, one begun every `apart` seconds, in the order of their times."""
+    """Return the events of `count` calls in the order of time, one begun every `apart` seconds."""
     events = recorded(name)
     every = [moment for n in range(count) for moment in call(first + n, events, n * apart)]
     return sorted(every, key=lambda moment: moment.at)
 
 
 def ringing(count: int, name: str = GROUP, first: int = 0) -> Iterator[Moment]:
-    """Yield the events of calls that go on: all legs are up, three phones ring, nobody has hung up."""
+    """Yield the events of calls that go on: all legs are up, three phones ring, no one hung up."""
     events = recorded(name)
-    end = next(n for n, (_, body) in enumerate(events) if SwitchEvent(body).name == "CHANNEL_HANGUP")
+    end = next(
+        n for n, (_, body) in enumerate(events) if SwitchEvent(body).name == "CHANNEL_HANGUP"
+    )
     for n in range(first, first + count):
         yield from call(n, events[:end])
 
@@ -85,17 +93,26 @@ def first_notice(name: str = GROUP) -> int:
 
 
 def group_of(size: int) -> list[Moment]:
-    """Return the beginning of a call to a group of phones, made of the recorded group's: all of them ring at once."""
+    """Return the beginning of a call to a group of phones that all ring at once."""
     events = call(0, recorded(GROUP))
-    legs = {SwitchEvent(m.body).get("variable_dialed_user"): SwitchEvent(m.body).leg.encode() for m in events}
+    legs = {
+        SwitchEvent(m.body).get("variable_dialed_user"): SwitchEvent(m.body).leg.encode()
+        for m in events
+    }
     ext, leg = next((ext, leg) for ext, leg in legs.items() if ext)
-    client = [m for m in events if SwitchEvent(m.body).leg == m.callid and SwitchEvent(m.body).name == "CHANNEL_CREATE"]
+    client = [
+        m
+        for m in events
+        if SwitchEvent(m.body).leg == m.callid and SwitchEvent(m.body).name == "CHANNEL_CREATE"
+    ]
     phone = [m for m in events if SwitchEvent(m.body).leg.encode() == leg]
     made: list[list[Moment]] = []
     for wanted in ("CHANNEL_CREATE", "CHANNEL_PROGRESS"):
         event = next(m for m in phone if SwitchEvent(m.body).name == wanted)
         for n in range(size):
             other = str(UUID(int=n + 1)).encode()
-            body = re.sub(rb"(?<![0-9A-Za-z])%s(?![0-9A-Za-z])" % ext.encode(), b"%d" % (201 + n), event.body)
+            body = re.sub(
+                rb"(?<![0-9A-Za-z])%s(?![0-9A-Za-z])" % ext.encode(), b"%d" % (201 + n), event.body
+            )
             made.append([Moment(0.0, body.replace(leg, other), event.callid)])
     return [*client, *(moment for moments in made for moment in moments)]

@@ -1,4 +1,4 @@
-"""How soon call windows open: through the real service, its stand-ins in this process, Planfix taking its time."""
+"""How soon call windows open through the real service, Planfix taking its time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SLOW_ANSWER = 0.2
 
 
 def delays(calls: int = A_SECOND * SECONDS) -> list[float]:
-    """Return for each call the seconds from its event's bytes leaving the switch to its first request at Planfix."""
+    """Return for each call the seconds from its event leaving the switch to its first request."""
     calls += WARM
     moments = traffic.calls(calls, 1 / A_SECOND)
     sent: dict[str, float] = {}
@@ -49,7 +49,7 @@ def delays(calls: int = A_SECOND * SECONDS) -> list[float]:
 
 
 def group() -> float:
-    """Return the seconds from the first to the last open window of a group of phones: from answer to answer."""
+    """Return the seconds from a group's first open window to its last: from answer to answer."""
     opened: list[float] = []
     with connector(delay=SLOW_ANSWER) as stage:
         stage.planfix.answered = lambda _: opened.append(time.monotonic())
@@ -65,7 +65,9 @@ def one_by_one() -> float:
     planfix.answered = lambda _: opened.append(time.monotonic())
     with requests.Session() as session:
         for _ in range(PHONES):
-            session.post(planfix.url, data={"cmd": "event", "planfix_token": TOKEN}, timeout=5).raise_for_status()
+            session.post(
+                planfix.url, data={"cmd": "event", "planfix_token": TOKEN}, timeout=5
+            ).raise_for_status()
     gevent.sleep(0)
     planfix.stop()
     return opened[-1] - opened[0]

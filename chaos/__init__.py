@@ -1,1 +1,1 @@
-"""Faults, measured: `make chaos` plays calls while parts fail, and counts what was lost, doubled or out of order."""
+"""`make chaos` plays calls while parts fail and counts what is lost, doubled, out of order."""

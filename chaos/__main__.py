@@ -1,5 +1,7 @@
-"""Plays calls through two workers on SQLite and then PostgreSQL while parts fail; exit code 1 if anything was lost,
-doubled or out of order. Bounded, and the same for the same seed up to what the machine's timing makes of it.
+"""Plays calls through two workers on SQLite and then PostgreSQL while parts fail.
+
+Exit code 1 if anything was lost, doubled or out of order. Bounded, and the same for the same seed
+up to what the machine's timing makes of it.
 """
 
 from __future__ import annotations
@@ -59,11 +61,14 @@ class Run:
         self._watchers: list[gevent.Greenlet[..., None]] = []
 
     def perform(self) -> float:
-        """Play every call while parts fail; return the seconds until nothing was on its way any more."""
+        """Play every call while parts fail; return the seconds until nothing was on its way."""
         players = Pool(AT_ONCE)
         breaker = gevent.spawn(self._break_things)
         for _ in range(self._calls):
-            switch, recording = self._random.choice(self.stage.switches), self._random.choice(RECORDINGS)
+            switch, recording = (
+                self._random.choice(self.stage.switches),
+                self._random.choice(RECORDINGS),
+            )
             players.spawn(self.stage.play, switch, recording, SPEED)
         players.join()
         self._calls = 0
@@ -123,10 +128,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=1000, help="calls for each database")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="leave out the faults that heal after 45 s and more")
+    parser.add_argument(
+        "--quick", action="store_true", help="leave out the faults that heal after 45 s and more"
+    )
     options = parser.parse_args()
     fine = True
-    with tempfile.TemporaryDirectory(prefix="fsplanfix-chaos-") as name, databases(Path(name)) as urls:
+    with (
+        tempfile.TemporaryDirectory(prefix="fsplanfix-chaos-") as name,
+        databases(Path(name)) as urls,
+    ):
         for database, url in urls.items():
             stage = Stage(Path(name), url)
             try:

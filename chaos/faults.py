@@ -31,7 +31,7 @@ def cut_links(stage: Stage, random: Random) -> None:
 
 
 def stall_links(stage: Stage, random: Random) -> None:
-    """One switch falls silent on its open connections; after a while they are cut, as a router forgets them."""
+    """One switch falls silent; after a while its connections are cut, as a router forgets them."""
     switch = random.choice(stage.switches)
     sessions = list(switch.sessions)
     switch.stall()
@@ -43,7 +43,7 @@ def stall_links(stage: Stage, random: Random) -> None:
 
 
 def half_open_links(stage: Stage, random: Random) -> None:
-    """One switch is gone without a word and its connections stay open: the workers must notice by themselves (45 s)."""
+    """One switch is gone and its connections stay open: the workers must notice (45 s)."""
     switch = random.choice(stage.switches)
     sessions = list(switch.sessions)
     switch.half_open()
@@ -87,14 +87,14 @@ def hanging_planfix(stage: Stage, random: Random) -> None:
 
 
 def unknown_token(stage: Stage, random: Random) -> None:
-    """Planfix does not know our token for a while; a probe a minute finds out when it does again."""
+    """Planfix does not know our token for a while; a probe a minute finds out when it does."""
     right, stage.planfix.token = stage.planfix.token, "another"
     gevent.sleep(2.0 + random.random())
     stage.planfix.token = right
 
 
 def full_disk(stage: Stage, random: Random) -> None:
-    """The workers' disk quota is used up: no file can grow. On PostgreSQL: the server throws everybody out."""
+    """No file can grow: the workers' quota is used up. PostgreSQL throws everybody out."""
     if stage.is_postgresql:
         stage.throw_out_connections()
         return

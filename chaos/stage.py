@@ -1,4 +1,4 @@
-"""Two simulated FreeSWITCHes, two real workers, a store and a strict Planfix; and the count of what came of it all."""
+"""Two simulated FreeSWITCHes, two real workers, a store, a strict Planfix; and the count."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class Worker:
     def __init__(self, settings: dict[str, str], log: Path) -> None:
         self._log = log.open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fsplanfix", "run"], env=settings, stderr=self._log, stdout=self._log
+            [sys.executable, "-m", "fsplanfix", "run"],
+            env=settings,
+            stderr=self._log,
+            stdout=self._log,
         )
 
     def kill(self) -> None:
@@ -52,7 +55,7 @@ class Play:
         self.callid = callid
 
     def must_be_known(self) -> bool:
-        """Tell whether somebody who heard its beginning went on listening until a second after its end."""
+        """Tell whether one who heard its beginning listened until a second after its end."""
         return any((session.ended or time.time()) > self.ended + 1 for session in self.heard_by)
 
 
@@ -80,7 +83,11 @@ class Stage:
 
     def _settings(self) -> dict[str, str]:
         servers = ",".join(f"esl://:ClueCon@127.0.0.1:{switch.port}" for switch in self.switches)
-        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME") or name.startswith("COV")}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name in ("PATH", "HOME") or name.startswith("COV")
+        }
         return kept | {
             "PLANFIX_URL": self.planfix.url,
             "PLANFIX_TOKEN": self.planfix.token,
@@ -157,14 +164,22 @@ class Stage:
 
     def _written(self, answered: float) -> float:
         """Return when a worker has surely written down an answer: later while its disk was full."""
-        return max([answered, *(end + 1 for start, end in self.full if start <= answered + SETTLED <= end)]) + SETTLED
+        return (
+            max(
+                [
+                    answered,
+                    *(end + 1 for start, end in self.full if start <= answered + SETTLED <= end),
+                ]
+            )
+            + SETTLED
+        )
 
     def _was_cut_by_a_kill(self, item: Received) -> bool:
-        """Tell whether the worker may have been killed between sending a request and writing down its answer."""
+        """Tell whether the worker may have died between sending and writing down the answer."""
         return any(item.came <= end and begun < self._written(item.at) for begun, end in self.kills)
 
     def figures(self) -> dict[str, int]:
-        """Count what came of everything. What had to be sent again because its answer was lost is told apart."""
+        """Count what came of everything, and apart what was sent again as its answer was lost."""
         last: dict[tuple[str, ...], Received] = {}
         seen_by_people, again, doubled, details = History(), 0, 0, []
         for item in self.planfix.received:

@@ -1,4 +1,4 @@
-"""Where the program starts: gevent patches the standard library before anything else is imported."""
+"""Where the program starts: gevent patches the standard library before any other import."""
 
 from gevent import monkey
 

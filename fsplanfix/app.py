@@ -65,14 +65,16 @@ def _listen(address: str) -> socket.socket:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise PortTakenError(
-            f"HTTP_LISTEN={address} cannot be used ({reason}): stop what listens there or choose another port."
+            f"HTTP_LISTEN={address} cannot be used ({reason}): "
+            "stop what listens there or choose another port."
         ) from None
 
 
 class QuietHandler(pywsgi.WSGIHandler):
     """Keeps requests out of the log: they may hold tokens and phone numbers.
 
-    Headers and body of an answer go separately: without TCP_NODELAY the body waits 40 ms on a kept-alive connection.
+    Headers and body of an answer go separately: without TCP_NODELAY the body waits 40 ms on a
+    kept-alive connection.
     """
 
     def __init__(self, sock: socket.socket, address: Any, server: Any) -> None:
@@ -94,13 +96,15 @@ LINKED_ROLES = {"events", "web"}
 class App:
     """The service, or some of its roles.
 
-    They are: following FreeSWITCH, sending to Planfix, answering over HTTP, answering the dialplan's socket.
-    shadow: do everything but send.
+    They are: following FreeSWITCH, sending to Planfix, answering over HTTP, answering the
+    dialplan's socket. shadow: do everything but send.
 
     Raises StoreError or PortTakenError if it cannot start.
     """
 
-    def __init__(self, settings: Settings, roles: Collection[str] = ROLES, shadow: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, roles: Collection[str] = ROLES, shadow: bool = False
+    ) -> None:
         self._settings = settings
         self._shadow = shadow
         self._roles = roles
@@ -128,7 +132,9 @@ class App:
         )
         self._pipelines: list[Pipeline] = []
         self._links = (
-            [self._follow(Server(*parts)) for parts in settings.servers()] if LINKED_ROLES & set(roles) else []
+            [self._follow(Server(*parts)) for parts in settings.servers()]
+            if LINKED_ROLES & set(roles)
+            else []
         )
         self._web: pywsgi.WSGIServer | None = None
         if listener is not None:
@@ -140,7 +146,9 @@ class App:
                 exposition(self._registry),
                 self._board(),
             )
-            self._web = pywsgi.WSGIServer(listener, web, handler_class=QuietHandler, log=None, error_log=None)
+            self._web = pywsgi.WSGIServer(
+                listener, web, handler_class=QuietHandler, log=None, error_log=None
+            )
         self._workers: list[gevent.Greenlet[..., Any]] = []
         self._helpers: list[gevent.Greenlet[..., Any]] = []
         self._stopping = Event()
@@ -148,13 +156,23 @@ class App:
     def _follow(self, server: Server) -> Link:
         """Make the link to a FreeSWITCH: with its events, or only to dial through it."""
         if "events" not in self._roles:
-            return Link(server, [], on_event=_pass_over, on_up=lambda _, let_through: _pass_over(let_through()))
-        pipeline = Pipeline(server.name, self._settings.rules(), self._store, self._courier.call, self._tally.said)
+            return Link(
+                server,
+                [],
+                on_event=_pass_over,
+                on_up=lambda _, let_through: _pass_over(let_through()),
+            )
+        pipeline = Pipeline(
+            server.name, self._settings.rules(), self._store, self._courier.call, self._tally.said
+        )
         self._pipelines.append(pipeline)
         return Link(server, pipeline.tracker.event_names, pipeline.put, pipeline.resync)
 
     def _keep_shadow_apart(self) -> None:
-        """Refuse a store that another kind of worker writes: what the one only says the other would never send."""
+        """Refuse a store that another kind of worker writes.
+
+        What a shadow only says, a worker that sends would never send.
+        """
         mode = "shadow" if self._shadow else "sends"
         found = self._store.known("mode") or ("sends" if Queue(self._store).counts() else mode)
         self._store.fact("mode", found)
@@ -162,24 +180,40 @@ class App:
             raise StoreError(
                 "STORE_URL is used by a worker that sends: give `run --shadow` one of its own."
                 if self._shadow
-                else "STORE_URL was written by `run --shadow`, which sends nothing: start with a new one."
+                else "STORE_URL was written by `run --shadow`, which sends nothing: "
+                "start with a new one."
             )
 
     def _read_keys(self) -> list[str]:
-        """Return the keys that sign links, the oldest first. One that was made by us is read for ever."""
+        """Return the keys that sign links, the oldest first.
+
+        One that was made by us is read for ever.
+        """
         given = self._settings.secret_key.get_secret_value()
         older = [key.strip() for key in self._settings.secret_key_old.get_secret_value().split(",")]
-        made = self._store.known("secret_key") if given else self._store.fact("secret_key", secrets.token_urlsafe(32))
+        made = (
+            self._store.known("secret_key")
+            if given
+            else self._store.fact("secret_key", secrets.token_urlsafe(32))
+        )
         return [key for key in (*older, made, given) if key]
 
     def _recordings(self) -> Files:
         settings = self._settings
         wanted = bool(settings.recordings_convert) and "courier" in self._roles
         if wanted and not convert.installed():
-            log.error("ffmpeg_missing", cure="recordings stay as they are: install ffmpeg (apt-get install ffmpeg)")
+            log.error(
+                "ffmpeg_missing",
+                cure="recordings stay as they are: install ffmpeg (apt-get install ffmpeg)",
+            )
         converter = Converter(self._converted) if wanted and convert.installed() else None
         finished = converter.finished if converter else None
-        return Files(settings.recordings_dir, settings.recordings_map, settings.recordings_keep_days, finished)
+        return Files(
+            settings.recordings_dir,
+            settings.recordings_map,
+            settings.recordings_keep_days,
+            finished,
+        )
 
     def _converted(self) -> None:
         self._courier.call()
@@ -188,7 +222,9 @@ class App:
         linked = self._files.linked(path)
         if self._settings.recordings_url:
             return elsewhere(
-                self._settings.recordings_url, self._files.local(linked), str(self._settings.recordings_dir)
+                self._settings.recordings_url,
+                self._files.local(linked),
+                str(self._settings.recordings_dir),
             )
         return self._recording_links.link(callid, linked)
 
@@ -201,14 +237,25 @@ class App:
     def _delete_old_recordings(self) -> None:
         while True:
             gone = gevent.get_hub().threadpool.apply(self._files.delete_old, (time.time(),))
-            log.info("recordings_deleted", files=gone, older_than_days=self._settings.recordings_keep_days)
+            log.info(
+                "recordings_deleted",
+                files=gone,
+                older_than_days=self._settings.recordings_keep_days,
+            )
             gevent.sleep(LOOK_FOR_OLD_EVERY)
 
     def _name_callers(self, token: str) -> SocketApp:
-        """Make what answers the dialplan, with a session to Planfix of its own: notices need not wait for it."""
+        """Make what answers the dialplan.
+
+        It has a session to Planfix of its own: notices need not wait for it.
+        """
         settings = self._settings
         client = Client(settings.planfix_url, token, contacts.MOST_AT_ONCE)
-        known = Contacts(_nothing if self._shadow else client.ask, settings.contact_deadline, self._tally.looked_up)
+        known = Contacts(
+            _nothing if self._shadow else client.ask,
+            settings.contact_deadline,
+            self._tally.looked_up,
+        )
         lookup = Lookup(settings.rules(), known)
         listen = _parts(settings.esl_listen)
         return SocketApp(listen, settings.esl_allow, lookup.variables, settings.contact_deadline)
@@ -225,7 +272,9 @@ class App:
         allow = re.compile(settings.dial_allow, re.ASCII) if settings.dial_allow else None
         return Commands(
             Account(
-                settings.planfix_url, settings.planfix_token.get_secret_value(), settings.pbx_token.get_secret_value()
+                settings.planfix_url,
+                settings.planfix_token.get_secret_value(),
+                settings.pbx_token.get_secret_value(),
             ),
             rules,
             Limits(allow, settings.dial_limit_per_ext, settings.dial_limit),
@@ -236,7 +285,9 @@ class App:
     def _board(self) -> tuple[Desk, str, str, bool]:
         """Return what the dashboard needs."""
         settings = self._settings
-        desk = Desk(self._store, settings.rules(), self._linked, Links("", self._keys).link, self._shadow)
+        desk = Desk(
+            self._store, settings.rules(), self._linked, Links("", self._keys).link, self._shadow
+        )
         https = (settings.public_url or "").startswith("https://")
         return desk, settings.admin_password.get_secret_value(), self._keys[-1], https
 
@@ -253,7 +304,9 @@ class App:
         self._tally.clicks.labels("REFUSED").inc()
         log.warning("click_refused", ext=ext, reason=reason)
         if number:
-            self._write_down(Entry(time.time(), f"click to call refused: {reason}", "", ext, number))
+            self._write_down(
+                Entry(time.time(), f"click to call refused: {reason}", "", ext, number)
+            )
 
     def _write_down(self, entry: Entry) -> None:
         try:
@@ -262,7 +315,9 @@ class App:
             log.error("store_unavailable", problem=str(error))
 
     def _health(self) -> Health:
-        return Health({"freeswitch": lambda: all(self._linked().values()), "store": self._store_writes})
+        return Health(
+            {"freeswitch": lambda: all(self._linked().values()), "store": self._store_writes}
+        )
 
     def _linked(self) -> dict[str, bool]:
         return {link.server.name: link.connection is not None for link in self._links}
@@ -276,7 +331,10 @@ class App:
         return True
 
     def _compare_rules(self) -> None:
-        """Workers that share a store must agree on the rules: they write the same notices only then."""
+        """Warn if workers that share a store follow different rules.
+
+        They write the same notices only under the same rules.
+        """
         ours = self._settings.model_dump(mode="json", include=set(RuleSettings.model_fields))
         before = self._store.replace_fact("rules", json.dumps(ours, sort_keys=True))
         theirs = json.loads(before) if before else ours
@@ -285,7 +343,7 @@ class App:
             log.warning(
                 "rules_changed",
                 settings=",".join(differing),
-                hint="if another worker shares this store, give it the same settings and restart it",
+                hint="if another worker shares this store, restart it with the same settings",
             )
 
     def start(self) -> None:
@@ -316,7 +374,9 @@ class App:
     def run(self) -> None:
         """Start, work until `stop` is called, and end in order."""
         self.start()
-        gc.freeze()  # what was imported and built stays: a collection that walked through it held windows up for 40 ms
+        # what was imported and built stays: to walk through it at every collection held windows up
+        # for 40 ms
+        gc.freeze()
         supervision = Supervision()
         self._helpers.append(keep_running("supervision", supervision.run))
         supervision.ready()
@@ -352,5 +412,9 @@ def _nothing(_: object, __: float) -> dict[str, object]:
 
 def _manner(settings: Settings, shadow: bool) -> Manner:
     return Manner(
-        settings.planfix_concurrency, settings.popup_ttl, settings.planfix_canceled, settings.keep_days, shadow
+        settings.planfix_concurrency,
+        settings.popup_ttl,
+        settings.planfix_canceled,
+        settings.keep_days,
+        shadow,
     )

@@ -1,4 +1,4 @@
-"""What `fsplanfix check` looks at, one finding a line, each with its cure. Nothing is changed by looking."""
+"""What `fsplanfix check` looks at, one finding a line, each with its cure; nothing is changed."""
 
 from __future__ import annotations
 
@@ -69,13 +69,26 @@ def _settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
         yield Finding(ODD, part, f"{env_file} can be read by others", f"chmod 600 {env_file}")
     if len(settings.pbx_token.get_secret_value()) < 16:
         sound = False
-        yield Finding(ODD, part, "PBX_TOKEN is short enough to be guessed", "make a longer one: openssl rand -hex 16")
-    if any(password == "ClueCon" for _, _, password in settings.servers()):  # noqa: S105 - FreeSWITCH's default
+        yield Finding(
+            ODD,
+            part,
+            "PBX_TOKEN is short enough to be guessed",
+            "make a longer one: openssl rand -hex 16",
+        )
+    passwords = {password for _, _, password in settings.servers()}
+    if "ClueCon" in passwords:  # FreeSWITCH's default
         sound = False
-        yield Finding(ODD, part, "the event socket has the password everybody knows", "change it from ClueCon")
+        yield Finding(
+            ODD, part, "the event socket has the password everybody knows", "change it from ClueCon"
+        )
     if settings.public_url is None:
         sound = False
-        yield Finding(ODD, part, "PUBLIC_URL is missing: Planfix cannot reach us", "set the https address from outside")
+        yield Finding(
+            ODD,
+            part,
+            "PUBLIC_URL is missing: Planfix cannot reach us",
+            "set the https address from outside",
+        )
     if sound:
         yield Finding(OK, part, "complete")
 
@@ -85,7 +98,11 @@ def _store(settings: Settings, keys: list[str]) -> Iterator[Finding]:
     try:
         store = Store(settings.store_url)
         store.replace_fact("last_check", str(int(time.time())))
-        keys += [key for key in (store.known("secret_key"), settings.secret_key.get_secret_value()) if key]
+        keys += [
+            key
+            for key in (store.known("secret_key"), settings.secret_key.get_secret_value())
+            if key
+        ]
         store.close()
     except StoreError as error:
         yield Finding(BROKEN, "store", str(error), "see STORE_URL")
@@ -125,7 +142,9 @@ def _version(_: Settings, connection: Connection) -> Iterator[Finding]:
 
 def _permissions(_: Settings, connection: Connection) -> Iterator[Finding]:
     if not connection.api("show channels as json").lstrip().startswith("{"):
-        cure = "allow it in the user's esl-allowed-api: calls of an outage cannot end properly without"
+        cure = (
+            "allow it in the user's esl-allowed-api: calls of an outage cannot end properly without"
+        )
         yield Finding(BROKEN, connection.server.name, "`show channels` is not allowed", cure)
 
 
@@ -140,7 +159,9 @@ def _gateway(settings: Settings, connection: Connection) -> Iterator[Finding]:
         yield Finding(BROKEN, part, f"there is no gateway {found[1]}", "name yours in DIAL_STRING")
     elif not up or state[1] not in ("REGED", "NOREG"):
         cure = f"fs_cli -x 'sofia status gateway {found[1]}'"
-        yield Finding(BROKEN, part, f"gateway {found[1]} is {state[1]}: clicks cannot call clients", cure)
+        yield Finding(
+            BROKEN, part, f"gateway {found[1]} is {state[1]}: clicks cannot call clients", cure
+        )
     else:
         yield Finding(OK, part, f"gateway {found[1]} is up")
 
@@ -153,17 +174,28 @@ def _users(settings: Settings, connection: Connection) -> Iterator[Finding]:
     rules, part = settings.rules(), connection.server.name
     exts = [user for user in users if rules.ext_for(user)]
     if users and not exts:
-        yield Finding(BROKEN, part, f"EXTENSION_PATTERN fits none of {len(users)} users", "no window would ever open")
+        yield Finding(
+            BROKEN,
+            part,
+            f"EXTENSION_PATTERN fits none of {len(users)} users",
+            "no window would ever open",
+        )
     elif users:
         yield Finding(OK, part, f"{len(exts)} of {len(users)} users have an ext")
 
 
 def _clock(_: Settings, connection: Connection) -> Iterator[Finding]:
     answer = connection.api("strftime %s").strip()
-    if answer.isascii() and answer.isdigit() and abs(int(answer[:12]) - time.time()) > CLOCKS_APART + 1:
+    if (
+        answer.isascii()
+        and answer.isdigit()
+        and abs(int(answer[:12]) - time.time()) > CLOCKS_APART + 1
+    ):
         apart = int(answer[:12]) - time.time()
         cure = "set both clocks by NTP: windows would come too late to be shown"
-        yield Finding(ODD, connection.server.name, f"its clock is {apart:+.0f} s apart from ours", cure)
+        yield Finding(
+            ODD, connection.server.name, f"its clock is {apart:+.0f} s apart from ours", cure
+        )
 
 
 def _socket_app(settings: Settings) -> Iterator[Finding]:
@@ -188,7 +220,9 @@ def _recordings(settings: Settings, keys: list[str]) -> Iterator[Finding]:
         yield Finding(BROKEN, part, f"{error.filename} cannot be read ({error.strerror})", cure)
         return
     if newest is None:
-        yield Finding(ODD, part, f"there are none in {folder}", "see freeswitch-dialplan/ for how to record")
+        yield Finding(
+            ODD, part, f"there are none in {folder}", "see freeswitch-dialplan/ for how to record"
+        )
         return
     yield Finding(OK, part, f"{folder} can be read")
     if keys and settings.public_url and not settings.recordings_url:
@@ -199,7 +233,11 @@ def _sound_files(folder: Path) -> Iterator[Path]:
     """Yield sound files, up to a thousand: in a large archive any of them will do."""
     os.listdir(folder)  # os.walk passes over what cannot be read
     found = (Path(where, name) for where, _, names in os.walk(folder) for name in names)
-    sounds = (file for file in found if file.suffix.lower() in TYPES and file.is_file() and not file.is_symlink())
+    sounds = (
+        file
+        for file in found
+        if file.suffix.lower() in TYPES and file.is_file() and not file.is_symlink()
+    )
     for _, file in zip(range(1000), sounds, strict=False):
         yield file
 
@@ -216,7 +254,10 @@ def _from_outside(settings: Settings, keys: list[str], file: Path) -> Iterator[F
     if code == 200 and size == file.stat().st_size:
         yield Finding(OK, "recordings", "one was fetched through PUBLIC_URL")
     else:
-        cure = f"the web server in front must pass /recordings/ to {settings.http_listen}, with `fsplanfix run` there"
+        cure = (
+            f"the web server in front must pass /recordings/ to {settings.http_listen}, "
+            "with `fsplanfix run` there"
+        )
         yield Finding(BROKEN, "recordings", f"PUBLIC_URL answers {code}", cure)
 
 
@@ -224,7 +265,7 @@ def _from_outside(settings: Settings, keys: list[str], file: Path) -> Iterator[F
 
 
 def planfix(settings: Settings) -> Iterator[Finding]:
-    """Ask Planfix whether it knows our token, and what it knows of us (`ping`, planfix-facts.md)."""
+    """Ask Planfix if it knows our token, and what it knows of us (`ping`, planfix-facts.md)."""
     yield from _certificates(settings)
     client = Client(settings.planfix_url, settings.planfix_token.get_secret_value(), 1)
     try:
@@ -246,16 +287,29 @@ def _without_ping(client: Client, error: TransportError) -> Finding:
         except TransportError as second:
             error = second
         else:
-            return Finding(OK, "Planfix", "answers and knows our token (it cannot tell what it knows of us)")
-    cure = "put the token that Planfix shows into PLANFIX_TOKEN" if error.unauthorized else "is PLANFIX_URL right?"
+            return Finding(
+                OK, "Planfix", "answers and knows our token (it cannot tell what it knows of us)"
+            )
+    cure = (
+        "put the token that Planfix shows into PLANFIX_TOKEN"
+        if error.unauthorized
+        else "is PLANFIX_URL right?"
+    )
     return Finding(BROKEN, "Planfix", str(error), cure)
 
 
 def _agreement(settings: Settings, known: dict[str, object]) -> Iterator[Finding]:
     """Compare what Planfix will send with what we wait for."""
     token, url = str(known.get("pbxToken", "")), str(known.get("pbxUrl", ""))
-    if not hmac.compare_digest(token.encode("utf-8", "replace"), settings.pbx_token.get_secret_value().encode()):
-        yield Finding(BROKEN, "Planfix", "has another key of the PBX", "enter PBX_TOKEN in Planfix as the PBX's key")
+    if not hmac.compare_digest(
+        token.encode("utf-8", "replace"), settings.pbx_token.get_secret_value().encode()
+    ):
+        yield Finding(
+            BROKEN,
+            "Planfix",
+            "has another key of the PBX",
+            "enter PBX_TOKEN in Planfix as the PBX's key",
+        )
     ours = f"{(settings.public_url or f'http://{settings.http_listen}').rstrip('/')}/planfix"
     if url.rstrip("/") != ours:
         shown = "".join(char for char in url[:100] if char.isprintable())
@@ -264,7 +318,7 @@ def _agreement(settings: Settings, known: dict[str, object]) -> Iterator[Finding
 
 
 def _certificates(settings: Settings) -> Iterator[Finding]:
-    """Look at how long the certificates last. One that is not trusted shows in every request anyway."""
+    """Look at how long certificates last; one not trusted shows in every request anyway."""
     for name, url in (("PLANFIX_URL", settings.planfix_url), ("PUBLIC_URL", settings.public_url)):
         days = days_left(url, PATIENCE) if url else None
         if days is not None:

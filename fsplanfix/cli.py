@@ -57,7 +57,12 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each request Planfix would get.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One JSON object a line for each request Planfix would get.",
+)
 @explained
 def replay(traces: tuple[Path, ...], as_json: bool) -> None:
     """Show what Planfix would be told about recorded calls."""
@@ -75,7 +80,10 @@ def replay(traces: tuple[Path, ...], as_json: bool) -> None:
                 click.echo(timeline.header({**fields, "type": notice.type, "phone": notice.phone}))
             click.echo(timeline.line(fields, notice.at))
         if not as_json and not callid:
-            click.echo(f"{trace.name}: Planfix is told nothing (no client took part, or the call is ignored).")
+            click.echo(
+                f"{trace.name}: Planfix is told nothing "
+                "(no client took part, or the call is ignored)."
+            )
 
 
 @cli.command()
@@ -85,18 +93,29 @@ def normalize(numbers: tuple[str, ...]) -> None:
     """Show how phone numbers are written for Planfix."""
     settings = load(RuleSettings)
     for number in numbers:
-        click.echo(f"{number} -> {normalize_number(number, settings.country) or settings.hidden_number}")
+        click.echo(
+            f"{number} -> {normalize_number(number, settings.country) or settings.hidden_number}"
+        )
 
 
 @cli.command()
-@click.option("--only", "roles", multiple=True, type=click.Choice(ROLES), help="Take on this role only; repeatable.")
-@click.option("--shadow", is_flag=True, help="Do everything but send: try it beside another PBX connector.")
+@click.option(
+    "--only",
+    "roles",
+    multiple=True,
+    type=click.Choice(ROLES),
+    help="Take on this role only; repeatable.",
+)
+@click.option(
+    "--shadow", is_flag=True, help="Do everything but send: try it beside another PBX connector."
+)
 @explained
 def run(roles: tuple[str, ...], shadow: bool) -> None:
     """Follow FreeSWITCH and tell Planfix, until stopped.
 
-    SIGTERM or Ctrl-C stops it in order. The roles: events follows FreeSWITCH, courier sends to Planfix, web answers
-    over HTTP, socket tells the dialplan who calls. Without --only this process takes on all of them.
+    SIGTERM or Ctrl-C stops it in order. The roles: events follows FreeSWITCH, courier sends to
+    Planfix, web answers over HTTP, socket tells the dialplan who calls. Without --only this process
+    takes on all of them.
     """
     settings = load(Settings)
     logs.set_up(settings.log_level, settings.log_format, settings.log_mask)
@@ -107,7 +126,11 @@ def run(roles: tuple[str, ...], shadow: bool) -> None:
 
 
 @cli.command()
-@click.option("--serve", is_flag=True, help="Keep running, with more calls, and print the address of Planfix's page.")
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Keep running, with more calls, and print the address of Planfix's page.",
+)
 @explained
 def demo(serve: bool) -> None:
     """Show six calls from FreeSWITCH to Planfix, both simulated."""
@@ -115,9 +138,17 @@ def demo(serve: bool) -> None:
 
 
 @cli.command()
-@click.option("--planfix-url", envvar="PLANFIX_URL", help="The address for requests that Planfix shows.")
-@click.option("--planfix-token", envvar="PLANFIX_TOKEN", help="The token it shows (better in the environment).")
-@click.option("--public-url", envvar="PUBLIC_URL", help="The https address under which Planfix reaches us.")
+@click.option(
+    "--planfix-url", envvar="PLANFIX_URL", help="The address for requests that Planfix shows."
+)
+@click.option(
+    "--planfix-token",
+    envvar="PLANFIX_TOKEN",
+    help="The token it shows (better in the environment).",
+)
+@click.option(
+    "--public-url", envvar="PUBLIC_URL", help="The https address under which Planfix reaches us."
+)
 @click.option("--freeswitch", help="Its event socket, host:port.")
 @click.option("--freeswitch-password", envvar="FREESWITCH_PASSWORD", help="Made up if not given.")
 @click.option("--recordings-dir", help="Where FreeSWITCH records.")
@@ -136,7 +167,9 @@ def init(file: Path, force: bool, **given: str | None) -> None:
         if not asks:
             raise SettingsError([f"{file} is there already: say --force to replace it."])
         click.confirm(f"{file} is there already. Replace it?", abort=True)
-    answers = {name: _ask(asks, name, given[name], *question) for name, question in QUESTIONS.items()}
+    answers = {
+        name: _ask(asks, name, given[name], *question) for name, question in QUESTIONS.items()
+    }
     host, _, port = answers["freeswitch"].rpartition(":")
     password = answers["freeswitch_password"] or installing.made_up()["PBX_TOKEN"]
     values = {
@@ -160,19 +193,31 @@ QUESTIONS: dict[str, tuple[str, str, str]] = {
     "public_url": ("PUBLIC_URL", "Your https address, such as https://pbx.example.com", ""),
     "freeswitch": ("", "Event socket of FreeSWITCH", "127.0.0.1:8021"),
     "freeswitch_password": ("", "Its password (empty: a new one is made)", ""),
-    "recordings_dir": ("RECORDINGS_DIR", "Folder of the recordings", "/var/lib/freeswitch/recordings"),
+    "recordings_dir": (
+        "RECORDINGS_DIR",
+        "Folder of the recordings",
+        "/var/lib/freeswitch/recordings",
+    ),
     "store_url": ("STORE_URL", "Database", "sqlite:///fsplanfix.db"),
     "country": ("COUNTRY", "Country, two letters", "RU"),
 }
 """Of `init`: the setting an answer becomes ("" if not by itself), the question, the default."""
 
 
-def _ask(asks: bool, name: str, given: str | None, setting: str, question: str, default: str) -> str:
+def _ask(
+    asks: bool, name: str, given: str | None, setting: str, question: str, default: str
+) -> str:
     """Return the answer to a question; a wrong one is asked again."""
     while given is None and asks:
         hidden = name in ("planfix_token", "freeswitch_password")
-        answer = click.prompt(question, default=default, show_default=bool(default), hide_input=hidden).strip()
-        wrong = [text for text in installing.problems({setting: answer}) if text.startswith(setting)] if setting else []
+        answer = click.prompt(
+            question, default=default, show_default=bool(default), hide_input=hidden
+        ).strip()
+        wrong = (
+            [text for text in installing.problems({setting: answer}) if text.startswith(setting)]
+            if setting
+            else []
+        )
         if not wrong:
             return str(answer)
         click.echo(fill(wrong[0], 80))
@@ -195,7 +240,14 @@ def check(as_json: bool) -> None:
         head = f"{finding.mark} {finding.part:<17} "
         click.echo(fill(finding.what, 80, initial_indent=head, subsequent_indent=" " * len(head)))
         if finding.cure:
-            click.echo(fill(finding.cure, 80, initial_indent=" " * len(head), subsequent_indent=" " * len(head)))
+            click.echo(
+                fill(
+                    finding.cure,
+                    80,
+                    initial_indent=" " * len(head),
+                    subsequent_indent=" " * len(head),
+                )
+            )
     raise SystemExit(worst)
 
 
@@ -203,7 +255,9 @@ def _findings() -> Iterator[checks.Finding]:
     try:
         settings = load(Settings)
     except SettingsError as error:
-        yield from (checks.Finding(checks.BROKEN, "settings", problem) for problem in error.problems)
+        yield from (
+            checks.Finding(checks.BROKEN, "settings", problem) for problem in error.problems
+        )
         return
     logs.set_up("CRITICAL")
     yield from checks.everything(settings)
@@ -212,11 +266,18 @@ def _findings() -> Iterator[checks.Finding]:
 @cli.command()
 @click.argument("call", metavar="CALLID|NUMBER", default="")
 @click.option("--last", is_flag=True, help="The call that was heard of last.")
-@click.option("--export", "file", type=click.Path(path_type=Path), help="Write it as a recording that `replay` plays.")
-@click.option("--mask", is_flag=True, help="With --export: made-up phone numbers in place of the real ones.")
+@click.option(
+    "--export",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Write it as a recording that `replay` plays.",
+)
+@click.option(
+    "--mask", is_flag=True, help="With --export: made-up phone numbers in place of the real ones."
+)
 @explained
 def explain(call: str, last: bool, file: Path | None, mask: bool) -> None:
-    """Show what is known about a call: what FreeSWITCH said, which rule fired, what Planfix answered."""
+    """Show what is known about a call: what FreeSWITCH said, the rule, Planfix's answer."""
     settings = load(RuleSettings)
     if not call and not last:
         raise click.UsageError("Name a call by its callid or its client's number, or say --last.")
@@ -227,9 +288,15 @@ def explain(call: str, last: bool, file: Path | None, mask: bool) -> None:
         if file is not None:
             _export(archive, [callid for callid in callids if callid][-1:], file, mask)
             return
-        stories = [explaining.story(archive, settings.rules(), callid) for callid in callids if callid]
+        stories = [
+            explaining.story(archive, settings.rules(), callid) for callid in callids if callid
+        ]
         lines = ["\n".join(lines) for lines in stories if lines]
-        refused = [explaining.refusal(entry) for entry in archive.refused(number)] if number and not last else []
+        refused = (
+            [explaining.refusal(entry) for entry in archive.refused(number)]
+            if number and not last
+            else []
+        )
         if not lines and not refused:
             raise click.ClickException(f"Nothing is kept about {call[:80] or 'any call'}.")
         click.echo("\n\n".join([*lines, *(["\n".join(refused)] if refused else [])]))
@@ -238,9 +305,13 @@ def explain(call: str, last: bool, file: Path | None, mask: bool) -> None:
 def _export(archive: Archive, callids: list[str], file: Path, mask: bool) -> None:
     packed = archive.heard(callids[0]) if callids else b""
     if not packed:
-        raise click.ClickException("Nothing that FreeSWITCH said is kept about this call (or it is not over yet).")
+        raise click.ClickException(
+            "Nothing that FreeSWITCH said is kept about this call (or it is not over yet)."
+        )
     count = explaining.export(packed, file, callids[0], mask)
-    click.echo(f"{count} events of call {callids[0]} in {file}; fsplanfix replay {file} plays them.")
+    click.echo(
+        f"{count} events of call {callids[0]} in {file}; fsplanfix replay {file} plays them."
+    )
 
 
 @cli.group()
@@ -258,10 +329,15 @@ def list_queue(everything: bool, limit: int) -> None:
         standing = Queue(store).backlog()
         for item in Queue(store).listed([DEAD, WAITING] if everything else [DEAD], limit):
             notice = item.notice
-            click.echo(f"{item.id:>8}  {item.state:<8}{notice.phone:<13}{notice.ext or '-':<6}{notice.what}")
+            click.echo(
+                f"{item.id:>8}  {item.state:<8}"
+                f"{notice.phone:<13}{notice.ext or '-':<6}{notice.what}"
+            )
             if item.answer:
                 click.echo(f"          {item.answer[:68]}")
-        paused = "; Planfix does not know our token, everything is kept" if standing.unauthorized else ""
+        paused = (
+            "; Planfix does not know our token, everything is kept" if standing.unauthorized else ""
+        )
         click.echo(f"{standing.waiting} waiting, {standing.dead} set aside{paused}")
 
 
@@ -297,7 +373,9 @@ def _store() -> Iterator[Store]:
 
 def _chosen(store: Store, ids: tuple[int, ...], everything: bool) -> list[int]:
     if not ids and not everything:
-        raise click.UsageError("Name the notices by the numbers that `queue list` shows, or say --all.")
+        raise click.UsageError(
+            "Name the notices by the numbers that `queue list` shows, or say --all."
+        )
     return [item.id for item in Queue(store).listed([DEAD], 1_000_000)] if everything else list(ids)
 
 
@@ -307,7 +385,9 @@ def simulate() -> None:
 
 
 @simulate.command()
-@click.option("--listen", default="127.0.0.1:8021", show_default=True, help="Address of the event socket.")
+@click.option(
+    "--listen", default="127.0.0.1:8021", show_default=True, help="Address of the event socket."
+)
 @click.option("--password", default="ClueCon", show_default=True)
 @click.option("--speed", default=1.0, show_default=True, help="How many times as fast as recorded.")
 @click.option(
@@ -333,9 +413,15 @@ def freeswitch(listen: str, password: str, speed: float, recordings: tuple[str, 
 
 
 @simulate.command()
-@click.option("--listen", default="127.0.0.1:8090", show_default=True, help="Address of the API and the page.")
-@click.option("--token", default="planfix-demo-token", show_default=True, help="The planfix_token it accepts.")
-@click.option("--pbx-url", default="", help="Where to send makeCall, such as http://127.0.0.1:8080/planfix.")
+@click.option(
+    "--listen", default="127.0.0.1:8090", show_default=True, help="Address of the API and the page."
+)
+@click.option(
+    "--token", default="planfix-demo-token", show_default=True, help="The planfix_token it accepts."
+)
+@click.option(
+    "--pbx-url", default="", help="Where to send makeCall, such as http://127.0.0.1:8080/planfix."
+)
 @click.option("--pbx-token", default="", help="The token to send with it.")
 @explained
 def planfix(listen: str, token: str, pbx_url: str, pbx_token: str) -> None:
@@ -352,7 +438,9 @@ def planfix(listen: str, token: str, pbx_url: str, pbx_token: str) -> None:
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
-        raise click.BadParameter(f"'{text}' is no address; write it like 127.0.0.1:8021.", param_hint="--listen")
+        raise click.BadParameter(
+            f"'{text}' is no address; write it like 127.0.0.1:8021.", param_hint="--listen"
+        )
     return host.strip("[]"), int(port)
 
 
@@ -360,7 +448,9 @@ def _start(simulator: Switch | Planfix, listen: str) -> None:
     try:
         simulator.start()
     except OSError as error:
-        raise PortTakenError(f"{listen} cannot be used ({error.strerror or error}): choose another port.") from None
+        raise PortTakenError(
+            f"{listen} cannot be used ({error.strerror or error}): choose another port."
+        ) from None
 
 
 @contextmanager

@@ -114,7 +114,11 @@ class Desk:
     def recordings(self, callid: str) -> list[str]:
         """Return the links to a call's recordings."""
         said, _ = self._archive.about(callid)
-        return [self._link(callid, item.notice.recording) for item in said if item.notice.kind is Kind.RECORD]
+        return [
+            self._link(callid, item.notice.recording)
+            for item in said
+            if item.notice.kind is Kind.RECORD
+        ]
 
     def send_again(self, ids: Collection[int]) -> int:
         """Send dead letters again; return how many."""
@@ -126,21 +130,33 @@ class Desk:
 
 
 def _midnight() -> float:
-    return datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+    return (
+        datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+    )
 
 
 def _live(call: dict[str, Any]) -> LiveCall:
-    parts = [
-        (part["ext"], "talks" if part["accepted_at"] else "rings" if part["type"] == "in" else "calls")
-        for part in call["engagements"]
-        if not part["ended_at"]
-    ]
+    parts = [(part["ext"], _doing(part)) for part in call["engagements"] if not part["ended_at"]]
     return LiveCall(call["callid"], call["phone"], call["type"], call["born"] / 1_000_000, parts)
+
+
+def _doing(part: dict[str, Any]) -> str:
+    if part["accepted_at"]:
+        return "talks"
+    return "rings" if part["type"] == "in" else "calls"
 
 
 def _dead(item: Any) -> Dead:
     notice: Notice = item.notice
-    return Dead(item.id, notice.callid, notice.ext, notice.what, notice.phone, item.answer, notice.at / 1_000_000)
+    return Dead(
+        item.id,
+        notice.callid,
+        notice.ext,
+        notice.what,
+        notice.phone,
+        item.answer,
+        notice.at / 1_000_000,
+    )
 
 
 def _by_ext(said: list[Notice]) -> dict[str, dict[str, int]]:
@@ -155,7 +171,9 @@ def _recent(said: list[Notice]) -> list[Recent]:
     """Return the latest calls, the newest first; of each employee the last that is known."""
     calls: dict[str, Recent] = {}
     for notice in said:
-        call = calls.setdefault(notice.callid, Recent(notice.callid, notice.phone, notice.type, notice.at / 1_000_000))
+        call = calls.setdefault(
+            notice.callid, Recent(notice.callid, notice.phone, notice.type, notice.at / 1_000_000)
+        )
         if notice.status is not None:
             call.parts.append((notice.ext or "-", notice.status.value))
     return sorted(calls.values(), key=lambda call: -call.at)[:MOST_RECENT]

@@ -56,12 +56,18 @@ class RecordingGone(FsplanfixError):
 class TransportError(FsplanfixError):
     """A request to Planfix was not accepted.
 
-    permanent: it will never be (400); otherwise it is worth another try. unauthorized: Planfix knows our token no
-    more (401). retry_after: seconds Planfix asks us to wait before any other request (429, 503), 0 if it does not.
+    permanent: it will never be (400); otherwise it is worth another try. unauthorized: Planfix
+    knows our token no more (401). retry_after: seconds Planfix asks us to wait before any other
+    request (429, 503), 0 if it does not.
     """
 
     def __init__(
-        self, message: str, *, permanent: bool = False, unauthorized: bool = False, retry_after: float = 0
+        self,
+        message: str,
+        *,
+        permanent: bool = False,
+        unauthorized: bool = False,
+        retry_after: float = 0,
     ) -> None:
         super().__init__(message)
         self.permanent = permanent

@@ -1,7 +1,7 @@
-"""What is known about a call, as one timeline: what FreeSWITCH said, which rule fired, what Planfix answered.
+"""All that is known about a call: what FreeSWITCH said, which rule fired, the answer.
 
-The rules are those of shared/call-rules.md. What was heard is played through them once more, so that each thing Planfix
-was told stands under the event that caused it.
+The rules are those of shared/call-rules.md. What was heard is played through them once more, so
+that each thing Planfix was told stands under the event that caused it.
 """
 
 from __future__ import annotations
@@ -66,20 +66,31 @@ def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
     lines += [_written(entry) for entry in noted]
     if not lines:
         return []
-    head = next((timeline.header({"callid": n.callid, "type": n.type, "phone": n.phone, "diversion": n.diversion})
-                 for n in (queued.notice for queued in said)), f"Call {callid}")  # fmt: skip
+    head = _header(said[0].notice) if said else f"Call {callid}"
     marks = {MARKS[queued.state] for queued in said}
     legend = [f"{mark} {meaning}" for mark, meaning in MEANINGS.items() if mark in marks]
     silent = [] if said else ["Planfix is told nothing of this call."]
-    return [f"{head}  times in UTC", *(line.text for line in sorted(lines, key=lambda line: line.at)), *silent, *legend]
+    return [
+        f"{head}  times in UTC",
+        *(line.text for line in sorted(lines, key=lambda line: line.at)),
+        *silent,
+        *legend,
+    ]
+
+
+def _header(notice: Notice) -> str:
+    fields = ("callid", "type", "phone", "diversion")
+    return timeline.header({name: getattr(notice, name) for name in fields})
 
 
 def _key(notice: Notice) -> tuple[str, str, int]:
     return notice.ext, notice.kind.value, notice.ordinal
 
 
-def _played(events: list[SwitchEvent], rules: Rules, told: dict[tuple[str, str, int], Queued]) -> Iterator[Line]:
-    """Play the events; take what was told out of `told` as it comes up, and show it with the rule that fired."""
+def _played(
+    events: list[SwitchEvent], rules: Rules, told: dict[tuple[str, str, int], Queued]
+) -> Iterator[Line]:
+    """Play the events; take what was told out of `told` in turn, and show the rule that fired."""
     tracker, rang = Tracker(rules), set[str]()
     for event in events:
         before = tracker.book.get(event.leg)
@@ -105,14 +116,18 @@ def _what(event: SwitchEvent, leg: Leg, tracker: Tracker, rang: bool) -> str:
         way = "calls" if leg.inbound else "is called"
         return f"{way}{', marked planfix_ignore' if leg.ignored else ''}"
     if event.name == "CHANNEL_BRIDGE":
-        other = tracker.book.get(event.get("Other-Leg-Unique-ID") or event.get("Bridge-B-Unique-ID"))
+        other = tracker.book.get(
+            event.get("Other-Leg-Unique-ID") or event.get("Bridge-B-Unique-ID")
+        )
         return f"is connected with {_who(other) if other is not None else 'somebody'}"
     if event.name == "CHANNEL_HANGUP_COMPLETE":
         never = leg.role is Role.EMPLOYEE and not leg.inbound and not rang
-        return f"hangs up: {event.get('Hangup-Cause')}{' (never rang: no window, rule 1)' if never else ''}"
+        remark = " (never rang: no window, rule 1)" if never else ""
+        return f"hangs up: {event.get('Hangup-Cause')}{remark}"
     if event.name.startswith("RECORD_"):
         cause = event.get("Record-Completion-Cause")
-        return f"{HEARD[event.name]}: {event.get('Record-File-Path').rpartition('/')[2]} {cause}".rstrip()
+        file = event.get("Record-File-Path").rpartition("/")[2]
+        return f"{HEARD[event.name]}: {file} {cause}".rstrip()
     return HEARD.get(event.name, "")
 
 
@@ -122,19 +137,36 @@ def _rule(notice: Notice, event: SwitchEvent) -> str:
     if notice.kind is Kind.INCOMING:
         return "rule 5: got the client without ringing" if bridged else _incoming(event)
     if notice.kind is Kind.ACCEPTED:
-        return "rule 8: connected with the client" if notice.type == "out" else "rule 2: connected with the client"
-    by_kind = {Kind.OUTGOING: "rule 7: the client is being called", Kind.RECORD: "rule 13: a final file of a talk"}
+        return (
+            "rule 8: connected with the client"
+            if notice.type == "out"
+            else "rule 2: connected with the client"
+        )
+    by_kind = {
+        Kind.OUTGOING: "rule 7: the client is being called",
+        Kind.RECORD: "rule 13: a final file of a talk",
+    }
     by_status = {
-        Status.CANCELED: "rule 2: a colleague has the client" if bridged else "rule 3: the next phone rings",
+        Status.CANCELED: "rule 2: a colleague has the client"
+        if bridged
+        else "rule 3: the next phone rings",
         Status.MISSED: "rule 3: the call is over, nobody took it",
         Status.SUCCESS: "rule 4: the talk is over",
     }
-    return by_kind.get(notice.kind) or (by_status.get(notice.status) if notice.status else None) or _unanswered(event)
+    return (
+        by_kind.get(notice.kind)
+        or (by_status.get(notice.status) if notice.status else None)
+        or _unanswered(event)
+    )
 
 
 def _incoming(event: SwitchEvent) -> str:
     rings = event.name.startswith("CHANNEL_PROGRESS")
-    return "rule 1: the phone rings" if rings else "rule 6: no phone rang, the call is shown all the same"
+    return (
+        "rule 1: the phone rings"
+        if rings
+        else "rule 6: no phone rang, the call is shown all the same"
+    )
 
 
 def _unanswered(event: SwitchEvent) -> str:
@@ -148,9 +180,13 @@ def _told(queued: Queued, rule: str) -> Iterator[Line]:
     yield Line(notice.at, f"{MARKS[queued.state]}{timeline.line(fields, notice.at)[1:]}")
     tries = f"{queued.attempts} tries" if queued.attempts > 1 else ""
     sent = f"sent {_clock(queued.settled)}" if queued.state == DONE else ""
-    about = "; ".join(part for part in (rule, sent, tries, queued.answer if queued.state != DONE else "") if part)
+    about = "; ".join(
+        part for part in (rule, sent, tries, queued.answer if queued.state != DONE else "") if part
+    )
     if about:
-        yield Line(notice.at, fill(about, WIDTH, initial_indent=INDENT * 2, subsequent_indent=INDENT * 2))
+        yield Line(
+            notice.at, fill(about, WIDTH, initial_indent=INDENT * 2, subsequent_indent=INDENT * 2)
+        )
 
 
 def _where(_: str, path: str) -> str:
@@ -169,7 +205,9 @@ def refusal(entry: Entry) -> str:
 
 
 def _line(at: int, mark: str, who: str, what: str) -> str:
-    return fill(f"{mark} {_clock(at / 1_000_000)}  {who:>11}  {what}", WIDTH, subsequent_indent=INDENT * 2)
+    return fill(
+        f"{mark} {_clock(at / 1_000_000)}  {who:>11}  {what}", WIDTH, subsequent_indent=INDENT * 2
+    )
 
 
 def _clock(at: float) -> str:
@@ -184,13 +222,18 @@ _NUMBER = re.compile(r"(?<![0-9A-Za-z_-])(?:%2B)?[0-9]{7,15}(?![0-9A-Za-z_-])")
 def export(packed: bytes, file: Path, callid: str, masked: bool) -> int:
     """Write a call as a recording that `replay` plays; return how many events it has.
 
-    masked: put made-up numbers in the place of real ones, the same for the same. Raises RecordingFileError if the file
-    cannot be written.
+    masked: put made-up numbers in the place of real ones, the same for the same. Raises
+    RecordingFileError if the file cannot be written.
     """
     events = unpacked(packed)
     numbers: dict[str, str] = {}
     begun = events[0].at if events else 0
-    head = {"scenario": callid, "what": "exported by fsplanfix", "freeswitch": "unknown", "events": len(events)}
+    head = {
+        "scenario": callid,
+        "what": "exported by fsplanfix",
+        "freeswitch": "unknown",
+        "events": len(events),
+    }
     lines = [json.dumps(head)]
     for event in events:
         body = event.raw.decode("utf-8", "replace")

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dotenv import dotenv_values
 from pydantic import ValidationError
@@ -35,7 +36,8 @@ def made_up() -> dict[str, str]:
 def problems(values: Mapping[str, str]) -> list[str]:
     """Return a sentence for each setting that is wrong or missing."""
     try:
-        Settings(_env_file=None, **{name.lower(): value for name, value in values.items()})  # type: ignore[arg-type, call-arg]
+        given: dict[str, Any] = {name.lower(): value for name, value in values.items()}
+        Settings(_env_file=None, **given)  # type: ignore[call-arg]
     except ValidationError as error:
         return sentences(Settings, error)
     return []
@@ -51,20 +53,31 @@ def write(file: Path, values: Mapping[str, str]) -> None:
     new = file.with_name(f"{file.name}.new")
     try:
         new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-            out.write("# Settings of fsplanfix, written by `fsplanfix init`. .env.example explains all there are.\n")
+        with os.fdopen(
+            os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+        ) as out:
+            out.write(
+                "# Settings of fsplanfix, written by `fsplanfix init`. "
+                ".env.example explains all there are.\n"
+            )
             out.writelines(f"{name}={_quoted(value)}\n" for name, value in values.items() if value)
-        if dotenv_values(new, interpolate=False) != {name: value for name, value in values.items() if value}:
+        if dotenv_values(new, interpolate=False) != {
+            name: value for name, value in values.items() if value
+        }:
             new.unlink()
-            raise SettingsError(["A value has characters that .env cannot hold: use letters and digits."])
+            raise SettingsError(
+                ["A value has characters that .env cannot hold: use letters and digits."]
+            )
         os.replace(new, file)
     except OSError as error:
         where = file.resolve().parent
-        raise SettingsError([f"{file} cannot be written ({error.strerror}): may our user write to {where}?"]) from None
+        raise SettingsError(
+            [f"{file} cannot be written ({error.strerror}): may our user write to {where}?"]
+        ) from None
 
 
 def _quoted(value: str) -> str:
-    """Return a value as .env holds it; in single quotes nothing has a meaning but the quote and the backslash."""
+    """Return a value as .env holds it; in single quotes only quote and backslash have a meaning."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"(?<![0-9A-Fa-f-])[0-9]{7,15}(?![0-9A-Fa-f-])", re.ASCII)
 
 
 class Unbreakable:
-    """Writes to a stream and passes over what the stream cannot take: a full disk under the log must stop no call."""
+    """Writes to a stream and passes over what it cannot take: a full disk must stop no call."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -40,13 +40,16 @@ def mask(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[s
 
 
 def set_up(level: str, form: str = "logfmt", masked: bool = False) -> None:
-    """Write log lines of `level` (DEBUG, INFO, WARNING, ERROR) and above to stderr, as logfmt or json.
+    """Write log lines of `level` (such as INFO) and above to stderr, as logfmt or json.
 
     masked: hide phone numbers, except at level DEBUG.
     """
+    stderr: Any = Unbreakable(sys.stderr)
     renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False)
     if form == "logfmt":
-        renderer = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True)
+        renderer = structlog.processors.LogfmtRenderer(
+            key_order=["timestamp", "level", "event"], drop_missing=True
+        )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -56,6 +59,6 @@ def set_up(level: str, form: str = "logfmt", masked: bool = False) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(Unbreakable(sys.stderr)),  # type: ignore[arg-type]
+        logger_factory=structlog.WriteLoggerFactory(stderr),
         cache_logger_on_first_use=True,
     )

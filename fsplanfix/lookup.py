@@ -1,4 +1,4 @@
-"""A channel's data -> who calls -> Planfix's contact -> channel variables: what the dialplan learns about a caller."""
+"""What the dialplan learns about a caller, from Planfix's contacts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Lookup:
         self._contacts = contacts
 
     def variables(self, channel: SwitchEvent, seconds: float) -> dict[str, str]:
-        """Return the channel variables for an outside caller within `seconds`, none for anybody else."""
+        """Return the variables for an outside caller within `seconds`, none for anybody else."""
         begun = time.monotonic()
         leg = read_leg(channel, self._rules)
         if leg.role is not Role.OUTSIDE or not leg.inbound or not leg.number:
@@ -32,10 +32,14 @@ class Lookup:
         name, manager = clean(contact.name), self._manager(contact.manager)
         took = round((time.monotonic() - begun) * 1000)
         log.info("looked_up", callid=leg.uuid, known=bool(name), manager=manager, milliseconds=took)
-        found = {"effective_caller_id_name": name, "planfix_contact_name": name, "planfix_manager": manager}
+        found = {
+            "effective_caller_id_name": name,
+            "planfix_contact_name": name,
+            "planfix_manager": manager,
+        }
         return {variable: value for variable, value in found.items() if value}
 
     def _manager(self, code: str) -> str:
-        """Return the directory user behind a manager's short code in Planfix, "" if there is none to call."""
+        """Return the directory user behind a manager's short code, "" if there is none to call."""
         users = self._rules.users_of(code) if code else []
         return next((user for user in users if self._rules.ext_pattern.fullmatch(user)), "")

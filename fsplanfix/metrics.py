@@ -22,15 +22,24 @@ class Tally:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.clicks = Counter(
-            "fsplanfix_clicks", "Click-to-calls, by what came of them", ["outcome"], registry=registry
+            "fsplanfix_clicks",
+            "Click-to-calls, by what came of them",
+            ["outcome"],
+            registry=registry,
         )
-        self._lookups = Counter("fsplanfix_lookups", "Callers looked up, by how it went", ["how"], registry=registry)
+        self._lookups = Counter(
+            "fsplanfix_lookups", "Callers looked up, by how it went", ["how"], registry=registry
+        )
         self._lookup_seconds = Histogram(
-            "fsplanfix_lookup_seconds", "Seconds a call waited for its caller's name", registry=registry
+            "fsplanfix_lookup_seconds",
+            "Seconds a call waited for its caller's name",
+            registry=registry,
         )
 
         self._calls = Counter("fsplanfix_calls", "Client calls", ["type"], registry=registry)
-        self._notices = Counter("fsplanfix_notices", "What was said of calls", ["kind", "status"], registry=registry)
+        self._notices = Counter(
+            "fsplanfix_notices", "What was said of calls", ["kind", "status"], registry=registry
+        )
         self._delivery = Histogram(
             "fsplanfix_delivery_seconds",
             "Seconds from a notice's commit to Planfix's answer",
@@ -68,14 +77,20 @@ class Standing(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return the gauges; those of the store are missing while it does not answer."""
-        linked = GaugeMetricFamily("fsplanfix_freeswitch_linked", "Whether FreeSWITCH is followed", labels=["server"])
-        ups = CounterMetricFamily("fsplanfix_links", "Times FreeSWITCH was linked", labels=["server"])
+        linked = GaugeMetricFamily(
+            "fsplanfix_freeswitch_linked", "Whether FreeSWITCH is followed", labels=["server"]
+        )
+        ups = CounterMetricFamily(
+            "fsplanfix_links", "Times FreeSWITCH was linked", labels=["server"]
+        )
         for link in self._links:
             linked.add_metric([link.server.name], float(link.connection is not None))
             ups.add_metric([link.server.name], link.ups)
         yield linked
         yield ups
-        lag = GaugeMetricFamily("fsplanfix_event_lag_seconds", "From a call's last event to us", labels=["server"])
+        lag = GaugeMetricFamily(
+            "fsplanfix_event_lag_seconds", "From a call's last event to us", labels=["server"]
+        )
         for pipeline in self._pipelines:
             lag.add_metric([pipeline.server], pipeline.lag)
         yield lag
@@ -91,12 +106,22 @@ class Standing(Collector):
             return
         age = time.time() - found.oldest if found.oldest is not None else 0.0
         yield GaugeMetricFamily("fsplanfix_store_up", "Whether the database answers", value=1)
-        yield GaugeMetricFamily("fsplanfix_open_calls", "Client calls that are not over", value=found.open_calls)
-        yield GaugeMetricFamily("fsplanfix_backlog", "Notices waiting for Planfix", value=found.waiting)
-        yield GaugeMetricFamily("fsplanfix_oldest_undelivered_seconds", "Age of the oldest of them", value=max(age, 0))
-        yield GaugeMetricFamily("fsplanfix_dead_letters", "Notices set aside for a person", value=found.dead)
         yield GaugeMetricFamily(
-            "fsplanfix_account_paused", "Whether Planfix does not know our token", value=float(found.unauthorized)
+            "fsplanfix_open_calls", "Client calls that are not over", value=found.open_calls
+        )
+        yield GaugeMetricFamily(
+            "fsplanfix_backlog", "Notices waiting for Planfix", value=found.waiting
+        )
+        yield GaugeMetricFamily(
+            "fsplanfix_oldest_undelivered_seconds", "Age of the oldest of them", value=max(age, 0)
+        )
+        yield GaugeMetricFamily(
+            "fsplanfix_dead_letters", "Notices set aside for a person", value=found.dead
+        )
+        yield GaugeMetricFamily(
+            "fsplanfix_account_paused",
+            "Whether Planfix does not know our token",
+            value=float(found.unauthorized),
         )
 
 

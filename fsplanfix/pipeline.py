@@ -1,4 +1,5 @@
-"""event -> tracker -> outbox for one FreeSWITCH: what is said and the state it came from share a transaction."""
+"""event -> tracker -> outbox for one FreeSWITCH: what is said and the state it came from share a
+transaction."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ Channels = Callable[[], list[dict[str, str]] | None]
 """Asks FreeSWITCH for its live channels; None if it cannot tell."""
 
 MOST_WAITING = 10_000
-"""Events that wait in memory. Beyond that reading stops, and FreeSWITCH itself keeps up to 100,000 for us."""
+"""Events that wait in memory. Beyond that reading stops, and FreeSWITCH itself keeps up to 100,000
+for us."""
 
 BATCH = 200
 """Events that may share a commit."""
@@ -37,8 +39,8 @@ BATCH = 200
 class Resync:
     """The link is back.
 
-    states: the open calls as the store knew them before FreeSWITCH was asked. channels: what it then said is live,
-    None if unknown. heard: the events that arrived meanwhile.
+    states: the open calls as the store knew them before FreeSWITCH was asked. channels: what it
+    then said is live, None if unknown. heard: the events that arrived meanwhile.
     """
 
     states: list[str]
@@ -47,10 +49,12 @@ class Resync:
 
 
 class Pipeline:
-    """Takes the events of one FreeSWITCH; `on_saved` is called after each commit that holds notices.
+    """Takes the events of one FreeSWITCH; `on_saved` is called after each commit that holds
+    notices.
 
-    said: hears of each notice once it is committed. lag: seconds between what happened last and our taking it in.
-    overflows: how often the queue was full, so that reading had to wait and FreeSWITCH may have dropped events.
+    said: hears of each notice once it is committed. lag: seconds between what happened last and our
+    taking it in. overflows: how often the queue was full, so that reading had to wait and
+    FreeSWITCH may have dropped events.
     """
 
     def __init__(
@@ -79,9 +83,11 @@ class Pipeline:
         self._queue.put(event)
 
     def resync(self, ask: Channels, let_through: Callable[[], list[SwitchEvent]]) -> None:
-        """Take FreeSWITCH's account of its channels; nothing may come between it and the events that follow.
+        """Take FreeSWITCH's account of its channels; nothing may come between it and the events
+        that follow.
 
-        The store is read first: a call it knows of and FreeSWITCH does not is over, never the other way round.
+        The store is read first: a call it knows of and FreeSWITCH does not is over, never the other
+        way round.
         """
         states = self._insist(lambda: self._store.open_calls(self.server))
         channels = ask()
@@ -99,7 +105,8 @@ class Pipeline:
             pass
 
     def step(self) -> bool:
-        """Wait for events, feed the tracker, commit what it says; return False once `stop` was called."""
+        """Wait for events, feed the tracker, commit what it says; return False once `stop` was
+        called."""
         batch = [self._queue.get()]
         while len(batch) < BATCH:
             try:
@@ -126,7 +133,8 @@ class Pipeline:
         return said
 
     def _reload(self, states: list[str]) -> None:
-        """Take over what is known of the open calls: another worker, or we before a restart, may have heard more."""
+        """Take over what is known of the open calls: another worker, or we before a restart, may
+        have heard more."""
         for state in states:
             try:
                 snapshot.restore(self.tracker, state)
@@ -150,10 +158,17 @@ class Pipeline:
         if not said and not calls:
             return
         over = [callid for callid, state in calls.items() if state is None]
-        events = {callid: packed for callid in over if (packed := self._scribe.close(callid, self.tracker))}
+        closed = {callid: self._scribe.close(callid, self.tracker) for callid in over}
+        events = {callid: packed for callid, packed in closed.items() if packed}
         self._insist(lambda: self._store.save(said, calls, self.server, time.time(), events))
         for notice in said:
-            log.info("said", callid=notice.callid, ext=notice.ext, kind=notice.kind.value, status=notice.status)
+            log.info(
+                "said",
+                callid=notice.callid,
+                ext=notice.ext,
+                kind=notice.kind.value,
+                status=notice.status,
+            )
             if self._said is not None:
                 self._said(notice)
         if said:

@@ -26,7 +26,11 @@ def read_trace(path: Path) -> Iterator[tuple[float, str]]:
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as lines:
+        with (
+            gzip.open(path, "rt", encoding="utf-8")
+            if packed
+            else path.open(encoding="utf-8") as lines
+        ):
             yield from _read_lines(path, lines)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is not a whole gzip file"
@@ -48,11 +52,15 @@ def _read_lines(path: Path, lines: TextIO) -> Iterator[tuple[float, str]]:
             if not isinstance(body, str):
                 raise TypeError
         except (ValueError, KeyError, TypeError, RecursionError):
-            what = "the first line of a recorded call" if count == 1 else "an event of a recorded call"
+            what = (
+                "the first line of a recorded call" if count == 1 else "an event of a recorded call"
+            )
             raise RecordingFileError(f"{path}: line {count} is not {what}.") from None
         yield at, body
     if not count:
-        raise RecordingFileError(f"{path}: is empty; a recorded call begins with a line that names its scenario.")
+        raise RecordingFileError(
+            f"{path}: is empty; a recorded call begins with a line that names its scenario."
+        )
 
 
 def replay(path: Path, rules: Rules) -> Iterator[Notice]:

@@ -1,6 +1,7 @@
 """What FreeSWITCH said about the calls that go on, kept for `explain` until each is over.
 
-Only what the call rules read of an event is kept: it can be played again, and nobody's name is among it.
+Only what the call rules read of an event is kept: it can be played again, and nobody's name is
+among it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ LEGS = ("Other-Leg-Unique-ID", "Bridge-B-Unique-ID")
 OF_A_NEW_LEG = (
     *("Call-Direction", "Channel-Name", "Caller-Context", "Other-Leg-Unique-ID"),
     *("Caller-Caller-ID-Number", "Caller-Destination-Number", "Caller-Privacy-Hide-Number"),
-    *("variable_other_loopback_leg_uuid", "variable_originating_leg_uuid", "variable_ent_originate_aleg_uuid"),
+    *(
+        "variable_other_loopback_leg_uuid",
+        "variable_originating_leg_uuid",
+        "variable_ent_originate_aleg_uuid",
+    ),
     *("variable_cc_member_session_uuid", "variable_user_name", "variable_sip_auth_username"),
     *("variable_dialed_user", "variable_sip_gateway_name"),
 )
@@ -41,7 +46,8 @@ MOST_EVENTS = 500
 
 
 class Scribe:
-    """Listens after the tracker. For each leg its events, and in how many open calls it has a part; the calls' legs."""
+    """Listens after the tracker. For each leg its events, and in how many open calls it has a part;
+    the calls' legs."""
 
     def __init__(self) -> None:
         self._numbers = count()
@@ -70,7 +76,8 @@ class Scribe:
 
     def _written(self, event: SwitchEvent) -> bytes:
         """Return what is kept of an event, behind its number among all."""
-        lines = [line for name in (*ALWAYS, *KEPT.get(event.name, ())) if (line := event.line(name))]
+        names = (*ALWAYS, *KEPT.get(event.name, ()))
+        lines = list(filter(None, map(event.line, names)))
         lines += [f"{OURS}{name}: {quote(value)}".encode() for name, value in event.ours().items()]
         return b"\n".join([b"%012d" % next(self._numbers), *lines])
 
@@ -96,9 +103,17 @@ class Scribe:
                 del self._parts[uuid]
                 if tracker.book.get(uuid) is None:
                     self._forget(uuid)
-        return zlib.compress(b"\n\n".join(line.partition(b"\n")[2] for line in sorted(lines)), 1) if lines else b""
+        return (
+            zlib.compress(b"\n\n".join(line.partition(b"\n")[2] for line in sorted(lines)), 1)
+            if lines
+            else b""
+        )
 
 
 def unpacked(packed: bytes) -> list[SwitchEvent]:
     """Return the events of a call in their order."""
-    return [SwitchEvent(text + b"\n") for text in zlib.decompress(packed).split(b"\n\n")] if packed else []
+    return (
+        [SwitchEvent(text + b"\n") for text in zlib.decompress(packed).split(b"\n\n")]
+        if packed
+        else []
+    )

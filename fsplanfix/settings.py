@@ -1,4 +1,4 @@
-"""Every setting, typed and validated, from the environment and `.env`. README.md and .env.example document each."""
+"""Every setting, typed and validated; README.md and .env.example document each."""
 
 from __future__ import annotations
 
@@ -9,13 +9,27 @@ from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 import phonenumbers
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .calls.model import Rules
 from .errors import SettingsError
 
-SECRETS = ("planfix_token", "pbx_token", "secret_key", "secret_key_old", "freeswitch_esl", "admin_password")
+SECRETS = (
+    "planfix_token",
+    "pbx_token",
+    "secret_key",
+    "secret_key_old",
+    "freeswitch_esl",
+    "admin_password",
+)
 """Settings that may also be read from the file that NAME_FILE names."""
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
@@ -26,13 +40,18 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
 _DIGITS = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 _CODE = re.compile(r"[0-9]{1,15}", re.ASCII)
-_ESL = re.compile(r"esl://:(?P<password>[^\s]+)@(?P<host>\[[0-9A-Fa-f:]+\]|[^\s:@/\[\]]+):(?P<port>\d{1,5})", re.ASCII)
+_ESL = re.compile(
+    r"esl://:(?P<password>[^\s]+)@(?P<host>\[[0-9A-Fa-f:]+\]|[^\s:@/\[\]]+):(?P<port>\d{1,5})",
+    re.ASCII,
+)
 
 
 def _address(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"'{value}' is no web address; write it like https://example.planfix.com/tel/api.")
+        raise ValueError(
+            f"'{value}' is no web address; write it like https://example.planfix.com/tel/api."
+        )
     if parts.scheme == "http" and not LOOPBACK.fullmatch(parts.hostname):
         raise ValueError("tokens would cross the network in clear text; begin it with https://.")
     return value
@@ -63,7 +82,9 @@ def _servers(value: str) -> str:
     for item in value.split(","):
         found = _ESL.fullmatch(item.strip())
         if not found or not 0 < int(found["port"]) < 65536:
-            raise ValueError("write it like esl://:PASSWORD@127.0.0.1:8021, several with commas between them.")
+            raise ValueError(
+                "write it like esl://:PASSWORD@127.0.0.1:8021, several with commas between them."
+            )
     return value
 
 
@@ -72,7 +93,9 @@ def _aliases(value: Any) -> Any:
         return value
     pairs = [item.partition(":") for item in value.split(",") if item.strip()]
     if any(
-        not colon or not _USER.fullmatch(a.strip().removeprefix("+")) or not _CODE.fullmatch(b.strip())
+        not colon
+        or not _USER.fullmatch(a.strip().removeprefix("+"))
+        or not _CODE.fullmatch(b.strip())
         for a, colon, b in pairs
     ):
         raise ValueError("write it like 79260000007:101,79260000008:102.")
@@ -81,7 +104,9 @@ def _aliases(value: Any) -> Any:
 
 def _dial_string(value: str) -> str:
     if not _GATEWAY_SAFE.fullmatch(value):
-        raise ValueError("write it like sofia/gateway/trunk/{number}, with {number} once and no other brackets.")
+        raise ValueError(
+            "write it like sofia/gateway/trunk/{number}, with {number} once and no other brackets."
+        )
     return value
 
 
@@ -98,14 +123,18 @@ def _networks(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return tuple(ipaddress.ip_network(item.strip()) for item in value.split(",") if item.strip())
+        return tuple(
+            ipaddress.ip_network(item.strip()) for item in value.split(",") if item.strip()
+        )
     except ValueError as error:
         raise ValueError(f"{error}; write it like 127.0.0.0/8,192.0.2.10.") from None
 
 
 def _folder(value: Path) -> Path:
     if len(value.parts) < 2 or not value.is_absolute():
-        raise ValueError("name the folder with its whole path, like /var/lib/freeswitch/recordings.")
+        raise ValueError(
+            "name the folder with its whole path, like /var/lib/freeswitch/recordings."
+        )
     return value
 
 
@@ -114,16 +143,24 @@ def _map(value: Any) -> Any:
         return value
     found = re.fullmatch(r"(/[^:]*):(/[^:]*)", value.strip())
     if not found:
-        raise ValueError("write it like /usr/recordings:/srv/recordings, FreeSWITCH's folder first, then ours.")
+        raise ValueError(
+            "write it like /usr/recordings:/srv/recordings, FreeSWITCH's folder first, then ours."
+        )
     return found[1], found[2]
 
 
 def _contexts(value: Any) -> Any:
-    return frozenset(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
+    return (
+        frozenset(item.strip() for item in value.split(",") if item.strip())
+        if isinstance(value, str)
+        else value
+    )
 
 
 class _Source(BaseSettings):
-    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
 
 
 class RuleSettings(_Source):
@@ -131,7 +168,9 @@ class RuleSettings(_Source):
 
     country: Annotated[str, AfterValidator(_country)] = "RU"
     extension_pattern: Annotated[str, AfterValidator(_pattern)] = r"^\d{2,5}$"
-    extension_aliases: Annotated[dict[str, str], NoDecode, BeforeValidator(_aliases)] = Field(default_factory=dict)
+    extension_aliases: Annotated[dict[str, str], NoDecode, BeforeValidator(_aliases)] = Field(
+        default_factory=dict
+    )
     hidden_number: str = "anonymous"
     default_ext: Annotated[str, _matching(re.compile(r"[0-9]{0,15}", re.ASCII), "101")] = ""
     report_unrouted: bool = True
@@ -162,9 +201,13 @@ class Settings(RuleSettings, StoreSettings):
     planfix_url: Annotated[str, AfterValidator(_address)] = Field(
         description="the address for requests that Planfix shows in the integration's settings"
     )
-    planfix_token: SecretStr = Field(min_length=1, description="the token that Planfix shows beside that address")
+    planfix_token: SecretStr = Field(
+        min_length=1, description="the token that Planfix shows beside that address"
+    )
     pbx_token: SecretStr = Field(
-        min_length=8, description="the key you enter in Planfix for its requests to the PBX, at least 8 characters"
+        min_length=8,
+        description="the key you enter in Planfix for its requests to the PBX, "
+        "at least 8 characters",
     )
     planfix_concurrency: int = Field(default=16, ge=1, le=100)
     planfix_canceled: Annotated[
@@ -172,9 +215,9 @@ class Settings(RuleSettings, StoreSettings):
     ] = "auto"
     popup_ttl: float = Field(default=60.0, ge=0)
     keep_days: float = Field(default=30.0, ge=0)
-    freeswitch_esl: Annotated[SecretStr, AfterValidator(lambda s: SecretStr(_servers(s.get_secret_value())))] = (
-        SecretStr("esl://:ClueCon@127.0.0.1:8021")
-    )
+    freeswitch_esl: Annotated[
+        SecretStr, AfterValidator(lambda s: SecretStr(_servers(s.get_secret_value())))
+    ] = SecretStr("esl://:ClueCon@127.0.0.1:8021")
     esl_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8084"
     esl_allow: Annotated[Networks, NoDecode, BeforeValidator(_networks)] = (
         ipaddress.ip_network("127.0.0.0/8"),
@@ -183,7 +226,9 @@ class Settings(RuleSettings, StoreSettings):
     contact_deadline: float = Field(default=1.5, ge=0.3, le=5)
     http_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
     public_url: Annotated[str, AfterValidator(_address)] | None = None
-    recordings_dir: Annotated[Path, AfterValidator(_folder)] = Path("/var/lib/freeswitch/recordings")
+    recordings_dir: Annotated[Path, AfterValidator(_folder)] = Path(
+        "/var/lib/freeswitch/recordings"
+    )
     recordings_url: Annotated[str, AfterValidator(_address)] | None = None
     recordings_map: Annotated[tuple[str, str] | None, NoDecode, BeforeValidator(_map)] = None
     recordings_convert: Annotated[str, _matching(re.compile("mp3|"), "mp3")] = ""
@@ -213,7 +258,9 @@ class Settings(RuleSettings, StoreSettings):
                     values[name] = Path(path).read_text(encoding="utf-8").strip()
                 except (OSError, UnicodeDecodeError) as error:
                     reason = getattr(error, "strerror", None) or "it is not text"
-                    raise ValueError(f"{name.upper()}_FILE: {path} cannot be read ({reason}).") from None
+                    raise ValueError(
+                        f"{name.upper()}_FILE: {path} cannot be read ({reason})."
+                    ) from None
         return values
 
     planfix_token_file: str = ""
@@ -225,7 +272,10 @@ class Settings(RuleSettings, StoreSettings):
 
     def servers(self) -> list[tuple[str, int, str]]:
         """Return (host, port, password) of each FreeSWITCH to follow."""
-        found = [_ESL.fullmatch(item.strip()) for item in self.freeswitch_esl.get_secret_value().split(",")]
+        found = [
+            _ESL.fullmatch(item.strip())
+            for item in self.freeswitch_esl.get_secret_value().split(",")
+        ]
         return [(m["host"].strip("[]"), int(m["port"]), m["password"]) for m in found if m]
 
 
@@ -233,7 +283,7 @@ T = TypeVar("T", bound=_Source)
 
 
 def load(kind: type[T]) -> T:
-    """Read settings of a kind. Raises SettingsError with one sentence for each that is missing or wrong."""
+    """Read settings of a kind. Raises SettingsError: a sentence for each that is wrong."""
     try:
         return kind()
     except ValidationError as error:

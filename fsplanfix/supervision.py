@@ -1,4 +1,4 @@
-"""Tells systemd how we are (Type=notify, WatchdogSec): ready, alive, ending. Without systemd nothing is told."""
+"""Tells systemd (Type=notify, WatchdogSec) how we are: ready, alive, ending."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Supervision:
         self._notifier.notify("STOPPING=1")
 
     def run(self) -> None:
-        """Say twice per WatchdogSec that greenlets still get their turn; return if nobody waits for it."""
+        """Say twice per WatchdogSec that greenlets get their turn; return if nobody listens."""
         while self._every:
             self._notifier.notify("WATCHDOG=1")
             gevent.sleep(self._every)

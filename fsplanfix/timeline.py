@@ -29,7 +29,7 @@ def header(fields: Mapping[str, str]) -> str:
 
 
 def line(fields: Mapping[str, str], at: int) -> str:
-    """Return one line: time of day (UTC), ext, and what Planfix is told. at: microseconds since 1970."""
+    """Return one line: time of day (UTC), ext, what Planfix is told. at: µs since 1970."""
     clock = datetime.fromtimestamp(at / 1_000_000, UTC).strftime("%H:%M:%S.%f")[:-4]
     return f"  {clock}  {fields.get('ext', '-'):>11}  {meaning(fields)}"
 

@@ -1,7 +1,7 @@
-"""Sends hostile input to everything that listens, and exits 1 if the service does what it must never do.
+"""Sends hostile input to everything that listens; exits 1 if the service does wrong.
 
-No answer of 500 and above, no hang, no leak, no traceback or secret in the log, and nothing but a checked ext and
-digits ever in a command to FreeSWITCH.
+No answer of 500 and above, no hang, no leak, no traceback or secret in the log, and nothing but a
+checked ext and digits ever in a command to FreeSWITCH.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WARM = 0.3
 """Part of the inputs after which memory is first looked at: caches fill at the beginning."""
 
 MOST_GROWTH = 20_000
-"""kB of memory the rest may add; one request leaking 1 kB would add four times as much in a full run."""
+"""kB of memory the rest may add; a leak of 1 kB a request would add four times as much."""
 
 CONNECTIONS = 110
 """Files and sockets the rest may add: connections to Planfix are kept, a hundred at the most."""
@@ -79,7 +79,7 @@ def ask_http(target: Target, make: Callable[[], bytes], count: int) -> None:
 
 
 def read_answer(reader: object, is_head: bool) -> tuple[int, bool]:
-    """Return an answer's code and whether the connection stays open. Raises ValueError if it is no answer."""
+    """Return an answer's code and if the connection stays. Raises ValueError if it is none."""
     line = reader.readline()  # type: ignore[attr-defined]
     found = re.fullmatch(rb"HTTP/1\.[01] (\d{3}) .*\r\n", line)
     if found is None:
@@ -133,10 +133,12 @@ def spread(work: Callable[[int], None], count: int) -> None:
 
 
 @click.command()
-@click.option("--inputs", "count", default=200_000, show_default=True, help="How many inputs in all.")
+@click.option(
+    "--inputs", "count", default=200_000, show_default=True, help="How many inputs in all."
+)
 @click.option("--seed", default=1, show_default=True)
 def main(count: int, seed: int) -> None:
-    """Fuzz the HTTP endpoint, the signed link and the socket application's server of a running service."""
+    """Fuzz a running service: its HTTP endpoint, a signed link, the socket application."""
     begun = time.monotonic()
     with running() as target:
         inputs = Inputs(seed, TOKEN, target.link)
@@ -161,7 +163,10 @@ def main(count: int, seed: int) -> None:
         if after[1] > before[1] + CONNECTIONS:
             target.problem(f"open files grew from {before[1]} to {after[1]}")
         print(f"memory {before[0]} -> {after[0]} kB, open files {before[1]} -> {after[1]}")
-        print(f"calls placed {len(target.switch.originated)}, Planfix asked {target.planfix.asked} times")
+        print(
+            f"calls placed {len(target.switch.originated)}, "
+            f"Planfix asked {target.planfix.asked} times"
+        )
         print("\n".join([*target.problems, f"{target.count} problems"]))
     sys.exit(1 if target.count else 0)
 

@@ -1,4 +1,4 @@
-"""Hostile values, requests and conversations, made from a seeded random: the same seed, the same inputs."""
+"""Hostile values, requests, conversations from a seed: the same seed, the same inputs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,31 @@ import random
 from urllib.parse import quote, quote_plus
 
 PIECES = [
-    "101", "79161234567", "+7 916 123-45-67", "0", "-1", "9" * 40, "\n", "\r\n", "%0A", "%0d%0a", "{", "}", "[", "]",
-    ",", "|", "&", ":_:", "^^", "^^|", "${x}", "${system(reboot)}", "$1", "\\", "'", '"', "`", ";", "<", ">", "=", ":",
-    " ", "\t",
-    "\0", "\x1b[31m", "\u0661\u0660\u0661", "\u202e", "\u2028", "\u0085", "\uff11\uff10\uff11", "\U0001f600", "e\u0301",
-    "../", "..%2f", "/etc/passwd", "/dev/zero", "sip:", "@evil.example", "user/102", "&park()", "sofia/gateway/trunk/1",
-    "Unique-ID: x", "Content-Length: 99999", "Reply-Text: +OK", "resume", "exit", "connect", "a" * 300,
+    "101", "79161234567", "+7 916 123-45-67", "0", "-1", "9" * 40,
+    "\n", "\r\n", "%0A", "%0d%0a", "{", "}", "[", "]",
+    ",", "|", "&", ":_:", "^^", "^^|", "${x}", "${system(reboot)}", "$1", "\\", "'", '"', "`",
+    ";", "<", ">", "=", ":", " ", "\t",
+    "\0", "\x1b[31m", "\u0661\u0660\u0661", "\u202e", "\u2028", "\u0085", "\uff11\uff10\uff11",
+    "\U0001f600", "e\u0301",
+    "../", "..%2f", "/etc/passwd", "/dev/zero", "sip:", "@evil.example",
+    "user/102", "&park()", "sofia/gateway/trunk/1",
+    "Unique-ID: x", "Content-Length: 99999", "Reply-Text: +OK", "resume", "exit", "connect",
+    "a" * 300,
 ]  # fmt: skip
 COMMANDS = ["makeCall", "setup", "event", "contact", "record", "ping", "", "makecall"]
-FIELDS = ["cmd", "from", "to", "token", "planfix_token", "planfix_url", "callid", "phone", "__proto__", "a[]", ""]
+FIELDS = [
+    "cmd",
+    "from",
+    "to",
+    "token",
+    "planfix_token",
+    "planfix_url",
+    "callid",
+    "phone",
+    "__proto__",
+    "a[]",
+    "",
+]
 
 
 class Inputs:
@@ -29,18 +45,32 @@ class Inputs:
         """Return a hostile value."""
         pieces = self._random.choices(PIECES, k=self._random.randrange(5))
         if self._random.random() < 0.2:
-            pieces.append("".join(chr(self._random.randrange(0xD800)) for _ in range(self._random.randrange(20))))
+            pieces.append(
+                "".join(
+                    chr(self._random.randrange(0xD800)) for _ in range(self._random.randrange(20))
+                )
+            )
         return "".join(pieces)
 
     def request(self) -> bytes:
         """Return an HTTP request to /planfix, most of them well formed with hostile fields."""
-        ext, number = str(self._random.randrange(10, 1000)), f"7916{self._random.randrange(10**7):07}"
-        fields = {"cmd": self._random.choice(COMMANDS[:2]), "token": self._token, "from": ext, "to": number}
+        ext, number = (
+            str(self._random.randrange(10, 1000)),
+            f"7916{self._random.randrange(10**7):07}",
+        )
+        fields = {
+            "cmd": self._random.choice(COMMANDS[:2]),
+            "token": self._token,
+            "from": ext,
+            "to": number,
+        }
         for _ in range(self._random.randrange(1, 4)):
             fields[self._random.choice(FIELDS)] = self.text()
         if self._random.random() < 0.9:
             fields["token"] = self._token
-        body = "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in fields.items()).encode()
+        body = "&".join(
+            f"{quote_plus(name)}={quote_plus(value)}" for name, value in fields.items()
+        ).encode()
         if self._random.random() < 0.1:
             body = self._mutated(body)
         return self._http("POST", "/planfix", body)
@@ -55,7 +85,10 @@ class Inputs:
         return self._http(self._random.choice(["GET", "HEAD"]), target, b"", wanted)
 
     def _http(self, method: str, target: str, body: bytes, *headers: str) -> bytes:
-        kinds = ["application/x-www-form-urlencoded"] * 18 + ["application/json", "multipart/form-data; boundary=x"]
+        kinds = ["application/x-www-form-urlencoded"] * 18 + [
+            "application/json",
+            "multipart/form-data; boundary=x",
+        ]
         address = f"198.51.100.{self._random.randrange(1, 255)}"
         clean = "".join(c for c in target if "!" <= c <= "~") or "/"
         lines = [
@@ -85,7 +118,7 @@ class Inputs:
         return bytes(changed)
 
     def channel(self) -> bytes:
-        """Return channel data as FreeSWITCH sends it for a hostile caller, sometimes broken as it never does."""
+        """Return channel data as FreeSWITCH sends it for a hostile caller, sometimes broken."""
         raw, number = self.text().replace("\n", ""), f"7916{self._random.randrange(10**7):07}"
         fields = {
             "Event-Name": "CHANNEL_DATA",
@@ -96,7 +129,12 @@ class Inputs:
             "Caller-Caller-ID-Name": quote(self.text()),
             "variable_sip_h_X-Evil": raw,
         }
-        data = "".join(f"{name}: {value}\n" for name, value in fields.items()).encode("utf-8", "replace") + b"\n"
+        data = (
+            "".join(f"{name}: {value}\n" for name, value in fields.items()).encode(
+                "utf-8", "replace"
+            )
+            + b"\n"
+        )
         return self._mutated(data) if self._random.random() < 0.3 else data
 
     def reply(self) -> bytes:
@@ -110,5 +148,10 @@ class Inputs:
 
     def answer(self) -> dict[str, object]:
         """Return what Planfix says about a contact."""
-        manager = self._random.choice(["102", 103, None, ["101"], {"x": 1}, self.text(), -5, 1.5, True])
-        return {"contact_name": self._random.choice([self.text(), self.text() * 50, None, 7]), "manager": manager}
+        manager = self._random.choice(
+            ["102", 103, None, ["101"], {"x": 1}, self.text(), -5, 1.5, True]
+        )
+        return {
+            "contact_name": self._random.choice([self.text(), self.text() * 50, None, 7]),
+            "manager": manager,
+        }

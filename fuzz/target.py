@@ -22,14 +22,15 @@ ALLOWED_IN_ESL = re.compile(
     r"sofia_contact [0-9]{2,5}@127\.0\.0\.1|"
     r"originate \{[A-Za-z0-9_=,.-]+\}user/[0-9]{2,5} &bridge\(sofia/gateway/trunk/[0-9]{3,15}\))"
 )
-"""Everything FreeSWITCH may hear: an ext that fits the pattern and digits, nowhere anything else."""
+"""Everything FreeSWITCH may hear: an ext that fits the pattern and digits, nowhere anything else.
+"""
 
 MOST_SHOWN = 20
 
 
 @dataclass
 class Target:
-    """The running service. count: how often it did what it must not; problems: the first of these."""
+    """The running service. count: how often it did what it must not; problems: the first few."""
 
     service: program.Service
     http: tuple[str, int]
@@ -78,7 +79,9 @@ def running() -> Iterator[Target]:
     """Start everything; end it."""
     switch, planfix = Switch(speed=1000), Planfix(token=program.TOKENS["PLANFIX_TOKEN"])
     switch.users = {str(n) for n in range(10, 1000)}
-    switch.registered = {str(n) for n in range(10, 60)}  # each of their calls is twenty events: not too many
+    switch.registered = {
+        str(n) for n in range(10, 60)
+    }  # each of their calls is twenty events: not too many
     switch.makecall = "makecall_manager_declines"
     switch.start()
     planfix.start()
@@ -86,10 +89,16 @@ def running() -> Iterator[Target]:
         folder = Path(name)
         write_tone(folder / "recordings" / "a.wav")
         (folder / "secret.wav").write_bytes(b"secret")
-        more = {"RECORDINGS_DIR": str(folder / "recordings"), "SECRET_KEY": KEY, "CONTACT_DEADLINE": "0.3"}
+        more = {
+            "RECORDINGS_DIR": str(folder / "recordings"),
+            "SECRET_KEY": KEY,
+            "CONTACT_DEADLINE": "0.3",
+        }
         limits = {"DIAL_LIMIT": "100000", "DIAL_LIMIT_PER_EXT": "100000"}
         with program.running(switch, planfix, folder, **more, **limits) as service:
             link = Links("", [KEY]).link("c1", str(folder / "recordings" / "a.wav"))
-            yield Target(service, _parts(service.address), _parts(service.socket_app), link, switch, planfix)
+            yield Target(
+                service, _parts(service.address), _parts(service.socket_app), link, switch, planfix
+            )
     switch.stop()
     planfix.stop()

@@ -1,7 +1,8 @@
 """Plays 20 group calls a second through the real service and watches it from outside.
 
-Memory, open files, greenlets and the size of the store must be flat once the time is over for which delivered notices
-are kept (KEEP_DAYS, here a minute): what is compared is the mean of the first and of the last fifth after that.
+Memory, open files, greenlets and the size of the store must be flat once the time is over for which
+delivered notices are kept (KEEP_DAYS, here a minute): what is compared is the mean of the first and
+of the last fifth after that.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ from .watched import COUNTED_IN  # noqa: E402
 ANSWER = 0.05
 """Seconds Planfix takes to answer."""
 
-MAY_GROW = {"memory, MB": (0.05, 3.0), "open files": (0.0, 3.0), "greenlets": (0.1, 5.0), "store, MB": (0.1, 2.0)}
+MAY_GROW = {
+    "memory, MB": (0.05, 3.0),
+    "open files": (0.0, 3.0),
+    "greenlets": (0.1, 5.0),
+    "store, MB": (0.1, 2.0),
+}
 """By what part, and by how much on top, the last fifth may be above the first."""
 
 
@@ -50,7 +56,9 @@ def look(stage: Stage) -> Sample:
 def play(stage: Stage, rate: float, seconds: float) -> int:
     """Send calls at an even pace; return how many."""
     count = int(rate * seconds)
-    piece = max(int(rate), 1)  # a second's calls at a time: all of them at once would fill this process
+    piece = max(
+        int(rate), 1
+    )  # a second's calls at a time: all of them at once would fill this process
     begun = time.monotonic()
     jobs = []
     for first in range(0, count, piece):
@@ -66,7 +74,9 @@ def report(samples: list[Sample]) -> int:
     fifth = max(len(samples) // 5, 1)
     grown = 0
     print(f"{'':<14}{'first fifth':>12}{'last fifth':>12}{'highest':>10}{'may reach':>11}")
-    for (name, (part, more)), values in zip(MAY_GROW.items(), zip(*map(astuple, samples), strict=True), strict=True):
+    for (name, (part, more)), values in zip(
+        MAY_GROW.items(), zip(*map(astuple, samples), strict=True), strict=True
+    ):
         first, last = statistics.mean(values[:fifth]), statistics.mean(values[-fifth:])
         limit = first * (1 + part) + more
         grown += last > limit
@@ -80,7 +90,7 @@ def report(samples: list[Sample]) -> int:
 @click.option("--rate", default=20.0, show_default=True, help="Group calls a second.")
 @click.option("--keep", default=60.0, show_default=True, help="Seconds delivered notices are kept.")
 def main(minutes: float, rate: float, keep: float) -> None:
-    """Print what the service holds at the beginning and at the end; exit with 1 if it grows or loses anything."""
+    """Print what the service holds at first and at the end; exit 1 if it grows or loses."""
     seconds, samples = minutes * 60, list[Sample]()
     every = min(2.0, seconds / 60)
     with connector("watched", delay=ANSWER, keep_days=keep / 86400, watch_every=every) as stage:
@@ -95,7 +105,10 @@ def main(minutes: float, rate: float, keep: float) -> None:
         used = stage.program.cpu() - before
         stage.planfix.wait_for(calls * traffic.REQUESTS, 60)
         stage.check(calls * traffic.REQUESTS)
-    print(f"{calls} calls, {stage.planfix.taken} requests, {used / seconds:.0%} of a core, {len(samples)} looks")
+    print(
+        f"{calls} calls, {stage.planfix.taken} requests, "
+        f"{used / seconds:.0%} of a core, {len(samples)} looks"
+    )
     sys.exit(1 if report(samples) else 0)
 
 

@@ -24,7 +24,9 @@ def count(every: float) -> None:
     Those that begin before the service is ready are frozen then, and not among them.
     """
     while True:
-        alive = sum(isinstance(thing, gevent.Greenlet) and not thing.dead for thing in gc.get_objects())
+        alive = sum(
+            isinstance(thing, gevent.Greenlet) and not thing.dead for thing in gc.get_objects()
+        )
         COUNTED_IN.write_text(str(alive))
         gevent.sleep(every)
 

@@ -16,7 +16,9 @@ from fsplanfix.simulators.switch import Switch  # noqa: E402
 
 from .postgres import empty_database, server  # noqa: E402
 
-hypothesis.settings.register_profile("same every time", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile(
+    "same every time", derandomize=True, deadline=None, database=None
+)
 hypothesis.settings.load_profile("same every time")
 
 

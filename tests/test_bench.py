@@ -82,15 +82,27 @@ def test_greenswitchs_server_is_timed() -> None:
 
 
 def test_the_headers_the_tracker_asks_for_are_about_twenty_five() -> None:
-    asked = {name for names in esl.asked_by_the_tracker() for name in names if not name.startswith("variable_planfix")}
+    asked = {
+        name
+        for names in esl.asked_by_the_tracker()
+        for name in names
+        if not name.startswith("variable_planfix")
+    }
     assert 20 <= len(asked) <= 30
 
 
 @pytest.mark.parametrize(
     ("ratio", "ours", "bar", "at_least", "missed"),
-    [(7.9, 1, 8, True, True), (8.0, 1, 8, True, False), (1.3, 1, 1.2, False, True), (None, 26, 25, False, True)],
+    [
+        (7.9, 1, 8, True, True),
+        (8.0, 1, 8, True, False),
+        (1.3, 1, 1.2, False, True),
+        (None, 26, 25, False, True),
+    ],
 )
-def test_a_missed_bar_is_seen(ratio: float | None, ours: float, bar: float, at_least: bool, missed: bool) -> None:
+def test_a_missed_bar_is_seen(
+    ratio: float | None, ours: float, bar: float, at_least: bool, missed: bool
+) -> None:
     row = Row("what", "ms", ours, "reference", 2.0, ratio, bar, at_least)
     assert row.missed == missed
     assert str(row).endswith(" !") == missed
@@ -108,7 +120,11 @@ def test_medians_are_of_rounds_that_alternate() -> None:
     rounds = Rounds(3)
     rounds.take({"ours": lambda: measure("ours"), "theirs": lambda: measure("theirs")})
     assert order == ["ours", "theirs"] * 3
-    assert (rounds.median("ours"), rounds.median("theirs"), rounds.ratio("ours", "theirs")) == (2.0, 10.0, 0.1)
+    assert (rounds.median("ours"), rounds.median("theirs"), rounds.ratio("ours", "theirs")) == (
+        2.0,
+        10.0,
+        0.1,
+    )
 
 
 def test_one_part_of_the_table_can_be_had_alone() -> None:

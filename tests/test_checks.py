@@ -51,7 +51,9 @@ def settings(switch: Switch, planfix: Planfix, tmp_path: Path, folder: Path) -> 
 
 
 @pytest.fixture
-def look(settings: dict[str, str], planfix: Planfix, tmp_path: Path) -> Callable[..., list[Finding]]:
+def look(
+    settings: dict[str, str], planfix: Planfix, tmp_path: Path
+) -> Callable[..., list[Finding]]:
     def found(**more: str) -> list[Finding]:
         values = {**settings, **more}
         if "PUBLIC_URL" in values:
@@ -70,11 +72,16 @@ def says(findings: list[Finding], grade: int, what: str) -> Finding:
 
 
 @pytest.fixture
-def service(switch: Switch, planfix: Planfix, tmp_path: Path, settings: dict[str, str]) -> Iterator[dict[str, str]]:
+def service(
+    switch: Switch, planfix: Planfix, tmp_path: Path, settings: dict[str, str]
+) -> Iterator[dict[str, str]]:
     """A running fsplanfix; gives the settings under which it can be checked."""
     (tmp_path / "running").mkdir()
     with running(
-        switch, planfix, tmp_path / "running", **{**settings, "HTTP_LISTEN": "127.0.0.1:0", "ESL_LISTEN": "127.0.0.1:0"}
+        switch,
+        planfix,
+        tmp_path / "running",
+        **{**settings, "HTTP_LISTEN": "127.0.0.1:0", "ESL_LISTEN": "127.0.0.1:0"},
     ) as one:
         yield {
             "PUBLIC_URL": one.address,
@@ -83,7 +90,9 @@ def service(switch: Switch, planfix: Planfix, tmp_path: Path, settings: dict[str
         }
 
 
-def test_when_all_is_well_every_line_says_so(look: Callable[..., list[Finding]], service: dict[str, str]) -> None:
+def test_when_all_is_well_every_line_says_so(
+    look: Callable[..., list[Finding]], service: dict[str, str]
+) -> None:
     findings = look(**service)
     assert [finding for finding in findings if finding.grade != OK] == []
     for what in (
@@ -100,7 +109,9 @@ def test_when_all_is_well_every_line_says_so(look: Callable[..., list[Finding]],
         says(findings, OK, what)
 
 
-def test_settings_that_work_but_should_not_stay(look: Callable[..., list[Finding]], tmp_path: Path) -> None:
+def test_settings_that_work_but_should_not_stay(
+    look: Callable[..., list[Finding]], tmp_path: Path
+) -> None:
     (tmp_path / ".env").write_text("")
     (tmp_path / ".env").chmod(0o644)
     findings = look(PBX_TOKEN="pbx-token-1", FREESWITCH_ESL="esl://:ClueCon@127.0.0.1:9")
@@ -114,21 +125,31 @@ def test_a_store_that_cannot_be_used(look: Callable[..., list[Finding]]) -> None
     says(look(STORE_URL="sqlite:////no/where/x.db"), BROKEN, "STORE_URL cannot be opened")
 
 
-def test_freeswitch_that_is_down_or_refuses(look: Callable[..., list[Finding]], switch: Switch) -> None:
-    says(look(FREESWITCH_ESL=f"esl://:wrong@127.0.0.1:{switch.port}"), BROKEN, "refuses the password")
+def test_freeswitch_that_is_down_or_refuses(
+    look: Callable[..., list[Finding]], switch: Switch
+) -> None:
+    says(
+        look(FREESWITCH_ESL=f"esl://:wrong@127.0.0.1:{switch.port}"), BROKEN, "refuses the password"
+    )
     switch.refuse_addresses = True
     says(look(), BROKEN, "refuses our address")
     switch.stop()
     says(look(), BROKEN, "cannot be reached")
 
 
-def test_each_of_several_switches_is_looked_at(look: Callable[..., list[Finding]], switch: Switch) -> None:
-    findings = look(FREESWITCH_ESL=f"esl://:a-good-one@127.0.0.1:{switch.port},esl://:x@127.0.0.1:9")
+def test_each_of_several_switches_is_looked_at(
+    look: Callable[..., list[Finding]], switch: Switch
+) -> None:
+    findings = look(
+        FREESWITCH_ESL=f"esl://:a-good-one@127.0.0.1:{switch.port},esl://:x@127.0.0.1:9"
+    )
     says(findings, OK, "takes the password")
     assert says(findings, BROKEN, "cannot be reached").part == "127.0.0.1:9"
 
 
-def test_freeswitch_that_is_old_strict_or_late(look: Callable[..., list[Finding]], switch: Switch) -> None:
+def test_freeswitch_that_is_old_strict_or_late(
+    look: Callable[..., list[Finding]], switch: Switch
+) -> None:
     switch.version, switch.denied, switch.ahead = "1.8.7-release", {"show"}, 100.0
     findings = look()
     says(findings, ODD, "version 1.8")
@@ -147,7 +168,9 @@ def test_a_gateway_that_cannot_call(
 ) -> None:
     switch.gateways = gateways
     says(look(), BROKEN, words)
-    assert not [finding for finding in look(DIAL_CONTEXT="default") if "gateway trunk" in finding.what]
+    assert not [
+        finding for finding in look(DIAL_CONTEXT="default") if "gateway trunk" in finding.what
+    ]
 
 
 def test_a_pattern_that_fits_nobody(look: Callable[..., list[Finding]]) -> None:
@@ -167,19 +190,37 @@ def test_a_dialplan_that_nobody_answers(look: Callable[..., list[Finding]]) -> N
         says(look(ESL_LISTEN=address), ODD, f"nobody answers the dialplan at {address}")
 
 
-def test_recordings_that_are_not_there(look: Callable[..., list[Finding]], tmp_path: Path, folder: Path) -> None:
-    says(look(RECORDINGS_DIR=str(tmp_path / "missing")), BROKEN, "cannot be read (No such file or directory)")
+def test_recordings_that_are_not_there(
+    look: Callable[..., list[Finding]], tmp_path: Path, folder: Path
+) -> None:
+    says(
+        look(RECORDINGS_DIR=str(tmp_path / "missing")),
+        BROKEN,
+        "cannot be read (No such file or directory)",
+    )
     (folder / "a.wav").unlink()
     says(look(), ODD, "there are none in")
 
 
-def test_recordings_that_cannot_be_fetched(look: Callable[..., list[Finding]], service: dict[str, str]) -> None:
-    says(look(**{**service, "PUBLIC_URL": "http://127.0.0.1:9"}), BROKEN, "through PUBLIC_URL: it cannot be reached")
-    says(look(**{**service, "PUBLIC_URL": f"{service['PUBLIC_URL']}/elsewhere"}), BROKEN, "PUBLIC_URL answers 404")
+def test_recordings_that_cannot_be_fetched(
+    look: Callable[..., list[Finding]], service: dict[str, str]
+) -> None:
+    says(
+        look(**{**service, "PUBLIC_URL": "http://127.0.0.1:9"}),
+        BROKEN,
+        "through PUBLIC_URL: it cannot be reached",
+    )
+    says(
+        look(**{**service, "PUBLIC_URL": f"{service['PUBLIC_URL']}/elsewhere"}),
+        BROKEN,
+        "PUBLIC_URL answers 404",
+    )
     says(look(**service, SECRET_KEY="another-secret-key"), BROKEN, "PUBLIC_URL answers 404")
 
 
-def test_planfix_that_does_not_know_us(look: Callable[..., list[Finding]], planfix: Planfix) -> None:
+def test_planfix_that_does_not_know_us(
+    look: Callable[..., list[Finding]], planfix: Planfix
+) -> None:
     for knows_ping in (True, False):
         planfix.knows_ping = knows_ping
         cure = says(look(PLANFIX_TOKEN="wrong"), BROKEN, "does not know our token: 401").cure
@@ -198,7 +239,9 @@ def test_a_planfix_that_does_not_know_ping_is_asked_otherwise(
     assert [item.fields["cmd"] for item in planfix.received] == ["ping", "contact"]
 
 
-def test_what_planfix_knows_of_us_is_compared(look: Callable[..., list[Finding]], planfix: Planfix) -> None:
+def test_what_planfix_knows_of_us_is_compared(
+    look: Callable[..., list[Finding]], planfix: Planfix
+) -> None:
     planfix.pbx_token, planfix.pbx_url = "another-secret", "https://old.example.com/planfix\n"
     findings = look(PUBLIC_URL="http://127.0.0.1:9")
     says(findings, BROKEN, "has another key of the PBX")
@@ -209,7 +252,11 @@ def test_what_planfix_knows_of_us_is_compared(look: Callable[..., list[Finding]]
 
 @pytest.mark.parametrize(("days", "grade"), [(5, ODD), (60, OK)])
 def test_how_long_a_certificate_lasts_is_said(
-    look: Callable[..., list[Finding]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, grade: int
+    look: Callable[..., list[Finding]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    days: int,
+    grade: int,
 ) -> None:
     authority = trustme.CA()
     ends = datetime.now(UTC) + timedelta(days=days, hours=1)
@@ -251,7 +298,9 @@ def test_everything_broken_at_once_is_a_page_of_sentences(
     assert max(map(len, lines)) <= 80
     assert sum(line.startswith("✗") for line in lines) == 4
     assert "Traceback" not in done.stdout
-    assert not any(secret in done.stdout for secret in (TOKEN, "planfix-token", "a-good-one", "secret-key"))
+    assert not any(
+        secret in done.stdout for secret in (TOKEN, "planfix-token", "a-good-one", "secret-key")
+    )
 
 
 def test_settings_that_are_missing_are_all_named(tmp_path: Path) -> None:
@@ -260,7 +309,9 @@ def test_settings_that_are_missing_are_all_named(tmp_path: Path) -> None:
     assert "PLANFIX_URL is missing" in done.stdout
 
 
-def test_the_exit_code_tells_odd_from_broken(settings: dict[str, str], planfix: Planfix, tmp_path: Path) -> None:
+def test_the_exit_code_tells_odd_from_broken(
+    settings: dict[str, str], planfix: Planfix, tmp_path: Path
+) -> None:
     planfix.pbx_url = "http://127.0.0.1:8080/planfix"
     done = check(tmp_path, settings)
     assert done.returncode == 1, done.stdout

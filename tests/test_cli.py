@@ -39,7 +39,9 @@ def run_cli(folder: Path, *words: str, **env: str) -> subprocess.CompletedProces
 def started(folder: Path, *words: str) -> Iterator[Iterator[str]]:
     """A command that runs until it is interrupted; gives the lines it prints."""
     command = [sys.executable, "-m", "fsplanfix", *words]
-    with subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         try:
             yield iter(process.stdout.readline, "")
@@ -53,7 +55,9 @@ def test_the_demo_shows_six_calls_and_what_planfix_was_told(tmp_path: Path) -> N
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[-1] == "29 requests, all accepted"
-    assert len(re.findall(r"^Call (?:from|to) 79161234567", done.stdout, re.MULTILINE)) == DEMO_CALLS
+    assert (
+        len(re.findall(r"^Call (?:from|to) 79161234567", done.stdout, re.MULTILINE)) == DEMO_CALLS
+    )
     assert len(re.findall(r"^79161234567 +(?:in|out) ", done.stdout, re.MULTILINE)) == DEMO_CALLS
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
@@ -64,14 +68,20 @@ def test_the_demo_can_be_left_running(tmp_path: Path) -> None:
         found = re.search(r"http://\S+", next(lines))
         assert found
         assert "Click to call" in requests.get(found[0], timeout=10).text
-        answer = requests.post(f"{found[0]}call", data={"ext": "101", "number": "}x"}, timeout=10).json()
+        answer = requests.post(
+            f"{found[0]}call", data={"ext": "101", "number": "}x"}, timeout=10
+        ).json()
     assert answer["code"] == 400
     assert json.loads(answer["body"]) == {"error": "Invalid parameters"}
 
 
 def test_a_timeline_fits_a_terminal(tmp_path: Path) -> None:
     for trace in sorted(TRACES.glob("*.gz")):
-        done = run_cli(tmp_path, "replay", str(trace)) if "queue" in trace.name or "forwarded" in trace.name else None
+        done = (
+            run_cli(tmp_path, "replay", str(trace))
+            if "queue" in trace.name or "forwarded" in trace.name
+            else None
+        )
         if done is not None:
             assert max(map(len, done.stdout.splitlines())) <= 80
             assert done.returncode == 0
@@ -84,11 +94,17 @@ def test_a_call_nobody_is_told_of_says_so(tmp_path: Path) -> None:
 
 def test_numbers_are_shown_as_planfix_gets_them(tmp_path: Path) -> None:
     done = run_cli(tmp_path, "normalize", "8 (916) 123-45-67", "anonymous", "101")
-    assert done.stdout.splitlines() == ["8 (916) 123-45-67 -> 79161234567", "anonymous -> anonymous", "101 -> 101"]
+    assert done.stdout.splitlines() == [
+        "8 (916) 123-45-67 -> 79161234567",
+        "anonymous -> anonymous",
+        "101 -> 101",
+    ]
 
 
 def test_numbers_follow_the_country(tmp_path: Path) -> None:
-    assert run_cli(tmp_path, "normalize", "0501234567", COUNTRY="UA").stdout.endswith("-> 380501234567\n")
+    assert run_cli(tmp_path, "normalize", "0501234567", COUNTRY="UA").stdout.endswith(
+        "-> 380501234567\n"
+    )
 
 
 def test_a_wrong_country_is_named(tmp_path: Path) -> None:
@@ -100,12 +116,23 @@ def test_a_wrong_country_is_named(tmp_path: Path) -> None:
 
 
 def test_the_simulated_switch_plays_to_whoever_follows(tmp_path: Path) -> None:
-    words = ("simulate", "freeswitch", "--listen", "127.0.0.1:0", "--speed", "50", "--play", "in_one_answered")
+    words = (
+        "simulate",
+        "freeswitch",
+        "--listen",
+        "127.0.0.1:0",
+        "--speed",
+        "50",
+        "--play",
+        "in_one_answered",
+    )
     with started(tmp_path, *words) as lines:
         found = re.search(r"127\.0\.0\.1:(\d+)", next(lines))
         assert found
         seen: list[str] = []
-        link = Connection(Server("127.0.0.1", int(found[1]), "ClueCon"), lambda event: seen.append(event.name))
+        link = Connection(
+            Server("127.0.0.1", int(found[1]), "ClueCon"), lambda event: seen.append(event.name)
+        )
         link.connect()
         link.subscribe(["CHANNEL_CREATE"])
         assert next(lines) == "playing in_one_answered\n"
@@ -116,9 +143,12 @@ def test_the_simulated_switch_plays_to_whoever_follows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["freeswitch", "planfix"])
 @pytest.mark.parametrize(
-    ("listen", "words"), [("nonsense", "write it like 127.0.0.1"), ("192.0.2.1:80", "cannot be used")]
+    ("listen", "words"),
+    [("nonsense", "write it like 127.0.0.1"), ("192.0.2.1:80", "cannot be used")],
 )
-def test_a_stand_in_that_cannot_listen_says_why(tmp_path: Path, command: str, listen: str, words: str) -> None:
+def test_a_stand_in_that_cannot_listen_says_why(
+    tmp_path: Path, command: str, listen: str, words: str
+) -> None:
     done = run_cli(tmp_path, "simulate", command, "--listen", listen)
     assert done.returncode in (1, 2)
     assert words in done.stderr
@@ -126,7 +156,15 @@ def test_a_stand_in_that_cannot_listen_says_why(tmp_path: Path, command: str, li
 
 
 def test_every_command_has_help(tmp_path: Path) -> None:
-    for words in ([], ["run"], ["demo"], ["replay"], ["normalize"], ["simulate"], ["simulate", "freeswitch"]):
+    for words in (
+        [],
+        ["run"],
+        ["demo"],
+        ["replay"],
+        ["normalize"],
+        ["simulate"],
+        ["simulate", "freeswitch"],
+    ):
         done = run_cli(tmp_path, *words, "--help")
         assert done.returncode == 0
         assert max(map(len, done.stdout.splitlines())) <= 80
@@ -146,7 +184,9 @@ def test_the_queue_shows_what_planfix_refused_and_obeys(tmp_path: Path) -> None:
     ]
     assert "COMPLETED Missed" in run_cli(tmp_path, "queue", "list", "--all", STORE_URL=url).stdout
     assert "say --all" in run_cli(tmp_path, "queue", "retry", STORE_URL=url).stderr
-    assert run_cli(tmp_path, "queue", "retry", "1", STORE_URL=url).stdout == "1 will be sent again.\n"
+    assert (
+        run_cli(tmp_path, "queue", "retry", "1", STORE_URL=url).stdout == "1 will be sent again.\n"
+    )
     assert run_cli(tmp_path, "queue", "drop", "--all", STORE_URL=url).stdout == "0 deleted.\n"
     assert Queue(store).counts() == {"waiting": 2}
     store.close()

@@ -30,7 +30,9 @@ def name(path: Path) -> str:
     return str(path.relative_to(FOLDER))
 
 
-def dialplan(service: Service | None, folder: Path, fusion: bool = False, group: str = "planfix_group") -> Dialplan:
+def dialplan(
+    service: Service | None, folder: Path, fusion: bool = False, group: str = "planfix_group"
+) -> Dialplan:
     """The files as an administrator copies them: with the address of the service, and what he changes."""
     address = service.socket_app if service else "127.0.0.1:9"
     chosen = []
@@ -40,13 +42,17 @@ def dialplan(service: Service | None, folder: Path, fusion: bool = False, group:
             text = text.replace("XML planfix_group", f"XML {group}")
             copy = folder / name(path).replace("/", "_")
             copy.write_text(text, encoding="utf-8")
-            context = {"public": "public", "default": "default", "fusionpbx": DOMAIN}.get(path.parent.name)
+            context = {"public": "public", "default": "default", "fusionpbx": DOMAIN}.get(
+                path.parent.name
+            )
             chosen.append((copy, context))
     return Dialplan(chosen, {"domain": DOMAIN, "recordings_dir": str(folder)})
 
 
 @contextmanager
-def house(switch: Switch, planfix: Planfix, folder: Path, **settings: str) -> Iterator[tuple[Service, Dialplan]]:
+def house(
+    switch: Switch, planfix: Planfix, folder: Path, **settings: str
+) -> Iterator[tuple[Service, Dialplan]]:
     switch.speed = 50
     with running(switch, planfix, folder, **settings) as service:
         yield service, dialplan(service, folder)
@@ -77,7 +83,8 @@ def test_the_readme_names_every_file() -> None:
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_files_with_a_socket_carry_the_rescue(path: Path) -> None:
     applications = [
-        (action.get("application"), action.get("data", "")) for action in ElementTree.parse(path).iter("action")
+        (action.get("application"), action.get("data", ""))
+        for action in ElementTree.parse(path).iter("action")
     ]
     names = [application for application, _ in applications]
     if "socket" in names:
@@ -95,13 +102,21 @@ def test_the_phone_shows_the_client_and_the_manager_is_rung_first(
         link = planfix.accepted[-1]["record_link"]
         assert requests.get(link, timeout=5).status_code == 200
     assert (call.rang, call.shown, call.talked_with) == (["102"], {"102": "Иванов Иван"}, "102")
-    assert told(planfix, call.uuid) == ["contact", "INCOMING 102", "ACCEPTED 102", "COMPLETED 102 Success", "record"]
+    assert told(planfix, call.uuid) == [
+        "contact",
+        "INCOMING 102",
+        "ACCEPTED 102",
+        "COMPLETED 102 Success",
+        "record",
+    ]
     assert call.variables["planfix_contact_name"] == "Иванов Иван"
     assert call.misbehaviour == []
     assert not call._scheduled
 
 
-def test_a_manager_who_is_away_leaves_the_client_to_the_group(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_manager_who_is_away_leaves_the_client_to_the_group(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     with house(switch, planfix, tmp_path) as (_, plan):
         call = Channel(switch, plan, Phones(picks_up={"103": 2}), CLIENT, LINE).run("public")
         planfix.wait_for(lambda crm: "record" in told(crm, call.uuid))
@@ -111,9 +126,13 @@ def test_a_manager_who_is_away_leaves_the_client_to_the_group(switch: Switch, pl
 
 
 @pytest.mark.parametrize("off", [{"102"}, {"101", "102", "103"}])
-def test_phones_that_are_off_are_passed_over(switch: Switch, planfix: Planfix, tmp_path: Path, off: set[str]) -> None:
+def test_phones_that_are_off_are_passed_over(
+    switch: Switch, planfix: Planfix, tmp_path: Path, off: set[str]
+) -> None:
     with house(switch, planfix, tmp_path) as (_, plan):
-        call = Channel(switch, plan, Phones(picks_up={"101": 1, "103": 2}, off=off), CLIENT, LINE).run("public")
+        call = Channel(
+            switch, plan, Phones(picks_up={"101": 1, "103": 2}, off=off), CLIENT, LINE
+        ).run("public")
     assert call.rang == [ext for ext in ("101", "103") if ext not in off]
     assert call.cause == ("NO_ANSWER" if len(off) == 3 else "NORMAL_CLEARING")
 
@@ -129,20 +148,35 @@ def test_sequential_ring_closes_one_window_when_the_next_opens(
     assert (call.rang, call.talked_with) == (["101", "102", "103"], "103")
     lines = told(planfix, call.uuid)
     assert [line for line in lines if "101" in line] == ["INCOMING 101", "COMPLETED 101 Canceled"]
-    assert [line for line in lines if "103" in line] == ["INCOMING 103", "ACCEPTED 103", "COMPLETED 103 Success"]
+    assert [line for line in lines if "103" in line] == [
+        "INCOMING 103",
+        "ACCEPTED 103",
+        "COMPLETED 103 Success",
+    ]
     assert not any("102" in line for line in lines)
 
 
-def test_an_outgoing_call_is_recorded_and_told(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_an_outgoing_call_is_recorded_and_told(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     with house(switch, planfix, tmp_path) as (_, plan):
         phones = Phones(picks_up={CLIENT: 3})
         call = Channel(switch, plan, phones, "101", "89161234567", user_name="101").run("default")
         planfix.wait_for(lambda crm: "record" in told(crm, call.uuid))
-    assert told(planfix, call.uuid) == ["OUTGOING 101", "ACCEPTED 101", "COMPLETED 101 Success", "record"]
-    assert {(f["phone"], f["diversion"]) for f in planfix.accepted if f["cmd"] == "event"} == {(CLIENT, LINE)}
+    assert told(planfix, call.uuid) == [
+        "OUTGOING 101",
+        "ACCEPTED 101",
+        "COMPLETED 101 Success",
+        "record",
+    ]
+    assert {(f["phone"], f["diversion"]) for f in planfix.accepted if f["cmd"] == "event"} == {
+        (CLIENT, LINE)
+    }
 
 
-def test_a_click_goes_through_its_context_and_is_recorded(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_click_goes_through_its_context_and_is_recorded(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     with house(switch, planfix, tmp_path) as (_, plan):
         phones = Phones(picks_up={CLIENT: 3})
         call = Channel(switch, plan, phones, "101", CLIENT, user_name="101").run("planfix_click")
@@ -151,10 +185,14 @@ def test_a_click_goes_through_its_context_and_is_recorded(switch: Switch, planfi
     assert (event["ext"], event["is_recorded"], event["diversion"]) == ("101", "1", LINE)
 
 
-def test_a_marked_call_stays_out_of_planfix_and_data_goes_in(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_marked_call_stays_out_of_planfix_and_data_goes_in(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     with house(switch, planfix, tmp_path) as (_, plan):
         door = Channel(switch, plan, Phones(picks_up={"101": 1}), "74950000099", LINE).run("public")
-        marked = Channel(switch, plan, Phones(picks_up={"101": 1}), "79260000001", "74950000002").run("public")
+        marked = Channel(
+            switch, plan, Phones(picks_up={"101": 1}), "79260000001", "74950000002"
+        ).run("public")
         planfix.wait_for(lambda crm: "record" in told(crm, marked.uuid))
     assert door.talked_with == "101"
     assert set(told(planfix, door.uuid)) <= {"contact"}
@@ -171,7 +209,9 @@ def test_where_contexts_are_domains(
         plan = dialplan(service, tmp_path, fusion=True)
         phones = Phones(picks_up={"102": 2, "103": 1} if manager else {"103": 1})
         call = Channel(switch, plan, phones, CLIENT, "9000", **FUSION).run(DOMAIN)
-        out = Channel(switch, plan, Phones(picks_up={CLIENT: 1}), "101", CLIENT, user_name="101", **FUSION)
+        out = Channel(
+            switch, plan, Phones(picks_up={CLIENT: 1}), "101", CLIENT, user_name="101", **FUSION
+        )
         out.variables["call_direction"] = "outbound"
         out.run(DOMAIN)
         planfix.wait_for(lambda crm: "record" in told(crm, out.uuid))
@@ -191,12 +231,16 @@ def goes_on(call: Channel) -> None:
 
 
 @pytest.mark.parametrize("fusion", [False, True])
-def test_a_call_goes_on_while_the_service_is_down(switch: Switch, tmp_path: Path, fusion: bool) -> None:
+def test_a_call_goes_on_while_the_service_is_down(
+    switch: Switch, tmp_path: Path, fusion: bool
+) -> None:
     switch.speed = 50
     plan = dialplan(None, tmp_path, fusion)
     called, context = ("9000", DOMAIN) if fusion else (LINE, "public")
     variables = FUSION if fusion else {}
-    call = Channel(switch, plan, Phones(picks_up={"103": 1}), CLIENT, called, **variables).run(context)
+    call = Channel(switch, plan, Phones(picks_up={"103": 1}), CLIENT, called, **variables).run(
+        context
+    )
     goes_on(call)
     assert call.held < 1
 
@@ -239,7 +283,9 @@ def misbehave(planfix: Planfix, how: str) -> None:
         }[how]  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize("how", ["down", "slow", "html", "drop", "400", "401", "500", "a name of 10 kB", "odd"])
+@pytest.mark.parametrize(
+    "how", ["down", "slow", "html", "drop", "400", "401", "500", "a name of 10 kB", "odd"]
+)
 def test_a_call_goes_on_within_the_deadline_whatever_planfix_does(
     switch: Switch, planfix: Planfix, tmp_path: Path, how: str
 ) -> None:
@@ -273,7 +319,9 @@ def test_a_caller_who_hangs_up_meanwhile_leaves_nothing_behind(
         assert not re.search("Traceback|crashed", "\n".join(service.log))
 
 
-def test_a_port_that_is_taken_is_taken_over_when_it_is_free(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_taken_over_when_it_is_free(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     with house(switch, planfix, tmp_path) as (first, plan):
         address = first.socket_app
         (tmp_path / "second").mkdir()

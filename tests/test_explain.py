@@ -47,7 +47,9 @@ def replayed(packed: bytes, callid: str) -> list[Notice]:
 def test_what_is_kept_of_a_call_says_the_same_when_it_is_played_again(name: str) -> None:
     said, packed, _ = kept(name)
     for callid in {notice.callid for notice in said}:
-        assert replayed(packed[callid], callid) == [notice for notice in said if notice.callid == callid]
+        assert replayed(packed[callid], callid) == [
+            notice for notice in said if notice.callid == callid
+        ]
         assert len(packed[callid]) < 12_000
 
 
@@ -107,7 +109,9 @@ def explained(folder: Path, *words: str) -> str:
     return " ".join(done.stdout.split())
 
 
-def test_each_employee_got_what_they_got_for_a_reason(played: dict[str, str], tmp_path: Path) -> None:
+def test_each_employee_got_what_they_got_for_a_reason(
+    played: dict[str, str], tmp_path: Path
+) -> None:
     group = explained(tmp_path, played["group_answered"])
     for words in (
         "102 picks up",
@@ -173,7 +177,10 @@ def test_a_call_is_exported_and_played_again(played: dict[str, str], tmp_path: P
     ("words", "sentence"),
     [
         (("nonsense",), "Nothing that FreeSWITCH said is kept"),
-        (("--last", "--export", "/no/where/x.gz"), "/no/where/x.gz cannot be written (No such file or directory)"),
+        (
+            ("--last", "--export", "/no/where/x.gz"),
+            "/no/where/x.gz cannot be written (No such file or directory)",
+        ),
     ],
 )
 def test_an_export_that_cannot_be_is_a_sentence(
@@ -185,11 +192,15 @@ def test_an_export_that_cannot_be_is_a_sentence(
     assert sentence in done.stderr
 
 
-def test_a_restart_in_the_middle_leaves_a_shorter_story(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_restart_in_the_middle_leaves_a_shorter_story(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     switch.speed = 2
     with running(switch, planfix, tmp_path):
         going = gevent.spawn(switch.play, "in_one_answered")
-        planfix.wait_for(lambda crm: any(fields.get("event") == "ACCEPTED" for fields in crm.accepted))
+        planfix.wait_for(
+            lambda crm: any(fields.get("event") == "ACCEPTED" for fields in crm.accepted)
+        )
         callid = planfix.accepted[0]["callid"]
     with running(switch, planfix, tmp_path) as service:
         going.join()

@@ -40,12 +40,16 @@ def test_a_hostile_command_would_be_seen(command: str) -> None:
     assert not ALLOWED_IN_ESL.fullmatch(command)
 
 
-@pytest.mark.parametrize("said", ["resume\nexit", "sendmsg\ncall-command: hangup", "api status", "exit "])
+@pytest.mark.parametrize(
+    "said", ["resume\nexit", "sendmsg\ncall-command: hangup", "api status", "exit "]
+)
 def test_a_hostile_word_on_a_channel_would_be_seen(said: str) -> None:
     assert not SAID.fullmatch(said)
 
 
-def test_a_secret_or_a_crash_in_the_log_would_be_seen(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_secret_or_a_crash_in_the_log_would_be_seen(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     with running(switch, planfix, tmp_path) as service:
         target = Target(service, ("", 0), ("", 0), "", switch, planfix)
         target.check_log()

@@ -43,7 +43,10 @@ def test_a_few_questions_lead_to_settings_that_work(tmp_path: Path) -> None:
     assert terminal.end() == 0
     shown = terminal.shown
     assert max(map(len, shown.splitlines())) <= 80
-    values = {name: value or "" for name, value in dotenv_values(tmp_path / ".env", interpolate=False).items()}
+    values = {
+        name: value or ""
+        for name, value in dotenv_values(tmp_path / ".env", interpolate=False).items()
+    }
     assert (values["PLANFIX_TOKEN"], values["COUNTRY"]) == ("to'ken", "KZ")
     assert "to'ken" not in shown
     assert f"key of your PBX       {values['PBX_TOKEN']}" in shown
@@ -62,14 +65,19 @@ def test_a_file_that_is_there_is_replaced_only_if_one_says_so(tmp_path: Path) ->
     assert terminal.end() == 1
     assert "Aborted" in terminal.shown
     done = run_cli(tmp_path, *GIVEN)
-    assert (done.returncode, done.stderr) == (1, "Error: .env is there already: say --force to replace it.\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Error: .env is there already: say --force to replace it.\n",
+    )
     assert (tmp_path / ".env").read_text() == "PLANFIX_TOKEN=kept\n"
     assert run_cli(tmp_path, *GIVEN, "--force").returncode == 0
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
 
 
 def test_a_script_needs_no_terminal(tmp_path: Path) -> None:
-    done = run_cli(tmp_path, "init", PLANFIX_URL=URL, PLANFIX_TOKEN="abc", PUBLIC_URL="https://pbx.example.com")
+    done = run_cli(
+        tmp_path, "init", PLANFIX_URL=URL, PLANFIX_TOKEN="abc", PUBLIC_URL="https://pbx.example.com"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     first = dotenv_values(tmp_path / ".env")
@@ -82,15 +90,23 @@ def test_a_script_needs_no_terminal(tmp_path: Path) -> None:
     ("words", "sentence"),
     [
         (("--planfix-url", "", "--planfix-token", ""), "PLANFIX_URL"),
-        ((*GIVEN[1:], "--public-url", "http://pbx.example.com"), "PUBLIC_URL: tokens would cross the network"),
+        (
+            (*GIVEN[1:], "--public-url", "http://pbx.example.com"),
+            "PUBLIC_URL: tokens would cross the network",
+        ),
         ((*GIVEN[1:], "--freeswitch", "nonsense"), "FREESWITCH_ESL: write it like"),
         ((*GIVEN[1:], "--freeswitch-password", "a b"), "FREESWITCH_ESL: write it like"),
         ((*GIVEN[1:], "--country", "Russia"), "COUNTRY: 'Russia' is no country"),
-        ((*GIVEN[1:], "--file", "no/where/.env"), "no/where/.env cannot be written (No such file or directory)"),
+        (
+            (*GIVEN[1:], "--file", "no/where/.env"),
+            "no/where/.env cannot be written (No such file or directory)",
+        ),
         ((*GIVEN[1:], "--file", "/proc/.env"), "/proc/.env cannot be written"),
     ],
 )
-def test_what_is_wrong_is_said_and_nothing_is_written(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
+def test_what_is_wrong_is_said_and_nothing_is_written(
+    tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
     done = run_cli(tmp_path, "init", *words)
     assert done.returncode == 1
     assert sentence in done.stderr

@@ -11,10 +11,16 @@ from fsplanfix.planfix.contacts import Contacts
 
 from .recordings import wire
 
-CHANNEL = next(said for said in wire("outbound_lookup_then_resume") if said.startswith("Event-Name: CHANNEL_DATA"))
+CHANNEL = next(
+    said
+    for said in wire("outbound_lookup_then_resume")
+    if said.startswith("Event-Name: CHANNEL_DATA")
+)
 
 
-def found(answer: dict[str, object], rules: Rules | None = None, channel: str = CHANNEL) -> dict[str, str]:
+def found(
+    answer: dict[str, object], rules: Rules | None = None, channel: str = CHANNEL
+) -> dict[str, str]:
     asked: list[Mapping[str, str]] = []
 
     def ask(fields: Mapping[str, str], seconds: float) -> Mapping[str, object]:
@@ -55,7 +61,9 @@ def test_what_planfix_does_not_know_is_not_set() -> None:
         ("101,user/102", {}, ""),
     ],
 )
-def test_the_manager_is_the_ext_behind_the_short_code(code: str, aliases: dict[str, str], manager: str) -> None:
+def test_the_manager_is_the_ext_behind_the_short_code(
+    code: str, aliases: dict[str, str], manager: str
+) -> None:
     assert found({"manager": code}, Rules(aliases=aliases)).get("planfix_manager", "") == manager
 
 

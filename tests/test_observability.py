@@ -29,7 +29,9 @@ def exposed(text: str) -> set[str]:
     return {name for name in names if not name.endswith("_created")}
 
 
-def test_the_board_is_built_on_the_numbers_there_are(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_the_board_is_built_on_the_numbers_there_are(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     with running(switch, planfix, tmp_path) as service:
         callid = switch.play(CALL, speed=0)
         planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(CALL)))
@@ -48,7 +50,9 @@ def test_the_board_is_built_on_the_numbers_there_are(switch: Switch, planfix: Pl
     assert len(lag) == 1
 
 
-def test_the_log_may_be_json_without_phone_numbers(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_the_log_may_be_json_without_phone_numbers(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     with running(switch, planfix, tmp_path, LOG_FORMAT="json", LOG_MASK="true") as service:
         address = json.loads(service.log[0])["address"]
         fields = {"cmd": "makeCall", "token": "pbx-token-1", "from": "101", "to": "380501234567"}
@@ -73,7 +77,10 @@ def test_the_log_may_be_json_without_phone_numbers(switch: Switch, planfix: Plan
     ],
 )
 def test_only_what_may_be_a_phone_number_is_hidden(text: str, masked: str) -> None:
-    assert logs.mask(None, "", {"reason": text, "callid": text}) == {"reason": masked, "callid": text}
+    assert logs.mask(None, "", {"reason": text, "callid": text}) == {
+        "reason": masked,
+        "callid": text,
+    }
 
 
 # systemd
@@ -87,12 +94,16 @@ def silent_or(ears: socket.socket) -> bytes:
         return b""
 
 
-def test_systemd_is_told_and_notices_a_hang(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_systemd_is_told_and_notices_a_hang(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ears:
         ears.bind(path)
         ears.settimeout(10)
-        settings = settings_for(switch, planfix, tmp_path, NOTIFY_SOCKET=path, WATCHDOG_USEC="200000")
+        settings = settings_for(
+            switch, planfix, tmp_path, NOTIFY_SOCKET=path, WATCHDOG_USEC="200000"
+        )
         service = Service(tmp_path, settings)
         heard = [ears.recv(99)]
         while len(heard) < 5:
@@ -113,9 +124,17 @@ def test_systemd_is_told_and_notices_a_hang(switch: Switch, planfix: Planfix, tm
 
 def test_the_unit_is_hardened_and_names_what_there_is() -> None:
     unit = (CONTRIB / "fsplanfix.service").read_text()
-    for line in ("Type=notify", "WatchdogSec=30", "ProtectSystem=strict", "NoNewPrivileges=yes", "User=fsplanfix"):
+    for line in (
+        "Type=notify",
+        "WatchdogSec=30",
+        "ProtectSystem=strict",
+        "NoNewPrivileges=yes",
+        "User=fsplanfix",
+    ):
         assert f"\n{line}\n" in unit
-    for file in re.findall(r"`([\w.]+)`", (CONTRIB / "README.md").read_text().split("The log goes")[0]):
+    for file in re.findall(
+        r"`([\w.]+)`", (CONTRIB / "README.md").read_text().split("The log goes")[0]
+    ):
         assert (CONTRIB / file).exists() or "." not in file
 
 
@@ -143,7 +162,9 @@ def test_in_shadow_mode_everything_is_said_and_nothing_is_sent(
     assert sending.end() == 1
 
 
-def test_shadow_mode_keeps_off_a_store_that_is_in_use(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_shadow_mode_keeps_off_a_store_that_is_in_use(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     with running(switch, planfix, tmp_path):
         pass
     shadow = Service(tmp_path, settings_for(switch, planfix, tmp_path), "--shadow")

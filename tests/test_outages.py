@@ -36,12 +36,17 @@ def wait_until_told(planfix: Planfix, *tokens: str) -> str:
 
 def wait_until_over(planfix: Planfix, callid: str) -> None:
     planfix.wait_for(
-        lambda crm: callid in crm.history.cards and all(p.state == "done" for p in crm.history.cards[callid].parts),
+        lambda crm: (
+            callid in crm.history.cards
+            and all(p.state == "done" for p in crm.history.cards[callid].parts)
+        ),
         timeout=20,
     )
 
 
-def test_a_link_cut_in_the_middle_of_a_talk(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_link_cut_in_the_middle_of_a_talk(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     with running(switch, planfix, tmp_path) as service:
         player = gevent.spawn(switch.play, WHOLE, 1.0)
         callid = wait_until_told(planfix, "A102")
@@ -49,11 +54,18 @@ def test_a_link_cut_in_the_middle_of_a_talk(switch: Switch, planfix: Planfix, tm
         player.join()
         service.wait_for("reconciled.*missed")
         wait_until_over(planfix, callid)
-    assert told(planfix, callid)[-2:] in (["S102!", "R"], ["R", "S102!"], ["X103", "S102!"], ["X101", "S102!"])
+    assert told(planfix, callid)[-2:] in (
+        ["S102!", "R"],
+        ["R", "S102!"],
+        ["X103", "S102!"],
+        ["X101", "S102!"],
+    )
     assert planfix.history.surprises == []
 
 
-def test_the_end_of_a_call_that_nobody_heard(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_the_end_of_a_call_that_nobody_heard(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     """The service is killed while phones ring, and comes back when the call is long over."""
     settings = settings_for(switch, planfix, tmp_path)
     first = Service(tmp_path, settings)
@@ -101,7 +113,9 @@ def test_a_transfer_that_nobody_heard(switch: Switch, planfix: Planfix, tmp_path
     assert planfix.history.surprises == []
 
 
-def test_a_restart_of_freeswitch_ends_every_call(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_restart_of_freeswitch_ends_every_call(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     with running(switch, planfix, tmp_path):
         gevent.spawn(switch.play, WHOLE, 1.0)
         callid = wait_until_told(planfix, "A102")
@@ -130,30 +144,46 @@ def test_two_workers_on_one_switch_say_everything_once(
 
 
 @contextmanager
-def split(switch: Switch, planfix: Planfix, folder: Path, store_url: str, *roles: str) -> Iterator[list[Service]]:
+def split(
+    switch: Switch, planfix: Planfix, folder: Path, store_url: str, *roles: str
+) -> Iterator[list[Service]]:
     """One worker for each role, sharing a store."""
     settings = settings_for(switch, planfix, folder, STORE_URL=store_url)
     services = [Service(folder, settings, "--only", role) for role in roles]
     try:
         for role, service in zip(roles, services, strict=True):
-            service.wait_for({"events": "freeswitch_linked", "courier": "courier_ready", "web": "web_listening"}[role])
+            service.wait_for(
+                {"events": "freeswitch_linked", "courier": "courier_ready", "web": "web_listening"}[
+                    role
+                ]
+            )
         yield services
     finally:
         for service in services:
             service.end()
 
 
-def test_the_roles_may_be_split(switch: Switch, planfix: Planfix, tmp_path: Path, store_url: str) -> None:
+def test_the_roles_may_be_split(
+    switch: Switch, planfix: Planfix, tmp_path: Path, store_url: str
+) -> None:
     """A notice leaves at once, not at the next look at the store (5 s)."""
-    with split(switch, planfix, tmp_path, store_url, "events", "courier", "web") as (events, _, web):
+    with split(switch, planfix, tmp_path, store_url, "events", "courier", "web") as (
+        events,
+        _,
+        web,
+    ):
         begun = time.monotonic()
         callid = switch.play(WHOLE, speed=0)
         planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
         assert time.monotonic() - begun < 3
         web.wait_for("freeswitch_linked")
         switch.speed = 20
-        assert web.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161112233"}).ok
-        planfix.wait_for(lambda crm: any(fields.get("phone") == "79161112233" for fields in crm.accepted))
+        assert web.click(
+            cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161112233"}
+        ).ok
+        planfix.wait_for(
+            lambda crm: any(fields.get("phone") == "79161112233" for fields in crm.accepted)
+        )
         assert events.log
     assert planfix.history.surprises == []
 
@@ -172,7 +202,9 @@ def test_another_courier_takes_over_within_fifteen_seconds(
             assert time.monotonic() - killed < 15
 
 
-def test_a_full_disk_is_not_ready_and_loses_nothing(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_full_disk_is_not_ready_and_loses_nothing(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     with running(switch, planfix, tmp_path) as service:
         pid = service.process.pid
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
@@ -180,13 +212,17 @@ def test_a_full_disk_is_not_ready_and_loses_nothing(switch: Switch, planfix: Pla
         service.wait_for("store_unavailable")
         assert service.get("/health/ready").json()["store"] is False
         assert planfix.received == []
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        resource.prlimit(
+            pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        )
         planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)), timeout=20)
         assert service.get("/health/ready").json()["store"] is True
     assert "Traceback" not in "\n".join(service.log)
 
 
-def test_the_numbers_tell_how_things_stand(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_the_numbers_tell_how_things_stand(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     planfix.answers.extend([400])
     with running(switch, planfix, tmp_path) as service:
         switch.play("in_one_no_answer", speed=0)
@@ -201,18 +237,29 @@ def test_the_numbers_tell_how_things_stand(switch: Switch, planfix: Planfix, tmp
     assert "fsplanfix_account_paused 1.0" in paused
     assert "fsplanfix_event_overflows_total 0.0" in paused
     assert f'fsplanfix_freeswitch_linked{{server="127.0.0.1:{switch.port}"}} 1.0' in paused
-    for gauge in ("fsplanfix_backlog", "fsplanfix_oldest_undelivered_seconds", "fsplanfix_store_up"):
+    for gauge in (
+        "fsplanfix_backlog",
+        "fsplanfix_oldest_undelivered_seconds",
+        "fsplanfix_store_up",
+    ):
         assert f"\n{gauge} " in paused
 
 
-def test_workers_with_different_rules_are_told(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
-    with running(switch, planfix, tmp_path), running(switch, planfix, tmp_path, COUNTRY="KZ", DEFAULT_EXT="1") as other:
+def test_workers_with_different_rules_are_told(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    with (
+        running(switch, planfix, tmp_path),
+        running(switch, planfix, tmp_path, COUNTRY="KZ", DEFAULT_EXT="1") as other,
+    ):
         warning = other.wait_for("rules_changed.*")[0]
     assert "settings=COUNTRY,DEFAULT_EXT" in warning
     assert "give it the same settings" in warning
 
 
-def test_a_planfix_that_never_answers_holds_up_nobody_else(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_planfix_that_never_answers_holds_up_nobody_else(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     planfix.delay = 3600.0
     with running(switch, planfix, tmp_path) as service:
         switch.play(WHOLE, speed=0)
@@ -221,7 +268,9 @@ def test_a_planfix_that_never_answers_holds_up_nobody_else(switch: Switch, planf
         assert requests.get(service.address + "/metrics", timeout=5).ok
 
 
-@pytest.mark.parametrize("answer", ["garbage", "-ERR no", "[]", '{"rows": [{"uuid": "a b"}, {"uuid": "x"}]}'])
+@pytest.mark.parametrize(
+    "answer", ["garbage", "-ERR no", "[]", '{"rows": [{"uuid": "a b"}, {"uuid": "x"}]}']
+)
 def test_a_switch_that_cannot_name_its_channels_is_followed_all_the_same(
     switch: Switch, planfix: Planfix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:

@@ -58,7 +58,9 @@ def test_old_keys_are_read_and_the_last_one_signs() -> None:
     assert Links(BASE, ["new"]).path(*old) is None
 
 
-@pytest.mark.parametrize("signed", ["", "x", "IngK.xxx", parts(LINKS.link("c", "/a.wav"))[0][:-1] + "-"])
+@pytest.mark.parametrize(
+    "signed", ["", "x", "IngK.xxx", parts(LINKS.link("c", "/a.wav"))[0][:-1] + "-"]
+)
 def test_a_signature_that_is_not_ours_opens_nothing(signed: str) -> None:
     assert LINKS.path(signed, "c.wav") is None
 
@@ -168,7 +170,9 @@ def test_nothing_else_is(folder: Path, name: str) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_folder_that_is_itself_a_link_is_what_the_administrator_wants(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_itself_a_link_is_what_the_administrator_wants(
+    folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "rec").symlink_to(folder)
     Files(tmp_path / "rec").find("a.wav").file.close()
 
@@ -186,7 +190,9 @@ def test_old_recordings_are_deleted_and_nothing_else(folder: Path, tmp_path: Pat
     (folder / "young.wav").write_bytes(b"x")
     files = Files(folder, keep_days=30)
     assert files.delete_old(time.time()) == 3
-    assert sorted(path.name for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) == [
+    assert sorted(
+        path.name for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
+    ) == [
         "notes.txt",
         "young.wav",
     ]
@@ -215,7 +221,9 @@ def link_of(service: Service, planfix: Planfix, switch: Switch) -> str:
     return str(planfix.accepted[-1]["record_link"])
 
 
-def test_a_recording_is_served_as_a_player_wants_it(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_recording_is_served_as_a_player_wants_it(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     switch.recordings_dir = str(tmp_path)
     with running(switch, planfix, tmp_path) as service:
         link = link_of(service, planfix, switch)
@@ -228,13 +236,21 @@ def test_a_recording_is_served_as_a_player_wants_it(switch: Switch, planfix: Pla
         posted = requests.post(link, timeout=5)
         service.wait_for("recording_served.*code=206.*bytes 0-3/")
     size = len(whole.content)
-    assert (whole.status_code, whole.headers["Content-Type"], whole.content[:4]) == (200, "audio/wav", b"RIFF")
+    assert (whole.status_code, whole.headers["Content-Type"], whole.content[:4]) == (
+        200,
+        "audio/wav",
+        b"RIFF",
+    )
     assert whole.headers["Content-Length"] == str(size)
     callid = planfix.accepted[-1]["callid"]
     assert whole.headers["Content-Disposition"] == f"inline; filename={callid}.wav"
     assert whole.headers["X-Content-Type-Options"] == "nosniff"
     assert (head.status_code, head.content, head.headers["Content-Length"]) == (200, b"", str(size))
-    assert (part.status_code, part.content, part.headers["Content-Range"]) == (206, b"RIFF", f"bytes 0-3/{size}")
+    assert (part.status_code, part.content, part.headers["Content-Range"]) == (
+        206,
+        b"RIFF",
+        f"bytes 0-3/{size}",
+    )
     assert (tail.status_code, tail.content) == (206, whole.content[-4:])
     assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{size}")
     assert (same.status_code, same.content) == (304, b"")
@@ -279,16 +295,23 @@ def test_links_outlive_a_new_key(switch: Switch, planfix: Planfix, tmp_path: Pat
         made = link_of(service, planfix, switch).partition("/recordings/")[2]
     with running(switch, planfix, tmp_path, SECRET_KEY="second-key-of-ours") as service:
         assert service.get(f"/recordings/{made}").status_code == 200
-        given = Links("", ["second-key-of-ours"]).link("c", next(str(path) for path in tmp_path.glob("*.wav")))
+        given = Links("", ["second-key-of-ours"]).link(
+            "c", next(str(path) for path in tmp_path.glob("*.wav"))
+        )
         assert service.get(given).status_code == 200
     with running(switch, planfix, tmp_path, SECRET_KEY="third-key-of-ours") as service:
         assert service.get(given).status_code == 404
     more = {"SECRET_KEY": "third-key-of-ours", "SECRET_KEY_OLD": "zeroth-key, second-key-of-ours"}
     with running(switch, planfix, tmp_path, **more) as service:
-        assert [service.get(path).status_code for path in (given, f"/recordings/{made}")] == [200, 200]
+        assert [service.get(path).status_code for path in (given, f"/recordings/{made}")] == [
+            200,
+            200,
+        ]
 
 
-def test_a_recording_whose_time_is_over_is_gone(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_recording_whose_time_is_over_is_gone(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     folder = tmp_path / "recordings"
     folder.mkdir()
     (folder / "old.wav").write_bytes(b"RIFF")
@@ -296,14 +319,18 @@ def test_a_recording_whose_time_is_over_is_gone(switch: Switch, planfix: Planfix
     more = {"RECORDINGS_DIR": str(folder), "RECORDINGS_KEEP_DAYS": "30", "SECRET_KEY": "k" * 20}
     with running(switch, planfix, tmp_path, **more) as service:
         service.wait_for("recordings_deleted files=1")
-        gone = requests.get(Links(service.address, ["k" * 20]).link("c", str(folder / "old.wav")), timeout=5)
+        gone = requests.get(
+            Links(service.address, ["k" * 20]).link("c", str(folder / "old.wav")), timeout=5
+        )
     assert (gone.status_code, gone.json()) == (
         410,
         {"error": "This recording was deleted after RECORDINGS_KEEP_DAYS."},
     )
 
 
-def test_planfix_may_be_sent_to_another_server(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_planfix_may_be_sent_to_another_server(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     more = {"RECORDINGS_URL": "https://files.example.com/rec", "RECORDINGS_DIR": WHERE}
     with running(switch, planfix, tmp_path, **more) as service:
         link = link_of(service, planfix, switch)
@@ -327,7 +354,9 @@ def ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def write_speech(path: Path, seconds: float) -> None:
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
-        samples = (int(9000 * math.sin(n / 9) * math.sin(n / 901)) for n in range(int(seconds * 8000)))
+        samples = (
+            int(9000 * math.sin(n / 9) * math.sin(n / 901)) for n in range(int(seconds * 8000))
+        )
         file.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
 
 
@@ -361,7 +390,10 @@ def test_a_result_that_is_too_short_is_thrown_away(
     write_speech(wav, 5)
 
     def cut(command: list[str], **options: object) -> object:
-        return real([*command[:-1], "-t", "2", command[-1]] if "libmp3lame" in command else command, **options)  # type: ignore[call-overload]
+        return real(
+            [*command[:-1], "-t", "2", command[-1]] if "libmp3lame" in command else command,
+            **options,
+        )  # type: ignore[call-overload]
 
     monkeypatch.setattr(subprocess, "run", cut)
     with pytest.raises(NotConverted, match="another length"):
@@ -405,7 +437,9 @@ def test_files_are_converted_two_at_a_time_beside_everything_else(
     assert len(list(tmp_path.glob("*.wav"))) == 6
 
 
-def test_without_ffmpeg_a_recording_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ffmpeg_a_recording_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gevent.event import Event
 
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -419,11 +453,15 @@ def test_without_ffmpeg_a_recording_stays_as_it_is(tmp_path: Path, monkeypatch: 
     assert wav.exists()
 
 
-def test_planfix_gets_the_mp3(switch: Switch, planfix: Planfix, tmp_path: Path, ffmpeg: str) -> None:
+def test_planfix_gets_the_mp3(
+    switch: Switch, planfix: Planfix, tmp_path: Path, ffmpeg: str
+) -> None:
     folder = tmp_path / "recordings"
     folder.mkdir()
     switch.recordings_dir = str(folder)
-    with running(switch, planfix, tmp_path, RECORDINGS_DIR=str(folder), RECORDINGS_CONVERT="mp3") as service:
+    with running(
+        switch, planfix, tmp_path, RECORDINGS_DIR=str(folder), RECORDINGS_CONVERT="mp3"
+    ) as service:
         link = link_of(service, planfix, switch)
         answer = requests.get(link, timeout=5)
         service.wait_for("recording_converted")

@@ -18,7 +18,14 @@ from .service import Service, running, settings_for
 from .test_cli import run_cli
 
 LETTERS = {"INCOMING": "I", "OUTGOING": "O", "ACCEPTED": "A", "COMPLETED": ""}
-STATUS_LETTERS = {"Success": "S", "Missed": "M", "Canceled": "X", "Busy": "B", "NoAnswer": "N", "NotAvailable": "V"}
+STATUS_LETTERS = {
+    "Success": "S",
+    "Missed": "M",
+    "Canceled": "X",
+    "Busy": "B",
+    "NoAnswer": "N",
+    "NotAvailable": "V",
+}
 
 
 def told(planfix: Planfix, callid: str) -> list[str]:
@@ -30,7 +37,9 @@ def told(planfix: Planfix, callid: str) -> list[str]:
             tokens.append("R")
             continue
         letter = LETTERS[fields["event"]] or STATUS_LETTERS[fields["status"]]
-        tokens.append(letter + fields.get("ext", "-") + ("!" if fields.get("is_recorded") == "1" else ""))
+        tokens.append(
+            letter + fields.get("ext", "-") + ("!" if fields.get("is_recorded") == "1" else "")
+        )
     return tokens
 
 
@@ -39,7 +48,9 @@ def wanted(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [name for name in names() if not name.startswith("makecall")])
-def test_a_call_on_the_switch_appears_in_planfix(switch: Switch, planfix: Planfix, tmp_path: Path, name: str) -> None:
+def test_a_call_on_the_switch_appears_in_planfix(
+    switch: Switch, planfix: Planfix, tmp_path: Path, name: str
+) -> None:
     with running(switch, planfix, tmp_path):
         callid = switch.play(name, speed=0)
         planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(name)))
@@ -62,7 +73,9 @@ def test_forty_calls_at_once(switch: Switch, planfix: Planfix, tmp_path: Path) -
     assert planfix.history.surprises == []
 
 
-def test_the_recording_link_plays_the_recording(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_the_recording_link_plays_the_recording(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     switch.recordings_dir = str(tmp_path)
     with running(switch, planfix, tmp_path):
         switch.play("in_one_answered", speed=0)
@@ -88,19 +101,29 @@ def test_a_click_in_planfix_makes_a_call(
 ) -> None:
     switch.makecall, switch.speed = recording, 20
     with running(switch, planfix, tmp_path, OUTBOUND_CALLER_ID="74950000000") as service:
-        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "102", "to": "+7 926 000-11-22"})
+        answer = service.click(
+            cmd="makeCall", token="pbx-token-1", **{"from": "102", "to": "+7 926 000-11-22"}
+        )
         assert (answer.status_code, answer.json()) == (200, {})
         planfix.wait_for(lambda crm: len(crm.accepted) == len(outcome))
     first = planfix.accepted[0]
-    assert (first["phone"], first["ext"], first["diversion"]) == ("79260001122", "102", "74950000000")
+    assert (first["phone"], first["ext"], first["diversion"]) == (
+        "79260001122",
+        "102",
+        "74950000000",
+    )
     assert told(planfix, first["callid"]) == [token.replace("101", "102") for token in outcome]
     assert len(switch.originated) == 1
 
 
-def test_planfix_is_answered_while_the_phone_still_rings(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_planfix_is_answered_while_the_phone_still_rings(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     switch.speed = 0.01
     with running(switch, planfix, tmp_path) as service:
-        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161234567"})
+        answer = service.click(
+            cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161234567"}
+        )
         assert (answer.status_code, answer.elapsed.total_seconds() < 1) == (200, True)
         assert not any("click_to_call" in line for line in service.log)
 
@@ -109,15 +132,22 @@ def test_a_click_for_a_phone_that_is_off_is_refused_with_the_reason(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
     with running(switch, planfix, tmp_path) as service:
-        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "105", "to": "79161234567"})
+        answer = service.click(
+            cmd="makeCall", token="pbx-token-1", **{"from": "105", "to": "79161234567"}
+        )
         assert (answer.status_code, answer.json()["reason"]) == (
             400,
             "Extension 105 cannot be called: no phone is registered",
         )
         assert 'fsplanfix_clicks_total{outcome="REFUSED"} 1.0' in service.get("/metrics").text
     assert (switch.originated, planfix.received) == ([], [])
-    told = run_cli(tmp_path, "explain", "79161234567", STORE_URL=f"sqlite:///{tmp_path}/store.db").stdout
-    assert "click to call refused: Extension 105 cannot be called: no phone is registered" in " ".join(told.split())
+    told = run_cli(
+        tmp_path, "explain", "79161234567", STORE_URL=f"sqlite:///{tmp_path}/store.db"
+    ).stdout
+    assert (
+        "click to call refused: Extension 105 cannot be called: no phone is registered"
+        in " ".join(told.split())
+    )
 
 
 def test_a_phone_that_goes_off_at_that_moment_shows_in_the_log_the_numbers_and_explain(
@@ -125,10 +155,15 @@ def test_a_phone_that_goes_off_at_that_moment_shows_in_the_log_the_numbers_and_e
 ) -> None:
     switch.contacts = {"105": "sofia/internal/sip:105@127.0.0.1:6105"}
     with running(switch, planfix, tmp_path) as service:
-        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "105", "to": "79161234567"})
+        answer = service.click(
+            cmd="makeCall", token="pbx-token-1", **{"from": "105", "to": "79161234567"}
+        )
         assert answer.status_code == 200
         callid = service.wait_for("click_to_call_failed.*callid=(\\S+).*USER_NOT_REGISTERED")[1]
-        assert 'fsplanfix_clicks_total{outcome="USER_NOT_REGISTERED"} 1.0' in service.get("/metrics").text
+        assert (
+            'fsplanfix_clicks_total{outcome="USER_NOT_REGISTERED"} 1.0'
+            in service.get("/metrics").text
+        )
     assert planfix.received == []
     explained = run_cli(tmp_path, "explain", callid, STORE_URL=f"sqlite:///{tmp_path}/store.db")
     assert explained.returncode == 0
@@ -173,9 +208,13 @@ def test_a_short_code_of_planfix_calls_whoever_it_is_an_alias_of(
 ) -> None:
     switch.users, switch.registered = {"501", "1001", "ivan.petrov"}, registered
     with running(switch, planfix, tmp_path, EXTENSION_ALIASES=aliases) as service:
-        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "501", "to": "79161234567"})
+        answer = service.click(
+            cmd="makeCall", token="pbx-token-1", **{"from": "501", "to": "79161234567"}
+        )
         assert answer.status_code == 200
-        planfix.wait_for(lambda crm: any(fields.get("event") == "OUTGOING" for fields in crm.accepted))
+        planfix.wait_for(
+            lambda crm: any(fields.get("event") == "OUTGOING" for fields in crm.accepted)
+        )
     assert leg in switch.originated[0]
     assert {fields["ext"] for fields in planfix.accepted} == {"501"}
 
@@ -186,19 +225,28 @@ def test_what_planfix_sends_is_checked(switch: Switch, planfix: Planfix, tmp_pat
         wrong_token = service.click(**{**good, "token": "x"})
         wrong_number = service.click(**{**good, "to": "}user/102"})
         as_json = requests.post(service.address + "/planfix", json=good, timeout=10)
-        too_large = requests.post(service.address + "/planfix", data={**good, "x": "y" * 70_000}, timeout=10)
+        too_large = requests.post(
+            service.address + "/planfix", data={**good, "x": "y" * 70_000}, timeout=10
+        )
         wrong_method = requests.put(service.address + "/planfix", data=good, timeout=10)
         about = service.get("/planfix")
         unknown = service.get("/nothing")
     assert (wrong_token.status_code, wrong_token.json()) == (401, {"error": "Invalid token"})
     assert (wrong_number.status_code, wrong_number.json()) == (400, {"error": "Invalid parameters"})
-    assert [a.status_code for a in (as_json, too_large, wrong_method, unknown)] == [415, 413, 405, 404]
+    assert [a.status_code for a in (as_json, too_large, wrong_method, unknown)] == [
+        415,
+        413,
+        405,
+        404,
+    ]
     assert all(a.json()["error"] for a in (as_json, too_large, wrong_method, unknown))
     assert (about.status_code, "enter it in Planfix" in about.json()["message"]) == (200, True)
     assert switch.originated == []
 
 
-def test_a_body_without_a_length_is_measured_as_it_comes(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_body_without_a_length_is_measured_as_it_comes(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     def pieces(size: int) -> Iterator[bytes]:
         yield b"cmd=makeCall&token=pbx-token-1&from=101&to=79161234567"
         yield b"&x="
@@ -226,7 +274,9 @@ def test_an_address_that_guesses_at_the_token_is_answered_no_more(
             fields = {"cmd": "nonsense", "token": token}
             # the web server in front adds the address it sees; what stands before it may be forged
             headers = {"X-Forwarded-For": f"192.0.2.99, {address}"}
-            return requests.post(service.address + "/planfix", data=fields, headers=headers, timeout=10).status_code
+            return requests.post(
+                service.address + "/planfix", data=fields, headers=headers, timeout=10
+            ).status_code
 
         assert [guess("192.0.2.7") for _ in range(21)] == [401] * 20 + [429]
         assert guess("192.0.2.7", "pbx-token-1") == 429
@@ -239,16 +289,30 @@ def test_an_address_that_guesses_at_the_token_is_answered_no_more(
         ({}, 200, ""),
         ({"token": "x"}, 401, "Invalid token"),
         ({"planfix_token": "another"}, 400, "put the one shown here into PLANFIX_TOKEN"),
-        ({"planfix_url": "https://example.planfix.com/tel/api"}, 400, "put this one into PLANFIX_URL"),
+        (
+            {"planfix_url": "https://example.planfix.com/tel/api"},
+            400,
+            "put this one into PLANFIX_URL",
+        ),
         ({"planfix_url": "http://example.planfix.com/tel/api"}, 400, "must begin with https://"),
         ({"planfix_url": ""}, 400, "must begin with https://"),
         ({"planfix_url": "https://[/"}, 400, "put this one into PLANFIX_URL"),
     ],
 )
 def test_setup_succeeds_only_for_the_planfix_we_are_connected_to(
-    switch: Switch, planfix: Planfix, tmp_path: Path, fields: dict[str, str], code: int, sentence: str
+    switch: Switch,
+    planfix: Planfix,
+    tmp_path: Path,
+    fields: dict[str, str],
+    code: int,
+    sentence: str,
 ) -> None:
-    right = {"cmd": "setup", "token": "pbx-token-1", "planfix_url": planfix.url, "planfix_token": "planfix-token"}
+    right = {
+        "cmd": "setup",
+        "token": "pbx-token-1",
+        "planfix_url": planfix.url,
+        "planfix_token": "planfix-token",
+    }
     with running(switch, planfix, tmp_path) as service:
         answer = service.click(**{**right, **fields})
     assert answer.status_code == code
@@ -258,17 +322,22 @@ def test_setup_succeeds_only_for_the_planfix_we_are_connected_to(
 def test_readiness_follows_the_link(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
     with running(switch, planfix, tmp_path) as service:
         ready = service.get("/health/ready")
-        assert (ready.status_code, ready.json()) == (200, {"status": "ready", "freeswitch": True, "store": True})
+        assert (ready.status_code, ready.json()) == (
+            200,
+            {"status": "ready", "freeswitch": True, "store": True},
+        )
         switch.stop()
         service.wait_for("freeswitch_link_lost")
         assert service.get("/health/ready").status_code == 503
         assert service.get("/health/live").status_code == 200
-        assert service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161234567"}).json() == {
-            "error": "The phone system is not connected right now, try again in a minute"
-        }
+        assert service.click(
+            cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161234567"}
+        ).json() == {"error": "The phone system is not connected right now, try again in a minute"}
 
 
-def test_what_was_committed_is_sent_after_a_kill(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_what_was_committed_is_sent_after_a_kill(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     planfix.answers.extend([500] * 3)
     settings = settings_for(switch, planfix, tmp_path)
     first = Service(tmp_path, settings)
@@ -280,7 +349,9 @@ def test_what_was_committed_is_sent_after_a_kill(switch: Switch, planfix: Planfi
     first.end()
     planfix.answers.clear()
     second = Service(tmp_path, settings)
-    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted("group_answered")), timeout=20)
+    planfix.wait_for(
+        lambda crm: len(told(crm, callid)) == len(wanted("group_answered")), timeout=20
+    )
     assert second.end() == 0
     assert by_ext(told(planfix, callid)) == by_ext(wanted("group_answered"))
     assert planfix.history.surprises == []
@@ -292,7 +363,9 @@ def test_a_stop_is_orderly(switch: Switch, planfix: Planfix, tmp_path: Path) -> 
     assert "Traceback" not in "\n".join(service.log)
 
 
-def test_a_stop_finishes_the_requests_under_way(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_a_stop_finishes_the_requests_under_way(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     planfix.delay = 1.0
     with running(switch, planfix, tmp_path) as service:
         switch.play("in_one_no_answer", speed=0)
@@ -302,7 +375,9 @@ def test_a_stop_finishes_the_requests_under_way(switch: Switch, planfix: Planfix
     assert any("kind=INCOMING" in line and "delivered" in line for line in service.log)
 
 
-def test_two_switches_are_followed_at_once(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_two_switches_are_followed_at_once(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     other = Switch()
     other.start()
     both = f"esl://:ClueCon@127.0.0.1:{switch.port},esl://:ClueCon@127.0.0.1:{other.port}"
@@ -358,8 +433,12 @@ def test_a_port_already_taken_is_named(switch: Switch, planfix: Planfix, tmp_pat
     ]
 
 
-def test_a_store_that_cannot_be_opened_is_named(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
-    code, log = run_once(tmp_path, settings_for(switch, planfix, tmp_path, STORE_URL="sqlite:////no/where/x.db"))
+def test_a_store_that_cannot_be_opened_is_named(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    code, log = run_once(
+        tmp_path, settings_for(switch, planfix, tmp_path, STORE_URL="sqlite:////no/where/x.db")
+    )
     assert code == 1
     assert len(log) == 1
     assert "STORE_URL cannot be opened" in log[0]

@@ -105,7 +105,9 @@ def test_aliases_and_contexts_are_lists(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+def test_a_secret_may_come_from_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
     value = "esl://:fromfile@127.0.0.1:8021" if name == "freeswitch_esl" else "from-a-file"
     (tmp_path / "secret").write_text(value + "\n")
     monkeypatch.delenv(name.upper(), raising=False)

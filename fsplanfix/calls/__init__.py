@@ -1,1 +1,2 @@
-"""The call rules. Pure: no I/O, no clock, no threads; imports only the event type of `freeswitch.events`."""
+"""The call rules. Pure: no I/O, no clock, no threads; imports only the event type of
+`freeswitch.events`."""

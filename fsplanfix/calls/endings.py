@@ -1,4 +1,5 @@
-"""The ends of what one worker began and another, which closed the call, never heard of (delivery-rules.md, rule 8)."""
+"""The ends of what one worker began and another, which closed the call, never heard of
+(delivery-rules.md, rule 8)."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ from .model import Direction, Kind, Notice, Status
 def left_open(said: Sequence[Notice]) -> list[Notice]:
     """Return the ends of what was begun in a call that is over and has no end.
 
-    Two workers may learn different things around a cut: one says that a phone rings, the other closes the call and has
-    never heard of that phone. said: everything said of the call, by whomever.
+    Two workers may learn different things around a cut: one says that a phone rings, the other
+    closes the call and has never heard of that phone. said: everything said of the call, by
+    whomever.
     """
     at = max((n.at for n in said), default=0)
     begun = {(n.ext, n.ordinal): n for n in said if n.kind in (Kind.INCOMING, Kind.OUTGOING)}
@@ -23,7 +25,9 @@ def left_open(said: Sequence[Notice]) -> list[Notice]:
         if part in ended:
             continue
         talk = accepted.get(part)
-        status = Status.NOT_AVAILABLE if start.type is Direction.OUT else Status.CANCELED if accepted else Status.MISSED
+        status = Status.CANCELED if accepted else Status.MISSED
+        if start.type is Direction.OUT:
+            status = Status.NOT_AVAILABLE
         ends.append(
             replace(
                 start,

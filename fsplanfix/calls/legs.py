@@ -1,7 +1,8 @@
-"""Raw bookkeeping of FreeSWITCH legs: who is on a leg, which legs hang together, who is bridged with whom.
+"""Raw bookkeeping of FreeSWITCH legs: who is on a leg, which legs hang together, who is bridged
+with whom.
 
-What any of it means for Planfix is the tracker's business. Rules: shared/call-rules.md, "Who is on a leg" and
-"Which legs belong together".
+What any of it means for Planfix is the tracker's business. Rules: shared/call-rules.md, "Who is on
+a leg" and "Which legs belong together".
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _TRUE = frozenset(("true", "yes", "on", "1", "enable", "enabled", "active", "all
 
 
 def is_true(value: str) -> bool:
-    """Tell whether FreeSWITCH would call the value of a channel variable true (its switch_true())."""
+    """Tell whether FreeSWITCH would call a channel variable's value true (its switch_true())."""
     return value.lower() in _TRUE
 
 
@@ -48,12 +49,12 @@ def read_leg(event: SwitchEvent, rules: Rules) -> Leg:
     else:
         _read_outside_party(leg, event, rules)
     if not inbound:
-        leg.parent = next((uuid for header in PARENT_HEADERS if (uuid := event.get(header))), "")
+        leg.parent = next(filter(None, map(event.get, PARENT_HEADERS)), "")
     return leg
 
 
 def _ext_of_phone(event: SwitchEvent, rules: Rules) -> str:
-    """Return the ext of the phone that placed this leg: by its login, never by its caller number."""
+    """Return the ext of the phone that placed this leg: by its login, not its caller number."""
     user = event.get("variable_user_name") or event.get("variable_sip_auth_username")
     if user:
         return rules.ext_for(user)
@@ -63,7 +64,8 @@ def _ext_of_phone(event: SwitchEvent, rules: Rules) -> str:
 
 
 def _ext_of_placed_leg(event: SwitchEvent, rules: Rules) -> str:
-    """Return the ext of the phone the PBX is calling. Softphones register random users: not by the address first."""
+    """Return the ext of the phone the PBX is calling. Softphones register random users: not by the
+    address first."""
     for header in ("variable_dialed_user", "variable_planfix_ext"):
         if ext := rules.ext_for(event.get(header)):
             return ext
@@ -84,16 +86,18 @@ def _read_outside_party(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
 
 
 def read_variables(leg: Leg, event: SwitchEvent) -> bool:
-    """Read `planfix_ignore` and `planfix_data_*` into the leg; tell whether the event had any `planfix_` variable.
+    """Read `planfix_ignore` and `planfix_data_*` into the leg; tell whether the event had any
+    `planfix_` variable.
 
-    They come from the dialplan or from us: what a stranger's SIP headers set is called `variable_sip_h_...`.
+    They come from the dialplan or from us: what a stranger's SIP headers set is called
+    `variable_sip_h_...`.
     """
     found = event.ours()
-    data = {
-        match[1]: value[:LONGEST_DATA_VALUE]
-        for name, value in found.items()
-        if value and (match := DATA_NAME.fullmatch(name))
-    }
+    data: dict[str, str] = {}
+    for name, value in found.items():
+        match = DATA_NAME.fullmatch(name)
+        if value and match:
+            data[match[1]] = value[:LONGEST_DATA_VALUE]
     leg.data = merged(leg.data, data)
     leg.ignored = leg.ignored or is_true(found.get("ignore", ""))
     return bool(found)
@@ -115,7 +119,7 @@ class LegBook:
         return self.legs.get(uuid)
 
     def placed_for(self, leg: Leg) -> Leg | None:
-        """Return the leg that `leg` was placed for, looking through loopback glue; None if unknown."""
+        """Return the leg that `leg` was placed for, through loopback glue; None if unknown."""
         passed = {leg.uuid}
         found = self.legs.get(leg.parent) or self.legs.get(leg.pair)
         while found is not None and found.role is Role.GLUE and found.uuid not in passed:
@@ -125,7 +129,8 @@ class LegBook:
         return found if found is None or found.role is not Role.GLUE else None
 
     def bridge(self, one: str, other: str) -> tuple[Leg, Leg] | None:
-        """Note that two legs are bridged; return the two parties who now hear each other, if both are known.
+        """Note that two legs are bridged; return the two parties who now hear each other, if both
+        are known.
 
         A loopback leg is looked through to the party at its far end, once that end is bridged too.
         """

@@ -59,22 +59,25 @@ class Rules:
     trusted_contexts: frozenset[str] = frozenset()
 
     def ext_for(self, user: str) -> str:
-        """Return the ext Planfix knows for a directory user or a dialled number, "" if it is none."""
+        """Return the ext Planfix knows for a directory user or a dialled number, "" if none."""
         if user in self.aliases:
             return self.aliases[user]
         return user if user and self.ext_pattern.fullmatch(user) else ""
 
     def users_of(self, ext: str) -> list[str]:
-        """Return the directory users and outside numbers behind an ext of Planfix, in the order to try them.
+        """Return the directory users and outside numbers behind an ext of Planfix, in the order to
+        try them.
 
-        A user that was named as its alias comes before one that only has the same name; mobiles come last.
+        A user that was named as its alias comes before one that only has the same name; mobiles
+        come last.
         """
         named = [user for user, alias in self.aliases.items() if alias == ext and user != ext]
         own = [ext] if self.ext_for(ext) == ext else []
         return sorted([*named, *own], key=self.is_outside)
 
     def is_outside(self, user: str) -> bool:
-        """Tell whether an alias is a number outside the PBX, such as a mobile, and not a directory user."""
+        """Tell whether an alias is a number outside the PBX, such as a mobile, and not a directory
+        user."""
         return bool(_OUTSIDE_NUMBER.fullmatch(user)) and not self.ext_pattern.fullmatch(user)
 
 
@@ -82,8 +85,9 @@ class Rules:
 class Notice:
     """One thing Planfix must be told. (callid, ext, kind, ordinal) names it for ever.
 
-    position: its place among the notices of its call, from 1. at: when the event that caused it happened,
-    microseconds since 1970. duration: whole seconds. recording: the file's path on the FreeSWITCH machine.
+    position: its place among the notices of its call, from 1. at: when the event that caused it
+    happened, microseconds since 1970. duration: whole seconds. recording: the file's path on the
+    FreeSWITCH machine.
     """
 
     callid: str
@@ -123,16 +127,20 @@ class Recording:
 
     def overlaps(self, start: int, end: int) -> bool:
         """Tell whether the file holds anything said between start and end."""
-        return not self.discarded and self.started <= end and (not self.stopped or self.stopped >= start)
+        return (
+            not self.discarded
+            and self.started <= end
+            and (not self.stopped or self.stopped >= start)
+        )
 
 
 @dataclass(slots=True)
 class Leg:
     """One FreeSWITCH channel, as far as the rules care. The party on it is frozen at first sight.
 
-    number: the outside party's number ("" hidden). line: the number it dialled (a leg that came in) or the caller
-    number it was shown (a leg the PBX placed). client_of: the call whose client it is. calls: every call it has a
-    part in. seen: the Event-Sequence of the events taken for it.
+    number: the outside party's number ("" hidden). line: the number it dialled (a leg that came in)
+    or the caller number it was shown (a leg the PBX placed). client_of: the call whose client it
+    is. calls: every call it has a part in. seen: the Event-Sequence of the events taken for it.
     """
 
     uuid: str
@@ -158,8 +166,8 @@ class Leg:
 class Engagement:
     """One employee's part in a call, from INCOMING or OUTGOING to COMPLETED.
 
-    legs: the employee's legs that still ring or, after ACCEPTED, still talk. accepted_at: 0 until ACCEPTED.
-    ended_at: when the client left an outgoing talk, 0 before.
+    legs: the employee's legs that still ring or, after ACCEPTED, still talk. accepted_at: 0 until
+    ACCEPTED. ended_at: when the client left an outgoing talk, 0 before.
     """
 
     ext: str
@@ -174,9 +182,9 @@ class Engagement:
 class Call:
     """A client call: everything that happens around one client, from first sight to last hang-up.
 
-    clients: the client's legs that are up. legs: all its legs that are up. tried: exts whose phones were called.
-    unrouted: nobody was told of it yet. failure: how the last client leg of an outgoing call ended. position: notices
-    said so far.
+    clients: the client's legs that are up. legs: all its legs that are up. tried: exts whose phones
+    were called. unrouted: nobody was told of it yet. failure: how the last client leg of an
+    outgoing call ended. position: notices said so far.
     """
 
     callid: str

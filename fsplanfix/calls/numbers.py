@@ -8,7 +8,8 @@ from functools import lru_cache
 import phonenumbers
 
 LONGEST_SHORT_NUMBER = 6
-"""Digits. Short codes, exts and emergency numbers (112, 900, 0611) are never given a country code."""
+"""Digits. Short codes, exts and emergency numbers (112, 900, 0611) are never given a country code.
+"""
 
 LONGEST_NUMBER = 15
 """Digits of the longest number E.164 allows."""
@@ -22,10 +23,12 @@ _DIALLED = re.compile(r"[+*#]?[0-9*#]+", re.ASCII)
 
 @lru_cache(maxsize=8192)
 def normalize(raw: str, country: str) -> str:
-    """Return `raw` as E.164 digits, a short number as it is, or "" if it holds no phone number at all.
+    """Return `raw` as E.164 digits, a short number as it is, or "" if it holds no phone number at
+    all.
 
-    raw may be written nationally or internationally, with brackets and dashes, as `tel:`, `sip:user@host`,
-    with parameters or an extension after `;`. country is an ISO 3166 code such as RU. Never raises.
+    raw may be written nationally or internationally, with brackets and dashes, as `tel:`,
+    `sip:user@host`, with parameters or an extension after `;`. country is an ISO 3166 code such as
+    RU. Never raises.
     """
     text = _user_part(raw[:256])
     if not _DIALLED.fullmatch(text):
@@ -39,9 +42,11 @@ def normalize(raw: str, country: str) -> str:
 
 
 def refusal(number: str, country: str) -> str:
-    """Return why a number (E.164 digits) is not dialled unless DIAL_ALLOW names it, "" if nothing speaks against it.
+    """Return why a number (E.164 digits) is not dialled unless DIAL_ALLOW names it, "" if nothing
+    speaks against it.
 
-    Toll fraud lives on numbers abroad, premium-rate numbers and satellite phones; whoever needs them allows them.
+    Toll fraud lives on numbers abroad, premium-rate numbers and satellite phones; whoever needs
+    them allows them.
     """
     try:
         parsed = phonenumbers.parse("+" + number, None)
@@ -66,7 +71,8 @@ def _user_part(raw: str) -> str:
 def _e164(text: str, country: str) -> str:
     """Return the E.164 digits of a long number.
 
-    The country's own writing is tried first, unless the number begins with `+` or the country's own code.
+    The country's own writing is tried first, unless the number begins with `+` or the country's own
+    code.
     """
     international = "+" + text.lstrip("+").removeprefix("00")
     attempts = [(text, country), (international, None)]
@@ -84,5 +90,9 @@ def _e164(text: str, country: str) -> str:
 
 
 def _is_possible(number: phonenumbers.PhoneNumber) -> bool:
-    """Tell whether a number has the length of a whole number, not of a local one without its area code."""
-    return phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
+    """Tell whether a number has the length of a whole number, not of a local one without its area
+    code."""
+    return (
+        phonenumbers.is_possible_number_with_reason(number)
+        == phonenumbers.ValidationResult.IS_POSSIBLE
+    )

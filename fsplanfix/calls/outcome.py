@@ -6,12 +6,15 @@ from ..freeswitch.events import SwitchEvent
 from .model import Status
 
 BUSY_CAUSES = frozenset(("USER_BUSY", "486", "600", "603"))
-NOT_ALLOWED_CAUSES = frozenset(("403", "OUTGOING_CALL_BARRED", "CALL_BARRED", "BEARERCAPABILITY_NOTAUTH"))
+NOT_ALLOWED_CAUSES = frozenset(
+    ("403", "OUTGOING_CALL_BARRED", "CALL_BARRED", "BEARERCAPABILITY_NOTAUTH")
+)
 NO_ANSWER_CAUSES = frozenset(("NO_ANSWER", "ALLOTTED_TIMEOUT", "ORIGINATOR_CANCEL", "408"))
 
 
 def failure_of(event: SwitchEvent) -> Status:
-    """Return how an outgoing call failed, from the CHANNEL_HANGUP_COMPLETE of the client's leg (rule 9)."""
+    """Return how an outgoing call failed, from the CHANNEL_HANGUP_COMPLETE of the client's leg
+    (rule 9)."""
     sip = event.get("variable_sip_term_status") or event.get("variable_proto_specific_hangup_cause")
     causes = {event.get("Hangup-Cause"), sip.removeprefix("sip:")}
     if causes & BUSY_CAUSES:

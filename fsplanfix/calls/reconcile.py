@@ -1,6 +1,8 @@
-"""What the tracker missed while FreeSWITCH could not be heard, told as events (delivery-rules.md, rule 7).
+"""What the tracker missed while FreeSWITCH could not be heard, told as events (delivery-rules.md,
+rule 7).
 
-Pure: takes the tracker and FreeSWITCH's own account of its live channels (`uuid_dump ... json`), gives events to feed.
+Pure: takes the tracker and FreeSWITCH's own account of its live channels (`uuid_dump ... json`),
+gives events to feed.
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ Dump = Mapping[str, str]
 """The headers of one live channel, decoded."""
 
 
-def missed(tracker: Tracker, dumps: Iterable[Dump], heard_since: Iterable[SwitchEvent] = ()) -> list[SwitchEvent]:
+def missed(
+    tracker: Tracker, dumps: Iterable[Dump], heard_since: Iterable[SwitchEvent] = ()
+) -> list[SwitchEvent]:
     """Return the events to feed so that the tracker agrees with FreeSWITCH again.
 
-    dumps: every live channel. heard_since: events that arrived while the dumps were taken; they are fed afterwards,
-    so what they tell themselves (a leg's creation or end) is not made up here. After a restart of FreeSWITCH none of
-    the known legs is live: all of them have ended.
+    dumps: every live channel. heard_since: events that arrived while the dumps were taken; they are
+    fed afterwards, so what they tell themselves (a leg's creation or end) is not made up here.
+    After a restart of FreeSWITCH none of the known legs is live: all of them have ended.
     """
-    live = {uuid: dump for dump in dumps if (uuid := dump.get("Unique-ID", ""))}
+    live = {dump["Unique-ID"]: dump for dump in dumps if dump.get("Unique-ID")}
     told = {(event.name, event.leg) for event in heard_since}
     gone = [
         leg
@@ -56,12 +60,17 @@ def _microseconds(dump: Dump, what: str) -> int:
 def _hangup(leg: Leg, at: int) -> SwitchEvent:
     """The leg is gone and nobody knows why; the last moment known is its end."""
     return SwitchEvent.made_of(
-        {"Event-Name": "CHANNEL_HANGUP_COMPLETE", "Unique-ID": leg.uuid, "Event-Date-Timestamp": str(at)}
+        {
+            "Event-Name": "CHANNEL_HANGUP_COMPLETE",
+            "Unique-ID": leg.uuid,
+            "Event-Date-Timestamp": str(at),
+        }
     )
 
 
 def _creation(dump: Dump) -> SwitchEvent:
-    """The leg as it was at first: FreeSWITCH rewrites caller-ID and destination of an incoming leg later."""
+    """The leg as it was at first: FreeSWITCH rewrites caller-ID and destination of an incoming leg
+    later."""
     first = dict(dump) | {"Event-Name": "CHANNEL_CREATE", "Event-Sequence": "0"}
     first["Event-Date-Timestamp"] = str(_microseconds(dump, "Created"))
     if dump.get("Call-Direction") == "inbound":
@@ -81,15 +90,20 @@ def _has_rung(dump: Dump) -> bool:
 def _progress(dump: Dump) -> SwitchEvent:
     at = max(_microseconds(dump, what) for what in ("Progress", "Progress-Media", "Answered"))
     return SwitchEvent.made_of(
-        {"Event-Name": "CHANNEL_PROGRESS", "Unique-ID": dump["Unique-ID"], "Event-Date-Timestamp": str(at)}
+        {
+            "Event-Name": "CHANNEL_PROGRESS",
+            "Unique-ID": dump["Unique-ID"],
+            "Event-Date-Timestamp": str(at),
+        }
     )
 
 
 def _bridged(live: Mapping[str, Dump]) -> list[tuple[str, str]]:
     """Return the pairs of live legs that are bridged now.
 
-    `signal_bond` also names the leg a ringing phone was called for; only a bridged leg has a Bridged-Time. A leg that
-    is itself bound to a third one has left: in an attended transfer the old pair lingers for a moment.
+    `signal_bond` also names the leg a ringing phone was called for; only a bridged leg has a
+    Bridged-Time. A leg that is itself bound to a third one has left: in an attended transfer the
+    old pair lingers for a moment.
     """
     pairs: dict[frozenset[str], tuple[str, str]] = {}
     for uuid, dump in live.items():

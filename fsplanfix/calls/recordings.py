@@ -5,10 +5,12 @@ from __future__ import annotations
 from .model import Recording
 
 Kept = list[tuple[list[Recording], str]]
-"""Every list that a leg's recordings are kept in (its own, its calls'), each with the ext the leg goes by there."""
+"""Every list that a leg's recordings are kept in (its own, its calls'), each with the ext the leg
+goes by there."""
 
 DISCARDED = frozenset(("input-too-short", "empty-file"))
-"""`Record-Completion-Cause` of files that FreeSWITCH deletes (switch_ivr_async.c, RECORD_DISCARDED)."""
+"""`Record-Completion-Cause` of files that FreeSWITCH deletes (switch_ivr_async.c,
+RECORD_DISCARDED)."""
 
 
 def begin(kept: Kept, path: str, leg: str, at: int) -> None:

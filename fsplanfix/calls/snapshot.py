@@ -27,7 +27,8 @@ def dump(tracker: Tracker, callid: str) -> str | None:
     call = tracker.calls.get(callid)
     if call is None:
         return None
-    legs = [leg for uuid in call.legs if (leg := tracker.book.get(uuid)) is not None]
+    found = [tracker.book.get(uuid) for uuid in call.legs]
+    legs = [leg for leg in found if leg is not None]
     return _json.dump_json(OpenCall(call, legs, tracker.last_at)).decode()
 
 

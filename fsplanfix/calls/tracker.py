@@ -16,14 +16,15 @@ from .model import Call, Direction, Engagement, Kind, Leg, Notice, Recording, Ro
 from .outcome import failure_of
 
 REMEMBERED_LEGS = 10_000
-"""Ended legs whose UUID is still known, so that a CHANNEL_CREATE that arrives twice starts nothing."""
+"""Ended legs whose UUID is still known, so that a CHANNEL_CREATE that arrives twice starts nothing.
+"""
 
 
 class Tracker:
     """Follows the calls of one FreeSWITCH.
 
-    calls: the client calls that are not over, by callid. changed: callids touched since a caller last cleared it.
-    last_at: the time of the newest event taken, microseconds since 1970.
+    calls: the client calls that are not over, by callid. changed: callids touched since a caller
+    last cleared it. last_at: the time of the newest event taken, microseconds since 1970.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -52,7 +53,8 @@ class Tracker:
         return ["CHANNEL_CREATE", "CHANNEL_UUID", *self._handlers]
 
     def feed(self, event: SwitchEvent) -> list[Notice]:
-        """Take one event, in the order FreeSWITCH sent it; return what Planfix must be told because of it."""
+        """Take one event, in the order FreeSWITCH sent it; return what Planfix must be told because
+        of it."""
         self._said = []
         uuid = event.leg
         if not uuid or len(uuid) > LONGEST_UUID:
@@ -131,7 +133,9 @@ class Tracker:
             return
         first, second = ends
         ours, theirs = self.calls.get(first.client_of), self.calls.get(second.client_of)
-        if theirs is not None and (ours is None or (theirs.born, theirs.callid) < (ours.born, ours.callid)):
+        if theirs is not None and (
+            ours is None or (theirs.born, theirs.callid) < (ours.born, ours.callid)
+        ):
             second, ours, theirs = first, theirs, ours
         if ours is None or ours is theirs:
             return
@@ -201,20 +205,23 @@ class Tracker:
     # calls and their parties
 
     def _calls_of(self, leg: Leg) -> list[Call]:
-        return [call for callid in leg.calls if (call := self.calls.get(callid)) is not None]
+        return [self.calls[callid] for callid in leg.calls if callid in self.calls]
 
     def _join(self, call: Call, leg: Leg) -> None:
-        """Make a leg part of a call; a recording that runs on it now belongs to the call as well."""
+        """Make a leg part of a call; a recording that runs on it belongs to the call as well."""
         if call.callid in leg.calls:
             return
         leg.calls = [callid for callid in leg.calls if callid in self.calls] + [call.callid]
         call.legs.append(leg.uuid)
         self._share_variables(call, leg)
         ext = self._ext_in(call, leg)
-        call.recordings += [Recording(r.path, r.leg, r.started, ext) for r in leg.recordings if not r.stopped]
+        call.recordings += [
+            Recording(r.path, r.leg, r.started, ext) for r in leg.recordings if not r.stopped
+        ]
 
     def _ext_in(self, call: Call, leg: Leg) -> str:
-        """Return the ext a leg goes by in a call: an outside party who is not its client counts as an employee."""
+        """Return the ext a leg goes by in a call: an outside party who is not its client counts as
+        an employee."""
         if leg.role is Role.OUTSIDE and leg.client_of != call.callid:
             return self.rules.aliases.get(leg.number, leg.number)
         return leg.ext
@@ -227,7 +234,8 @@ class Tracker:
         self._join(call, leg)
 
     def _reach_outside(self, employee: Leg, leg: Leg, at: int) -> None:
-        """A leg to the outside for an employee's leg: a new outgoing call, or the next gateway tried for it."""
+        """A leg to the outside for an employee's leg: a new outgoing call, or the next gateway
+        tried for it."""
         call = self.calls.get(employee.uuid)
         if call is not None:
             leg.client_of = call.callid
@@ -325,11 +333,13 @@ class Tracker:
             return not part.legs and not call.clients
         if not part.accepted_at:
             return False
-        client_is_hanging_up = any(leg.hanging for uuid in call.clients if (leg := self.book.get(uuid)) is not None)
+        legs = map(self.book.get, call.clients)
+        client_is_hanging_up = any(leg is not None and leg.hanging for leg in legs)
         return not call.clients or (not part.legs and not client_is_hanging_up)
 
     def _close(self, call: Call, at: int) -> None:
-        """The client is gone: offers that are still open were missed, and so was a call nobody was told of."""
+        """The client is gone: offers that are still open were missed, and so was a call nobody was
+        told of."""
         for open_offer in self._offers(call):
             self._complete(call, open_offer, Status.MISSED, at)
         if call.type is Direction.OUT or not call.unrouted or not self.rules.report_unrouted:
@@ -339,7 +349,9 @@ class Tracker:
             part = self._engage(call, ext, None, at, Direction.IN)
             self._complete(call, part, Status.MISSED, at)
 
-    def _engage(self, call: Call, ext: str, leg: Leg | None, at: int, direction: Direction) -> Engagement:
+    def _engage(
+        self, call: Call, ext: str, leg: Leg | None, at: int, direction: Direction
+    ) -> Engagement:
         """Begin an employee's part in the call and say so."""
         ordinal = call.ordinals[ext] = call.ordinals.get(ext, 0) + 1
         part = Engagement(ext, ordinal, direction, [leg.uuid] if leg is not None else [])
@@ -355,7 +367,10 @@ class Tracker:
         if status is Status.SUCCESS:
             end = part.ended_at or at
             duration = max(end - part.accepted_at, 0) // 1_000_000
-            is_recorded = any(r.ext in ("", part.ext) and r.overlaps(part.accepted_at, end) for r in call.recordings)
+            is_recorded = any(
+                r.ext in ("", part.ext) and r.overlaps(part.accepted_at, end)
+                for r in call.recordings
+            )
         self._say(
             call,
             Kind.COMPLETED,
@@ -387,7 +402,8 @@ class Tracker:
         )
 
     def _recordings_about(self, leg: Leg) -> recordings.Kept:
-        """Return every list a recording on this leg is kept in: the leg's own and those of its calls."""
+        """Return every list a recording on this leg is kept in: the leg's own and those of its
+        calls."""
         kept = [(leg.recordings, leg.ext)]
         return kept + [(call.recordings, self._ext_in(call, leg)) for call in self._calls_of(leg)]
 

@@ -1,1 +1,1 @@
-"""Speaks the event socket with FreeSWITCH; the only user of greenswitch. Imports nothing of the house but errors."""
+"""Speaks the event socket; the only user of greenswitch. Imports nothing ours but errors."""

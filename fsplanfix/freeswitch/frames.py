@@ -16,7 +16,8 @@ LONGEST_BODY = 16 * 1024 * 1024
 """Bytes. Beyond these the peer is not FreeSWITCH or has lost its place."""
 
 _EVENT_HEAD = re.compile(rb"Content-Length: ([0-9]{1,7})\nContent-Type: text/event-plain\n\n")
-"""What stands before nearly every frame's body (wire/inbound_live_call.jsonl); any other head is read line by line."""
+"""What stands before nearly every frame's body (wire/inbound_live_call.jsonl); any other head is
+read line by line."""
 
 _EVENT = {"Content-Type": "text/event-plain"}
 
@@ -58,7 +59,7 @@ class Framer:
         self._at = 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield the frames that `data` completes. Raises FrameError when no frame can be found any more."""
+        """Yield the frames that `data` completes. Raises FrameError when what came is none."""
         self._rest = self._rest[self._at :] + data
         self._at = 0
         while self._head is not None or self._take_head():
@@ -70,7 +71,7 @@ class Framer:
             yield frame
 
     def _take_head(self) -> bool:
-        """Take the next header block, if it is there as a whole; stray blank lines are passed over."""
+        """Take the next header block, if all of it is there; stray blank lines are passed over."""
         if event := _EVENT_HEAD.match(self._rest, self._at):
             self._at, self._length, self._head = event.end(), int(event[1]), _EVENT
             return True

@@ -1,6 +1,7 @@
-"""The connection to one FreeSWITCH: greenswitch's InboundESL, hardened, and the supervisor that keeps it up.
+"""The connection to one FreeSWITCH: greenswitch's InboundESL, hardened and kept up.
 
-Every override answers a fault that shared/greenswitch-facts.md measured; the letters in the comments are its.
+Every override answers a fault that shared/greenswitch-facts.md measured; the letters in the
+comments are its.
 """
 
 from __future__ import annotations
@@ -34,14 +35,21 @@ LOGIN_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 10.0
 ACCOUNT_TIMEOUT = 5.0
 SILENCE = 45.0
-"""Seconds without a byte after which the peer counts as gone; FreeSWITCH sends HEARTBEAT every 20 s."""
+"""Seconds without a byte until the peer counts as gone; HEARTBEAT comes every 20 s."""
 
 FRAMES_IN_A_ROW = 64
-"""Frames handled before other greenlets get their turn (j): about 1 ms. What they say may then share a commit."""
+"""Frames handled in a row, about 1 ms; then others get their turn (j).
+
+What the frames say may then share a commit.
+"""
 
 FIRST = 2
-"""The highest priority of the event loop. An idle watcher of it is called after one look at sockets and timers, however
-busy they are. sleep(0) would not look at them for up to 50 turns; any longer sleep is 1 ms in which nothing is done."""
+"""The highest priority of the event loop.
+
+An idle watcher of it is called after one look at sockets and timers, however busy they are.
+sleep(0) would not look at them for up to 50 turns; any longer sleep is 1 ms in which nothing is
+done.
+"""
 
 _UUID = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 
@@ -63,7 +71,7 @@ class Server:
 
 
 class Connection(InboundESL):
-    """One connection to one FreeSWITCH. It is never used again once it is down: make a new one (k)."""
+    """One connection to one FreeSWITCH. Never used again once it is down: make a new one (k)."""
 
     def __init__(
         self,
@@ -84,7 +92,10 @@ class Connection(InboundESL):
         self._rejected = False
 
     def connect(self) -> None:
-        """Connect and log in. Raises LinkDown, LinkTimeout or LoginRefused, and then leaves nothing behind (g)."""
+        """Connect and log in.
+
+        Raises LinkDown, LinkTimeout or LoginRefused, and then leaves nothing behind (g).
+        """
         try:
             self._open()
             self.authenticate()
@@ -98,19 +109,30 @@ class Connection(InboundESL):
             # create_connection also speaks IPv6 (k)
             self.sock = socket.create_connection((self.host, self.port), timeout=self.timeout)
         except TimeoutError:
-            raise LinkDown(f"{where} does not answer: check the address and the firewall.") from None
+            raise LinkDown(
+                f"{where} does not answer: check the address and the firewall."
+            ) from None
         except OSError as error:
             reason = error.strerror or str(error)
-            raise LinkDown(f"{where} cannot be reached ({reason}): is it running, mod_event_socket loaded?") from None
+            raise LinkDown(
+                f"{where} cannot be reached ({reason}): is it running, mod_event_socket loaded?"
+            ) from None
         self._notice_dead_peers()
         self.connected = True
         self._receive_events_greenlet = gevent.spawn(self.receive_events)
         if not self._auth_request_event.wait(self.timeout):
-            raise LinkTimeout(f"{where} accepts connections but says nothing: is that port the event socket?")
+            raise LinkTimeout(
+                f"{where} accepts connections but says nothing: is that port the event socket?"
+            )
         if self._rejected:
-            raise LoginRefused(f"{where} refuses our address: add it to apply-inbound-acl in event_socket.conf.xml.")
+            raise LoginRefused(
+                f"{where} refuses our address: "
+                "add it to apply-inbound-acl in event_socket.conf.xml."
+            )
         if not self.connected:
-            raise LinkDown(f"{where} closed the connection before the login: is that port the event socket?")
+            raise LinkDown(
+                f"{where} closed the connection before the login: is that port the event socket?"
+            )
 
     def _notice_dead_peers(self) -> None:
         """Let the kernel report a peer that is gone (f); `silence` catches one that hangs."""
@@ -139,7 +161,10 @@ class Connection(InboundESL):
         if "\r" in data or "\0" in data or "\n\n" in data or data.endswith("\n"):
             raise UnsafeCommand("A command with line breaks inside was not sent to FreeSWITCH.")
         answer: AsyncResult[Frame] = AsyncResult()
-        with gevent.Timeout(timeout, LinkTimeout(f"FreeSWITCH at {self.server.name} did not answer in {timeout:g} s.")):
+        with gevent.Timeout(
+            timeout,
+            LinkTimeout(f"FreeSWITCH at {self.server.name} did not answer in {timeout:g} s."),
+        ):
             with self._writing:  # whole commands, one after the other (e)
                 if not self.connected:
                     raise LinkDown(f"There is no connection to FreeSWITCH at {self.server.name}.")
@@ -149,7 +174,8 @@ class Connection(InboundESL):
                 except OSError as error:
                     self._mark_down(f"cannot send ({error})")
                 except gevent.Timeout:
-                    # part of a command may be on its way: what would follow it makes no sense to the peer
+                    # part of a command may be on its way: what would follow it makes no sense to
+                    # the peer
                     self._mark_down("a command could not be sent in time")
                     raise
             return cast(Frame, answer.get())
@@ -160,18 +186,21 @@ class Connection(InboundESL):
         return self.send(f"api {command}", timeout).body.decode("utf-8", "replace")
 
     def bgapi(self, command: str, timeout: float) -> str:
-        """Run an API command in FreeSWITCH's background and return what it came to, within `timeout` seconds."""
+        """Run a command in FreeSWITCH's background; return its result within `timeout` seconds."""
         self._refuse_line_breaks(command)
         job = str(uuid4())
         result: AsyncResult[str] = AsyncResult()
         self._jobs[job] = result
         try:
             reply = self.send(f"bgapi {command}\nJob-UUID: {job}")
-            if not reply.headers.get("Reply-Text", "").startswith("+OK"):
-                raise LinkError(f"FreeSWITCH refused a background command: {reply.headers.get('Reply-Text', '')[:80]}")
+            answer = reply.headers.get("Reply-Text", "")
+            if not answer.startswith("+OK"):
+                raise LinkError(f"FreeSWITCH refused a background command: {answer[:80]}")
             return cast(str, result.get(timeout=timeout))
         except gevent.Timeout:
-            raise LinkTimeout(f"FreeSWITCH did not finish a background command in {timeout:g} s.") from None
+            raise LinkTimeout(
+                f"FreeSWITCH did not finish a background command in {timeout:g} s."
+            ) from None
         finally:
             self._jobs.pop(job, None)
 
@@ -181,11 +210,13 @@ class Connection(InboundESL):
             raise UnsafeCommand("A command with line breaks inside was not sent to FreeSWITCH.")
 
     def subscribe(self, event_names: list[str]) -> None:
-        """Ask for events of these names, and for what the link itself needs. Raises LinkError if refused."""
+        """Ask for these events, and for what the link needs. Raises LinkError if refused."""
         names = " ".join([*event_names, "BACKGROUND_JOB", "HEARTBEAT"])
         reply = self.send(f"event plain {names}").headers.get("Reply-Text", "")
         if not reply.startswith("+OK"):
-            raise LinkError(f"FreeSWITCH at {self.server.name} refused the event subscription: {reply[:80]}")
+            raise LinkError(
+                f"FreeSWITCH at {self.server.name} refused the event subscription: {reply[:80]}"
+            )
 
     def receive_events(self) -> None:
         """Read until the connection ends, whatever comes; then mark the link down (b, c, d)."""
@@ -259,7 +290,7 @@ class Connection(InboundESL):
 
 
 def live_channels(connection: Connection) -> list[dict[str, str]] | None:
-    """Return FreeSWITCH's own account of each live channel, None if it cannot give one. Raises LinkError.
+    """Return FreeSWITCH's account of each live channel, None without one. Raises LinkError.
 
     Calls must be followed even from a FreeSWITCH that does not tell us of the past.
     """
@@ -282,9 +313,9 @@ def live_channels(connection: Connection) -> list[dict[str, str]] | None:
 class Link:
     """Keeps a connection to one FreeSWITCH up for ever. ups: how often it came up.
 
-    on_event gets every event. on_up is called once per connection, before it gets any event: with a function that
-    asks for the live channels (None if unknown), and one that returns the events heard meanwhile and lets later ones
-    through.
+    on_event gets every event. on_up is called once per connection, before it gets any event: with a
+    function that asks for the live channels (None if unknown), and one that returns the events
+    heard meanwhile and lets later ones through.
     """
 
     def __init__(
@@ -292,7 +323,9 @@ class Link:
         server: Server,
         event_names: list[str],
         on_event: Callable[[SwitchEvent], None],
-        on_up: Callable[[Callable[[], list[dict[str, str]] | None], Callable[[], list[SwitchEvent]]], None],
+        on_up: Callable[
+            [Callable[[], list[dict[str, str]] | None], Callable[[], list[SwitchEvent]]], None
+        ],
         silence: float = SILENCE,
     ) -> None:
         self.server = server
@@ -329,7 +362,9 @@ class Link:
                 connection.stop()
                 if str(error) != last_problem:
                     last_problem = str(error)
-                    log.error("freeswitch_unreachable", server=self.server.name, problem=last_problem)
+                    log.error(
+                        "freeswitch_unreachable", server=self.server.name, problem=last_problem
+                    )
             else:
                 pause, last_problem = SHORTEST_PAUSE, ""
                 self._follow(connection)

@@ -1,7 +1,8 @@
 """Click to call: FreeSWITCH calls the manager's phone first and, when it is picked up, the client.
 
-The command is made of a user and a number that were checked to be nothing else, and of settings that were checked at
-the start: there is no way to add a channel variable, a second leg or another command.
+The command is made of a user and a number that were checked to be nothing else, and of settings
+that were checked at the start: there is no way to add a channel variable, a second leg or another
+command.
 """
 
 from __future__ import annotations
@@ -38,8 +39,11 @@ AUTO_ANSWER = {
     "sip_auto_answer": "true",
     "alert_info": "<http://www.notused.com>;info=alert-autoanswer;delay=0",
 }
-"""sip_auto_answer makes mod_sofia add `Call-Info: <sip:...>;answer-after=0`, which it then sets itself (mod_sofia.c);
-Snom, Yealink, Grandstream and Polycom also know the Alert-Info."""
+"""Variables that make a phone answer by itself.
+
+sip_auto_answer makes mod_sofia add `Call-Info: <sip:...>;answer-after=0`, which it then sets itself
+(mod_sofia.c); Snom, Yealink, Grandstream and Polycom also know the Alert-Info.
+"""
 
 
 class Phone(StrEnum):
@@ -53,10 +57,10 @@ class Phone(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DialPlan:
-    """How a client is dialled: by a dial string with {number} in it, or through a dialplan context if given.
+    """How a client is dialled: by a dial string with {number}, or through a dialplan context.
 
-    caller_id: what the client sees, "" to leave it to FreeSWITCH. auto_answer: whether the manager's phone is asked to
-    answer by itself.
+    caller_id: what the client sees, "" to leave it to FreeSWITCH. auto_answer: whether the
+    manager's phone is asked to answer by itself.
     """
 
     dial_string: str
@@ -68,7 +72,7 @@ class DialPlan:
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """A click-to-call that FreeSWITCH was asked for. outcome: "" if the manager answered, else FreeSWITCH's words."""
+    """A click-to-call. outcome: "" if the manager answered, else FreeSWITCH's words."""
 
     callid: str
     ext: str
@@ -78,15 +82,17 @@ class Click:
     @property
     def cause(self) -> str:
         """Return one word for the outcome: ANSWERED, or FreeSWITCH's hang-up cause."""
+        if not self.outcome:
+            return "ANSWERED"
         found = _CAUSE.match(self.outcome)
-        return (found[1] if found else "OTHER") if self.outcome else "ANSWERED"
+        return found[1] if found else "OTHER"
 
 
 def command(user: str, number: str, plan: DialPlan, uuid: str, outside: bool = False) -> str:
     """Return the originate command.
 
-    user: a directory user or, if `outside`, a number reached like a client's. Raises DialRefused if user or number
-    could be anything else.
+    user: a directory user or, if `outside`, a number reached like a client's. Raises DialRefused if
+    user or number could be anything else.
     """
     if not (_NUMBER if outside else _USER).fullmatch(user) or not _NUMBER.fullmatch(number):
         raise DialRefused("The user or the number cannot be dialled.")
@@ -121,8 +127,9 @@ def _first_leg(user: str, plan: DialPlan, outside: bool) -> str:
 def phone(connection: Connection, user: str, domain: str) -> Phone:
     """Ask a FreeSWITCH about a user's phone; never raises.
 
-    Facts: `sofia_contact` answers `error/user_not_registered`, `user_exists` true or false, and takes no user without
-    a domain (mod_commands.c); a FreeSWITCH that answers neither leaves it to the originate.
+    Facts: `sofia_contact` answers `error/user_not_registered`, `user_exists` true or false, and
+    takes no user without a domain (mod_commands.c); a FreeSWITCH that answers neither leaves it to
+    the originate.
     """
     try:
         asked = domain or connection.api("global_getvar domain", CHECK_TIMEOUT).strip()
@@ -141,8 +148,8 @@ def phone(connection: Connection, user: str, domain: str) -> Phone:
 class Dialler:
     """Places click-to-calls on the FreeSWITCH where the phone is registered.
 
-    connections: gives those that are up. is_outside: tells a number outside the PBX from a directory user. done: is
-    told what came of each call.
+    connections: gives those that are up. is_outside: tells a number outside the PBX from a
+    directory user. done: is told what came of each call.
     """
 
     def __init__(
@@ -160,7 +167,8 @@ class Dialler:
     def start(self, ext: str, users: Sequence[str], number: str) -> None:
         """Begin a call to the first of an ext's users that can be reached, and then to a number.
 
-        Raises DialRefused with the reason if none can be reached, LinkDown if no FreeSWITCH is linked.
+        Raises DialRefused with the reason if none can be reached, LinkDown if no FreeSWITCH is
+        linked.
         """
         connections = self._connections()
         if not connections:
@@ -180,13 +188,16 @@ class Dialler:
         """Return the FreeSWITCH to call a user through, and what it says about the phone."""
         if self._is_outside(user):
             return connections[0], Phone.REGISTERED
-        asked = [gevent.spawn(phone, connection, user, self._plan.user_domain) for connection in connections]
+        asked = [
+            gevent.spawn(phone, connection, user, self._plan.user_domain)
+            for connection in connections
+        ]
         gevent.joinall(asked)
         answers = list(zip(connections, (job.value or Phone.UNCLEAR for job in asked), strict=True))
         return min(answers, key=lambda answer: _PREFERRED.index(answer[1]))
 
     def _call(self, connection: Connection, click: Click, command: str) -> None:
-        """Place the call and wait for the manager's phone; what becomes of the call is told by its events."""
+        """Place the call and wait for the manager's phone; events tell what becomes of the call."""
         try:
             answer = connection.bgapi(command, timeout=RING_TIMEOUT + 10)
         except LinkError as error:

@@ -1,8 +1,9 @@
-"""Answers the dialplan's `socket` application: says who calls, sets that on the channel, lets the dialplan go on.
+"""Answers the dialplan's `socket` application: says who calls, and lets the dialplan go on.
 
-Facts: shared/freeswitch-facts.md and wire/outbound_lookup_then_resume.jsonl. With `socket_resume=true` the call goes on
-as soon as we close, so whatever fails here is answered by closing. greenswitch's own server answers a call after
-61 ms at the median and cannot be trusted beyond that (greenswitch-facts.md, i); this is gevent's.
+Facts: shared/freeswitch-facts.md and wire/outbound_lookup_then_resume.jsonl. With
+`socket_resume=true` the call goes on as soon as we close, so whatever fails here is answered by
+closing. greenswitch's own server answers a call after 61 ms at the median and cannot be trusted
+beyond that (greenswitch-facts.md, i); this is gevent's.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ LONGEST_TEXT = 60
 """Characters of a value."""
 
 PUNCTUATION = frozenset(" .-+()/№«»’–—_")
-"""What a value may hold besides letters, marks and digits of any script: nothing FreeSWITCH gives a meaning to."""
+"""What a value may hold besides letters, marks and digits: nothing with a meaning."""
 
 GREETING = b"connect\n\n"
 
 Networks = Collection[ipaddress.IPv4Network | ipaddress.IPv6Network]
 Variables = Callable[[SwitchEvent, float], Mapping[str, str]]
-"""Takes a channel's data and the seconds there are, returns the channel variables to set. It must not raise."""
+"""Takes a channel's data and the seconds there are, returns variables; it must not raise."""
 
 
 def clean(text: str) -> str:
-    """Return text that may become the value of a channel variable: letters, digits and harmless signs."""
+    """Return text fit for a channel variable: letters, digits and harmless signs."""
     composed = unicodedata.normalize("NFC", text[: LONGEST_TEXT * 20]).replace("'", "’")
     kept = (c if c in PUNCTUATION or unicodedata.category(c)[0] in "LMN" else " " for c in composed)
     return " ".join("".join(kept).split())[:LONGEST_TEXT].strip()
@@ -58,7 +59,8 @@ def clean(text: str) -> str:
 def greeted(address: str, seconds: float = 2.0) -> bool:
     """Tell whether a SocketApp answers at host:port."""
     host, _, port = address.rpartition(":")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))  # noqa: S104 - not bound here
+    bare = host.strip("[]")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104 - not bound here
     try:
         with socket.create_connection((host, int(port)), timeout=seconds) as sock:
             return bool(sock.recv(64) == GREETING)
@@ -69,10 +71,13 @@ def greeted(address: str, seconds: float = 2.0) -> bool:
 class SocketApp:
     """Listens for FreeSWITCH.
 
-    deadline: seconds after which a call goes on whatever happens. allowed: from where connections are taken.
+    deadline: seconds after which a call goes on whatever happens. allowed: from where connections
+    are taken.
     """
 
-    def __init__(self, listen: tuple[str, int], allowed: Networks, variables: Variables, deadline: float) -> None:
+    def __init__(
+        self, listen: tuple[str, int], allowed: Networks, variables: Variables, deadline: float
+    ) -> None:
         self.held = 0
         self.listening = Event()
         self._listen = listen
@@ -84,10 +89,17 @@ class SocketApp:
     @property
     def address(self) -> str:
         """Return host:port once it listens, "" before."""
-        return "{}:{}".format(*self._server.socket.getsockname()[:2]) if self._server is not None else ""
+        return (
+            "{}:{}".format(*self._server.socket.getsockname()[:2])
+            if self._server is not None
+            else ""
+        )
 
     def run(self) -> None:
-        """Listen until `stop`. An address that is taken is tried again: another worker may hold it, and end."""
+        """Listen until `stop`.
+
+        An address that is taken is tried again: another worker may hold it, and end.
+        """
         last_problem = ""
         while True:
             try:
@@ -102,7 +114,8 @@ class SocketApp:
                         "socket_app_not_listening",
                         address="{}:{}".format(*self._listen),
                         problem=problem,
-                        cure="callers' names are not looked up: free ESL_LISTEN's port or choose another",
+                        cure="callers' names are not looked up: "
+                        "free ESL_LISTEN's port or choose another",
                     )
             gevent.sleep(LISTEN_AGAIN_AFTER)
         self._server = StreamServer(listener, self._serve)
@@ -145,7 +158,7 @@ class SocketApp:
 
 
 class Talk:
-    """One connection from the `socket` application. Raises OSError, FrameError or LinkDown when it ends early."""
+    """A connection from the `socket` application. Raises OSError, FrameError or LinkDown."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -170,7 +183,10 @@ class Talk:
     def set(self, variables: Mapping[str, str]) -> None:
         """Set channel variables, one after the other, each awaited."""
         for name, value in variables.items():
-            self._command(f"sendmsg\ncall-command: execute\nexecute-app-name: set\nexecute-app-arg: {name}={value}")
+            self._command(
+                "sendmsg\ncall-command: execute\nexecute-app-name: set\n"
+                f"execute-app-arg: {name}={value}"
+            )
 
     def go_on(self) -> None:
         """Let the dialplan go on, and end."""
@@ -180,7 +196,10 @@ class Talk:
 
     def close(self) -> None:
         """End; a call that was not told to go on yet is, if the peer still listens."""
-        with contextlib.suppress(OSError, LinkDown), gevent.Timeout(0.1, LinkDown("it does not listen")):
+        with (
+            contextlib.suppress(OSError, LinkDown),
+            gevent.Timeout(0.1, LinkDown("it does not listen")),
+        ):
             if not self._resumed:
                 self._sock.sendall(b"resume\n\nexit\n\n")
         self._sock.close()
@@ -192,7 +211,9 @@ class Talk:
         for frame in self._frames:
             if frame.kind == "command/reply":
                 if not frame.headers.get("Reply-Text", "").startswith("+OK"):
-                    log.warning("socket_app_command_refused", reply=frame.headers.get("Reply-Text", "")[:80])
+                    log.warning(
+                        "socket_app_command_refused", reply=frame.headers.get("Reply-Text", "")[:80]
+                    )
                 return
         raise LinkDown("the caller hung up")
 

@@ -1,1 +1,1 @@
-"""Notices on their way: written before they are sent, sent in order. The only user of SQLAlchemy."""
+"""Notices on their way: durable before they are sent, sent in order. Only user of SQLAlchemy."""

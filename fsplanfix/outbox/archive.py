@@ -1,4 +1,4 @@
-"""What the store keeps for people to ask about: notices with their answers, the journal, what FreeSWITCH said."""
+"""What the store keeps for people to ask about: notices, answers, the journal, events."""
 
 from __future__ import annotations
 
@@ -34,12 +34,16 @@ class Archive:
 
     def refused(self, phone: str) -> list[Entry]:
         """Return the journal lines about a number (E.164 digits) that led to no call."""
-        query = select(journal).where(journal.c.phone == phone, journal.c.callid == "").order_by(journal.c.id)
+        query = (
+            select(journal)
+            .where(journal.c.phone == phone, journal.c.callid == "")
+            .order_by(journal.c.id)
+        )
         with self._store.transaction() as connection:
             return [entry_from(line) for line in connection.execute(query).mappings()]
 
     def calls(self, callid: str, phone: str) -> list[str]:
-        """Return this callid if anything is kept under it, else the calls with a number (E.164 digits, "" if none)."""
+        """Return this callid if it is known, else the calls with a number (E.164 digits, or "")."""
         if self.heard(callid) or any(self.about(callid)):
             return [callid]
         return self._calls_with(phone) if phone else []
@@ -48,14 +52,18 @@ class Archive:
         """Return the callids of the calls with a client's number, the oldest first."""
         body = notices.c.body.contains(f'"phone":"{phone}"', autoescape=True)
         told = select(notices.c.callid, notices.c.created.label("at")).where(body)
-        noted = select(journal.c.callid, journal.c.at).where(journal.c.phone == phone, journal.c.callid != "")
+        noted = select(journal.c.callid, journal.c.at).where(
+            journal.c.phone == phone, journal.c.callid != ""
+        )
         with self._store.transaction() as connection:
             found = connection.execute(told.union_all(noted).order_by("at")).all()
         return list(dict.fromkeys(str(row.callid) for row in found))
 
     def open_calls(self) -> list[str]:
         """Return the states of all calls that are not over, as JSON."""
-        query = select(open_calls.c.state).where(open_calls.c.closed == 0).order_by(open_calls.c.callid)
+        query = (
+            select(open_calls.c.state).where(open_calls.c.closed == 0).order_by(open_calls.c.callid)
+        )
         with self._store.transaction() as connection:
             return list(connection.execute(query).scalars())
 
@@ -76,7 +84,10 @@ class Archive:
     def last_call(self) -> str:
         """Return the callid of the call that was heard of last, "" if there is none."""
         times = ((notices, notices.c.created), (journal, journal.c.at), (heard, heard.c.at))
-        lasts = [select(at, table.c.callid).where(table.c.callid != "").order_by(at.desc()) for table, at in times]
+        lasts = [
+            select(at, table.c.callid).where(table.c.callid != "").order_by(at.desc())
+            for table, at in times
+        ]
         with self._store.transaction() as connection:
             found = [connection.execute(last.limit(1)).first() for last in lasts]
         return max(((row[0], str(row[1])) for row in found if row), default=(0.0, ""))[1]
@@ -84,4 +95,7 @@ class Archive:
     def heard(self, callid: str) -> bytes:
         """Return what FreeSWITCH said about a call that is over, packed as scribe.py packs it."""
         with self._store.transaction() as connection:
-            return connection.execute(select(heard.c.events).where(heard.c.callid == callid)).scalar() or b""
+            return (
+                connection.execute(select(heard.c.events).where(heard.c.callid == callid)).scalar()
+                or b""
+            )

@@ -18,7 +18,7 @@ ASK_AGAIN_AFTER = 1.0
 
 
 def insist(ask: Callable[[], T], about: Callable[[], dict[str, object]] = dict) -> T:
-    """Ask the store until it answers, and say loudly each time it does not. about: what each log line shall tell."""
+    """Ask the store until it answers, loudly. about: what each log line shall tell."""
     while True:
         try:
             return ask()

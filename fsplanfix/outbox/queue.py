@@ -1,6 +1,9 @@
-"""The notices that wait for Planfix: whose turn it is, what becomes of each (shared/delivery-rules.md, 3 to 5, 8, 9).
+"""The notices that wait for Planfix: whose turn it is, what becomes of each.
 
-The statements of every turn are written once, with parameters: building them anew would cost more than running them.
+Rules: shared/delivery-rules.md, 3 to 5, 8 and 9.
+
+The statements of every turn are written once, with parameters: building them anew would cost more
+than running them.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ LEASE = 12.0
 """Seconds a notice belongs to the courier who sends it; renewed while the request is under way."""
 
 CLOCK_JUMP = 60.0
-"""Seconds. Workers' clocks agree better than this; a time further ahead was written before a clock jumped back."""
+"""Seconds by which clocks may differ; a time further ahead is from before a jump back."""
 
 LONGEST_ANSWER = 500
 NOW: BindParameter[float] = bindparam("now", type_=Float)
@@ -49,7 +52,7 @@ _waits = exists().where(
     )
 )
 is_free = or_(notices.c.leased_until <= NOW, notices.c.leased_until > NOW + (LEASE + CLOCK_JUMP))
-"""Nobody is sending it: no lease, or one that ends later than any could unless the clock has jumped back."""
+"""Nobody is sending it: it has no lease, or one from before the clock jumped back."""
 
 _next = (
     select(notices.c.id)
@@ -71,7 +74,11 @@ _settle = (
     .values(state=bindparam("became"), attempts=bindparam("tries"), answer=bindparam("said"))
     .values(settled=NOW, leased_until=0.0)
 )
-_account = select(facts.c.name, facts.c.value).where(facts.c.name.in_(("hold_until", "unauthorized"))).with_for_update()
+_account = (
+    select(facts.c.name, facts.c.value)
+    .where(facts.c.name.in_(("hold_until", "unauthorized")))
+    .with_for_update()
+)
 _known_again = delete(facts).where(facts.c.name.in_(("hold_until", "unauthorized")))
 _upcoming = select(func.min(notices.c.due)).where(is_waiting(notices), notices.c.due > NOW)
 
@@ -83,17 +90,21 @@ class Queue:
         self._store = store
 
     def turn(self, outcomes: Sequence[Outcome], most: int, now: float, owner: str) -> Turn:
-        """Write down what is settled and lease up to `most` notices whose turn it is, in one transaction.
+        """Write down what is settled and lease up to `most` notices, in one transaction.
 
-        Their turn: due, and nothing they must wait for is still unsent. While Planfix is to be left alone there are
-        none; while it does not know our token, one a minute.
+        Their turn: due, and nothing they must wait for is still unsent. While Planfix is to be left
+        alone there are none; while it does not know our token, one a minute.
         """
         rows: Sequence[Any] = ()
         with self._store.transaction() as connection:
             if outcomes:
-                connection.execute(_settle, [_settled(outcome, now) for outcome in sorted(outcomes, key=_by_id)])
+                connection.execute(
+                    _settle, [_settled(outcome, now) for outcome in sorted(outcomes, key=_by_id)]
+                )
             account = {str(name): str(value) for name, value in connection.execute(_account)}
-            known_again = "unauthorized" in account and any(outcome.state == DONE for outcome in outcomes)
+            known_again = "unauthorized" in account and any(
+                outcome.state == DONE for outcome in outcomes
+            )
             if known_again:
                 connection.execute(_known_again)
                 account = {}
@@ -113,10 +124,14 @@ class Queue:
         with self._store.transaction() as connection:
             connection.execute(update(notices).where(mine).values(leased_until=now + LEASE))
 
-    def try_again(self, queued: Queued, due: float, answer: str, hold_until: float = 0, owner: str = "") -> None:
-        """It is to be sent again at `due`, and nothing at all before `hold_until` (seconds since 1970)."""
+    def try_again(
+        self, queued: Queued, due: float, answer: str, hold_until: float = 0, owner: str = ""
+    ) -> None:
+        """It is sent again at `due`, and nothing before `hold_until` (seconds since 1970)."""
         with self._store.transaction() as connection:
-            self._postpone(connection, queued, owner, due=due, answer=answer, attempts=queued.attempts + 1)
+            self._postpone(
+                connection, queued, owner, due=due, answer=answer, attempts=queued.attempts + 1
+            )
             if hold_until:
                 self._store.note(connection, "hold_until", str(hold_until))
 
@@ -126,7 +141,7 @@ class Queue:
             self._postpone(connection, queued, owner, due=due)
 
     def unauthorized(self, queued: Queued, now: float, owner: str = "") -> bool:
-        """Planfix does not know our token: keep everything, probe once a minute; tell whether this is news."""
+        """Planfix does not know our token: keep all, probe once a minute; tell if this is news."""
         with self._store.transaction() as connection:
             news = not fact_in(connection, "unauthorized")
             self._postpone(connection, queued, owner, due=now, answer="401")
@@ -135,15 +150,25 @@ class Queue:
             return news
 
     @staticmethod
-    def _postpone(connection: Connection, queued: Queued, owner: str, due: float, **values: Any) -> None:
-        """Write that it is sent at `due`, and what waits for it no sooner: else every turn would look at all of that.
+    def _postpone(
+        connection: Connection, queued: Queued, owner: str, due: float, **values: Any
+    ) -> None:
+        """Write that it is sent at `due`, and what waits for it no sooner.
+
+        Otherwise every turn would look at all of that.
 
         One whose lease went to another courier is left to that one.
         """
-        still_ours = and_(notices.c.id == queued.id, is_waiting(notices), notices.c.owner == owner if owner else true())
+        still_ours = and_(
+            notices.c.id == queued.id,
+            is_waiting(notices),
+            notices.c.owner == owner if owner else true(),
+        )
         if "answer" in values:
             values["answer"] = values["answer"][:LONGEST_ANSWER]
-        connection.execute(update(notices).where(still_ours).values(due=due, leased_until=0, **values))
+        connection.execute(
+            update(notices).where(still_ours).values(due=due, leased_until=0, **values)
+        )
         waits = and_(_waits_for(queued), is_waiting(notices), notices.c.due < due)
         connection.execute(update(notices).where(waits).values(due=due))
 
@@ -155,9 +180,13 @@ class Queue:
         with self._store.transaction() as connection:
             waiting, oldest = connection.execute(standing.where(is_waiting(notices))).one()
             return Backlog(
-                open_calls=connection.execute(select(func.count()).where(open_calls.c.closed == 0)).scalar_one(),
+                open_calls=connection.execute(
+                    select(func.count()).where(open_calls.c.closed == 0)
+                ).scalar_one(),
                 waiting=waiting,
-                dead=connection.execute(select(func.count()).where(is_in(DEAD, notices))).scalar_one(),
+                dead=connection.execute(
+                    select(func.count()).where(is_in(DEAD, notices))
+                ).scalar_one(),
                 oldest=oldest,
                 unauthorized=bool(fact_in(connection, "unauthorized")),
             )
@@ -190,7 +219,7 @@ class Queue:
 
 
 def _allowed(account: dict[str, str], most: int, now: float) -> tuple[int, float]:
-    """Return how many requests Planfix may get at once, and until when it is to be left alone (0: it is not)."""
+    """Return how many requests Planfix may get now, and until when it gets none (0: it may)."""
     until = float(account.get("hold_until", 0))
     # a hold further away than any hold lasts was set before the clock jumped back
     if now < until <= now + LONGEST_HOLD + CLOCK_JUMP:
@@ -216,7 +245,7 @@ def _settled(outcome: Outcome, now: float) -> dict[str, Any]:
 
 
 def _waits_for(queued: Queued) -> Any:
-    """Tell what cannot be sent before a notice: what waits for it, and what waits for a barrier that does."""
+    """Tell what waits for a notice, or for a barrier that waits for it."""
     notice, between = queued.notice, notices.alias("between")
     later = and_(notices.c.callid == notice.callid, notices.c.id > queued.id)
     if is_barrier(notice):
@@ -231,4 +260,6 @@ def _waits_for(queued: Queued) -> Any:
             between.c.id < notices.c.id,
         )
     )
-    return and_(later, or_(notices.c.ext == notice.ext, notices.c.kind == Kind.RECORD.value, barrier))
+    return and_(
+        later, or_(notices.c.ext == notice.ext, notices.c.kind == Kind.RECORD.value, barrier)
+    )

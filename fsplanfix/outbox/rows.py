@@ -15,7 +15,7 @@ notice_json = TypeAdapter(Notice)
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A notice whose turn it is. created, settled: seconds since 1970. attempts: tries before this one."""
+    """A notice whose turn it is. created, settled: seconds since 1970. attempts: tries so far."""
 
     id: int
     notice: Notice
@@ -40,7 +40,8 @@ class Outcome:
 class Turn:
     """Whose turn it is. known_again: Planfix knows our token again.
 
-    upcoming: when something that may not be sent yet may be (seconds since 1970), None if nothing is known to.
+    upcoming: when something that may not be sent yet may be (seconds since 1970), None if nothing
+    is known to.
     """
 
     claimed: list[Queued]
@@ -50,7 +51,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How things stand. oldest: when the oldest waiting notice was written, None if nothing waits."""
+    """How things stand. oldest: when the oldest waiting notice was written, None without any."""
 
     open_calls: int
     waiting: int
@@ -71,14 +72,22 @@ class Entry:
 
 
 def is_barrier(notice: Notice) -> bool:
-    """Tell whether later notices of the call wait for this one: its first INCOMING or OUTGOING, every ACCEPTED."""
+    """Tell whether later notices wait: the call's first INCOMING or OUTGOING, every ACCEPTED."""
     return notice.position == 1 or notice.kind is Kind.ACCEPTED
 
 
 def queued_from(row: Any) -> Queued:
     """Return the notice in a row of the table."""
     notice = notice_json.validate_json(row["body"])
-    return Queued(row["id"], notice, row["attempts"], row["created"], row["state"], row["answer"], row["settled"])
+    return Queued(
+        row["id"],
+        notice,
+        row["attempts"],
+        row["created"],
+        row["state"],
+        row["answer"],
+        row["settled"],
+    )
 
 
 def entry_from(row: Any) -> Entry:
@@ -87,7 +96,10 @@ def entry_from(row: Any) -> Entry:
 
 
 def row_of(notice: Notice, now: float) -> dict[str, Any]:
-    """Return the parameters that write a notice now (seconds since 1970); the last four say when it is due."""
+    """Return the parameters that write a notice now (seconds since 1970).
+
+    The last four say when it is due.
+    """
     return {
         "callid": notice.callid,
         "ext": notice.ext,

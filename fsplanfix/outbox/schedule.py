@@ -1,4 +1,4 @@
-"""When a notice is tried again. Pure: takes time and chance, gives time (delivery-rules.md, rule 4)."""
+"""When a notice is tried again (delivery-rules.md, rule 4). Pure: takes time and chance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pause(attempts: int, chance: float) -> float:
 
 
 def is_stale(notice: Notice, created: float, now: float, popup_ttl: float) -> bool:
-    """Tell whether a call window would come too late (rule 5). popup_ttl: seconds, 0 to keep all."""
+    """Tell whether a call window would come too late (rule 5). popup_ttl: seconds, 0 keeps all."""
     return popup_ttl > 0 and notice.kind in POPUPS and now - created > popup_ttl
 
 

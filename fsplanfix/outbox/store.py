@@ -1,4 +1,7 @@
-"""The durable outbox, on SQLite or PostgreSQL: what was said and the state it came from share one transaction."""
+"""The durable outbox, on SQLite or PostgreSQL.
+
+What was said and the state it came from share one transaction.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,19 @@ from functools import cached_property
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, and_, bindparam, create_engine, event, exists, func, or_, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    and_,
+    bindparam,
+    create_engine,
+    event,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -24,7 +39,8 @@ log = structlog.get_logger(__name__)
 
 _LOCK_CALLS = text(
     "SELECT pg_advisory_xact_lock(number) FROM ("
-    "SELECT DISTINCT hashtextextended(callid, 0) AS number FROM unnest(CAST(:callids AS text[])) AS callid ORDER BY 1"
+    "SELECT DISTINCT hashtextextended(callid, 0) AS number "
+    "FROM unnest(CAST(:callids AS text[])) AS callid ORDER BY 1"
     ") AS calls"
 )
 
@@ -35,12 +51,19 @@ _due = func.coalesce(
         _before.c.callid == bindparam("call"),
         is_waiting(_before),
         _before.c.due > bindparam("now"),
-        or_(_before.c.ext == bindparam("part"), _before.c.barrier, bindparam("what") == Kind.RECORD.value),
+        or_(
+            _before.c.ext == bindparam("part"),
+            _before.c.barrier,
+            bindparam("what") == Kind.RECORD.value,
+        ),
     )
     .scalar_subquery(),
     bindparam("now"),
 )
-"""A new notice is due now, but not before what it waits for: in an outage nobody looks at it in vain."""
+"""When a new notice is due: now, but not before what it waits for.
+
+In an outage nobody looks at it in vain.
+"""
 
 _is_end = and_(
     _before.c.callid == notices.c.callid,
@@ -74,7 +97,8 @@ class Store:
             file = self._engine.url.database or ""
             if not create and self._engine.dialect.name == "sqlite" and not os.path.exists(file):
                 raise StoreError(
-                    f"There is no store at {file}: go to the service's folder or set STORE_URL as it does."
+                    f"There is no store at {file}: "
+                    "go to the service's folder or set STORE_URL as it does."
                 )
             self._prepare()
         except (ArgumentError, ModuleNotFoundError):
@@ -83,13 +107,17 @@ class Store:
                 "or postgresql://user:password@host/name (pip install fsplanfix[postgres])."
             ) from None
         except SQLAlchemyError as error:
-            raise StoreError(f"The database in STORE_URL cannot be opened: {_reason(error)}.") from None
+            raise StoreError(
+                f"The database in STORE_URL cannot be opened: {_reason(error)}."
+            ) from None
 
     def _prepare(self) -> None:
         try:
             with self._engine.begin() as connection:
                 if connection.dialect.name == "postgresql":
-                    connection.execute(text("SELECT pg_advisory_xact_lock(7461001)"))  # one worker makes the tables
+                    connection.execute(
+                        text("SELECT pg_advisory_xact_lock(7461001)")
+                    )  # one worker makes the tables
                 prepare(connection)
         except BaseException:
             self._engine.dispose()
@@ -101,11 +129,15 @@ class Store:
             # a prepared statement keeps the plan it was given while the table was small
             plan_anew = {"prepare_threshold": None}
             url_for = parsed.set(drivername="postgresql+psycopg")
-            return create_engine(url_for, connect_args=plan_anew, pool_pre_ping=True, max_overflow=50)
+            return create_engine(
+                url_for, connect_args=plan_anew, pool_pre_ping=True, max_overflow=50
+            )
         engine = create_engine(parsed)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
-            event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            event.listen(
+                engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
+            )
         return engine
 
     def close(self) -> None:
@@ -114,12 +146,14 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Give a connection in a transaction of its own. Raises StoreError if the database does not play along."""
+        """Give a connection in a transaction of its own. Raises StoreError if it cannot."""
         try:
             with self._engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise StoreError(f"The database does not answer as it should: {_reason(error)}.") from None
+            raise StoreError(
+                f"The database does not answer as it should: {_reason(error)}."
+            ) from None
 
     def _insert(self, table: Any) -> Any:
         return (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
@@ -150,11 +184,13 @@ class Store:
         now: float,
         events: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Write notices and the open calls they came from, all or nothing. What is there already stays as it is.
+        """Write notices and the calls they came from, all or nothing.
 
-        calls: callid to state, None once the call is over. now: seconds since 1970. events: what FreeSWITCH said of
-        calls that are over. Nothing is written about a call that another worker has closed; whatever was begun in one
-        that is over now, by whomever, gets its end.
+        What is there already stays as it is.
+
+        calls: callid to state, None once the call is over. now: seconds since 1970. events: what
+        FreeSWITCH said of calls that are over. Nothing is written about a call that another worker
+        has closed; whatever was begun in one that is over now, by whomever, gets its end.
         """
         with self.transaction() as connection:
             closed = self._closed(connection, {*calls, *(notice.callid for notice in said)})
@@ -162,7 +198,12 @@ class Store:
             due = [notice for notice in said if notice.callid not in closed]
             rows = [row_of(notice, now) for notice in self._with_ends(connection, due, over)]
             states = [
-                {"callid": callid, "server": server, "state": state or "", "closed": 0 if state else now}
+                {
+                    "callid": callid,
+                    "server": server,
+                    "state": state or "",
+                    "closed": 0 if state else now,
+                }
                 for callid, state in calls.items()
                 if callid not in closed
             ]
@@ -170,7 +211,10 @@ class Store:
                 connection.execute(self._add_notices, rows)
             if states:
                 connection.execute(self._put_calls, states)
-            kept = [{"callid": callid, "at": now, "events": packed} for callid, packed in (events or {}).items()]
+            kept = [
+                {"callid": callid, "at": now, "events": packed}
+                for callid, packed in (events or {}).items()
+            ]
             if kept:
                 connection.execute(self._add_heard, kept)
             if rows and connection.dialect.name == "postgresql":
@@ -181,20 +225,30 @@ class Store:
         if not over:
             return due
         begun = {tuple(part) for part in connection.execute(_begun, {"callids": list(over)})}
-        begun |= {(n.callid, n.ext, n.ordinal) for n in due if n.kind in (Kind.INCOMING, Kind.OUTGOING)}
+        begun |= {
+            (n.callid, n.ext, n.ordinal) for n in due if n.kind in (Kind.INCOMING, Kind.OUTGOING)
+        }
         ended = {(n.callid, n.ext, n.ordinal) for n in due if n.kind is Kind.COMPLETED}
         unended = {callid for callid, _, _ in begun - ended} & over
         ends: list[Notice] = []
         for callid in sorted(unended):
-            bodies = connection.execute(select(notices.c.body).where(notices.c.callid == callid)).scalars()
-            known = [*map(notice_json.validate_json, bodies), *(n for n in due if n.callid == callid)]
+            bodies = connection.execute(
+                select(notices.c.body).where(notices.c.callid == callid)
+            ).scalars()
+            known = [
+                *map(notice_json.validate_json, bodies),
+                *(n for n in due if n.callid == callid),
+            ]
             ends += left_open(known)
         if ends:
             log.warning("ends_added", callids=",".join(sorted({end.callid for end in ends})))
         return sorted([*due, *ends], key=lambda notice: notice.kind is Kind.RECORD)
 
     def _closed(self, connection: Connection, callids: set[str]) -> set[str]:
-        """Return which calls were closed already; no other worker can close one of them until we have committed."""
+        """Return which calls were closed already.
+
+        No other worker can close one of them until we have committed.
+        """
         if connection.dialect.name == "postgresql":
             connection.execute(_LOCK_CALLS, {"callids": sorted(callids)})
         return set(connection.execute(_are_closed, {"callids": list(callids)}).scalars())
@@ -204,7 +258,9 @@ class Store:
         with self.transaction() as connection:
             ours = and_(open_calls.c.server == server, open_calls.c.closed == 0)
             return list(
-                connection.execute(select(open_calls.c.state).where(ours).order_by(open_calls.c.callid)).scalars()
+                connection.execute(
+                    select(open_calls.c.state).where(ours).order_by(open_calls.c.callid)
+                ).scalars()
             )
 
     def closed(self, callids: Collection[str]) -> set[str]:
@@ -215,7 +271,9 @@ class Store:
     def fact(self, name: str, value: str) -> str:
         """Return what is known under `name`; the first caller's `value` is kept for good."""
         with self.transaction() as connection:
-            connection.execute(self._insert(facts).on_conflict_do_nothing(), [{"name": name, "value": value}])
+            connection.execute(
+                self._insert(facts).on_conflict_do_nothing(), [{"name": name, "value": value}]
+            )
             return fact_in(connection, name) or value
 
     def known(self, name: str) -> str:
@@ -224,7 +282,10 @@ class Store:
             return fact_in(connection, name)
 
     def replace_fact(self, name: str, value: str) -> str:
-        """Note `value` under `name`; return what stood there, "" if nothing did. A real write: it proves the disk."""
+        """Note `value` under `name`; return what stood there, or "".
+
+        A real write: it proves the disk.
+        """
         with self.transaction() as connection:
             before = fact_in(connection, name)
             self.note(connection, name, value)
@@ -234,12 +295,17 @@ class Store:
         """Note `value` under `name` within a transaction."""
         insert = self._insert(facts)
         connection.execute(
-            insert.on_conflict_do_update(index_elements=["name"], set_={"value": insert.excluded.value}),
+            insert.on_conflict_do_update(
+                index_elements=["name"], set_={"value": insert.excluded.value}
+            ),
             [{"name": name, "value": value}],
         )
 
     def changes(self) -> Iterator[None]:
-        """Yield whenever another process has written notices: at once on PostgreSQL, ten times a second on SQLite."""
+        """Yield whenever another process has written notices.
+
+        At once on PostgreSQL, ten times a second on SQLite.
+        """
         from . import watch  # noqa: PLC0415 - psycopg is only there with the postgres extra
 
         yield from watch.changes(self._engine, CHANNEL)
@@ -251,7 +317,10 @@ def fact_in(connection: Connection, name: str) -> str:
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
-    """Write ahead, and sync at every commit: what was committed survives a power cut. 8 MB of pages stay in memory."""
+    """Write ahead, and sync at every commit: what was committed survives a power cut.
+
+    8 MB of pages stay in memory.
+    """
     connection.isolation_level = None  # SQLAlchemy begins transactions itself, see _connect
     for pragma in ("busy_timeout=3000", "journal_mode=WAL", "synchronous=FULL", "cache_size=-8000"):
         connection.execute(f"PRAGMA {pragma}")

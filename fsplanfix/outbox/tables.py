@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from alembic.operations import Operations
 
 WAITING, DONE, DEAD, SKIPPED, SHADOW = "waiting", "done", "dead", "skipped", "shadow"
-"""States of a notice: to be sent (again), accepted by Planfix, set aside for a person to decide, too late to matter,
-only said to us (shadow mode)."""
+"""States of a notice.
+
+To be sent (again), accepted by Planfix, set aside for a person to decide, too late to matter, only
+said to us (shadow mode).
+"""
 
 VERSION = 4
 """Raised with every change of the tables; `migrate` brings an older store up to it."""
@@ -43,7 +46,9 @@ metadata = MetaData()
 notices = Table(
     "notices",
     metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column(
+        "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    ),
     Column("callid", String(128), nullable=False),
     Column("ext", String(64), nullable=False),
     Column("kind", String(16), nullable=False),
@@ -61,15 +66,21 @@ notices = Table(
     Column("settled", Float, nullable=False, server_default="0"),
     UniqueConstraint("callid", "ext", "kind", "ordinal", name="notices_key"),
 )
-"""body: the notice as JSON. created, due, leased_until, settled: seconds since 1970. barrier: later notices wait.
+"""body: the notice as JSON. barrier: later notices wait.
 
-id: the order in which a call's notices are sent. Workers that follow the same FreeSWITCH may number them differently
-(position), but what a notice must wait for was always written before it, by whomever.
+created, due, leased_until, settled: seconds since 1970.
+
+id: the order in which a call's notices are sent. Workers that follow the same FreeSWITCH may number
+them differently (position), but what a notice must wait for was always written before it, by
+whomever.
 """
 
 
 def is_in(state: str, table: FromClause) -> ColumnElement[bool]:
-    """Tell whether a notice is in a state. Words, not parameters: else the indexes below are not taken for it."""
+    """Tell whether a notice is in a state.
+
+    In words, not parameters: else the indexes below are not taken for it.
+    """
     return table.c.state == literal_column(f"'{state}'")
 
 
@@ -80,7 +91,9 @@ def is_waiting(table: FromClause) -> ColumnElement[bool]:
 
 def is_window(table: FromClause) -> ColumnElement[bool]:
     """Tell whether a notice is to be sent and opens or changes a call window."""
-    return and_(is_waiting(table), table.c.kind.in_([literal_column(f"'{kind}'") for kind in POPUPS]))
+    return and_(
+        is_waiting(table), table.c.kind.in_([literal_column(f"'{kind}'") for kind in POPUPS])
+    )
 
 
 def _index(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None:
@@ -103,24 +116,31 @@ open_calls = Table(
 )
 """The calls that are not over, as JSON, so that a restart knows what was already said.
 
-closed: when a worker saw the end of the call (seconds since 1970), 0 before. What another worker, which heard less or
-later, still has to say about it is dropped.
+closed: when a worker saw the end of the call (seconds since 1970), 0 before. What another worker,
+which heard less or later, still has to say about it is dropped.
 """
 
-facts = Table("facts", metadata, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
-"""What is known beyond calls: the schema's version, the key that signs links, whether Planfix is to be left alone."""
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""What is known beyond calls: the schema's version, the key that signs links, pauses."""
 
 journal = Table(
     "journal",
     metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column(
+        "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    ),
     Column("at", Float, nullable=False, index=True),
     Column("callid", String(128), nullable=False, index=True),
     Column("ext", String(64), nullable=False),
     Column("phone", String(32), nullable=False, index=True),
     Column("what", Text, nullable=False),
 )
-"""What Planfix is not told but an administrator may ask about, such as a click-to-call that came to nothing.
+"""What Planfix is not told but somebody may ask about, such as a click that led nowhere.
 
 at: seconds since 1970. callid, ext, phone: "" where unknown.
 """
@@ -132,25 +152,37 @@ heard = Table(
     Column("at", Float, nullable=False, index=True),
     Column("events", LargeBinary, nullable=False),
 )
-"""What FreeSWITCH said about each call that is over, packed. at: when it was over, seconds since 1970."""
+"""What FreeSWITCH said about each call that is over, packed.
+
+at: when it was over, seconds since 1970.
+"""
 
 FIRST_TABLES = {"notices", "open_calls", "facts"}
 """Those of version 1: a database that has some of them and not all is another program's."""
 
 
 def prepare(connection: Connection) -> None:
-    """Create the tables, or bring those of an older release up to date. Raises StoreError with the cure."""
+    """Create the tables, or bring them up to date. Raises StoreError with the cure."""
     there = set(inspect(connection).get_table_names())
     ours = set(metadata.tables)
     if connection.dialect.name == "sqlite" and there and not there & ours:
-        raise StoreError("The file in STORE_URL is another program's database: choose another file name.")
+        raise StoreError(
+            "The file in STORE_URL is another program's database: choose another file name."
+        )
     if there & FIRST_TABLES and not there >= FIRST_TABLES:
-        raise StoreError("The database in STORE_URL holds another program's tables: give fsplanfix one of its own.")
+        raise StoreError(
+            "The database in STORE_URL holds another program's tables: "
+            "give fsplanfix one of its own."
+        )
     metadata.create_all(connection)
     found = connection.execute(facts.select().where(facts.c.name == "schema")).first()
-    version = int(found.value) if found else (1 if there & FIRST_TABLES else VERSION)
+    first = 1 if there & FIRST_TABLES else VERSION
+    version = int(found.value) if found else first
     if version > VERSION:
-        raise StoreError("The database in STORE_URL was written by a newer fsplanfix: install that release or newer.")
+        raise StoreError(
+            "The database in STORE_URL was written by a newer fsplanfix: "
+            "install that release or newer."
+        )
     if version < VERSION:
         migrate(connection, version)
     if version < VERSION or not found:
@@ -160,7 +192,7 @@ def prepare(connection: Connection) -> None:
 
 def migrate(connection: Connection, version: int) -> None:
     """Change the tables step by step from an older version."""
-    from alembic.migration import MigrationContext  # noqa: PLC0415 - only an upgrade pays for loading it
+    from alembic.migration import MigrationContext  # noqa: PLC0415 - only upgrades pay for it
     from alembic.operations import Operations  # noqa: PLC0415
 
     operations = Operations(MigrationContext.configure(connection))

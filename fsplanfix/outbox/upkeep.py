@@ -8,7 +8,17 @@ from sqlalchemy import Delete, Update, and_, delete, select, update
 from .queue import CLOCK_JUMP, NOW, is_free
 from .schedule import JITTER, LONGEST_PAUSE
 from .store import Store
-from .tables import DONE, SHADOW, SKIPPED, heard, is_waiting, is_window, journal, notices, open_calls
+from .tables import (
+    DONE,
+    SHADOW,
+    SKIPPED,
+    heard,
+    is_waiting,
+    is_window,
+    journal,
+    notices,
+    open_calls,
+)
 
 AT_ONCE = 500
 """Rows in one transaction: a long one would hold everybody up."""
@@ -24,26 +34,46 @@ class Upkeep:
         self._store = store
 
     def skip_stale(self, now: float, popup_ttl: float) -> int:
-        """Skip the call windows older than `popup_ttl` seconds (rule 5), whatever they wait for; return how many."""
+        """Skip the windows older than `popup_ttl` seconds (rule 5); return how many.
+
+        Also those that wait for something.
+        """
         late = and_(is_window(notices), notices.c.created < now - popup_ttl, is_free)
-        some = update(notices).where(notices.c.id.in_(select(notices.c.id).where(late).limit(AT_ONCE)))
+        some = update(notices).where(
+            notices.c.id.in_(select(notices.c.id).where(late).limit(AT_ONCE))
+        )
         return self._in_pieces(some.values(state=SKIPPED, settled=NOW, answer=TOO_LATE), now)
 
     def mend_dates(self, now: float) -> None:
-        """Bring back what lies further ahead than is ever planned: it was written before a clock jumped back."""
+        """Bring back what is due further ahead than is ever planned.
+
+        It was written before a clock jumped back.
+        """
         farthest = now + LONGEST_PAUSE * (1 + JITTER) + CLOCK_JUMP
-        misdated = update(notices).where(is_waiting(notices), notices.c.due > farthest).values(due=NOW)
+        misdated = (
+            update(notices).where(is_waiting(notices), notices.c.due > farthest).values(due=NOW)
+        )
         with self._store.transaction() as connection:
             connection.execute(misdated, {"now": now})
 
     def clean(self, before: float) -> int:
-        """Delete what was settled before a moment, and what was heard of calls that were over; return how much."""
+        """Delete what was settled or over before a moment; return how much."""
         of_no_use = notices.c.state.in_((DONE, SKIPPED, SHADOW))
         return sum(
-            self._in_pieces(delete(table).where(key.in_(select(key).where(old).limit(AT_ONCE))), before)
+            self._in_pieces(
+                delete(table).where(key.in_(select(key).where(old).limit(AT_ONCE))), before
+            )
             for table, key, old in (
-                (notices, notices.c.id, and_(notices.c.settled > 0, notices.c.settled < NOW, of_no_use)),
-                (open_calls, open_calls.c.callid, and_(open_calls.c.closed > 0, open_calls.c.closed < NOW)),
+                (
+                    notices,
+                    notices.c.id,
+                    and_(notices.c.settled > 0, notices.c.settled < NOW, of_no_use),
+                ),
+                (
+                    open_calls,
+                    open_calls.c.callid,
+                    and_(open_calls.c.closed > 0, open_calls.c.closed < NOW),
+                ),
                 (journal, journal.c.id, journal.c.at < NOW),
                 (heard, heard.c.callid, heard.c.at < NOW),
             )

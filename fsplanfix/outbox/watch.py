@@ -11,7 +11,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..errors import StoreError
 
 LOOK_EVERY = 0.1
-"""Seconds between two looks at SQLite's data_version, a counter that every commit of another connection raises."""
+"""Seconds between two looks at SQLite's data_version.
+
+Every commit of another connection raises that counter.
+"""
 
 
 def changes(engine: Engine, channel: str) -> Iterator[None]:
@@ -19,7 +22,9 @@ def changes(engine: Engine, channel: str) -> Iterator[None]:
     try:
         with engine.connect() as connection:
             if engine.dialect.name == "postgresql":
-                driver = connection.execution_options(isolation_level="AUTOCOMMIT").connection.driver_connection
+                driver = connection.execution_options(
+                    isolation_level="AUTOCOMMIT"
+                ).connection.driver_connection
                 assert driver is not None  # noqa: S101 - for the type checker
                 connection.execute(text(f"LISTEN {channel}"))
                 for _ in driver.notifies():

@@ -1,1 +1,1 @@
-"""Speaks HTTP with Planfix, both ways; the only user of requests. Takes notices, never imports freeswitch."""
+"""Speaks HTTP with Planfix, both ways. The only user of requests; never imports freeswitch."""

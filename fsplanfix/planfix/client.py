@@ -1,7 +1,7 @@
-"""HTTP to Planfix: time-outs, TLS checked, connections kept alive, nothing taken from the environment.
+"""HTTP to Planfix: time-outs, TLS checked, connections kept, no proxy of the environment.
 
-requests' adapter is used without a Session around it: cookies, redirects, proxies and hooks are nothing Planfix needs,
-and they cost a third of a request (docs/performance.md).
+requests' adapter is used without a Session around it: cookies, redirects, proxies and hooks are
+nothing Planfix needs, and they cost a third of a request (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HEADERS = {
 
 
 def seconds_to_wait(retry_after: str) -> float:
-    """Return what a Retry-After header (seconds or a date) asks for, in seconds; 0 if it says nothing sensible."""
+    """Return what a Retry-After header (seconds or a date) asks for, in seconds; 0 if nothing."""
     if retry_after.isascii() and retry_after.isdigit():
         return float(min(int(retry_after[:9]), LONGEST_HOLD))
     try:
@@ -53,7 +53,7 @@ def _text(answer: requests.Response) -> str:
 
 
 def fetch(url: str, seconds: float) -> tuple[int, int]:
-    """Fetch a public address the way Planfix does; return the code and the bytes of the body. Raises TransportError."""
+    """Fetch a public address as Planfix does; return code and bytes. Raises TransportError."""
     try:
         late = TransportError("no answer in time")
         with gevent.Timeout(seconds, late), requests.Session() as session:
@@ -67,7 +67,7 @@ def fetch(url: str, seconds: float) -> tuple[int, int]:
 
 
 def days_left(url: str, seconds: float) -> float | None:
-    """Return how many days the certificate of an https address lasts, None if there is none to be trusted."""
+    """Return the days an https address's certificate lasts, None if none is to be trusted."""
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
         return None
@@ -96,7 +96,7 @@ class Client:
         self._send(fields, CONNECT_TIMEOUT + ANSWER_TIMEOUT)
 
     def ask(self, fields: Mapping[str, str], seconds: float) -> dict[str, object]:
-        """Send one request and return the JSON object Planfix answers with. Raises TransportError."""
+        """Send a request and return the JSON object Planfix answers with. Raises TransportError."""
         text = self._send(fields, seconds)
         try:
             answer = json.loads(text or "{}")
@@ -114,13 +114,17 @@ class Client:
         try:
             with (
                 gevent.Timeout(seconds, TransportError("Planfix did not answer in time")),
-                self._adapter.send(request, stream=True, timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT)) as answer,
+                self._adapter.send(
+                    request, stream=True, timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT)
+                ) as answer,
             ):
                 text = _text(answer).replace(self._token, "***")  # an error may quote what we sent
                 self._judge(answer.status_code, text, answer.headers.get("Retry-After", ""))
                 return text
         except requests.exceptions.SSLError:
-            raise TransportError("Planfix's certificate is not trusted, or this is not Planfix") from None
+            raise TransportError(
+                "Planfix's certificate is not trusted, or this is not Planfix"
+            ) from None
         except requests.exceptions.Timeout:
             raise TransportError("Planfix did not answer in time") from None
         except (requests.exceptions.RequestException, OSError) as error:
@@ -135,9 +139,13 @@ class Client:
         if code == 401:
             raise TransportError("Planfix does not know our token: 401", unauthorized=True)
         if code in (429, 503):
-            raise TransportError(f"Planfix asks us to wait: {code}", retry_after=seconds_to_wait(retry_after))
+            raise TransportError(
+                f"Planfix asks us to wait: {code}", retry_after=seconds_to_wait(retry_after)
+            )
         if text.startswith("<"):
-            raise TransportError(f"a web page came back ({code}) instead of Planfix's answer: is PLANFIX_URL right?")
+            raise TransportError(
+                f"a web page came back ({code}) instead of Planfix's answer: is PLANFIX_URL right?"
+            )
         raise TransportError(f"Planfix answered {code} {text[:200]}")
 
     def close(self) -> None:

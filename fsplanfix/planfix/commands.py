@@ -1,4 +1,4 @@
-"""The commands Planfix sends us (shared/planfix-voip-api.txt): checked strictly, answered at once."""
+"""The commands Planfix sends (shared/planfix-voip-api.txt): checked strictly, answered at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 Answer = tuple[int, dict[str, str]]
 Dial = Callable[[str, Sequence[str], str], None]
-"""Starts a call: for an ext, to the first of its users that can be reached, and then to a number (E.164 digits).
+"""Starts a call: for an ext's first user that can be reached, to a number (E.164 digits).
 
 Raises DialRefused with the reason, or LinkError if no FreeSWITCH is linked now.
 """
@@ -32,7 +32,10 @@ Refused = Callable[[str, str, str], None]
 
 INVALID_PARAMETERS: Answer = (400, {"error": "Invalid parameters"})
 INVALID_TOKEN: Answer = (401, {"error": "Invalid token"})
-NO_SWITCH: Answer = (503, {"error": "The phone system is not connected right now, try again in a minute"})
+NO_SWITCH: Answer = (
+    503,
+    {"error": "The phone system is not connected right now, try again in a minute"},
+)
 
 DOUBLE_CLICK = 5.0
 """Seconds within which the same request again is the same click."""
@@ -44,7 +47,7 @@ _EXT = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What both sides agreed on: Planfix's address and token, and the token Planfix must send us."""
+    """What both sides agreed on: Planfix's address and token, and the token it must send us."""
 
     url: str
     token: str
@@ -53,7 +56,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What may be dialled, and how often. allow: which numbers (E.164 digits), None for the country's ordinary ones."""
+    """What may be dialled, and how often.
+
+    allow: which numbers (E.164 digits), None for the country's ordinary ones.
+    """
 
     allow: re.Pattern[str] | None = None
     per_ext: int = 20
@@ -69,8 +75,12 @@ class Commands:
     limits: Limits
     dial: Dial
     refused: Refused
-    _clicks: TTLCache[tuple[str, str], bool] = field(default_factory=lambda: TTLCache(10_000, DOUBLE_CLICK))
-    _rate: MovingWindowRateLimiter = field(default_factory=lambda: MovingWindowRateLimiter(MemoryStorage()))
+    _clicks: TTLCache[tuple[str, str], bool] = field(
+        default_factory=lambda: TTLCache(10_000, DOUBLE_CLICK)
+    )
+    _rate: MovingWindowRateLimiter = field(
+        default_factory=lambda: MovingWindowRateLimiter(MemoryStorage())
+    )
 
     def answer(self, fields: Mapping[str, str]) -> Answer:
         """Return the HTTP code and the JSON body for a command."""
@@ -106,7 +116,9 @@ class Commands:
 
     def _number(self, written: str) -> str:
         """Return a number to dial as digits, "" if it is none."""
-        number = normalize(written, self.rules.country) if _WRITTEN_NUMBER.fullmatch(written) else ""
+        number = (
+            normalize(written, self.rules.country) if _WRITTEN_NUMBER.fullmatch(written) else ""
+        )
         return number if _DIGITS.fullmatch(number) else ""
 
     def _check(self, ext: str, number: str) -> None:
@@ -119,12 +131,14 @@ class Commands:
         for rate, key in ((self.limits.per_ext, ext), (self.limits.in_all, "")):
             if not self._rate.hit(RateLimitItemPerMinute(rate), key or "all"):
                 whose = f"extension {key}" if key else "the whole company"
-                raise DialRefused(f"More than {rate} calls in a minute for {whose}: wait a moment and click again")
+                raise DialRefused(
+                    f"More than {rate} calls in a minute for {whose}: wait a moment and click again"
+                )
 
     # setup
 
     def _set_up(self, fields: Mapping[str, str]) -> Answer:
-        """Answer Planfix when the integration is switched on (planfix-facts.md); it never changes ours."""
+        """Answer Planfix when the integration is switched on; it changes nothing here."""
         problem = self._mismatch(fields.get("planfix_url", ""), fields.get("planfix_token", ""))
         if problem:
             log.error("setup_refused", problem=problem)
@@ -137,10 +151,14 @@ class Commands:
             return "The address in planfix_url must begin with https://."
         if not _same(_plain(url), _plain(self.account.url)):
             return (
-                "The PBX is connected to another Planfix address: put this one into PLANFIX_URL and restart fsplanfix."
+                "The PBX is connected to another Planfix address: "
+                "put this one into PLANFIX_URL and restart fsplanfix."
             )
         if not _same(token, self.account.token):
-            return "The PBX has another Planfix token: put the one shown here into PLANFIX_TOKEN and restart fsplanfix."
+            return (
+                "The PBX has another Planfix token: "
+                "put the one shown here into PLANFIX_TOKEN and restart fsplanfix."
+            )
         return ""
 
 

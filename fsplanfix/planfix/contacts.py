@@ -1,4 +1,7 @@
-"""Who a number belongs to, as Planfix knows it: asked once, remembered, and never waited for longer than allowed."""
+"""Who a number belongs to, as Planfix knows it.
+
+Asked once, remembered, and never waited for longer than allowed.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,8 @@ PAUSE = 10.0
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", re.ASCII)
 
 Ask = Callable[[Mapping[str, str], float], Mapping[str, object]]
-"""Sends a request's fields, returns Planfix's JSON within so many seconds. Raises TransportError."""
+"""Sends a request's fields, returns Planfix's JSON within so many seconds. Raises TransportError.
+"""
 
 Noted = Callable[[str, float], None]
 """Is told how a lookup went (asked, cached, failed, paused, late) and how many seconds it took."""
@@ -41,7 +45,7 @@ Noted = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A client. name: as Planfix has it, not cleaned. manager: the short code of who looks after the client, or ""."""
+    """A client. name: not cleaned. manager: the short code of who looks after them, or ""."""
 
     name: str = ""
     manager: str = ""
@@ -56,9 +60,9 @@ def _is_outage(_: type[Exception], error: Exception) -> bool:
 
 
 def read(answer: Mapping[str, object]) -> Contact:
-    """Return the contact in Planfix's answer; `manager` and, since 2025, `responsible` are the same."""
+    """Return the contact in an answer; `manager` and, since 2025, `responsible` are the same."""
     name = answer.get("contact_name")
-    manager = next((found for key in ("manager", "responsible") if (found := _code(answer.get(key)))), "")
+    manager = _code(answer.get("manager")) or _code(answer.get("responsible"))
     return Contact(name if isinstance(name, str) else "", manager)
 
 
@@ -73,7 +77,9 @@ def _code(value: object) -> str:
 class Contacts:
     """Asks Planfix. deadline: seconds a request may take."""
 
-    def __init__(self, ask: Ask, deadline: float, noted: Noted, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, ask: Ask, deadline: float, noted: Noted, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._ask = ask
         self._deadline = deadline
         self._noted = noted
@@ -89,7 +95,7 @@ class Contacts:
         )
 
     def find(self, number: str, callid: str, seconds: float) -> Contact:
-        """Return who a number (E.164 digits) belongs to within `seconds`; NOBODY if that is not known by then."""
+        """Return who a number (E.164 digits) belongs to; NOBODY if not known within `seconds`."""
         begun = time.monotonic()
         contact, how = self._find(number, callid, seconds)
         self._noted(how, time.monotonic() - begun)
@@ -113,7 +119,7 @@ class Contacts:
         return (NOBODY, "failed") if found is None else (found, "asked")
 
     def _fetch(self, number: str, callid: str) -> None:
-        """Ask once for everybody who waits for this number; whatever happens, they get an answer."""
+        """Ask once for all who wait for this number; whatever happens, they get an answer."""
         contact: Contact | None = None
         try:
             contact = self._known[number] = self._request(number, callid)

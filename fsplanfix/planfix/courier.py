@@ -1,4 +1,7 @@
-"""Carries notices from the outbox to Planfix: many at once, each in its turn (delivery-rules.md, 3 to 6, 8 and 9)."""
+"""Carries notices from the outbox to Planfix: many at once, each in its turn.
+
+Rules: delivery-rules.md, 3 to 6, 8 and 9.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,11 @@ from .messages import LinkMaker, form
 log = structlog.get_logger(__name__)
 
 IDLE = 2.5
-"""Seconds after which the store is looked at again even if nobody called: a killed courier's lease may have ended."""
+"""Seconds until the store is looked at though nobody called: a dead courier's lease may end."""
 
 GATHER = 0.005
-"""Seconds between two looks at the store: under load, what happens meanwhile shares a transaction."""
+"""Seconds between two looks at the store: under load, what happens meanwhile shares a transaction.
+"""
 
 LOOK_AGAIN = 0.5
 """Seconds until a recording that is still written, or converted, is looked at again."""
@@ -56,8 +60,9 @@ SPELLINGS = ("Canceled", "Cancelled")
 class Manner:
     """How notices are sent.
 
-    concurrency: requests under way at once. popup_ttl: seconds after which a call window comes too late, 0 never.
-    canceled: "auto", "Canceled" or "Cancelled". keep_days: how long delivered notices are kept. shadow: send nothing.
+    concurrency: requests under way at once. popup_ttl: seconds after which a call window comes too
+    late, 0 never. canceled: "auto", "Canceled" or "Cancelled". keep_days: how long delivered
+    notices are kept. shadow: send nothing.
     """
 
     concurrency: int = 16
@@ -68,7 +73,10 @@ class Manner:
 
 
 class Courier:
-    """Sends what is due. now: the clock, seconds since 1970. ready: tells whether a recording may be linked yet."""
+    """Sends what is due.
+
+    now: the clock, seconds since 1970. ready: tells whether a recording may be linked yet.
+    """
 
     def __init__(
         self,
@@ -109,7 +117,7 @@ class Courier:
         self._called.set()
 
     def finish(self, seconds: float) -> None:
-        """Wait until the requests under way are answered and what became of them is written down."""
+        """Wait until the requests under way are answered and their outcomes written down."""
         with suppress(gevent.Timeout), gevent.Timeout(seconds):
             self._pool.join()
             if self._outcomes:
@@ -163,7 +171,7 @@ class Courier:
     # one step
 
     def step(self) -> bool:
-        """Write down what became of earlier requests and start sending whatever may be; tell if there was anything."""
+        """Write down outcomes and start whatever may be sent; tell if there was anything."""
         settled = bool(self._outcomes)
         self._look_after(self._now())
         claimed = self._turn(self._pool.free_count())
@@ -172,17 +180,20 @@ class Courier:
                 self._outcomes.append(Outcome(queued, SKIPPED, TOO_LATE, tried=False))
             elif queued.id not in self._under_way:
                 self._under_way.add(queued.id)
-                # called once the pool counts it as free: sooner, a step would see no room and nobody would call again
+                # called once the pool counts it as free: sooner, a step would see no room and
+                # nobody would call again
                 self._pool.spawn(self._deliver, queued).rawlink(self.call)
         return settled or bool(claimed)
 
     def _look_after(self, now: float) -> None:
-        """Skip the windows that come too late, also those that wait for something; no more than once a second."""
+        """Skip the windows that come too late, also those that wait; at most once a second."""
         if 0 <= now - self._looked < LOOK_AFTER_EVERY:
             return
         self._looked = now
         self._upkeep.mend_dates(now)
-        if self._manner.popup_ttl and (skipped := self._upkeep.skip_stale(now, self._manner.popup_ttl)):
+        if self._manner.popup_ttl and (
+            skipped := self._upkeep.skip_stale(now, self._manner.popup_ttl)
+        ):
             log.warning("skipped", notices=skipped, reason="call windows older than POPUP_TTL")
 
     def _turn(self, most: int) -> list[Queued]:
@@ -200,7 +211,9 @@ class Courier:
         return turn.claimed
 
     def _until_next(self) -> float:
-        return IDLE if self._upcoming is None else min(max(self._upcoming - self._now(), 0.05), IDLE)
+        return (
+            IDLE if self._upcoming is None else min(max(self._upcoming - self._now(), 0.05), IDLE)
+        )
 
     def _deliver(self, queued: Queued) -> None:
         outcome = None
@@ -227,11 +240,17 @@ class Courier:
             return insist(lambda: self._refused(queued, problem))
         if self._told is not None:
             self._told(notice, self._now() - queued.created)
-        log.info("delivered", callid=notice.callid, ext=notice.ext, kind=notice.kind.value, status=notice.status)
+        log.info(
+            "delivered",
+            callid=notice.callid,
+            ext=notice.ext,
+            kind=notice.kind.value,
+            status=notice.status,
+        )
         return Outcome(queued, DONE)
 
     def _send(self, queued: Queued) -> None:
-        """Send one request; learn by the way how this Planfix spells Canceled (shared/planfix-facts.md)."""
+        """Send one request; learn how this Planfix spells Canceled (shared/planfix-facts.md)."""
         notice = queued.notice
         if notice.status is not Status.CANCELED or self._manner.canceled != "auto":
             self._client.post(form(notice, self._link, self._spelling or SPELLINGS[0]))
@@ -244,7 +263,9 @@ class Courier:
                 if not error.permanent or spelling == (known or SPELLINGS[-1]):
                     raise
                 continue
-            self._spelling = known or insist(partial(self._store.fact, "canceled_spelling", spelling))
+            self._spelling = known or insist(
+                partial(self._store.fact, "canceled_spelling", spelling)
+            )
             return
 
     def _keep(self, queued: Queued, problem: str, now: float) -> None:
@@ -255,13 +276,24 @@ class Courier:
             Archive(self._store).write_down(Entry(now, what, notice.callid, notice.ext))
 
     def _refused(self, queued: Queued, problem: TransportError) -> Outcome | None:
-        """Return what became of a notice Planfix did not take, None if it is to be tried again, which is noted."""
+        """Return what became of a notice Planfix did not take.
+
+        None if it is to be tried again, which is noted.
+        """
         now, notice = self._now(), queued.notice
         self._keep(queued, str(problem), now)
-        about = {"callid": notice.callid, "ext": notice.ext, "kind": notice.kind.value, "problem": str(problem)}
+        about = {
+            "callid": notice.callid,
+            "ext": notice.ext,
+            "kind": notice.kind.value,
+            "problem": str(problem),
+        }
         if problem.unauthorized:
             if self._queue.unauthorized(queued, now, self.owner):
-                log.error("planfix_token_unknown", cure="compare PLANFIX_TOKEN with the token in Planfix's settings")
+                log.error(
+                    "planfix_token_unknown",
+                    cure="compare PLANFIX_TOKEN with the token in Planfix's settings",
+                )
             return None
         if is_stale(notice, queued.created, now, self._manner.popup_ttl) and not problem.permanent:
             return Outcome(queued, SKIPPED, TOO_LATE)

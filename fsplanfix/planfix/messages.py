@@ -1,4 +1,4 @@
-"""The requests Planfix gets: exactly the form fields of shared/planfix-voip-api.txt, absent rather than empty."""
+"""The requests Planfix gets: the fields of shared/planfix-voip-api.txt, none of them empty."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ def form(notice: Notice, link: LinkMaker, canceled: str = Status.CANCELED) -> di
     if notice.kind is Kind.COMPLETED:
         fields["duration"] = str(notice.duration)
         fields["is_recorded"] = "1" if notice.is_recorded else "0"
-        fields["status"] = canceled if notice.status is Status.CANCELED else (notice.status or Status.MISSED).value
+        fields["status"] = (
+            canceled if notice.status is Status.CANCELED else (notice.status or Status.MISSED).value
+        )
         fields |= {f"data_{name}": value for name, value in notice.data.items()}
     return {name: value for name, value in fields.items() if value}

@@ -1,4 +1,7 @@
-"""Turns wav files into mp3 with ffmpeg: beside the event loop, two at a time, the original kept until it is proved."""
+"""Turns wav files into mp3 with ffmpeg: beside the event loop, two at a time.
+
+The original is kept until the new file is proved.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ class Converter:
         self._slots = BoundedSemaphore(AT_ONCE)
 
     def finished(self, wav: Path) -> bool:
-        """Tell whether there is nothing more to do for a wav file; the first question begins the work."""
+        """Tell whether a wav file is done with; the first question begins the work."""
         if wav in self._failed:
             return True
         if wav not in self._under_way:
@@ -60,7 +63,12 @@ class Converter:
             pass  # another worker converts it; we shall be asked again
         except (NotConverted, OSError, subprocess.SubprocessError) as error:
             self._failed.add(wav)
-            log.error("recording_not_converted", file=wav.name, problem=str(error)[:200], cure="it is served as it is")
+            log.error(
+                "recording_not_converted",
+                file=wav.name,
+                problem=str(error)[:200],
+                cure="it is served as it is",
+            )
         finally:
             self._under_way.discard(wav)
             self._done()
@@ -69,14 +77,25 @@ class Converter:
 def convert(wav: Path) -> Path:
     """Put an mp3 file in the place of a wav file and return it.
 
-    Raises NotConverted, OSError or subprocess.SubprocessError, and then leaves the wav file as it was;
-    BlockingIOError if another worker is at it.
+    Raises NotConverted, OSError or subprocess.SubprocessError, and then leaves the wav file as it
+    was; BlockingIOError if another worker is at it.
     """
     mp3, part = wav.with_suffix(".mp3"), wav.with_suffix(".mp3.part")
     with wav.open("rb") as original:
         fcntl.flock(original, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
-            _ffmpeg("-y", "-i", f"file:{wav}", "-codec:a", "libmp3lame", "-q:a", "6", "-f", "mp3", f"file:{part}")
+            _ffmpeg(
+                "-y",
+                "-i",
+                f"file:{wav}",
+                "-codec:a",
+                "libmp3lame",
+                "-q:a",
+                "6",
+                "-f",
+                "mp3",
+                f"file:{part}",
+            )
             _prove(wav, part)
             shutil.copystat(wav, part)
             os.replace(part, mp3)
@@ -87,7 +106,7 @@ def convert(wav: Path) -> Path:
 
 
 def _prove(wav: Path, made: Path) -> None:
-    """Raise NotConverted unless the new file can be decoded to its end and is as long as the old one."""
+    """Raise NotConverted unless the new file decodes to its end and is as long as the old one."""
     if abs(_seconds(wav) - _seconds(made)) > TOLERANCE:
         raise NotConverted("the result has another length")
 
@@ -104,9 +123,11 @@ def _seconds(file: Path) -> float:
 def _ffmpeg(*words: str) -> str:
     """Run ffmpeg at low priority; return what it printed."""
     command = ["nice", "-n", "10", "ffmpeg", "-v", "error", "-nostdin", *words]
-    done = subprocess.run(  # noqa: S603 - no shell, and file: keeps a name from being an option or an address
+    done = subprocess.run(  # noqa: S603 - no shell; file: keeps a name from being an option
         command, check=False, capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT
     )
     if done.returncode or done.stderr.strip():
-        raise NotConverted(" ".join(done.stderr.split())[-200:] or f"ffmpeg ended with {done.returncode}")
+        raise NotConverted(
+            " ".join(done.stderr.split())[-200:] or f"ffmpeg ended with {done.returncode}"
+        )
     return done.stdout

@@ -1,4 +1,4 @@
-"""The files behind the links: found without leaving RECORDINGS_DIR, looked at without trusting their names."""
+"""The files behind the links: found within RECORDINGS_DIR, their names never trusted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAY = 86400.0
 
 @dataclass(slots=True)
 class Found:
-    """A recording, open for reading; whoever gets it closes it. size: bytes. changed: seconds since 1970."""
+    """An open recording; who gets it closes it. size: bytes. changed: seconds since 1970."""
 
     file: BinaryIO
     name: str
@@ -34,9 +34,9 @@ class Found:
 class Files:
     """The recordings below one folder.
 
-    place: where FreeSWITCH's paths begin and where we see them, if that differs (a container). keep_days: how long
-    recordings are kept, 0 for ever. convert: is told of a complete wav file, says whether it is done with it; None
-    if nothing is converted.
+    place: where FreeSWITCH's paths begin and where we see them, if that differs (a container).
+    keep_days: how long recordings are kept, 0 for ever. convert: is told of a complete wav file,
+    says whether it is done with it; None if nothing is converted.
     """
 
     def __init__(
@@ -61,15 +61,18 @@ class Files:
     def find(self, path: str) -> Found:
         """Open a recording by FreeSWITCH's path of it.
 
-        Raises RecordingUnknown for anything but a plain sound file really inside the folder, reached without a
-        symbolic link; RecordingGone if it is not there any more and recordings are only kept for some time.
+        Raises RecordingUnknown for anything but a plain sound file really inside the folder,
+        reached without a symbolic link; RecordingGone if it is not there any more and recordings
+        are only kept for some time.
         """
         inside = self._inside(path)
         try:
             descriptor = self._open(inside)
         except FileNotFoundError:
             if self._keep_days and self._folder.is_dir():
-                raise RecordingGone("This recording was deleted after RECORDINGS_KEEP_DAYS.") from None
+                raise RecordingGone(
+                    "This recording was deleted after RECORDINGS_KEEP_DAYS."
+                ) from None
             raise RecordingUnknown("There is no such recording.") from None
         except (OSError, ValueError):
             raise RecordingUnknown("There is no such recording.") from None
@@ -89,12 +92,16 @@ class Files:
     def _inside(self, path: str) -> PurePosixPath:
         """Return a path relative to the folder; joining a relative one to it changes nothing."""
         where = PurePosixPath(self._folder, self.local(path))
-        if not where.is_relative_to(self._folder) or ".." in where.parts or where.suffix.lower() not in TYPES:
+        if (
+            not where.is_relative_to(self._folder)
+            or ".." in where.parts
+            or where.suffix.lower() not in TYPES
+        ):
             raise RecordingUnknown("There is no such recording.")
         return where.relative_to(self._folder)
 
     def _open(self, inside: PurePosixPath) -> int:
-        """Open folder by folder, so that no symbolic link is followed, not even one put there this moment."""
+        """Open folder by folder: no symbolic link is followed, not even one put there just now."""
         step = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for part in inside.parts[:-1]:
@@ -107,9 +114,10 @@ class Files:
             os.close(step)
 
     def ready(self, path: str) -> bool:
-        """Tell whether a recording may be linked: it has stopped growing and, if it is to be converted, that is over.
+        """Tell whether a recording may be linked: it no longer grows and is not being converted.
 
-        What we cannot see (another machine's file) is taken for complete: FreeSWITCH has said that it is.
+        What we cannot see (another machine's file) is taken for complete: FreeSWITCH has said that
+        it is.
         """
         try:
             found = self.find(path)
@@ -119,10 +127,14 @@ class Files:
         if 0 <= time.time() - found.changed < SETTLED:
             return False
         is_wav = found.type == TYPES[".wav"]
-        return self._convert(self._folder / self._inside(path)) if self._convert is not None and is_wav else True
+        return (
+            self._convert(self._folder / self._inside(path))
+            if self._convert is not None and is_wav
+            else True
+        )
 
     def linked(self, path: str) -> str:
-        """Return the path to link: the converted file's, if there is one instead of the wav file."""
+        """Return the path to link: the converted file's, if it has replaced the wav file."""
         converted = str(PurePosixPath(path).with_suffix(".mp3")) if path.endswith(".wav") else path
         for candidate in (path, converted):
             try:

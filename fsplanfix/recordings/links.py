@@ -1,6 +1,7 @@
 """Permanent, unguessable links to recordings: PUBLIC_URL/recordings/<signed path>/<callid>.<ext>.
 
-Planfix may open a link years later (shared/planfix-facts.md), so it carries the path itself, signed, and no date.
+Planfix may open a link years later (shared/planfix-facts.md), so it carries the path itself,
+signed, and no date.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}", re.ASCII)
 
 
 class Links:
-    """Makes and reads links to recordings. keys: the secrets, the oldest first; the last one signs, all are read."""
+    """Makes and reads links to recordings.
+
+    keys: the secrets, the oldest first; the last one signs, all are read.
+    """
 
     def __init__(self, public_url: str, keys: Sequence[str]) -> None:
         self._base = public_url.rstrip("/")
@@ -30,7 +34,7 @@ class Links:
         return f"{self._base}/recordings/{self._signer(name).dumps(path)}/{quote(name, safe='')}"
 
     def path(self, signed: str, name: str) -> str | None:
-        """Return the path in a link's signed part and name, None if we did not sign them together."""
+        """Return the path in a link's signed part, None if we did not sign it with this name."""
         try:
             path = self._signer(name).loads(signed)
         except (BadSignature, RecursionError):
@@ -38,7 +42,9 @@ class Links:
         return path if isinstance(path, str) and _is_canonical(signed.rpartition(".")[2]) else None
 
     def _signer(self, name: str) -> URLSafeSerializer:
-        return URLSafeSerializer(self._keys, salt=f"fsplanfix.recording.{name}".encode("utf-8", "surrogatepass"))
+        return URLSafeSerializer(
+            self._keys, salt=f"fsplanfix.recording.{name}".encode("utf-8", "surrogatepass")
+        )
 
 
 def _is_canonical(signature: str) -> bool:
@@ -47,9 +53,10 @@ def _is_canonical(signature: str) -> bool:
 
 
 def elsewhere(base: str, path: str, folder: str) -> str:
-    """Return the link to a recording that another server or a bucket serves from RECORDINGS_URL (`base`).
+    """Return the link to a recording that another server serves from RECORDINGS_URL (`base`).
 
-    What lies inside `folder` (RECORDINGS_DIR) keeps its place below it; anything else goes by its file name alone.
+    What lies inside `folder` (RECORDINGS_DIR) keeps its place below it; anything else goes by its
+    file name alone.
     """
     where = PurePosixPath(path)
     inside = where.is_relative_to(folder) and ".." not in where.parts

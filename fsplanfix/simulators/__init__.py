@@ -1,1 +1,1 @@
-"""Stand-ins for FreeSWITCH and Planfix, for the demo and the tests. They import nothing from the service."""
+"""Stand-ins for FreeSWITCH and Planfix. They import nothing from the service."""

@@ -1,7 +1,7 @@
-"""A call that a simulated FreeSWITCH takes through dialplan files: phones ring, the `socket` application is spoken.
+"""A call that a simulated FreeSWITCH takes through dialplan files, `socket` included.
 
-What it says is modelled on shared/wire/outbound_*.jsonl and on the recorded calls; the times of phones are divided by
-the switch's `speed`.
+What it says is modelled on shared/wire/outbound_*.jsonl and on the recorded calls; the times of
+phones are divided by the switch's `speed`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from .switch import Switch
 
 _SIMPLE_LEG = re.compile(
-    r"(?:user/(?P<user>[^@,|]+)(?:@(?P<domain>[^,|]+))?|sofia/gateway/(?P<gateway>[^/,|]+)/(?P<number>[^,|]+))"
+    r"(?:user/(?P<user>[^@,|]+)(?:@(?P<domain>[^,|]+))?"
+    r"|sofia/gateway/(?P<gateway>[^/,|]+)/(?P<number>[^,|]+))"
 )
 REPLY_END = b"\n\n"
 
@@ -42,8 +43,8 @@ class Transferred(Exception):
 class Phones:
     """How the phones of a call behave, by ext or number.
 
-    picks_up: after how many seconds; absent: it rings until it is given up. busy: refuse at once. off: not registered.
-    talks: seconds a talk lasts.
+    picks_up: after how many seconds; absent: it rings until it is given up. busy: refuse at once.
+    off: not registered. talks: seconds a talk lasts.
     """
 
     picks_up: dict[str, float] = field(default_factory=dict)
@@ -55,7 +56,9 @@ class Phones:
 class Leg:
     """One leg: says what happens to it as the event socket would."""
 
-    def __init__(self, switch: Switch, inbound: bool, destination: str, caller: str, name: str = "") -> None:
+    def __init__(
+        self, switch: Switch, inbound: bool, destination: str, caller: str, name: str = ""
+    ) -> None:
         self.uuid = str(uuid4())
         self.switch = switch
         self.inbound = inbound
@@ -81,7 +84,10 @@ class Leg:
 
     def say(self, event: str, **more: str) -> None:
         """Emit an event about this leg."""
-        fields = {**self.headers(), **{name.replace("_", "-"): value for name, value in more.items()}}
+        fields = {
+            **self.headers(),
+            **{name.replace("_", "-"): value for name, value in more.items()},
+        }
         self.switch.say(event, {name: quote(value, safe="/:@+ ") for name, value in fields.items()})
 
     def answered(self) -> None:
@@ -104,13 +110,20 @@ class Leg:
 class Channel(Leg):
     """A call that came in or was dialled by an employee, on its way through the dialplan.
 
-    log: each application with its data, as carried out. rang: whom it rang, in order, and shown: what name each phone
-    showed. talked_with: who picked up. cause: how it ended, "" while it goes on. held: seconds the service held it.
-    misbehaviour: what the service said that FreeSWITCH would not understand.
+    log: each application with its data, as carried out. rang: whom it rang, in order, and shown:
+    what name each phone showed. talked_with: who picked up. cause: how it ended, "" while it goes
+    on. held: seconds the service held it. misbehaviour: what the service said that FreeSWITCH would
+    not understand.
     """
 
     def __init__(
-        self, switch: Switch, dialplan: Dialplan, phones: Phones, caller: str, called: str, **variables: str
+        self,
+        switch: Switch,
+        dialplan: Dialplan,
+        phones: Phones,
+        caller: str,
+        called: str,
+        **variables: str,
     ) -> None:
         super().__init__(switch, True, called, caller)
         self.variables |= variables
@@ -127,7 +140,7 @@ class Channel(Leg):
         self._run: gevent.Greenlet[..., None] | None = None
 
     def run(self, context: str) -> Channel:
-        """Walk through the dialplan to the end of the call, in a greenlet of its own; return it when it is over."""
+        """Walk through the dialplan in a greenlet of its own; return the call when it is over."""
         self._run = gevent.spawn(self._walk, context)
         self._run.join()
         self._run.get()
@@ -155,7 +168,7 @@ class Channel(Leg):
             self.gone(self.cause)
 
     def value_of(self, name: str) -> str:
-        """Return a variable, a field of the caller profile, or what an API call in ${...} answers."""
+        """Return a variable, a field of the caller profile, or an API call's answer in ${...}."""
         if name == f"sched_del({self.uuid})":
             gevent.killall(self._scheduled)
             count, self._scheduled = len(self._scheduled), []
@@ -187,7 +200,9 @@ class Channel(Leg):
     def _export(self, data: str) -> None:
         name = data.partition("=")[0]
         self._set(data)
-        self.variables["export_vars"] = ",".join(filter(None, [self.variables.get("export_vars", ""), name]))
+        self.variables["export_vars"] = ",".join(
+            filter(None, [self.variables.get("export_vars", ""), name])
+        )
 
     def _hang_up(self, cause: str) -> None:
         raise HungUp(cause or "NORMAL_CLEARING")
@@ -270,7 +285,7 @@ class Channel(Leg):
     # the socket application
 
     def _socket(self, data: str) -> None:
-        """Speak with whoever listens; held: how many seconds that took. It waits for ever, as FreeSWITCH does."""
+        """Speak with whoever listens, for ever, as FreeSWITCH does. held: for how long (s)."""
         address, *options = data.split()
         if options != ["async", "full"]:
             raise ValueError(f"socket {data}")
@@ -333,9 +348,15 @@ class Outbound:
             self._reply("-ERR command not found")
         elif lines[0] == "connect":
             self._connected = True
-            fields = {"Event-Name": "CHANNEL_DATA", **self._channel.headers(), "Content-Type": "command/reply"}
+            fields = {
+                "Event-Name": "CHANNEL_DATA",
+                **self._channel.headers(),
+                "Content-Type": "command/reply",
+            }
             fields |= {"Reply-Text": "+OK\n", "Socket-Mode": "async", "Control": "full"}
-            text = "".join(f"{name}: {quote(value, safe='/:@')}\n" for name, value in fields.items())
+            text = "".join(
+                f"{name}: {quote(value, safe='/:@')}\n" for name, value in fields.items()
+            )
             self._sock.sendall(f"{text}\n".encode())
         elif lines[0] == "sendmsg":
             self._message(dict(line.split(": ", 1) for line in lines[1:]))
@@ -352,7 +373,11 @@ class Outbound:
 
     def _message(self, fields: dict[str, str]) -> None:
         name, _, value = fields.get("execute-app-arg", "").partition("=")
-        if fields.get("call-command") != "execute" or fields.get("execute-app-name") != "set" or not name:
+        if (
+            fields.get("call-command") != "execute"
+            or fields.get("execute-app-name") != "set"
+            or not name
+        ):
             self._channel.misbehaviour.append(f"a message that is not understood: {fields}")
             self._reply("-ERR invalid")
             return

@@ -1,6 +1,7 @@
-"""A strict Planfix: accepts only what shared/planfix-voip-api.txt allows, and shows what an employee would see.
+"""A strict Planfix: takes only what the API allows, and shows what an employee would see.
 
-It shares no code with the service. It can be slow, fail with any code, answer HTML and drop connections.
+It shares no code with the service. It can be slow, fail with any code, answer HTML and drop
+connections.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ _DATA = re.compile(r"data_[A-Za-z0-9_]{1,64}", re.ASCII)
 def problem(form: dict[str, str]) -> str:
     """Return what the API does not allow about a request, "" if all is well."""
     command = form.get("cmd", "")
-    checks: dict[str, Callable[[dict[str, str]], str]] = {"event": _event, "record": _record, "contact": _contact}
+    checks: dict[str, Callable[[dict[str, str]], str]] = {
+        "event": _event,
+        "record": _record,
+        "contact": _contact,
+    }
     if command not in checks:
         return f"unknown cmd {command!r}"
     empty = [name for name, value in form.items() if not value]
@@ -59,7 +64,9 @@ def _event(form: dict[str, str]) -> str:
         return f"no such event: type {way!r}, event {event!r}"
     if not _PHONE.fullmatch(form.get("phone", "")) or not form.get("callid"):
         return "phone or callid is missing or no phone number"
-    if not _NUMBER.fullmatch(form.get("ext", "0")) or not _NUMBER.fullmatch(form.get("diversion", "0")):
+    if not _NUMBER.fullmatch(form.get("ext", "0")) or not _NUMBER.fullmatch(
+        form.get("diversion", "0")
+    ):
         return "ext or diversion is no number"
     return _completed(form, way) if done else ""
 
@@ -80,14 +87,19 @@ def _record(form: dict[str, str]) -> str:
 
 
 def _contact(form: dict[str, str]) -> str:
-    return "" if not set(form) - CONTACT_FIELDS and form.get("phone") else "contact takes phone and callid"
+    return (
+        ""
+        if not set(form) - CONTACT_FIELDS and form.get("phone")
+        else "contact takes phone and callid"
+    )
 
 
 @dataclass
 class Received:
-    """One request: its fields (without the token), the answer's code, when it came and when it was answered.
+    """One request: its fields (without token), the answer's code, when it came and was answered.
 
-    Times are seconds since 1970. repeated: it had to come again, because we had cut the answer to the one before.
+    Times are seconds since 1970. repeated: it had to come again, because we had cut the answer to
+    the one before.
     """
 
     fields: dict[str, str]
@@ -148,7 +160,9 @@ class History:
                 self.surprises.append(f"{event} twice for {ext or 'nobody'} in {card.callid}")
             card.parts.append(Part(ext, "ringing" if event == "INCOMING" else "calling"))
         elif part is None:
-            self.surprises.append(f"{event} for {ext or 'nobody'} without a beginning in {card.callid}")
+            self.surprises.append(
+                f"{event} for {ext or 'nobody'} without a beginning in {card.callid}"
+            )
         elif event == "ACCEPTED":
             part.state = "talking"
         else:
@@ -174,7 +188,9 @@ class Handler(WSGIHandler):
 
     def __init__(self, sock: socket.socket, address: Any, server: WSGIServer) -> None:
         super().__init__(sock, address, server)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # headers and body go separately: 40 ms otherwise
+        sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # headers and body go separately: 40 ms otherwise
 
     def get_environ(self) -> dict[str, Any]:
         """Add the socket to what a view sees."""
@@ -219,10 +235,14 @@ class Planfix:
         self.asked = 0
         self.history = History()
         self._cut: list[dict[str, str]] = []
-        self.contacts: dict[str, dict[str, str]] = {"79161234567": {"contact_name": "Ivan Petrov", "manager": "102"}}
+        self.contacts: dict[str, dict[str, str]] = {
+            "79161234567": {"contact_name": "Ivan Petrov", "manager": "102"}
+        }
         self._change = Event()
         self._version = 0
-        self._server = WSGIServer(address, self._app(), handler_class=Handler, log=None, error_log=None)
+        self._server = WSGIServer(
+            address, self._app(), handler_class=Handler, log=None, error_log=None
+        )
 
     def start(self) -> None:
         """Listen. Raises OSError if the address is taken."""
@@ -248,7 +268,7 @@ class Planfix:
         return [item.fields for item in self.received if item.code == 200]
 
     def wait_for(self, condition: Callable[[Planfix], bool], timeout: float = 10.0) -> None:
-        """Wait until a condition holds; it is tried again after each request. Raises gevent.Timeout."""
+        """Wait until a condition holds, tried after each request. Raises gevent.Timeout."""
         with gevent.Timeout(timeout):
             while not condition(self):
                 self._change.wait()
@@ -281,7 +301,9 @@ class Planfix:
         if planned == "drop":
             return self._drop()
         if planned == "html":
-            return self._answer(form, 200, Response("<html><body>Under maintenance</body></html>", status=502))
+            return self._answer(
+                form, 200, Response("<html><body>Under maintenance</body></html>", status=502)
+            )
         if isinstance(planned, int) and planned != 200:
             answer = jsonify(error="Planned failure")
             if planned in (429, 503) and self.retry_after:
@@ -313,7 +335,9 @@ class Planfix:
             return 400, {"error": "Invalid parameters", "why": problem(spelled)}
         return 200, self.contacts.get(form["phone"], {}) if form["cmd"] == "contact" else {}
 
-    def _answer(self, form: dict[str, str], code: int, response: Response, repeated: bool = False) -> Response:
+    def _answer(
+        self, form: dict[str, str], code: int, response: Response, repeated: bool = False
+    ) -> Response:
         if response.status_code == 200:
             response.status_code = code
         came: float = request.environ["simulator.came"]
@@ -337,7 +361,13 @@ class Planfix:
 
     def _state(self) -> str:
         cards = sorted(self.history.cards.values(), key=lambda card: -card.at)
-        return json.dumps({"calls": [{**vars(card), "parts": [vars(part) for part in card.parts]} for card in cards]})
+        return json.dumps(
+            {
+                "calls": [
+                    {**vars(card), "parts": [vars(part) for part in card.parts]} for card in cards
+                ]
+            }
+        )
 
     def _stream(self) -> Response:
         def states() -> Iterator[str]:
@@ -348,16 +378,19 @@ class Planfix:
                 sent = self._version
                 yield f"data: {self._state()}\n\n"
 
-        return Response(states(), mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
+        return Response(
+            states(), mimetype="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
 
     def _make_call(self) -> Response:
         code, body = self.click(request.form.get("ext", ""), request.form.get("number", ""))
         return jsonify(code=code, body=body)
 
     def click(self, ext: str, number: str) -> tuple[int, str]:
-        """Do what Planfix does when an employee clicks a number; return the PBX's answer, code 0 if none came."""
+        """Click a number as an employee does; return the PBX's answer, code 0 if none came."""
         fields = {"cmd": "makeCall", "from": ext, "to": number, "token": self.pbx_token}
-        call = urllib.request.Request(self.pbx_url, urllib.parse.urlencode(fields).encode())  # noqa: S310
+        form = urllib.parse.urlencode(fields).encode()
+        call = urllib.request.Request(self.pbx_url, form)  # noqa: S310
         try:
             with urllib.request.urlopen(call, timeout=10) as answer:  # noqa: S310 - our own service
                 return answer.status, answer.read().decode("utf-8", "replace")

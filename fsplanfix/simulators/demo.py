@@ -1,4 +1,4 @@
-"""The demonstration: a simulated FreeSWITCH, the real service, a stand-in Planfix, all over real sockets.
+"""The demonstration: simulated FreeSWITCH, real service, stand-in Planfix, real sockets.
 
 The service runs as a program of its own, as it would beside a real FreeSWITCH.
 """
@@ -53,7 +53,9 @@ class Stage:
                 raise RuntimeError(f"makeCall was refused: {answer}")
         else:
             gevent.spawn(self.switch.play, call)
-        self.planfix.wait_for(lambda crm: any(is_complete(card) for card in new_cards(crm, known)), timeout=20)
+        self.planfix.wait_for(
+            lambda crm: any(is_complete(card) for card in new_cards(crm, known)), timeout=20
+        )
 
 
 def new_cards(planfix: Planfix, known: set[str]) -> list[CallCard]:
@@ -73,7 +75,11 @@ def service(switch: Switch, planfix: Planfix) -> Iterator[int]:
     with tempfile.TemporaryDirectory(prefix="fsplanfix-demo-") as folder:
         switch.recordings_dir = folder
         environment = {
-            **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if name in ("PATH", "HOME", "LANG")
+            },
             "PLANFIX_URL": planfix.url,
             "PLANFIX_TOKEN": planfix.token,
             "PBX_TOKEN": PBX_TOKEN,
@@ -85,7 +91,9 @@ def service(switch: Switch, planfix: Planfix) -> Iterator[int]:
             "RECORDINGS_DIR": switch.recordings_dir,
         }
         command = [sys.executable, "-m", "fsplanfix", "run"]
-        with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+        with subprocess.Popen(  # noqa: S603 - our own program
+            command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+        ) as process:
             try:
                 yield wait_for_port(process)
             finally:
@@ -93,7 +101,7 @@ def service(switch: Switch, planfix: Planfix) -> Iterator[int]:
 
 
 def wait_for_port(process: subprocess.Popen[str]) -> int:
-    """Read the service's log until it says where it listens, and go on reading in the background."""
+    """Read the service's log until it says where it listens; go on reading in the background."""
     said: list[str] = []
     assert process.stderr is not None  # noqa: S101 - for the type checker
     for line in process.stderr:
@@ -121,8 +129,13 @@ def table(planfix: Planfix) -> list[str]:
     """Return the call history as lines of at most 80 characters."""
     lines = [f"{'client':<13}{'way':<5}{'recorded':<10}employees"]
     for card in planfix.history.cards.values():
-        parts = [f"{p.ext or '-'} {p.status}" + (f" {p.duration} s" if p.duration else "") for p in card.parts]
-        lines.append(f"{card.phone:<13}{card.type:<5}{'yes' if card.links else '-':<10}{', '.join(parts)}")
+        parts = [
+            f"{p.ext or '-'} {p.status}" + (f" {p.duration} s" if p.duration else "")
+            for p in card.parts
+        ]
+        lines.append(
+            f"{card.phone:<13}{card.type:<5}{'yes' if card.links else '-':<10}{', '.join(parts)}"
+        )
     return lines
 
 
@@ -161,5 +174,8 @@ def perform(stage: Stage, say: Say) -> int:
     refused = sum(item.code != 200 for item in received)
     say("\n" + "\n".join(table(crm)))
     verdict = f"{refused} refused" if refused else "all accepted"
-    say(f"\n{len(received)} requests, {verdict}" + "".join(f"\n  surprising: {text}" for text in crm.history.surprises))
+    say(
+        f"\n{len(received)} requests, {verdict}"
+        + "".join(f"\n  surprising: {text}" for text in crm.history.surprises)
+    )
     return 1 if refused or crm.history.surprises else 0

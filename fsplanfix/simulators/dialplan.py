@@ -1,9 +1,10 @@
-"""Dialplan files, read and walked as mod_dialplan_xml does: contexts, extensions, conditions, actions."""
+"""Dialplan files, read and walked as mod_dialplan_xml does."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,7 +20,7 @@ CONDITION_ATTRIBUTES = {"field", "expression", "break"}
 
 
 def expand(text: str, value_of: Callable[[str], str]) -> str:
-    """Replace each ${reference}, the innermost first; value_of gets what stands between the brackets."""
+    """Replace each ${reference}, innermost first; value_of gets what stands in the brackets."""
     while found := _REFERENCE.search(text):
         text = text[: found.start()] + value_of(found[1]) + text[found.end() :]
     return text
@@ -28,15 +29,19 @@ def expand(text: str, value_of: Callable[[str], str]) -> str:
 class Dialplan:
     """Contexts made of files.
 
-    Each file is given with the context its extensions belong to, None if it has contexts of its own. globals_: the
-    values of $${variables}. Raises ValueError for anything mod_dialplan_xml would not understand.
+    Each file is given with the context its extensions belong to, None if it has contexts of its
+    own. globals_: the values of $${variables}. Raises ValueError for anything mod_dialplan_xml
+    would not understand.
     """
 
-    def __init__(self, files: Iterable[tuple[Path, str | None]], globals_: Mapping[str, str]) -> None:
+    def __init__(
+        self, files: Iterable[tuple[Path, str | None]], globals_: Mapping[str, str]
+    ) -> None:
         self._globals = globals_
         self.contexts: dict[str, list[ElementTree.Element]] = {}
         for path, context in files:
-            root = ElementTree.fromstring(self._with_globals(path.read_text(encoding="utf-8")))  # noqa: S314 - ours
+            text = self._with_globals(path.read_text(encoding="utf-8"))
+            root = ElementTree.fromstring(text)  # noqa: S314 - ours
             if root.tag != "include":
                 raise ValueError(f"{path.name}: the outermost element must be <include>")
             for element in root:
@@ -56,7 +61,7 @@ class Dialplan:
         self.contexts.setdefault(context, []).extend(extensions)
 
     def hunt(self, context: str, value_of: Callable[[str], str]) -> list[Action]:
-        """Return what a channel is to do in a context. value_of: its variables and caller profile, by name."""
+        """Return what a channel is to do in a context. value_of: its variables, by name."""
         actions: list[Action] = []
         for extension in self.contexts.get(context, []):
             found, matched = self._extension(extension, value_of)
@@ -65,12 +70,16 @@ class Dialplan:
                 break
         return actions
 
-    def _extension(self, extension: ElementTree.Element, value_of: Callable[[str], str]) -> tuple[list[Action], bool]:
+    def _extension(
+        self, extension: ElementTree.Element, value_of: Callable[[str], str]
+    ) -> tuple[list[Action], bool]:
         """Return the actions of an extension and whether all its conditions hold."""
         actions: list[Action] = []
         for condition in extension:
             if condition.tag != "condition" or set(condition.keys()) - CONDITION_ATTRIBUTES:
-                raise ValueError(f"extension {extension.get('name')}: unknown {condition.tag} or attribute")
+                raise ValueError(
+                    f"extension {extension.get('name')}: unknown {condition.tag} or attribute"
+                )
             field, expression = condition.get("field"), condition.get("expression")
             match = None
             if field is not None and expression is not None:
@@ -88,5 +97,10 @@ class Dialplan:
                 raise ValueError(f"unknown {action.tag} or attribute in a condition")
             data = action.get("data", "")
             if match is not None:
-                data = _MATCHED.sub(lambda found, match=match: match[int(found[1])] or "", data)  # type: ignore[misc]
+                data = _MATCHED.sub(partial(_group, match), data)
             yield action.get("application", ""), data
+
+
+def _group(match: re.Match[str], reference: re.Match[str]) -> str:
+    """Return the group of a match that $1, $2 ... refers to."""
+    return match[int(reference[1])] or ""

@@ -1,4 +1,4 @@
-"""Recorded calls made fresh: new UUIDs, new times, another ext and number: each plays like a call of today."""
+"""Recorded calls made fresh (new UUIDs, times, ext, number): each plays like one of today."""
 
 from __future__ import annotations
 
@@ -49,16 +49,25 @@ def load(recording: str | Path) -> list[Step]:
 
 
 def freshen(
-    steps: list[Step], now: float, core: str, keep: dict[str, str] | None = None, swap: dict[str, str] | None = None
+    steps: list[Step],
+    now: float,
+    core: str,
+    keep: dict[str, str] | None = None,
+    swap: dict[str, str] | None = None,
 ) -> list[Step]:
-    """Return the same call with new UUIDs (`keep` says which to use), begun at `now` (seconds), on the switch `core`.
+    """Return the same call with new UUIDs, begun at `now` (seconds), on the switch `core`.
 
-    swap: numbers to replace wherever they stand alone, such as {"101": "105"}.
+    keep: which UUIDs to use. swap: numbers to replace wherever they stand alone, such as {"101":
+    "105"}.
     """
     first = int(steps[0].get("Event-Date-Timestamp"))
     shift = int(now * 1_000_000) - first
     uuids = {steps[0].get("Core-UUID"): core, **(keep or {})}
-    numbers = re.compile("|".join(rf"{_ALONE}{re.escape(n)}(?![0-9A-Za-z])" for n in swap)) if swap else None
+    numbers = (
+        re.compile("|".join(rf"{_ALONE}{re.escape(n)}(?![0-9A-Za-z])" for n in swap))
+        if swap
+        else None
+    )
 
     def rewrite(step: Step) -> Step:
         body = _UUID.sub(lambda m: uuids.setdefault(m[0], str(uuid4())), step.body)
@@ -75,8 +84,12 @@ def _with_dates(body: str, at: int) -> str:
     when = datetime.fromtimestamp(at / 1_000_000, UTC)
     local = quote(when.strftime("%Y-%m-%d %H:%M:%S"), safe="-")
     gmt = quote(when.strftime("%a, %d %b %Y %H:%M:%S GMT"), safe=",")
-    body = re.sub(r"^Event-Date-Local: .*$", f"Event-Date-Local: {local}", body, count=1, flags=re.MULTILINE)
-    return re.sub(r"^Event-Date-GMT: .*$", f"Event-Date-GMT: {gmt}", body, count=1, flags=re.MULTILINE)
+    body = re.sub(
+        r"^Event-Date-Local: .*$", f"Event-Date-Local: {local}", body, count=1, flags=re.MULTILINE
+    )
+    return re.sub(
+        r"^Event-Date-GMT: .*$", f"Event-Date-GMT: {gmt}", body, count=1, flags=re.MULTILINE
+    )
 
 
 def write_tone(path: Path) -> None:

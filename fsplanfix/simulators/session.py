@@ -1,4 +1,7 @@
-"""One client of the simulated event socket: login, commands, subscription, end. Modelled on shared/wire."""
+"""One client of the simulated event socket: login, commands, subscription, end.
+
+Modelled on shared/wire.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ GOODBYE = "Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n
 
 
 class Session:
-    """One client of the event socket. ended: when it heard its last word, seconds since 1970; 0 while it listens."""
+    """One client of the event socket.
+
+    ended: when it heard its last word, seconds since 1970; 0 while it listens.
+    """
 
     def __init__(self, switch: Switch, sock: socket.socket) -> None:
         self.switch = switch
@@ -47,7 +53,7 @@ class Session:
                 lines = []
 
     def write(self, text: str) -> None:
-        """Send text unless this session is told to be mute; a client that is gone is no failure of the switch."""
+        """Send text unless told to be mute; a client that is gone is no failure of the switch."""
         if self.mute:
             return
         try:
@@ -73,7 +79,9 @@ class Session:
             self._subscribe(rest.split())
         elif word == "api":
             text = self.switch.api(rest)
-            self.write(f"Content-Type: api/response\nContent-Length: {len(text.encode())}\n\n{text}")
+            self.write(
+                f"Content-Type: api/response\nContent-Length: {len(text.encode())}\n\n{text}"
+            )
         elif word == "bgapi":
             given = [h.split(":", 1)[1].strip() for h in headers if h.startswith("Job-UUID:")]
             job = given[0] if given else str(uuid4())
@@ -108,7 +116,11 @@ class Session:
         self.sock.close()
 
     def _subscribe(self, words: list[str]) -> None:
-        known = [word for word in words[1:] if re.fullmatch(r"[A-Z_]+|[a-z_]+::[a-z_]+", word) and "NOT" not in word]
+        known = [
+            word
+            for word in words[1:]
+            if re.fullmatch(r"[A-Z_]+|[a-z_]+::[a-z_]+", word) and "NOT" not in word
+        ]
         if not words or words[0] != "plain" or not known:
             self.reply("-ERR no keywords supplied")
             return

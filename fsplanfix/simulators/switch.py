@@ -1,6 +1,7 @@
 """A FreeSWITCH that speaks the event socket and plays recorded calls. It can misbehave on demand.
 
-What it says is modelled on shared/wire (whole conversations with a real one); it shares no code with the service.
+What it says is modelled on shared/wire (whole conversations with a real one); it shares no code
+with the service.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from .playback import Step, freshen, load, write_tone
 from .session import Session
 
 _ORIGINATE = re.compile(
-    r"originate \{(?P<vars>[^}]*)\}(?:user/|sofia/gateway/\S+?/)(?P<ext>[^@\s]+)(?:@\S+)? (?P<rest>.+)", re.DOTALL
+    r"originate \{(?P<vars>[^}]*)\}"
+    r"(?:user/|sofia/gateway/\S+?/)(?P<ext>[^@\s]+)(?:@\S+)? (?P<rest>.+)",
+    re.DOTALL,
 )
 _NUMBER = re.compile(r"\+?[0-9]{5,15}")
 GLOBALS = {"domain": "127.0.0.1", "recordings_dir": "/var/lib/freeswitch/recordings"}
@@ -32,10 +35,10 @@ ENDED = ("CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY")
 class Switch:
     """The simulated FreeSWITCH. Everything it sends is in `sent`, for a test to count.
 
-    users: the directory's exts; registered: those with a phone; contacts: what `sofia_contact` says instead.
-    gateways: their states. denied: API commands it does not allow. ahead: seconds its clock is ahead.
-    heartbeat: seconds between HEARTBEATs.
-    recordings_dir: where a recorded call leaves its file, a short tone; nowhere if empty.
+    users: the directory's exts; registered: those with a phone; contacts: what `sofia_contact` says
+    instead. gateways: their states. denied: API commands it does not allow. ahead: seconds its
+    clock is ahead. heartbeat: seconds between HEARTBEATs. recordings_dir: where a recorded call
+    leaves its file, a short tone; nowhere if empty.
     """
 
     def __init__(
@@ -108,7 +111,9 @@ class Switch:
         session = Session(self, sock)
         if self.refuse_addresses:
             text = "Access Denied, go away.\n"
-            session.write(f"Content-Type: text/rude-rejection\nContent-Length: {len(text)}\n\n{text}")
+            session.write(
+                f"Content-Type: text/rude-rejection\nContent-Length: {len(text)}\n\n{text}"
+            )
             session.hang_up()
             return
         if self.silent:
@@ -138,14 +143,20 @@ class Switch:
         self.commands.append(command)
         word, _, rest = command.strip().partition(" ")
         known: dict[str, Callable[[str], str]] = {
-            "status": lambda _: f"UP 0 years, 0 days\nFreeSWITCH (Version {self.version} 64bit) is ready\n",
+            "status": lambda _: (
+                f"UP 0 years, 0 days\nFreeSWITCH (Version {self.version} 64bit) is ready\n"
+            ),
             "show": self._show,
             "uuid_dump": self._dump,
             "uuid_kill": self._kill,
-            "user_exists": lambda text: "true" if text.split()[1:2] and text.split()[1] in self.users else "false",
+            "user_exists": lambda text: (
+                "true" if text.split()[1:2] and text.split()[1] in self.users else "false"
+            ),
             "sofia_contact": self._contact,
             "global_getvar": lambda name: GLOBALS.get(name, ""),
-            "strftime": lambda form: time.strftime(form or "%Y-%m-%d %H:%M:%S", time.gmtime(time.time() + self.ahead)),
+            "strftime": lambda form: time.strftime(
+                form or "%Y-%m-%d %H:%M:%S", time.gmtime(time.time() + self.ahead)
+            ),
             "sofia": self._gateway,
             "list_users": lambda _: self._users(),
         }
@@ -156,7 +167,11 @@ class Switch:
 
     def _contact(self, text: str) -> str:
         ext = text.split("@", maxsplit=1)[0]
-        there = f"sofia/internal/sip:{ext}@127.0.0.1:6101" if ext in self.registered else "error/user_not_registered"
+        there = (
+            f"sofia/internal/sip:{ext}@127.0.0.1:6101"
+            if ext in self.registered
+            else "error/user_not_registered"
+        )
         return self.contacts.get(ext, there)
 
     def _gateway(self, text: str) -> str:
@@ -164,13 +179,19 @@ class Switch:
         if name not in self.gateways:
             return "Invalid Gateway!\n"
         status = "UP" if self.gateways[name] in ("REGED", "NOREG") else "DOWN"
-        return f"=====\nName    \t{name}\nState   \t{self.gateways[name]}\nStatus  \t{status}\n=====\n"
+        return (
+            f"=====\nName    \t{name}\nState   \t{self.gateways[name]}\nStatus  \t{status}\n=====\n"
+        )
 
     def _users(self) -> str:
         rows = [
-            f"{user}|default|{GLOBALS['domain']}|default|error/user_not_registered|||" for user in sorted(self.users)
+            f"{user}|default|{GLOBALS['domain']}|default|error/user_not_registered|||"
+            for user in sorted(self.users)
         ]
-        head = "userid|context|domain|group|contact|callgroup|effective_caller_id_name|effective_caller_id_number"
+        head = (
+            "userid|context|domain|group|contact|callgroup|"
+            "effective_caller_id_name|effective_caller_id_number"
+        )
         return "\n".join([head, *rows]) + "\n\n+OK\n"
 
     def _show(self, text: str) -> str:
@@ -201,13 +222,15 @@ class Switch:
         return "+OK\n" if self.channels.pop(text.strip(), None) else "-ERR No such channel!\n"
 
     def background(self, command: str, job: str) -> None:
-        """Carry out a bgapi command: `originate` plays a click-to-call recording, anything else runs as api."""
+        """Carry out a bgapi command: `originate` plays a recording, anything else runs as api."""
         self.commands.append(command)
         wanted = _ORIGINATE.fullmatch(command)
         if not command.startswith("originate "):
             self._finish_job(command, job, self.api(command))
         elif wanted is None:
-            self._finish_job(command, job, "-USAGE: <call url> <exten>|&<application_name>(<app_args>)\n")
+            self._finish_job(
+                command, job, "-USAGE: <call url> <exten>|&<application_name>(<app_args>)\n"
+            )
         elif "}user/" not in command:
             self._originate(command, job, wanted)
         elif wanted["ext"] not in self.users:
@@ -223,7 +246,11 @@ class Switch:
         given = dict(item.split("=", 1) for item in wanted["vars"].split(",") if "=" in item)
         number = next(iter(_NUMBER.findall(wanted["rest"])), given.get("planfix_phone", ""))
         swap = {steps[0].get("Caller-Caller-ID-Number"): number, "101": wanted["ext"]}
-        keep = {steps[0].get("Unique-ID"): given["origination_uuid"]} if "origination_uuid" in given else {}
+        keep = (
+            {steps[0].get("Unique-ID"): given["origination_uuid"]}
+            if "origination_uuid" in given
+            else {}
+        )
         job_steps = [step for step in steps if step.get("Event-Name") == "BACKGROUND_JOB"]
         keep |= {step.get("Job-UUID"): job for step in job_steps}
         self._play(freshen(steps, time.time(), self.core, keep, swap), self.speed)
@@ -239,8 +266,14 @@ class Switch:
     # events
 
     def _event(self, name: str, fields: dict[str, str]) -> str:
-        head = {"Event-Name": name, "Core-UUID": self.core, "Event-Date-Timestamp": str(time.time_ns() // 1000)}
-        return "".join(f"{key}: {value}\n" for key, value in {**head, "Event-Sequence": "0", **fields}.items())
+        head = {
+            "Event-Name": name,
+            "Core-UUID": self.core,
+            "Event-Date-Timestamp": str(time.time_ns() // 1000),
+        }
+        return "".join(
+            f"{key}: {value}\n" for key, value in {**head, "Event-Sequence": "0", **fields}.items()
+        )
 
     def say(self, name: str, fields: dict[str, str]) -> None:
         """Send an event made of encoded header values."""
@@ -249,7 +282,13 @@ class Switch:
     def emit(self, body: str) -> None:
         """Send one event to every session that subscribed to it."""
         self._sequence += 1
-        body = re.sub(r"^Event-Sequence: .*$", f"Event-Sequence: {self._sequence}", body, count=1, flags=re.MULTILINE)
+        body = re.sub(
+            r"^Event-Sequence: .*$",
+            f"Event-Sequence: {self._sequence}",
+            body,
+            count=1,
+            flags=re.MULTILINE,
+        )
         step = Step(0.0, body)
         name, subclass = step.get("Event-Name"), step.get("Event-Subclass")
         frame = f"Content-Length: {len(body.encode())}\nContent-Type: text/event-plain\n\n{body}"
@@ -264,7 +303,7 @@ class Switch:
         swap: dict[str, str] | None = None,
         started: Callable[[str], None] | None = None,
     ) -> str:
-        """Play a recorded call, `speed` times as fast (0: without pauses); return its first leg's UUID.
+        """Play a recording, `speed` times as fast (0: no pauses); return its first leg's UUID.
 
         started: is given that UUID before the first event.
         """
@@ -279,7 +318,10 @@ class Switch:
         """Put recording files into our own folder, if there is one."""
         if not self.recordings_dir:
             return steps
-        return [Step(s.after, s.body.replace("/var/lib/freeswitch/recordings", self.recordings_dir)) for s in steps]
+        return [
+            Step(s.after, s.body.replace("/var/lib/freeswitch/recordings", self.recordings_dir))
+            for s in steps
+        ]
 
     def _play(self, steps: list[Step], speed: float) -> None:
         begun, core = time.monotonic(), self.core
@@ -294,13 +336,15 @@ class Switch:
             self.emit(step.body)
 
     def _keep_channels(self, step: Step) -> None:
-        """Keep what `show channels` and `uuid_dump` would say: the last full event of each leg that is up."""
+        """Keep the last full event of each leg that is up, for `show channels` and `uuid_dump`."""
         uuid, name = step.get("Unique-ID"), step.get("Event-Name")
         if name in ENDED:
             self.channels.pop(uuid, None)
         elif name == "CHANNEL_CREATE" or (uuid in self.channels and "variable_uuid: " in step.body):
             lines = (line.partition(": ") for line in step.body.splitlines() if ": " in line)
-            self.channels[uuid] = {key: Step(0.0, f"{key}: {value}").get(key) for key, _, value in lines}
+            self.channels[uuid] = {
+                key: Step(0.0, f"{key}: {value}").get(key) for key, _, value in lines
+            }
         if name == "CHANNEL_BRIDGE":
             self._bind(step)
 
@@ -310,7 +354,9 @@ class Switch:
         for uuid, peer in ((one, other), (other, one)):
             if uuid in self.channels:
                 self.channels[uuid]["variable_signal_bond"] = peer
-                self.channels[uuid]["Caller-Channel-Bridged-Time"] = step.get("Caller-Channel-Bridged-Time")
+                self.channels[uuid]["Caller-Channel-Bridged-Time"] = step.get(
+                    "Caller-Channel-Bridged-Time"
+                )
 
     # misbehaviour
 
@@ -320,14 +366,14 @@ class Switch:
             session.hang_up()
 
     def stall(self, mute: bool = True) -> None:
-        """Say nothing more on the connections there are (or find the voice again); they stay open."""
+        """Say nothing more on the connections there are (or speak again); they stay open."""
         for session in list(self.sessions):
             session.mute = mute
             session.ended = time.time() if mute else 0.0
         self.changed()
 
     def half_open(self) -> None:
-        """Neither read nor say anything more on the connections there are, for good: the peer of a cut cable."""
+        """Neither read nor say anything more on the connections there are: a cut cable."""
         for session in list(self.sessions):
             session.mute, session.ended = True, time.time()
             self.sessions.remove(session)
@@ -336,7 +382,8 @@ class Switch:
         """Send half of an event and cut the connection."""
         body = load(recording)[0].body
         for session in list(self.sessions):
-            session.write(f"Content-Length: {len(body)}\nContent-Type: text/event-plain\n\n{body[: len(body) // 2]}")
+            head = f"Content-Length: {len(body)}\nContent-Type: text/event-plain\n\n"
+            session.write(head + body[: len(body) // 2])
             session.hang_up()
 
     def send_raw(self, text: str) -> None:
@@ -345,7 +392,7 @@ class Switch:
             session.write(text)
 
     def forge(self, header: str, value: str) -> None:
-        """Send a CHANNEL_CREATE in which a stranger's SIP header tries to become a header of the event."""
+        """Send a CHANNEL_CREATE whose SIP header tries to become a header of the event."""
         uuid = str(uuid4())
         fields = {"Unique-ID": uuid, "Call-Direction": "inbound", f"variable_sip_h_{header}": value}
         self.emit(self._event("CHANNEL_CREATE", fields) + "\n")
@@ -355,7 +402,9 @@ class Switch:
         self.emit(self._event("SHUTDOWN", {"Event-Info": "System%20Shutting%20Down"}) + "\n")
         for uuid in list(self.channels):
             for name in ("CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE"):
-                self.emit(self._event(name, {"Unique-ID": uuid, "Hangup-Cause": "SYSTEM_SHUTDOWN"}) + "\n")
+                self.emit(
+                    self._event(name, {"Unique-ID": uuid, "Hangup-Cause": "SYSTEM_SHUTDOWN"}) + "\n"
+                )
         self.channels.clear()
         for session in list(self.sessions):
             session.disconnect("The system is being shut down.\n")

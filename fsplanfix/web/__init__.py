@@ -1,1 +1,1 @@
-"""What is served over HTTP. What it needs is handed to it: it imports neither planfix nor freeswitch."""
+"""What is served over HTTP. Gets what it needs: imports neither planfix nor freeswitch."""

@@ -1,4 +1,7 @@
-"""The dashboard: behind a password, live, in English and Russian; every change carries a token of its own."""
+"""The dashboard: behind a password, live, in English and Russian.
+
+Every change carries a token of its own.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ WRONG_A_MINUTE = 5
 """Wrong passwords of one address that are answered."""
 
 POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; media-src 'self'; "
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src 'self'; media-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
@@ -89,7 +93,11 @@ def install(app: Flask, desk: Desk, password: str, secret: str, https: bool) -> 
 
 def _language() -> str:
     chosen = session.get("language")
-    return chosen if chosen in LANGUAGES else request.accept_languages.best_match(LANGUAGES, "en") or "en"
+    return (
+        chosen
+        if chosen in LANGUAGES
+        else request.accept_languages.best_match(LANGUAGES, "en") or "en"
+    )
 
 
 def _clock(at: float) -> str:
@@ -99,7 +107,9 @@ def _clock(at: float) -> str:
 def _forged(error: CSRFError) -> ResponseReturnValue:
     """A form that is old, or not ours: nothing is changed."""
     log.warning("dashboard_refused", reason=error.description, address=address())
-    return _problem(gettext("This form is out of date. Go back, reload the page and try again."), 400)
+    return _problem(
+        gettext("This form is out of date. Go back, reload the page and try again."), 400
+    )
 
 
 def _problem(text: str, code: int) -> ResponseReturnValue:
@@ -195,7 +205,9 @@ def _views(pages: Blueprint, desk: Desk) -> None:
         lines = desk.story(callid)
         if not lines:
             return _problem(gettext("Nothing is kept about this call."), 404)
-        return render_template("call.html", callid=callid, lines=lines, recordings=desk.recordings(callid))
+        return render_template(
+            "call.html", callid=callid, lines=lines, recordings=desk.recordings(callid)
+        )
 
     @pages.post("/letters/<int:number>/<any(retry, drop):what>")
     def letters(number: int, what: str) -> ResponseReturnValue:

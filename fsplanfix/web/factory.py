@@ -20,8 +20,8 @@ WRONG_A_MINUTE = 20
 """Wrong tokens of one address that are answered."""
 
 ABOUT = (
-    "This is the address for Planfix: enter it in Planfix under Integrations, Virtual PBX, Planfix API for telephony, "
-    "with your PBX_TOKEN as the key. It answers POST only."
+    "This is the address for Planfix: enter it in Planfix under Integrations, Virtual PBX, "
+    "Planfix API for telephony, with your PBX_TOKEN as the key. It answers POST only."
 )
 
 Board = tuple[dashboard.Desk, str, str, bool]
@@ -37,7 +37,7 @@ def make(
     metrics: Callable[[], bytes],
     board: Board,
 ) -> Flask:
-    """Return the application: Planfix's commands, recordings, health, numbers for Prometheus, the dashboard."""
+    """Return the application: commands, recordings, health, metrics, the dashboard."""
     app = Flask(__name__, static_folder=None)
     guard = dashboard.install(app, *board)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
@@ -51,9 +51,13 @@ def make(
         if request.mimetype != "application/x-www-form-urlencoded":
             return jsonify(error="Send the fields as application/x-www-form-urlencoded"), 415
         if guesses.too_many(address()):
-            return jsonify(error="Too many wrong tokens from your address: try again in a minute"), 429
+            return jsonify(
+                error="Too many wrong tokens from your address: try again in a minute"
+            ), 429
         fields = request.form
-        if request.environ["wsgi.input"].read(1):  # werkzeug only cuts off what comes in chunks without a length
+        if request.environ["wsgi.input"].read(
+            1
+        ):  # werkzeug only cuts off what comes in chunks without a length
             abort(413)
         code, body = commands(fields)
         if code == 401:
@@ -78,5 +82,7 @@ def make(
 def _as_json(error: HTTPException) -> ResponseReturnValue:
     """Answer a mistake in the request as JSON, never as a page."""
     answer = jsonify(error=error.name)
-    answer.headers.extend((name, value) for name, value in error.get_headers() if name in ("Allow", "Content-Range"))
+    answer.headers.extend(
+        (name, value) for name, value in error.get_headers() if name in ("Allow", "Content-Range")
+    )
     return answer, error.code or 500

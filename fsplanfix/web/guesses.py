@@ -1,4 +1,4 @@
-"""Who guesses at secrets: wrong tokens are counted per address, and too many are answered no more."""
+"""Who guesses at secrets: wrong tokens are counted per address; too many are answered no more."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class Guesses:
 
 
 def address() -> str:
-    """Return who asks. Only the web server in front, on this machine, is believed when it names somebody else."""
+    """Return who asks.
+
+    Only the web server in front, on this machine, is believed when it names somebody else.
+    """
     peer = request.remote_addr or ""
     named = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
     try:

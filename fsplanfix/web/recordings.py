@@ -16,11 +16,14 @@ from .guesses import address
 log = structlog.get_logger(__name__)
 
 Find = Callable[[str, str], Found]
-"""Takes a link's signed part and its name, opens the recording. Raises RecordingUnknown or RecordingGone."""
+"""Takes a link's two parts, opens the recording. Raises RecordingUnknown or RecordingGone."""
 
 
 def serve(find: Find, signed: str, name: str) -> ResponseReturnValue:
-    """Answer with the file or a part of it (Range), 404 for a link we did not sign, 410 for one that is deleted."""
+    """Answer with the file or a part of it (Range).
+
+    404 for a link we did not sign, 410 for one that is deleted.
+    """
     try:
         found = find(signed, name)
     except (RecordingUnknown, RecordingGone) as problem:
@@ -33,7 +36,9 @@ def serve(find: Find, signed: str, name: str) -> ResponseReturnValue:
         found.file.close()
         raise
     span = answer.headers.get("Content-Range", "whole")
-    log.info("recording_served", file=found.name, code=answer.status_code, part=span, address=address())
+    log.info(
+        "recording_served", file=found.name, code=answer.status_code, part=span, address=address()
+    )
     return answer
 
 

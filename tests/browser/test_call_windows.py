@@ -32,7 +32,9 @@ def crm() -> Iterator[str]:
 
 
 def tell(crm: str, **fields: str) -> None:
-    answer = requests.post(f"{crm}tel/api", data={"cmd": "event", **fields, "planfix_token": TOKEN}, timeout=10)
+    answer = requests.post(
+        f"{crm}tel/api", data={"cmd": "event", **fields, "planfix_token": TOKEN}, timeout=10
+    )
     assert answer.status_code == 200
 
 
@@ -47,9 +49,25 @@ def test_windows_open_change_and_close(crm: str, page: Page) -> None:
     tell(crm, event="ACCEPTED", ext="102", **GROUP)
     expect(page.locator(".window.talking")).to_contain_text("ext 102")
     for ext in ("101", "103"):
-        tell(crm, event="COMPLETED", ext=ext, status="Canceled", duration="0", is_recorded="0", **GROUP)
+        tell(
+            crm,
+            event="COMPLETED",
+            ext=ext,
+            status="Canceled",
+            duration="0",
+            is_recorded="0",
+            **GROUP,
+        )
     expect(windows).to_have_count(1)
-    tell(crm, event="COMPLETED", ext="102", status="Success", duration="124", is_recorded="1", **GROUP)
+    tell(
+        crm,
+        event="COMPLETED",
+        ext="102",
+        status="Success",
+        duration="124",
+        is_recorded="1",
+        **GROUP,
+    )
     expect(page.get_by_text("No phone rings.")).to_be_visible()
     expect(page.locator("#history tr")).to_contain_text("102: Success 124 s")
     again = GROUP | {"phone": "79261112233", "callid": "demo-2"}
@@ -63,7 +81,14 @@ def test_windows_open_change_and_close(crm: str, page: Page) -> None:
 
 def test_a_hidden_number_and_a_hostile_one_are_shown_as_text(crm: str, page: Page) -> None:
     page.goto(crm)
-    tell(crm, type="in", event="INCOMING", phone="anonymous", ext="101", callid="<img src=x onerror=alert(1)>")
+    tell(
+        crm,
+        type="in",
+        event="INCOMING",
+        phone="anonymous",
+        ext="101",
+        callid="<img src=x onerror=alert(1)>",
+    )
     expect(page.locator(".window")).to_contain_text("hidden number")
     assert page.locator("img").count() == 0
 

@@ -90,7 +90,9 @@ def serious(page: Page) -> list[str]:
 
 def test_a_call_arrives_live_and_its_story_is_told(page: Page, board: str, tmp_path: Path) -> None:
     errors: list[str] = []
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console", lambda message: errors.append(message.text) if message.type == "error" else None
+    )
     page.goto(board)
     assert serious(page) == []
     log_in(page, board)

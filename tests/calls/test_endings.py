@@ -32,16 +32,26 @@ def test_every_end_that_is_taken_away_comes_back(name: str) -> None:
 
 
 def test_the_status_is_the_one_that_fits() -> None:
-    by_ext = {n.ext: n.status for n in left_open([n for n in GROUP if n.kind is not Kind.COMPLETED])}
+    by_ext = {
+        n.ext: n.status for n in left_open([n for n in GROUP if n.kind is not Kind.COMPLETED])
+    }
     assert by_ext == {"101": Status.CANCELED, "102": Status.SUCCESS, "103": Status.CANCELED}
-    assert {n.status for n in left_open([n for n in GROUP if n.kind is Kind.INCOMING])} == {Status.MISSED}
-    assert [n.status for n in left_open([n for n in OUT if n.kind is Kind.OUTGOING])] == [Status.NOT_AVAILABLE]
+    assert {n.status for n in left_open([n for n in GROUP if n.kind is Kind.INCOMING])} == {
+        Status.MISSED
+    }
+    assert [n.status for n in left_open([n for n in OUT if n.kind is Kind.OUTGOING])] == [
+        Status.NOT_AVAILABLE
+    ]
 
 
 def test_a_talk_lasts_until_the_call_was_over() -> None:
     accepted = next(n for n in GROUP if n.kind is Kind.ACCEPTED)
     record = replace(GROUP[-1], at=accepted.at + 12_900_000)
-    (talk,) = [n for n in left_open([*(n for n in GROUP if n.kind is not Kind.COMPLETED), record]) if n.ext == "102"]
+    (talk,) = [
+        n
+        for n in left_open([*(n for n in GROUP if n.kind is not Kind.COMPLETED), record])
+        if n.ext == "102"
+    ]
     assert (talk.duration, talk.at) == (12, record.at)
 
 

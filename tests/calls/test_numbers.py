@@ -95,6 +95,8 @@ def test_whatever_a_stranger_sends_becomes_digits_or_nothing(raw: str, country: 
         assert len(number) <= 15
 
 
-@pytest.mark.parametrize("number", sorted({number for _, number in RU if number.startswith("7") or len(number) < 7}))
+@pytest.mark.parametrize(
+    "number", sorted({number for _, number in RU if number.startswith("7") or len(number) < 7})
+)
 def test_a_number_of_the_own_country_is_left_alone_when_it_comes_back(number: str) -> None:
     assert normalize(number, "RU") == number

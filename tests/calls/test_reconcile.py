@@ -88,13 +88,19 @@ def assert_nothing_twice(notices: list[Notice]) -> None:
 def assert_answered_ends_as_success(notices: list[Notice]) -> None:
     for n in notices:
         if n.kind is Kind.ACCEPTED:
-            end = next(e for e in notices if e.status and (e.callid, e.ext, e.ordinal) == (n.callid, n.ext, n.ordinal))
+            end = next(
+                e
+                for e in notices
+                if e.status and (e.callid, e.ext, e.ordinal) == (n.callid, n.ext, n.ordinal)
+            )
             assert end.status is Status.SUCCESS
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["reconnected", "restarted"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_call_of_which_a_part_was_not_heard_still_ends_for_everyone(name: str, restart: bool) -> None:
+def test_a_call_of_which_a_part_was_not_heard_still_ends_for_everyone(
+    name: str, restart: bool
+) -> None:
     """For each cut, for each length of silence: nothing twice, everything ended, every talk a Success."""
     stream, where = events(name), positions(name)
     for cut in range(len(stream) + 1):
@@ -171,7 +177,11 @@ def test_a_talk_whose_end_was_not_heard_ends_at_the_last_moment_known() -> None:
     said = [n for event in stream[: bridge + 1] for n in tracker.feed(event)]
     tracker.feed(
         SwitchEvent.made_of(
-            {"Event-Name": "X", "Unique-ID": "y", "Event-Date-Timestamp": str(stream[bridge].at + 7_000_000)}
+            {
+                "Event-Name": "X",
+                "Unique-ID": "y",
+                "Event-Date-Timestamp": str(stream[bridge].at + 7_000_000),
+            }
         )
     )
     said = [n for event in missed(tracker, []) for n in tracker.feed(event)]
@@ -196,8 +206,14 @@ def test_what_was_heard_meanwhile_tells_itself() -> None:
 def test_the_clients_own_number_survives_what_freeswitch_rewrites() -> None:
     """intercepted: while 104 talks, the client's leg shows ext 104 as its caller and 102 as its destination."""
     name = "intercepted"
-    where = len(bodies(name)) - sum(1 for body in bodies(name) if b"Event-Name: CHANNEL_HANGUP" in body) - 12
-    dumps = next(found for at in range(len(bodies(name)), where, -1) if len(found := account(name, at)) == 2)
+    where = (
+        len(bodies(name))
+        - sum(1 for body in bodies(name) if b"Event-Name: CHANNEL_HANGUP" in body)
+        - 12
+    )
+    dumps = next(
+        found for at in range(len(bodies(name)), where, -1) if len(found := account(name, at)) == 2
+    )
     tracker = Tracker(Rules())
     said = [n for event in missed(tracker, dumps) for n in tracker.feed(event)]
     assert {(n.phone, n.diversion) for n in said} == {("79161234567", "74950000016")}
@@ -210,7 +226,11 @@ def test_the_clients_own_number_survives_what_freeswitch_rewrites() -> None:
         {"Unique-ID": ""},
         {"Unique-ID": "a"},
         {"Unique-ID": "a", "variable_signal_bond": "a", "Caller-Channel-Bridged-Time": "1"},
-        {"Unique-ID": "a\nUnique-ID: b", "Caller-Channel-Created-Time": "x", "Call-Direction": "inbound"},
+        {
+            "Unique-ID": "a\nUnique-ID: b",
+            "Caller-Channel-Created-Time": "x",
+            "Call-Direction": "inbound",
+        },
         {"Unique-ID": "a", "Caller-Channel-Bridged-Time": "9" * 50, "variable_signal_bond": "zzz"},
     ],
 )

@@ -74,7 +74,9 @@ def test_hold_is_part_of_the_talk_and_a_short_second_is_cut() -> None:
 
 def test_marketing_variables_reach_every_completed() -> None:
     notices = told(events("utm_variables"))
-    assert [n.data for n in notices if n.kind is Kind.COMPLETED] == [{"utm_source": "site.io", "utm_medium": "banner"}]
+    assert [n.data for n in notices if n.kind is Kind.COMPLETED] == [
+        {"utm_source": "site.io", "utm_medium": "banner"}
+    ]
     assert all(not n.data for n in notices if n.kind is not Kind.COMPLETED)
 
 
@@ -89,12 +91,17 @@ def test_an_unrouted_call_can_be_kept_quiet() -> None:
 
 
 def test_an_unrouted_call_can_be_given_to_somebody() -> None:
-    assert [n.ext for n in told(events("ivr_abandoned"), Rules(default_ext="100"))] == ["100", "100"]
+    assert [n.ext for n in told(events("ivr_abandoned"), Rules(default_ext="100"))] == [
+        "100",
+        "100",
+    ]
 
 
 def test_a_mobile_with_an_alias_and_the_desk_phone_are_one_employee() -> None:
     """mobile_twin_mobile_answers: 101's desk phone and mobile ring together."""
-    calls = shorthand(told(events("mobile_twin_mobile_answers"), Rules(aliases={"79260000007": "101"})))
+    calls = shorthand(
+        told(events("mobile_twin_mobile_answers"), Rules(aliases={"79260000007": "101"}))
+    )
     assert list(calls.values()) == [["in 79161234567 74950000007", "I101", "A101", "S101"]]
 
 
@@ -123,7 +130,9 @@ def test_an_unauthenticated_caller_is_never_an_employee(name: str) -> None:
 
 @SLOW
 @given(st.data(), st.sampled_from(NAMES), st.sampled_from(NAMES))
-def test_two_calls_at_once_are_told_as_each_would_be_alone(data: st.DataObject, one: str, other: str) -> None:
+def test_two_calls_at_once_are_told_as_each_would_be_alone(
+    data: st.DataObject, one: str, other: str
+) -> None:
     if one == other:
         return
     streams = [list(events(one)), list(events(other))]
@@ -158,7 +167,9 @@ def hangup(uuid: str, at: int) -> SwitchEvent:
 
 
 def assert_every_part_ends_once(notices: list[Notice]) -> None:
-    begun = [(n.callid, n.ext, n.ordinal) for n in notices if n.kind in (Kind.INCOMING, Kind.OUTGOING)]
+    begun = [
+        (n.callid, n.ext, n.ordinal) for n in notices if n.kind in (Kind.INCOMING, Kind.OUTGOING)
+    ]
     ended = [(n.callid, n.ext, n.ordinal) for n in notices if n.kind is Kind.COMPLETED]
     assert sorted(begun) == sorted(ended)
     assert len(set(begun)) == len(begun)
@@ -203,7 +214,9 @@ def test_hostile_header_values_never_raise(data: st.DataObject) -> None:
     tracker = Tracker(Rules())
     names = st.sampled_from([*tracker.event_names, "", "X"])
     values = st.one_of(
-        st.sampled_from(["a", "b", "c", "loopback/1-a", "outbound", "101", "79161234567", "%0AUnique-ID: a"]),
+        st.sampled_from(
+            ["a", "b", "c", "loopback/1-a", "outbound", "101", "79161234567", "%0AUnique-ID: a"]
+        ),
         st.text(max_size=30),
     )
     for _ in range(data.draw(st.integers(1, 40))):
@@ -225,7 +238,12 @@ def test_replay_needs_no_settings_and_prints_form_fields(tmp_path: Path) -> None
     done = run_cli(tmp_path, "replay", "--json", str(TRACES / "in_one_answered.jsonl.gz"))
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0
-    assert [line.get("event", line["cmd"]) for line in lines] == ["INCOMING", "ACCEPTED", "COMPLETED", "record"]
+    assert [line.get("event", line["cmd"]) for line in lines] == [
+        "INCOMING",
+        "ACCEPTED",
+        "COMPLETED",
+        "record",
+    ]
     assert set(lines[0]) == {"cmd", "type", "event", "phone", "diversion", "ext", "callid"}
     assert set(lines[2]) == set(lines[0]) | {"duration", "is_recorded", "status"}
     assert set(lines[3]) == {"cmd", "callid", "record_link"}
@@ -251,7 +269,9 @@ def test_the_same_recording_may_be_unpacked(tmp_path: Path) -> None:
         (b'{"scenario": "x", "freeswitch": "1"}\n{"t": 0, "event": 5}\n', "line 2 is not an event"),
     ],
 )
-def test_a_file_that_is_no_recording_gets_one_sentence(tmp_path: Path, content: bytes | None, sentence: str) -> None:
+def test_a_file_that_is_no_recording_gets_one_sentence(
+    tmp_path: Path, content: bytes | None, sentence: str
+) -> None:
     path = tmp_path / "bad.jsonl.gz"
     if content is not None:
         path.write_bytes(content)

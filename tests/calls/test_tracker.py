@@ -22,9 +22,11 @@ class Scene:
 
     def event(self, name: str, leg: str, **headers: str) -> Scene:
         self.now += 1
-        fields = {"Event-Name": name, "Unique-ID": leg, "Event-Date-Timestamp": f"{self.now}000000"} | {
-            key.replace("__", "-"): value for key, value in headers.items()
-        }
+        fields = {
+            "Event-Name": name,
+            "Unique-ID": leg,
+            "Event-Date-Timestamp": f"{self.now}000000",
+        } | {key.replace("__", "-"): value for key, value in headers.items()}
         body = "".join(f"{key}: {value}\n" for key, value in fields.items())
         self.notices += self.tracker.feed(SwitchEvent(body.encode()))
         return self
@@ -42,12 +44,21 @@ class Scene:
 
     def phone(self, leg: str, ext: str, parent: str = "", **more: str) -> Scene:
         links = {"Other__Leg__Unique__ID": parent} if parent else {}
-        return self.event("CHANNEL_CREATE", leg, Call__Direction="outbound", variable_dialed_user=ext, **links, **more)
+        return self.event(
+            "CHANNEL_CREATE",
+            leg,
+            Call__Direction="outbound",
+            variable_dialed_user=ext,
+            **links,
+            **more,
+        )
 
     def employee(self, leg: str, ext: str) -> Scene:
         return self.event("CHANNEL_CREATE", leg, Call__Direction="inbound", variable_user_name=ext)
 
-    def outside(self, leg: str, parent: str, number: str = "79161234567", shown: str = "74950000000") -> Scene:
+    def outside(
+        self, leg: str, parent: str, number: str = "79161234567", shown: str = "74950000000"
+    ) -> Scene:
         return self.event(
             "CHANNEL_CREATE",
             leg,
@@ -66,7 +77,9 @@ class Scene:
 
     def gone(self, leg: str, cause: str = "NORMAL_CLEARING", sip: str = "") -> Scene:
         more = {"Hangup__Cause": cause} | ({"variable_sip_term_status": sip} if sip else {})
-        return self.event("CHANNEL_HANGUP", leg, **more).event("CHANNEL_HANGUP_COMPLETE", leg, **more)
+        return self.event("CHANNEL_HANGUP", leg, **more).event(
+            "CHANNEL_HANGUP_COMPLETE", leg, **more
+        )
 
     @property
     def told(self) -> list[str]:
@@ -79,12 +92,27 @@ OUT = "out 79161234567 74950000000 "
 
 
 def test_a_phone_that_never_rang_is_told_only_when_the_call_is_lost() -> None:
-    scene = Scene().client().phone("B", "101", "A").gone("B", "USER_BUSY").phone("C", "102", "A").gone("C").gone("A")
+    scene = (
+        Scene()
+        .client()
+        .phone("B", "101", "A")
+        .gone("B", "USER_BUSY")
+        .phone("C", "102", "A")
+        .gone("C")
+        .gone("A")
+    )
     assert scene.told == [IN + "I101 M101 I102 M102"]
 
 
 def test_a_phone_that_never_rang_is_not_told_when_somebody_else_did() -> None:
-    scene = Scene().client().phone("B", "101", "A").gone("B", "USER_BUSY").phone("C", "102", "A").rings("C")
+    scene = (
+        Scene()
+        .client()
+        .phone("B", "101", "A")
+        .gone("B", "USER_BUSY")
+        .phone("C", "102", "A")
+        .rings("C")
+    )
     assert scene.gone("C").gone("A").told == [IN + "I102 M102"]
 
 
@@ -94,24 +122,44 @@ def test_answering_without_ringing_is_incoming_and_accepted_at_once() -> None:
 
 
 def test_early_media_after_ringing_says_nothing_new() -> None:
-    scene = Scene().client().phone("B", "101", "A").rings("B").event("CHANNEL_PROGRESS_MEDIA", "B").gone("B").gone("A")
+    scene = (
+        Scene()
+        .client()
+        .phone("B", "101", "A")
+        .rings("B")
+        .event("CHANNEL_PROGRESS_MEDIA", "B")
+        .gone("B")
+        .gone("A")
+    )
     assert scene.told == [IN + "I101 M101"]
 
 
 def test_the_same_employee_rung_again_while_the_offer_is_open() -> None:
-    scene = Scene().client().phone("B", "101", "A").rings("B").gone("B").phone("C", "101", "A").rings("C")
+    scene = (
+        Scene()
+        .client()
+        .phone("B", "101", "A")
+        .rings("B")
+        .gone("B")
+        .phone("C", "101", "A")
+        .rings("C")
+    )
     assert scene.bridge("A", "C").gone("C").gone("A").told == [IN + "I101 A101 S101"]
 
 
 def test_a_second_gateway_is_the_same_call() -> None:
-    scene = Scene().employee("A", "101").outside("B", "A").gone("B", "NORMAL_TEMPORARY_FAILURE", "503")
+    scene = (
+        Scene().employee("A", "101").outside("B", "A").gone("B", "NORMAL_TEMPORARY_FAILURE", "503")
+    )
     scene.outside("C", "A").bridge("A", "C").gone("C").gone("A")
     assert scene.told == [OUT + "O101 A101 S101"]
 
 
 def test_the_last_gateway_says_why_a_call_failed() -> None:
     scene = Scene().employee("A", "101").outside("B", "A").gone("B", "USER_BUSY", "486")
-    assert scene.outside("C", "A").gone("C", "CALL_REJECTED", "403").gone("A").told == [OUT + "O101 F101"]
+    assert scene.outside("C", "A").gone("C", "CALL_REJECTED", "403").gone("A").told == [
+        OUT + "O101 F101"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +201,13 @@ def test_a_shown_ext_is_no_line() -> None:
 
 
 def test_emergency_numbers_are_no_exts() -> None:
-    scene = Scene().employee("A", "101").outside("B", "A", number="112").gone("B", "NO_ANSWER").gone("A")
+    scene = (
+        Scene()
+        .employee("A", "101")
+        .outside("B", "A", number="112")
+        .gone("B", "NO_ANSWER")
+        .gone("A")
+    )
     assert scene.told == ["out 112 74950000000 O101 N101"]
 
 
@@ -176,7 +230,15 @@ def test_a_colleague_outside_fetches_a_waiting_client() -> None:
 
 def test_a_consultation_is_told_only_once_the_client_is_handed_over() -> None:
     """att_xfer: 101's own leg calls 102 while the client waits."""
-    scene = Scene().client().phone("B", "101", "A").rings("B").bridge("A", "B").phone("C", "102", "B").rings("C")
+    scene = (
+        Scene()
+        .client()
+        .phone("B", "101", "A")
+        .rings("B")
+        .bridge("A", "B")
+        .phone("C", "102", "B")
+        .rings("C")
+    )
     assert [n.ext for n in scene.notices] == ["101", "101"]
     scene.bridge("B", "C").gone("B").bridge("A", "C").gone("A").gone("C")
     assert scene.told == [IN + "I101 A101 S101 I102 A102 S102"]
@@ -202,11 +264,19 @@ def test_a_call_back_that_reaches_an_employee_is_told() -> None:
         Caller__Destination__Number="79161234567",
         Caller__Caller__ID__Number="74950000001",
     )
-    assert scene.phone("B", "101", "A").rings("B").bridge("A", "B").gone("A").gone("B").told == [IN + "I101 A101 S101"]
+    assert scene.phone("B", "101", "A").rings("B").bridge("A", "B").gone("A").gone("B").told == [
+        IN + "I101 A101 S101"
+    ]
 
 
 def test_a_leg_that_is_renamed_keeps_its_call() -> None:
-    scene = Scene().client().event("RECORD_START", "A", Record__File__Path="/r/a.wav").phone("B", "101", "A").rings("B")
+    scene = (
+        Scene()
+        .client()
+        .event("RECORD_START", "A", Record__File__Path="/r/a.wav")
+        .phone("B", "101", "A")
+        .rings("B")
+    )
     scene.event("CHANNEL_UUID", "B2", Old__Unique__ID="B").bridge("A", "B2")
     scene.event("CHANNEL_UUID", "A2", Old__Unique__ID="A")
     scene.event("RECORD_STOP", "A2", Record__File__Path="/r/a.wav").gone("A2").gone("B2")
@@ -224,23 +294,46 @@ def test_a_hidden_number_stays_hidden_even_if_the_trunk_tells_it() -> None:
 
 
 def test_ignored_from_the_first_event_on() -> None:
-    scene = Scene().client().phone("B", "101", "A", variable_planfix_ignore="true").rings("B").bridge("A", "B")
+    scene = (
+        Scene()
+        .client()
+        .phone("B", "101", "A", variable_planfix_ignore="true")
+        .rings("B")
+        .bridge("A", "B")
+    )
     assert scene.gone("A").gone("B").told == []
 
 
 def test_ignoring_comes_too_late_once_a_window_is_open() -> None:
-    scene = Scene().client().phone("B", "101", "A").rings("B").event("CHANNEL_ANSWER", "A", variable_planfix_ignore="1")
+    scene = (
+        Scene()
+        .client()
+        .phone("B", "101", "A")
+        .rings("B")
+        .event("CHANNEL_ANSWER", "A", variable_planfix_ignore="1")
+    )
     assert scene.gone("B").gone("A").told == [IN + "I101 M101"]
 
 
-@pytest.mark.parametrize("name", ["variable_sip_h_planfix_ignore", "variable_sip_h_X-planfix_ignore"])
+@pytest.mark.parametrize(
+    "name", ["variable_sip_h_planfix_ignore", "variable_sip_h_X-planfix_ignore"]
+)
 def test_a_stranger_cannot_hide_a_call(name: str) -> None:
-    scene = Scene().client(**{name: "true"}).phone("B", "101", "A", **{name: "true"}).rings("B").gone("B").gone("A")
+    scene = (
+        Scene()
+        .client(**{name: "true"})
+        .phone("B", "101", "A", **{name: "true"})
+        .rings("B")
+        .gone("B")
+        .gone("A")
+    )
     assert scene.told == [IN + "I101 M101"]
 
 
 def test_data_fields_are_bounded() -> None:
-    more = {f"variable_planfix_data_f{n}": "x" * 2000 for n in range(80)} | {"variable_planfix_data_b-d": "no"}
+    more = {f"variable_planfix_data_f{n}": "x" * 2000 for n in range(80)} | {
+        "variable_planfix_data_b-d": "no"
+    }
     scene = Scene().client(**more).gone("A")
     data = scene.notices[-1].data
     assert len(data) == 50
@@ -250,7 +343,9 @@ def test_data_fields_are_bounded() -> None:
 def test_a_recording_that_ended_before_the_talk_does_not_make_it_recorded() -> None:
     scene = Scene().client().event("RECORD_START", "A", Record__File__Path="/r/greeting.wav")
     scene.event("RECORD_STOP", "A", Record__File__Path="/r/greeting.wav")
-    assert scene.phone("B", "101", "A").bridge("A", "B").gone("A").gone("B").told == [IN + "I101 A101 S101 R"]
+    assert scene.phone("B", "101", "A").bridge("A", "B").gone("A").gone("B").told == [
+        IN + "I101 A101 S101 R"
+    ]
 
 
 def test_a_recording_on_the_employees_leg() -> None:
@@ -263,12 +358,20 @@ def test_a_recording_on_the_employees_leg() -> None:
 
 def test_a_recording_of_one_employee_does_not_count_for_the_next() -> None:
     scene = Scene().client().phone("B", "101", "A").bridge("A", "B")
-    scene.event("RECORD_START", "B", Record__File__Path="/r/b.wav").phone("C", "102", "A").bridge("A", "C")
+    scene.event("RECORD_START", "B", Record__File__Path="/r/b.wav").phone("C", "102", "A").bridge(
+        "A", "C"
+    )
     assert scene.gone("A").gone("C").gone("B").told == [IN + "I101 A101 I102 A102 S101! S102 R"]
 
 
 def test_an_empty_recording_was_deleted() -> None:
-    scene = Scene().client().phone("B", "101", "A").bridge("A", "B").event("RECORD_START", "A", Record__File__Path="/a")
+    scene = (
+        Scene()
+        .client()
+        .phone("B", "101", "A")
+        .bridge("A", "B")
+        .event("RECORD_START", "A", Record__File__Path="/a")
+    )
     scene.event("RECORD_STOP", "A", Record__File__Path="/a", Record__Completion__Cause="empty-file")
     assert scene.gone("A").gone("B").told == [IN + "I101 A101 S101"]
 
@@ -276,7 +379,9 @@ def test_an_empty_recording_was_deleted() -> None:
 def test_one_file_is_one_record_however_often_it_is_resumed() -> None:
     scene = Scene().client().phone("B", "101", "A").bridge("A", "B")
     for _ in range(3):
-        scene.event("RECORD_START", "A", Record__File__Path="/a").event("RECORD_STOP", "A", Record__File__Path="/a")
+        scene.event("RECORD_START", "A", Record__File__Path="/a").event(
+            "RECORD_STOP", "A", Record__File__Path="/a"
+        )
     assert scene.gone("A").gone("B").told == [IN + "I101 A101 S101! R"]
 
 
@@ -294,7 +399,15 @@ def test_events_of_a_call_whose_beginning_was_not_seen_are_nothing() -> None:
 
 def test_a_bridge_between_two_employees_is_nobodys_business() -> None:
     assert (
-        Scene().employee("A", "101").phone("B", "102", "A").rings("B").bridge("A", "B").gone("A").gone("B").told == []
+        Scene()
+        .employee("A", "101")
+        .phone("B", "102", "A")
+        .rings("B")
+        .bridge("A", "B")
+        .gone("A")
+        .gone("B")
+        .told
+        == []
     )
 
 
@@ -308,7 +421,9 @@ def test_glue_that_leads_in_a_circle_is_survived() -> None:
 
     scene = Scene().event("CHANNEL_CREATE", "L1", Other__Leg__Unique__ID="L2", **glue("L1", "L2"))
     scene.event("CHANNEL_CREATE", "L2", Other__Leg__Unique__ID="L1", **glue("L2", "L1"))
-    scene.client().phone("B", "101", "L1").bridge("L1", "L2").bridge("A", "L1").gone("B").gone("L1").gone("L2")
+    scene.client().phone("B", "101", "L1").bridge("L1", "L2").bridge("A", "L1").gone("B").gone(
+        "L1"
+    ).gone("L2")
     assert scene.gone("A").told == [IN + "I- M-"]
 
 

@@ -60,7 +60,9 @@ def events_after(opener: Opener, wire: bytes, wanted: int = 1) -> list[tuple[str
 
 def a_forged_headers(opener: Opener) -> None:
     for newline in (b"%0A", b"%0D%0A", b"%E2%80%A8", b"%C2%85", b"%0B"):
-        body = EVENT % (b"1" + newline + b"Unique-ID: forged" + newline + b"Event-Name: CHANNEL_HANGUP")
+        body = EVENT % (
+            b"1" + newline + b"Unique-ID: forged" + newline + b"Event-Name: CHANNEL_HANGUP"
+        )
         assert events_after(opener, frame(body)) == [("CHANNEL_ANSWER", "real")], newline
     twice = b"Event-Name: CHANNEL_ANSWER\nUnique-ID: real\nUnique-ID: forged\n\n"
     assert events_after(opener, frame(twice)) == [("CHANNEL_ANSWER", "real")]
@@ -68,7 +70,12 @@ def a_forged_headers(opener: Opener) -> None:
 
 def b_stray_lines(opener: Opener) -> None:
     good = frame(EVENT % b"1")
-    for stray in (b"no colon\n\n", b"\n\n", b"X: y\n\n", b"Content-Type: command/reply\nReply-Text: +OK\n\n"):
+    for stray in (
+        b"no colon\n\n",
+        b"\n\n",
+        b"X: y\n\n",
+        b"Content-Type: command/reply\nReply-Text: +OK\n\n",
+    ):
         assert events_after(opener, stray + good) == [("CHANNEL_ANSWER", "real")], stray
     empty = b"Event-Name: CHANNEL_ANSWER\nEmpty: \nGlued:\nUnique-ID: real\n\n"
     assert events_after(opener, frame(empty)) == [("CHANNEL_ANSWER", "real")]
@@ -235,7 +242,9 @@ def j_events_before_the_end_are_not_lost(opener: Opener) -> None:
 def j_a_burst_lets_others_run(opener: Opener) -> None:
     """While 20,000 events of the recorded size (7.8 kB) arrive, another greenlet waits 250 ms at the very most."""
     seen: list[tuple[str, str]] = []
-    with subprocess.Popen([sys.executable, "-m", "tests.freeswitch.peers"], stdout=subprocess.PIPE) as sender:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.freeswitch.peers"], stdout=subprocess.PIPE
+    ) as sender:
         assert sender.stdout is not None
         try:
             link = opener("127.0.0.1", int(sender.stdout.readline()), seen)
@@ -282,7 +291,9 @@ def stock(host: str, port: int, seen: list[tuple[str, str]]) -> Opened:
     from greenswitch import InboundESL
 
     esl = InboundESL(host=host, port=port, password="ClueCon")
-    esl.register_handle("*", lambda e: seen.append((e.headers.get("Event-Name"), e.headers.get("Unique-ID"))))
+    esl.register_handle(
+        "*", lambda e: seen.append((e.headers.get("Event-Name"), e.headers.get("Unique-ID")))
+    )
     esl.connect()
 
     class Stock:

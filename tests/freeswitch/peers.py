@@ -38,7 +38,9 @@ def frame(body: bytes, kind: bytes = b"text/event-plain") -> bytes:
 
 
 @contextmanager
-def peer(script: Callable[[socket.socket], Any], address: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[int]:
+def peer(
+    script: Callable[[socket.socket], Any], address: tuple[str, int] = ("127.0.0.1", 0)
+) -> Iterator[int]:
     """Serve `script` to whoever connects; give the port."""
 
     def handle(sock: socket.socket, _: Any) -> None:

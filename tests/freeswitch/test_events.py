@@ -16,7 +16,11 @@ def event(text: str) -> SwitchEvent:
 
 def test_a_header_is_decoded_when_asked_for() -> None:
     found = event("Event-Name: CHANNEL_BRIDGE\nCaller-Name: %D0%98%D0%B2%D0%B0%D0%BD\n\n")
-    assert (found.name, found.get("Caller-Name"), found.get("Nothing")) == ("CHANNEL_BRIDGE", "Иван", "")
+    assert (found.name, found.get("Caller-Name"), found.get("Nothing")) == (
+        "CHANNEL_BRIDGE",
+        "Иван",
+        "",
+    )
 
 
 def test_the_name_need_not_come_first() -> None:
@@ -26,9 +30,18 @@ def test_the_name_need_not_come_first() -> None:
 
 
 def test_the_first_of_two_wins() -> None:
-    twice = "".join(f"{name}: {n}\n" for n in (1, 2) for name in ("Unique-ID", "variable_planfix_x", "variable_y"))
+    twice = "".join(
+        f"{name}: {n}\n"
+        for n in (1, 2)
+        for name in ("Unique-ID", "variable_planfix_x", "variable_y")
+    )
     found = event(f"Event-Name: A\nEvent-Name: B\n{twice}\n")
-    assert (found.name, found.leg, found.ours(), found.get("variable_y")) == ("A", "1", {"x": "1"}, "1")
+    assert (found.name, found.leg, found.ours(), found.get("variable_y")) == (
+        "A",
+        "1",
+        {"x": "1"},
+        "1",
+    )
 
 
 def test_a_blank_may_be_missing_after_the_colon() -> None:
@@ -39,7 +52,9 @@ def test_a_blank_may_be_missing_after_the_colon() -> None:
 
 @pytest.mark.parametrize("newline", ["%0A", "%0D%0A", "%E2%80%A8", "%C2%85", "%0B", "%0A%0A"])
 def test_an_encoded_line_break_stays_in_its_value(newline: str) -> None:
-    found = event(f"Event-Name: A\nvariable_sip_h_X: a{newline}Unique-ID: forged\nUnique-ID: real\n\n")
+    found = event(
+        f"Event-Name: A\nvariable_sip_h_X: a{newline}Unique-ID: forged\nUnique-ID: real\n\n"
+    )
     assert found.leg == "real"
     assert "Unique-ID: forged" in found.get("variable_sip_h_X")
 
@@ -53,7 +68,9 @@ def test_an_inner_body_is_text_and_never_headers() -> None:
     assert event("Event-Name: A\n\n").body == ""
 
 
-@pytest.mark.parametrize(("text", "number"), [("17", 17), ("-1", 0), ("x", 0), ("\u0661", 0), ("9" * 30, 0), ("", 0)])
+@pytest.mark.parametrize(
+    ("text", "number"), [("17", 17), ("-1", 0), ("x", 0), ("\u0661", 0), ("9" * 30, 0), ("", 0)]
+)
 def test_a_number_is_a_number_or_nothing(text: str, number: int) -> None:
     assert event(f"Event-Name: A\nN: {text}\n\n").number("N") == number
 
@@ -67,7 +84,9 @@ def test_invalid_utf8_is_replaced() -> None:
 
 
 def test_a_header_without_a_colon_is_none() -> None:
-    assert event("Event-Name: A\nvariable_planfix_x\nvariable_planfix_y: 1\n\n").ours() == {"y": "1"}
+    assert event("Event-Name: A\nvariable_planfix_x\nvariable_planfix_y: 1\n\n").ours() == {
+        "y": "1"
+    }
 
 
 def test_the_header_lines_are_given_back_as_they_came() -> None:
@@ -105,14 +124,37 @@ def plainly(raw: bytes) -> dict[str, str]:
 def test_one_pass_finds_what_reading_line_by_line_finds(name: str) -> None:
     for body in bodies(name):
         found, headers = SwitchEvent(body), plainly(body)
-        wanted = {name.removeprefix(OURS): value for name, value in headers.items() if name.startswith(OURS)}
+        wanted = {
+            name.removeprefix(OURS): value
+            for name, value in headers.items()
+            if name.startswith(OURS)
+        }
         assert found.ours() == wanted
-        for header in (*HEADERS, *(f"variable_{name}" for name in VARIABLES), "Caller-Username", "variable_uuid"):
+        for header in (
+            *HEADERS,
+            *(f"variable_{name}" for name in VARIABLES),
+            "Caller-Username",
+            "variable_uuid",
+        ):
             assert found.get(header) == headers.get(header, ""), header
 
 
 PIECES = st.sampled_from(
-    [*HEADERS[:-1], *VARIABLES, "variable_", "planfix_", "sip_h_", "_", ":", ": ", " ", "\n", "x", "%0A", "ü"]
+    [
+        *HEADERS[:-1],
+        *VARIABLES,
+        "variable_",
+        "planfix_",
+        "sip_h_",
+        "_",
+        ":",
+        ": ",
+        " ",
+        "\n",
+        "x",
+        "%0A",
+        "ü",
+    ]
 )
 
 
@@ -131,7 +173,9 @@ def test_no_name_made_of_known_names_is_taken_for_another(text: str) -> None:
 def test_frames_are_found_however_the_bytes_are_cut(seed: int) -> None:
     random = Random(seed)
     sent = [body for name in random.sample(NAMES, 3) for body in bodies(name)[:5]]
-    wire = b"".join(b"Content-Length: %d\nContent-Type: text/event-plain\n\n%s" % (len(b), b) for b in sent)
+    wire = b"".join(
+        b"Content-Length: %d\nContent-Type: text/event-plain\n\n%s" % (len(b), b) for b in sent
+    )
     framer, found = Framer(), []
     at = 0
     while at < len(wire):

@@ -51,7 +51,10 @@ def test_stock_greenswitch_does_not(name: str) -> None:
     """A scenario that stock greenswitch passed would prove nothing. It may also hang for good: then it has failed."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.freeswitch.faults", name], check=False, capture_output=True, timeout=6
+            [sys.executable, "-m", "tests.freeswitch.faults", name],
+            check=False,
+            capture_output=True,
+            timeout=6,
         )
     except subprocess.TimeoutExpired:
         return
@@ -69,9 +72,13 @@ def switch(**options: Any) -> Iterator[Switch]:
 
 
 @contextmanager
-def connection(simulated: Switch, silence: float = 45.0) -> Iterator[tuple[Connection, list[SwitchEvent]]]:
+def connection(
+    simulated: Switch, silence: float = 45.0
+) -> Iterator[tuple[Connection, list[SwitchEvent]]]:
     seen: list[SwitchEvent] = []
-    opened = Connection(Server("127.0.0.1", simulated.port, "ClueCon"), seen.append, silence=silence)
+    opened = Connection(
+        Server("127.0.0.1", simulated.port, "ClueCon"), seen.append, silence=silence
+    )
     opened.connect()
     try:
         yield opened, seen
@@ -84,7 +91,9 @@ def test_only_the_asked_for_events_arrive() -> None:
         link.subscribe(["CHANNEL_CREATE", "CHANNEL_HANGUP_COMPLETE"])
         simulated.play("in_one_answered", speed=0)
         assert wait_for(lambda: len(seen) == 4)
-        assert [event.name for event in seen] == ["CHANNEL_CREATE"] * 2 + ["CHANNEL_HANGUP_COMPLETE"] * 2
+        assert [event.name for event in seen] == ["CHANNEL_CREATE"] * 2 + [
+            "CHANNEL_HANGUP_COMPLETE"
+        ] * 2
 
 
 def test_a_refused_subscription_is_an_error() -> None:
@@ -112,12 +121,22 @@ def test_api_answers_with_text() -> None:
 def test_bgapi_answers_with_what_the_job_came_to() -> None:
     with switch() as simulated, connection(simulated) as (link, _):
         link.subscribe(["CHANNEL_CREATE"])
-        assert link.bgapi("originate {x=1}user/105@127.0.0.1 &park()", timeout=5) == "-ERR USER_NOT_REGISTERED"
-        assert link.bgapi("originate {x=1}user/999@127.0.0.1 &park()", timeout=5) == "-ERR SUBSCRIBER_ABSENT"
+        assert (
+            link.bgapi("originate {x=1}user/105@127.0.0.1 &park()", timeout=5)
+            == "-ERR USER_NOT_REGISTERED"
+        )
+        assert (
+            link.bgapi("originate {x=1}user/999@127.0.0.1 &park()", timeout=5)
+            == "-ERR SUBSCRIBER_ABSENT"
+        )
 
 
 def test_a_job_that_is_never_done_times_out() -> None:
-    with switch() as simulated, connection(simulated) as (link, _), pytest.raises(LinkTimeout, match="background"):
+    with (
+        switch() as simulated,
+        connection(simulated) as (link, _),
+        pytest.raises(LinkTimeout, match="background"),
+    ):
         link.bgapi("status", timeout=0.05)  # no subscription: the BACKGROUND_JOB never comes
 
 
@@ -205,7 +224,11 @@ class Followed:
         self.link = Link(server, ["CHANNEL_CREATE"], self.seen.append, self._up, silence)
         self.greenlet = gevent.spawn(self.link.run)
 
-    def _up(self, ask: Callable[[], list[dict[str, str]] | None], let_through: Callable[[], list[SwitchEvent]]) -> None:
+    def _up(
+        self,
+        ask: Callable[[], list[dict[str, str]] | None],
+        let_through: Callable[[], list[SwitchEvent]],
+    ) -> None:
         self.ups.append(ask())
         self.seen += let_through()
         self.up.set()
@@ -271,7 +294,9 @@ def test_a_half_open_connection_is_left() -> None:
         followed.stop()
 
 
-def test_the_pause_between_tries_grows_from_half_a_second_to_fifteen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pause_between_tries_grows_from_half_a_second_to_fifteen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     pauses: list[float] = []
 
     def note(seconds: float) -> None:
@@ -320,23 +345,33 @@ def test_forged_headers_stay_values() -> None:
         followed.stop()
     assert followed.seen[0].name == "CHANNEL_CREATE"
     assert followed.seen[0].leg != "forged"
-    assert followed.seen[0].get("variable_sip_h_X-Evil") == "a\nUnique-ID: forged\nEvent-Name: CHANNEL_HANGUP"
+    assert (
+        followed.seen[0].get("variable_sip_h_X-Evil")
+        == "a\nUnique-ID: forged\nEvent-Name: CHANNEL_HANGUP"
+    )
 
 
-def test_a_switch_that_never_tells_of_its_channels_is_followed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_switch_that_never_tells_of_its_channels_is_followed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("fsplanfix.freeswitch.link.ACCOUNT_TIMEOUT", 0.1)
     event = b"Event-Name: CHANNEL_CREATE\nUnique-ID: a\n\n"
 
     def script(sock: Any) -> None:
         log_in(sock)
         sock.recv(4096)
-        sock.sendall(b"Content-Type: command/reply\nReply-Text: +OK event listener enabled plain\n\n" + frame(event))
+        sock.sendall(
+            b"Content-Type: command/reply\nReply-Text: +OK event listener enabled plain\n\n"
+            + frame(event)
+        )
         keep_open(sock)
 
     seen: list[SwitchEvent] = []
     accounts: list[object] = []
 
-    def up(ask: Callable[[], list[dict[str, str]] | None], let_through: Callable[[], list[SwitchEvent]]) -> None:
+    def up(
+        ask: Callable[[], list[dict[str, str]] | None], let_through: Callable[[], list[SwitchEvent]]
+    ) -> None:
         accounts.append(ask())
         seen.extend(let_through())
 

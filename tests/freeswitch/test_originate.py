@@ -35,7 +35,9 @@ def test_freeswitch_is_asked_about_the_phone(
     assert (f"sofia_contact {user}@{asked}" in switch.commands) == (found is not Phone.UNKNOWN)
 
 
-def test_a_freeswitch_that_cannot_tell_leaves_it_to_the_call(switch: Switch, connection: Connection) -> None:
+def test_a_freeswitch_that_cannot_tell_leaves_it_to_the_call(
+    switch: Switch, connection: Connection
+) -> None:
     switch.contacts = {"101": "-ERR sofia_contact Command not found!\n"}
     assert phone(connection, "101", "") is Phone.UNCLEAR
 

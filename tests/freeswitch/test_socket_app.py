@@ -22,7 +22,11 @@ from fsplanfix.simulators.switch import Switch
 from ..recordings import wire
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")]
-CHANNEL_DATA = next(said for said in wire("outbound_lookup_then_resume") if said.startswith("Event-Name: CHANNEL_DATA"))
+CHANNEL_DATA = next(
+    said
+    for said in wire("outbound_lookup_then_resume")
+    if said.startswith("Event-Name: CHANNEL_DATA")
+)
 
 
 def ivan(channel: SwitchEvent, seconds: float) -> dict[str, str]:
@@ -31,7 +35,10 @@ def ivan(channel: SwitchEvent, seconds: float) -> dict[str, str]:
 
 @contextmanager
 def serving(
-    variables: Variables = ivan, deadline: float = 1.5, allowed: socket_app.Networks = LOOPBACK, host: str = "127.0.0.1"
+    variables: Variables = ivan,
+    deadline: float = 1.5,
+    allowed: socket_app.Networks = LOOPBACK,
+    host: str = "127.0.0.1",
 ) -> Iterator[SocketApp]:
     app = SocketApp((host, 0), allowed, variables, deadline)
     running = gevent.spawn(app.run)
@@ -172,7 +179,9 @@ def test_one_call_too_many_goes_on_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(socket_app, "MOST_AT_ONCE", 2)
     with serving() as app:
         first, second, third = (connect(app) for _ in range(3))
-        assert [read_until(sock, b"\n\n") for sock in (first, second, third)] == [b"connect\n\n"] * 2 + [b""]
+        assert [read_until(sock, b"\n\n") for sock in (first, second, third)] == [
+            b"connect\n\n"
+        ] * 2 + [b""]
         for sock in (first, second, third):
             sock.close()
 
@@ -184,7 +193,9 @@ def test_it_listens_on_ipv6_too() -> None:
             assert read_until(sock, b"\n\n") == b"connect\n\n"
 
 
-def test_a_command_that_freeswitch_refuses_does_not_stop_the_others(switch: Switch, tmp_path: object) -> None:
+def test_a_command_that_freeswitch_refuses_does_not_stop_the_others(
+    switch: Switch, tmp_path: object
+) -> None:
     with serving(lambda channel, seconds: {"": "x", "planfix_manager": "103"}) as app:
         plan = Dialplan([], {})
         call = Channel(switch, plan, Phones(), "79161234567", "74950000001", socket_resume="true")
@@ -221,5 +232,7 @@ def test_a_cleaned_name_holds_nothing_freeswitch_gives_a_meaning_to(text: str) -
     cleaned = clean(text)
     assert len(cleaned) <= 60
     assert not set(cleaned) & set("\"'`\\,;|^:=$&{}[]<>%\n\r\t\0!~#*@?")
-    assert all(category(char)[0] in "LMNPSZ" and category(char) not in ("Zl", "Zp") for char in cleaned)
+    assert all(
+        category(char)[0] in "LMNPSZ" and category(char) not in ("Zl", "Zp") for char in cleaned
+    )
     assert clean(cleaned) == cleaned

@@ -3,7 +3,9 @@ import pytest
 from fsplanfix.outbox.schedule import is_hopeless, pause
 
 
-@pytest.mark.parametrize(("attempts", "seconds"), [(1, 1), (2, 2), (3, 4), (9, 256), (10, 300), (5000, 300)])
+@pytest.mark.parametrize(
+    ("attempts", "seconds"), [(1, 1), (2, 2), (3, 4), (9, 256), (10, 300), (5000, 300)]
+)
 def test_pauses_double_up_to_five_minutes(attempts: int, seconds: float) -> None:
     assert pause(attempts, 0.5) == seconds
 

@@ -23,8 +23,12 @@ ME = "courier-1"
 FIRST = Notice("c1", Kind.INCOMING, 1, 5, Direction.IN, "79161234567", ext="101")
 
 
-def notice(kind: Kind, ext: str, position: int, callid: str = "c1", status: Status | None = None) -> Notice:
-    return dataclasses.replace(FIRST, callid=callid, kind=kind, ext=ext, position=position, status=status)
+def notice(
+    kind: Kind, ext: str, position: int, callid: str = "c1", status: Status | None = None
+) -> Notice:
+    return dataclasses.replace(
+        FIRST, callid=callid, kind=kind, ext=ext, position=position, status=status
+    )
 
 
 GROUP = [
@@ -82,7 +86,9 @@ def test_one_employees_order_holds_whoever_numbered_the_notices(store: Store) ->
     """A worker that was cut off meets the phones in another order than the one that was not."""
     store.save([notice(Kind.INCOMING, "101", 1), notice(Kind.INCOMING, "102", 5)], {}, "s", now=1.0)
     store.save([notice(Kind.INCOMING, "102", 1), notice(Kind.ACCEPTED, "102", 2)], {}, "s", now=1.0)
-    store.save([notice(Kind.COMPLETED, "101", 9), notice(Kind.COMPLETED, "102", 3)], {}, "s", now=1.0)
+    store.save(
+        [notice(Kind.COMPLETED, "101", 9), notice(Kind.COMPLETED, "102", 3)], {}, "s", now=1.0
+    )
     store.save([notice(Kind.RECORD, "", 4)], {}, "s", now=1.0)
     assert waves(store) == [
         ["INCOMING 101"],
@@ -149,7 +155,9 @@ def test_what_is_under_way_is_not_what_falls_due_next(store: Store) -> None:
 def due(store: Store) -> dict[str, float]:
     """When each waiting notice falls due, by kind and ext."""
     with store.transaction() as connection:
-        rows = connection.execute(select(notices).where(is_waiting(notices)).order_by(notices.c.id)).mappings()
+        rows = connection.execute(
+            select(notices).where(is_waiting(notices)).order_by(notices.c.id)
+        ).mappings()
         return {f"{row['kind']} {row['ext']}".strip(): row["due"] for row in rows}
 
 
@@ -186,12 +194,18 @@ def test_one_phones_failure_holds_up_only_what_waits_for_it(store: Store) -> Non
     ]
 
 
-def test_an_employee_without_a_barrier_holds_up_only_himself_and_the_recording(store: Store) -> None:
+def test_an_employee_without_a_barrier_holds_up_only_himself_and_the_recording(
+    store: Store,
+) -> None:
     store.save([GROUP[0], GROUP[1], GROUP[4], GROUP[6], GROUP[7]], {}, "s", now=1.0)
     settle(store, claim(store, 9, 2.0, ME)[0], DONE, 2.0)
     first = next(q for q in claim(store, 9, 2.0, ME) if q.notice.ext == "102")
     Queue(store).try_again(first, due=70.0, answer="500")
-    assert {name for name, at in due(store).items() if at == 70.0} == {"INCOMING 102", "COMPLETED 102", "record"}
+    assert {name for name, at in due(store).items() if at == 70.0} == {
+        "INCOMING 102",
+        "COMPLETED 102",
+        "record",
+    }
 
 
 def test_windows_too_late_are_skipped_in_pieces_whatever_they_wait_for(

@@ -58,7 +58,11 @@ def test_a_store_of_the_first_release_opens_and_is_delivered(store_url: str) -> 
 def test_an_old_store_gets_the_indexes_of_a_new_one(store_url: str, tmp_path: Path) -> None:
     def indexes(url: str) -> set[str | None]:
         engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
-        found = {index["name"] for table in ("notices", "open_calls") for index in inspect(engine).get_indexes(table)}
+        found = {
+            index["name"]
+            for table in ("notices", "open_calls")
+            for index in inspect(engine).get_indexes(table)
+        }
         engine.dispose()
         return found
 
@@ -107,7 +111,9 @@ def test_a_store_cut_short_gets_one_sentence(tmp_path: Path) -> None:
     store.save(GROUP, {}, "s", now=1.0)
     store.close()
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(StoreError, match="cannot be opened: database disk image is malformed|is not a database"):
+    with pytest.raises(
+        StoreError, match="cannot be opened: database disk image is malformed|is not a database"
+    ):
         Store(f"sqlite:///{path}")
 
 

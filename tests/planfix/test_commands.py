@@ -30,7 +30,9 @@ class Dialled(list[tuple[str, str]]):
 
 def commands(dialled: Dialled, allow: str | None = None, **limits: int) -> Commands:
     pattern = re.compile(allow) if allow else None
-    return Commands(ACCOUNT, Rules(), Limits(pattern, **limits), dialled.dial, lambda ext, number, reason: None)
+    return Commands(
+        ACCOUNT, Rules(), Limits(pattern, **limits), dialled.dial, lambda ext, number, reason: None
+    )
 
 
 def test_a_click_dials_the_manager_and_the_client() -> None:
@@ -75,8 +77,13 @@ def test_wrong_parameters_are_refused(wrong: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("token", [None, "", "pbx-toke", "pbx-token ", "Ω", "\ud800"])
 def test_a_wrong_token_is_refused_before_anything_else(token: str | None) -> None:
-    fields = {name: value for name, value in GOOD.items() if name != "token"} | ({"token": token} if token else {})
-    assert commands(Dialled()).answer({**fields, "cmd": "nonsense"}) == (401, {"error": "Invalid token"})
+    fields = {name: value for name, value in GOOD.items() if name != "token"} | (
+        {"token": token} if token else {}
+    )
+    assert commands(Dialled()).answer({**fields, "cmd": "nonsense"}) == (
+        401,
+        {"error": "Invalid token"},
+    )
 
 
 def reason(answer: tuple[int, dict[str, str]]) -> str:
@@ -112,7 +119,9 @@ def test_what_is_allowed_is_all_that_is_allowed() -> None:
 def test_a_double_click_makes_one_call() -> None:
     dialled, now = Dialled(), [100.0]
     clicks: TTLCache[tuple[str, str], bool] = TTLCache(10, 5.0, timer=lambda: now[0])
-    ours = Commands(ACCOUNT, Rules(), Limits(), dialled.dial, lambda ext, number, reason: None, clicks)
+    ours = Commands(
+        ACCOUNT, Rules(), Limits(), dialled.dial, lambda ext, number, reason: None, clicks
+    )
     for moment in (100.0, 100.3, 104.9):
         now[0] = moment
         assert ours.answer({**GOOD, "to": "8 (916) 123-45-67"}) == (200, {})
@@ -163,19 +172,26 @@ def test_the_manager_is_called_first_then_the_client() -> None:
 def test_the_phone_may_be_asked_to_answer_by_itself() -> None:
     plan = DialPlan("sofia/gateway/trunk/{number}", auto_answer=True)
     made = command("101", "79161234567", plan, "u")
-    assert ",sip_auto_answer=true,alert_info=<http://www.notused.com>;info=alert-autoanswer;delay=0}user/101" in made
+    assert (
+        ",sip_auto_answer=true,alert_info=<http://www.notused.com>;info=alert-autoanswer;delay=0}user/101"
+        in made
+    )
     assert "auto" not in command("79260000007", "79161234567", plan, "u", outside=True)
 
 
 def test_a_manager_on_a_mobile_is_called_like_a_client() -> None:
     made = command("79260000007", "79161234567", PLAN, "u", outside=True)
     assert "planfix_ext=79260000007," in made
-    assert made.endswith("}sofia/gateway/trunk/79260000007 &bridge(sofia/gateway/trunk/79161234567)")
+    assert made.endswith(
+        "}sofia/gateway/trunk/79260000007 &bridge(sofia/gateway/trunk/79161234567)"
+    )
 
 
 def test_the_client_may_be_dialled_through_a_context() -> None:
     plan = DialPlan("", dial_context="default", user_domain="pbx.example.com")
-    assert command("101", "79161234567", plan, "u").endswith("}user/101@pbx.example.com 79161234567 XML default")
+    assert command("101", "79161234567", plan, "u").endswith(
+        "}user/101@pbx.example.com 79161234567 XML default"
+    )
 
 
 PIECES = [
@@ -206,11 +222,15 @@ PIECES = [
 HOSTILE = st.one_of(
     st.text(max_size=60),
     st.lists(st.sampled_from(PIECES), max_size=12).map("".join),
-    st.sampled_from(["101", "79161234567"]).flatmap(lambda good: st.sampled_from(PIECES).map(lambda bad: good + bad)),
+    st.sampled_from(["101", "79161234567"]).flatmap(
+        lambda good: st.sampled_from(PIECES).map(lambda bad: good + bad)
+    ),
     st.sampled_from(["7" * 1_000_000, "\u0661" * 1_000_000, "101\n" * 250_000]),
 )
 FIELDS = ("cmd", "from", "to", "token", "planfix_url", "planfix_token")
-DIALLED_COMMAND = re.compile(r"originate \{[a-z0-9_=,-]+\}user/[0-9]{2,5} &bridge\(sofia/gateway/trunk/[0-9]{3,15}\)")
+DIALLED_COMMAND = re.compile(
+    r"originate \{[a-z0-9_=,-]+\}user/[0-9]{2,5} &bridge\(sofia/gateway/trunk/[0-9]{3,15}\)"
+)
 
 
 @given(HOSTILE, HOSTILE)
@@ -223,7 +243,9 @@ def test_nothing_but_digits_ever_reaches_a_command(ext: str, number: str) -> Non
 
 
 @given(st.sampled_from(["makeCall", "setup"]), st.sampled_from(FIELDS), HOSTILE)
-def test_a_hostile_value_in_any_parameter_is_answered_and_dials_nothing_else(cmd: str, name: str, value: str) -> None:
+def test_a_hostile_value_in_any_parameter_is_answered_and_dials_nothing_else(
+    cmd: str, name: str, value: str
+) -> None:
     dialled = Dialled()
     right = {**GOOD, "cmd": cmd, "planfix_url": ACCOUNT.url, "planfix_token": ACCOUNT.token}
     code, body = commands(dialled).answer({**right, name: value})
@@ -233,10 +255,14 @@ def test_a_hostile_value_in_any_parameter_is_answered_and_dials_nothing_else(cmd
 
 
 @given(HOSTILE, HOSTILE, st.booleans())
-def test_the_command_itself_refuses_what_is_not_a_user_and_digits(user: str, number: str, outside: bool) -> None:
+def test_the_command_itself_refuses_what_is_not_a_user_and_digits(
+    user: str, number: str, outside: bool
+) -> None:
     try:
         made = command(user, number, DialPlan("sofia/gateway/trunk/{number}"), "u-1", outside)
     except DialRefused:
         return
     first = r"sofia/gateway/trunk/[0-9]+" if outside else r"user/[A-Za-z0-9_.-]+"
-    assert re.fullmatch(rf"originate \{{[A-Za-z0-9_.=,-]+\}}{first} &bridge\(sofia/gateway/trunk/[0-9]+\)", made)
+    assert re.fullmatch(
+        rf"originate \{{[A-Za-z0-9_.=,-]+\}}{first} &bridge\(sofia/gateway/trunk/[0-9]+\)", made
+    )

@@ -39,7 +39,9 @@ def client(planfix: Planfix) -> Iterator[Client]:
     made.close()
 
 
-def contacts(client: Client, heard: Heard, clock: Clock | None = None, deadline: float = 1.5) -> Contacts:
+def contacts(
+    client: Client, heard: Heard, clock: Clock | None = None, deadline: float = 1.5
+) -> Contacts:
     return Contacts(client.ask, deadline, heard, clock or Clock())
 
 
@@ -58,7 +60,10 @@ def test_a_client_is_found_and_remembered_for_ten_minutes(planfix: Planfix, clie
 
 def test_a_number_nobody_knows_is_remembered_too(planfix: Planfix, client: Client) -> None:
     ours = contacts(client, Heard())
-    assert [ours.find("79260000001", "c", 1.5), ours.find("79260000001", "c", 1.5)] == [NOBODY, NOBODY]
+    assert [ours.find("79260000001", "c", 1.5), ours.find("79260000001", "c", 1.5)] == [
+        NOBODY,
+        NOBODY,
+    ]
     assert planfix.asked == 1
 
 
@@ -82,7 +87,9 @@ def test_two_hundred_calls_of_one_number_ask_once(planfix: Planfix, client: Clie
     assert planfix.asked == 1
 
 
-def test_a_slow_planfix_is_waited_for_no_longer_than_allowed(planfix: Planfix, client: Client) -> None:
+def test_a_slow_planfix_is_waited_for_no_longer_than_allowed(
+    planfix: Planfix, client: Client
+) -> None:
     planfix.delay = 5
     heard = Heard()
     ours = contacts(client, heard, deadline=0.4)
@@ -94,7 +101,9 @@ def test_a_slow_planfix_is_waited_for_no_longer_than_allowed(planfix: Planfix, c
     assert heard == ["late", "failed"]
 
 
-def test_planfix_is_left_alone_while_it_is_down_and_asked_again_later(planfix: Planfix, client: Client) -> None:
+def test_planfix_is_left_alone_while_it_is_down_and_asked_again_later(
+    planfix: Planfix, client: Client
+) -> None:
     planfix.answers.extend([500] * FAILURES_IN_A_ROW)
     heard = Heard()
     ours = contacts(client, heard)
@@ -149,7 +158,9 @@ def test_what_planfix_says_is_read_with_care(answer: dict[str, object], contact:
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 

@@ -62,7 +62,9 @@ def send_all(courier: Courier) -> None:
         courier.finish(10)
 
 
-def test_planfix_gets_a_whole_group_call_in_order(courier: Courier, store: Store, planfix: Planfix) -> None:
+def test_planfix_gets_a_whole_group_call_in_order(
+    courier: Courier, store: Store, planfix: Planfix
+) -> None:
     store.save(told(events("group_answered")), {}, "s", time.time())
     send_all(courier)
     assert len(planfix.accepted) == 8
@@ -88,7 +90,9 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
     assert planfix.accepted[-1]["cmd"] == "record"
 
 
-def test_twenty_windows_open_within_two_round_trips(courier: Courier, store: Store, planfix: Planfix) -> None:
+def test_twenty_windows_open_within_two_round_trips(
+    courier: Courier, store: Store, planfix: Planfix
+) -> None:
     """Each answer takes 100 ms; one after the other they would take two seconds."""
     from fsplanfix.calls.model import Kind
 
@@ -106,7 +110,9 @@ def test_twenty_windows_open_within_two_round_trips(courier: Courier, store: Sto
     courier.finish(5)
 
 
-def test_one_request_at_a_time_follows_the_other_at_once(store: Store, client: Client, planfix: Planfix) -> None:
+def test_one_request_at_a_time_follows_the_other_at_once(
+    store: Store, client: Client, planfix: Planfix
+) -> None:
     """No room while one is under way: the end of it is what calls for the next, whoever else is silent."""
     planfix.delay = 0.02
     store.save([replace(GROUP[0], callid=f"c{n}") for n in range(6)], {}, "s", time.time())
@@ -120,7 +126,9 @@ def test_one_request_at_a_time_follows_the_other_at_once(store: Store, client: C
     courier.finish(5)
 
 
-def test_a_refused_request_is_set_aside_and_the_rest_goes(courier: Courier, store: Store, planfix: Planfix) -> None:
+def test_a_refused_request_is_set_aside_and_the_rest_goes(
+    courier: Courier, store: Store, planfix: Planfix
+) -> None:
     planfix.answers.append(400)
     store.save(GROUP[:2], {}, "s", time.time())
     send_all(courier)
@@ -142,7 +150,9 @@ def test_anything_else_is_tried_again(
     assert len(planfix.accepted) == 1
 
 
-def test_tries_end_after_three_days(courier: Courier, store: Store, planfix: Planfix, clock: Clock) -> None:
+def test_tries_end_after_three_days(
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
+) -> None:
     store.save([COMPLETED], {}, "s", clock())
     planfix.answers.extend([500, 500])
     send_all(courier)
@@ -151,7 +161,9 @@ def test_tries_end_after_three_days(courier: Courier, store: Store, planfix: Pla
     assert Queue(store).counts() == {"dead": 1}
 
 
-def test_a_notice_is_sent_when_it_is_called_for(courier: Courier, store: Store, planfix: Planfix) -> None:
+def test_a_notice_is_sent_when_it_is_called_for(
+    courier: Courier, store: Store, planfix: Planfix
+) -> None:
     runner = gevent.spawn(courier.run)
     gevent.sleep(0)
     store.save(GROUP[:1], {}, "s", time.time())
@@ -172,7 +184,9 @@ def test_a_late_window_is_skipped_but_the_end_of_the_call_is_told(
     assert {fields.get("event", "record") for fields in planfix.accepted} == {"COMPLETED", "record"}
 
 
-def test_late_windows_can_be_kept(store: Store, client: Client, planfix: Planfix, clock: Clock) -> None:
+def test_late_windows_can_be_kept(
+    store: Store, client: Client, planfix: Planfix, clock: Clock
+) -> None:
     store.save(GROUP[:1], {}, "s", clock())
     clock.ahead += 3600
     send_all(Courier(store, client, LINKS.link, Manner(popup_ttl=0), complete, now=clock))
@@ -216,7 +230,9 @@ def test_a_day_without_planfix_ends_in_complete_delivery(
     assert Queue(store).counts() == {"skipped": 24 * 4, "done": 24 * 4}
     assert {fields.get("event", "record") for fields in planfix.accepted} == {"COMPLETED", "record"}
     for callid in {fields["callid"] for fields in planfix.accepted}:
-        assert [fields["cmd"] for fields in planfix.accepted if fields["callid"] == callid][-1] == "record"
+        assert [fields["cmd"] for fields in planfix.accepted if fields["callid"] == callid][
+            -1
+        ] == "record"
 
 
 def test_planfix_is_left_alone_for_as_long_as_it_asks(
@@ -278,7 +294,9 @@ def test_the_spelling_of_canceled_can_be_fixed(
     assert [item.code for item in planfix.received] == [200]
 
 
-def test_a_canceled_that_no_spelling_helps_is_set_aside(courier: Courier, store: Store, planfix: Planfix) -> None:
+def test_a_canceled_that_no_spelling_helps_is_set_aside(
+    courier: Courier, store: Store, planfix: Planfix
+) -> None:
     planfix.answers.extend([400, 400])
     store.save([canceled("c")], {}, "s", time.time())
     send_all(courier)
@@ -299,13 +317,17 @@ def test_another_courier_takes_over_when_one_is_gone(
     assert Queue(store).counts() == {"done": 1}
 
 
-def test_two_couriers_send_nothing_twice(store: Store, client: Client, planfix: Planfix, clock: Clock) -> None:
+def test_two_couriers_send_nothing_twice(
+    store: Store, client: Client, planfix: Planfix, clock: Clock
+) -> None:
     """Each answer takes long enough for the other to look for work many times."""
     planfix.delay = 0.05
     for n in range(20):
         store.save([replace(item, callid=f"c{n}") for item in GROUP], {}, "s", clock())
     couriers = [Courier(store, client, LINKS.link, Manner(), complete, now=clock) for _ in range(2)]
-    runners = [gevent.spawn(c.run) for c in couriers] + [gevent.spawn(c.keep_leases) for c in couriers]
+    runners = [gevent.spawn(c.run) for c in couriers] + [
+        gevent.spawn(c.keep_leases) for c in couriers
+    ]
     planfix.wait_for(lambda crm: len(crm.received) >= 160, timeout=30)
     for courier in couriers:
         courier.stop()
@@ -372,7 +394,9 @@ def test_a_certificate_nobody_signed_is_no_planfix() -> None:
     authority.issue_cert("127.0.0.1").configure_cert(context)
     server = StreamServer(("127.0.0.1", 0), lambda sock, _: sock.close(), ssl_context=context)
     server.start()
-    assert "certificate is not trusted" in str(failure_of(f"https://127.0.0.1:{server.server_port}/"))
+    assert "certificate is not trusted" in str(
+        failure_of(f"https://127.0.0.1:{server.server_port}/")
+    )
     server.stop(timeout=0.1)
 
 
@@ -410,10 +434,19 @@ def test_a_web_page_is_no_answer(planfix: Planfix) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n<!doctype html><html", "web page came back"),
-        (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", "answered 302"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n<!doctype html><html",
+            "web page came back",
+        ),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+            "answered 302",
+        ),
         (b"garbage\r\n\r\n", "cannot be reached"),
-        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", "cannot be reached"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+            "cannot be reached",
+        ),
         (b"HTTP/1.1 500 \xff\xfe\r\nContent-Length: 2\r\n\r\n\xff\xfe", "answered 500"),
     ],
 )

@@ -7,12 +7,26 @@ import requests
 
 from fsplanfix.simulators.crm import Planfix
 
-INCOMING = {"cmd": "event", "type": "in", "event": "INCOMING", "phone": "79161234567", "ext": "101", "callid": "c"}
-COMPLETED = INCOMING | {"event": "COMPLETED", "status": "Success", "duration": "5", "is_recorded": "1"}
+INCOMING = {
+    "cmd": "event",
+    "type": "in",
+    "event": "INCOMING",
+    "phone": "79161234567",
+    "ext": "101",
+    "callid": "c",
+}
+COMPLETED = INCOMING | {
+    "event": "COMPLETED",
+    "status": "Success",
+    "duration": "5",
+    "is_recorded": "1",
+}
 RECORD = {"cmd": "record", "callid": "c", "record_link": "https://pbx.example.com/r"}
 
 
-def send(planfix: Planfix, fields: dict[str, str], token: str = "planfix-token") -> requests.Response:
+def send(
+    planfix: Planfix, fields: dict[str, str], token: str = "planfix-token"
+) -> requests.Response:
     return requests.post(planfix.url, data={**fields, "planfix_token": token}, timeout=10)
 
 

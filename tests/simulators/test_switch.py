@@ -54,7 +54,10 @@ def test_the_conversation_of_a_login(wire: Wire) -> None:
     assert wire.say("nosuch")[0]["Reply-Text"] == "-ERR command not found"
     assert wire.say("event plain NOT_AN_EVENT")[0]["Reply-Text"] == "-ERR no keywords supplied"
     assert wire.say("event json CHANNEL_CREATE")[0]["Reply-Text"] == "-ERR no keywords supplied"
-    assert wire.say("event plain CHANNEL_CREATE")[0]["Reply-Text"] == "+OK event listener enabled plain"
+    assert (
+        wire.say("event plain CHANNEL_CREATE")[0]["Reply-Text"]
+        == "+OK event listener enabled plain"
+    )
     assert wire.say("exit")[0]["Reply-Text"] == "+OK bye"
     assert wire.read()[0]["Content-Type"] == "text/disconnect-notice"
     assert wire.file.read() == b""
@@ -85,7 +88,10 @@ def test_channels_are_shown_while_a_call_lasts(switch: Switch, wire: Wire) -> No
     assert shown["row_count"] == 2
     dump = json.loads(wire.say(f"api uuid_dump {shown['rows'][0]['uuid']} json")[1])
     assert dump["Caller-Caller-ID-Number"] == "79161234567"
-    assert wire.say("api uuid_dump 00000000-0000-0000-0000-000000000000 json")[1] == "-ERR No such channel!\n"
+    assert (
+        wire.say("api uuid_dump 00000000-0000-0000-0000-000000000000 json")[1]
+        == "-ERR No such channel!\n"
+    )
     assert wire.say(f"api uuid_kill {shown['rows'][0]['uuid']}")[1] == "+OK\n"
     player.kill()
     wire.close()
@@ -129,7 +135,12 @@ def test_a_playback_is_a_new_call_with_todays_times() -> None:
 
 
 def test_the_package_brings_what_the_demo_plays() -> None:
-    assert {"group_answered", "in_one_no_answer", "blind_transfer_answered", "makecall_answered"} <= set(names())
+    assert {
+        "group_answered",
+        "in_one_no_answer",
+        "blind_transfer_answered",
+        "makecall_answered",
+    } <= set(names())
 
 
 def test_a_restart_forgets_calls_and_has_another_core(switch: Switch) -> None:

@@ -46,7 +46,9 @@ class Visitor(requests.Session):
 
     def press(self, path: str, page: str = "", **fields: str) -> requests.Response:
         given = {"csrf_token": token(page or self.see("/login"))}
-        return self.post(self.at + path, data={**given, **fields}, timeout=10, allow_redirects=False)
+        return self.post(
+            self.at + path, data={**given, **fields}, timeout=10, allow_redirects=False
+        )
 
     def log_in(self, password: str = PASSWORD) -> requests.Response:
         return self.press("/login", password=password)
@@ -98,13 +100,19 @@ def test_the_cookie_and_the_page_are_hardened(service: Service) -> None:
     assert not re.search(r"<script(?![^>]*src=\"/static/)|\son\w+=|style=|https?://(?!127)", page)
 
 
-def test_behind_https_the_cookie_is_secure(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_behind_https_the_cookie_is_secure(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     more = {"ADMIN_PASSWORD": PASSWORD, "PUBLIC_URL": "https://pbx.example.com"}
     with running(switch, planfix, tmp_path, **more) as service:
-        assert "; Secure" in requests.get(service.address + "/login", timeout=10).headers["Set-Cookie"]
+        assert (
+            "; Secure" in requests.get(service.address + "/login", timeout=10).headers["Set-Cookie"]
+        )
 
 
-def test_without_a_password_the_dashboard_is_off(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+def test_without_a_password_the_dashboard_is_off(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
     with running(switch, planfix, tmp_path) as service:
         visitor = Visitor(service)
         assert "set ADMIN_PASSWORD" in visitor.see("/")
@@ -112,7 +120,9 @@ def test_without_a_password_the_dashboard_is_off(switch: Switch, planfix: Planfi
 
 
 @pytest.mark.parametrize("forged", ["", "x", "IjEi.x.y"])
-def test_a_forged_token_changes_nothing(service: Service, planfix: Planfix, switch: Switch, forged: str) -> None:
+def test_a_forged_token_changes_nothing(
+    service: Service, planfix: Planfix, switch: Switch, forged: str
+) -> None:
     visitor = Visitor(service)
     visitor.log_in()
     planfix.answers.append(400)
@@ -120,12 +130,16 @@ def test_a_forged_token_changes_nothing(service: Service, planfix: Planfix, swit
     service.wait_for("set_aside")
     number = re.findall(r"/letters/(\d+)/drop", visitor.see("/"))[0]
     for path in (f"/letters/{number}/drop", f"/letters/{number}/retry", "/logout", "/language"):
-        answer = visitor.post(service.address + path, data={"csrf_token": forged, "language": "ru"}, timeout=10)
+        answer = visitor.post(
+            service.address + path, data={"csrf_token": forged, "language": "ru"}, timeout=10
+        )
         assert (answer.status_code, "out of date" in answer.text) == (400, True)
     assert f"/letters/{number}/drop" in visitor.see("/")
     other = Visitor(service)
     other.log_in()
-    stolen = visitor.post(service.address + "/logout", data={"csrf_token": token(other.see("/"))}, timeout=10)
+    stolen = visitor.post(
+        service.address + "/logout", data={"csrf_token": token(other.see("/"))}, timeout=10
+    )
     assert stolen.status_code == 400
 
 
@@ -157,7 +171,9 @@ def test_a_session_that_is_not_ours_or_too_old_is_none(
             assert ("Nobody calls." in visitor.see("/")) == inside
 
 
-def test_a_dead_letter_is_sent_again_or_deleted(service: Service, planfix: Planfix, switch: Switch) -> None:
+def test_a_dead_letter_is_sent_again_or_deleted(
+    service: Service, planfix: Planfix, switch: Switch
+) -> None:
     visitor = Visitor(service)
     visitor.log_in()
     planfix.answers.extend([400, 400])
@@ -214,7 +230,9 @@ def test_what_strangers_sent_is_shown_as_text(
     callid = switch.play("in_one_no_answer", speed=0)
     planfix.wait_for(lambda crm: len(told(crm, callid)) == 2)
     with sqlite3.connect(tmp_path / "store.db") as store:
-        store.execute("update notices set state='dead', answer='<script>alert(1)</script>', callid='<b>x</b>'")
+        store.execute(
+            "update notices set state='dead', answer='<script>alert(1)</script>', callid='<b>x</b>'"
+        )
     store.close()
     page = visitor.see("/")
     assert "&lt;script&gt;alert(1)" in page
@@ -263,7 +281,9 @@ def test_every_word_is_translated_and_compiled(tmp_path: Path) -> None:
         assert {message.id: message.string for message in read_mo(file) if message.id} == russian
 
 
-def test_the_overview_of_a_busy_day_is_quick(service: Service, switch: Switch, planfix: Planfix) -> None:
+def test_the_overview_of_a_busy_day_is_quick(
+    service: Service, switch: Switch, planfix: Planfix
+) -> None:
     visitor = Visitor(service)
     visitor.log_in()
     calls = [switch.play(CALL, speed=0) for _ in range(40)]
