@@ -343,7 +343,8 @@ class App:
             log.warning(
                 "rules_changed",
                 settings=",".join(differing),
-                hint="if another worker shares this store, restart it with the same settings",
+                hint="if another worker shares this store, "
+                "give it the same settings and restart it",
             )
 
     def start(self) -> None:
