@@ -26,7 +26,7 @@ import click  # noqa: E402
 
 from tests import postgres  # noqa: E402
 
-from . import burst, calls, open_calls, outbox, sockets, starting, windows  # noqa: E402
+from . import burst, calls, limits, open_calls, outbox, sockets, starting, windows  # noqa: E402
 from .programs import connector  # noqa: E402
 
 ROUNDS = 5
@@ -270,11 +270,47 @@ def start_up(rounds: Rounds) -> Iterator[Row]:
     )
 
 
-def held(_: Rounds) -> Iterator[Row]:
+def held(rounds: Rounds) -> Iterator[Row]:
     """How long calls wait for the caller's name (issue 4)."""
     theirs, asked, cached = map(float, alone("lookups", "4").split())
     yield Row("call held, p99 above Planfix's own", "ms", asked - theirs, "", None, None, 20)
     yield Row("the same, number known", "ms", cached, "", None, None, 10)
+    again: list[float] = []
+
+    def silence() -> float:
+        first, second = limits.held_for_silence()
+        again.append(second)
+        return first
+
+    measures = {
+        "500 calls at once greeted, p99": (lambda: float(alone("sockets", "greeted")), 5),
+        "over the deadline, hostile peer": (lambda: float(alone("sockets", "held")), 300),
+        "over the deadline, silent Planfix": (silence, 200),
+        "call held by a service that is killed": (limits.held_by_the_dead, 500),
+    }
+    rounds.take({what: measure for what, (measure, _) in measures.items()})
+    for what, (_, most) in measures.items():
+        yield Row(what, "ms", rounds.median(what) * 1000, "", None, None, most)
+    yield Row("the next call, silent Planfix", "ms", max(again) * 1000, "", None, None, 300)
+
+
+def in_time(rounds: Rounds, database: Callable[[], str]) -> Iterator[Row]:
+    """What people and other workers wait for."""
+    measures: dict[str, tuple[Callable[[], float], float]] = {
+        "click answered while the phone rings": (limits.click, 1),
+        "dashboard after a busy day": (limits.overview, 2),
+        "`fsplanfix check`": (limits.check, 30),
+        "split roles, call to last request": (lambda: limits.split_roles(""), 3),
+        "the same, PostgreSQL": (lambda: limits.split_roles(database()), 3),
+        "a killed courier's work taken over": (lambda: limits.take_over(""), 15),
+        "the same on PostgreSQL": (lambda: limits.take_over(database()), 15),
+    }
+    one = Rounds(1)  # of what takes ten seconds and is counted in seconds
+    one.take({what: measure for what, (measure, most) in measures.items() if most >= 15})
+    rounds.take({what: measure for what, (measure, most) in measures.items() if most < 15})
+    for what, (_, most) in measures.items():
+        found = one if most >= 15 else rounds
+        yield Row(what, "s", found.median(what), "", None, None, most)
 
 
 @click.command()
@@ -294,6 +330,7 @@ def main(quick: bool, only: str) -> None:
             "claims": lambda rounds: claims(rounds, database),
             "start_up": start_up,
             "held": held,
+            "in_time": lambda rounds: in_time(rounds, database),
         }
         for name, part in parts.items():
             if only in name:

@@ -30,7 +30,11 @@ MOST_SHOWN = 20
 
 @dataclass
 class Target:
-    """The running service. count: how often it did what it must not; problems: the first few."""
+    """The running service.
+
+    count: how often it did what it must not; problems: the first few. hang: after how many seconds
+    without an answer that is one.
+    """
 
     service: program.Service
     http: tuple[str, int]
@@ -40,6 +44,7 @@ class Target:
     planfix: Planfix
     problems: list[str] = field(default_factory=list)
     count: int = 0
+    hang: float = 60.0
 
     def problem(self, text: str) -> None:
         """Note what must not be."""

@@ -6,14 +6,16 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import gevent
 import requests
+from gevent.event import Event
 
 from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.playback import Step
 from fsplanfix.simulators.switch import Switch
 
 TOKENS = {"PLANFIX_TOKEN": "planfix-token", "PBX_TOKEN": "pbx-token-1"}
@@ -22,6 +24,36 @@ TOKENS = {"PLANFIX_TOKEN": "planfix-token", "PBX_TOKEN": "pbx-token-1"}
 def environment(**settings: str) -> dict[str, str]:
     """Only what a program needs, and the settings: nothing from the machine the tests run on."""
     return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **settings}
+
+
+PATIENCE = 60.0
+"""Seconds until something that must happen counts as not happening, on however busy a machine."""
+
+
+class Halt:
+    """Keeps a recorded call waiting before the first event that fits, until it may go on.
+
+    So a test decides how far a call has come, whatever the service and the machine take.
+    """
+
+    def __init__(self, switch: Switch, fits: Callable[[Step], bool]) -> None:
+        self._fits = fits
+        self._reached = Event()
+        self._may_go_on = Event()
+        switch.before = self
+
+    def __call__(self, step: Step) -> None:
+        if self._fits(step) and not self._reached.is_set():
+            self._reached.set()
+            self._may_go_on.wait()
+
+    def reached(self) -> bool:
+        """Wait until the call has come so far."""
+        return bool(self._reached.wait(PATIENCE))
+
+    def go_on(self) -> None:
+        """Let the call go on."""
+        self._may_go_on.set()
 
 
 class Service:
@@ -44,7 +76,7 @@ class Service:
         for line in self.process.stderr:
             self.log.append(line.rstrip())
 
-    def wait_for(self, pattern: str, seconds: float = 15.0) -> re.Match[str]:
+    def wait_for(self, pattern: str, seconds: float = PATIENCE) -> re.Match[str]:
         """Wait until the log has a line with `pattern`."""
         with gevent.Timeout(seconds, AssertionError(f"no {pattern!r} in {self.log}")):
             while True:
@@ -64,15 +96,15 @@ class Service:
         return self.wait_for(r"socket_app_listening address=(\S+)")[1]
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(self.address + path, timeout=10)
+        return requests.get(self.address + path, timeout=PATIENCE)
 
     def click(self, **fields: str) -> requests.Response:
-        return requests.post(self.address + "/planfix", data=fields, timeout=10)
+        return requests.post(self.address + "/planfix", data=fields, timeout=PATIENCE)
 
     def end(self) -> int:
         """Stop it as systemd does; return its exit code."""
         self.process.terminate()
-        code = self.process.wait(timeout=15)
+        code = self.process.wait(timeout=PATIENCE)
         self._reader.join()
         if self.process.stderr is not None:
             self.process.stderr.close()
@@ -100,4 +132,24 @@ def running(switch: Switch, planfix: Planfix, folder: Path, **more: str) -> Iter
         yield service
     finally:
         if service.process.poll() is None:
+            service.end()
+
+
+@contextmanager
+def split(
+    switch: Switch, planfix: Planfix, folder: Path, store_url: str, *roles: str
+) -> Iterator[list[Service]]:
+    """One worker for each role, sharing a store."""
+    settings = settings_for(switch, planfix, folder, STORE_URL=store_url)
+    services = [Service(folder, settings, "--only", role) for role in roles]
+    try:
+        for role, service in zip(roles, services, strict=True):
+            service.wait_for(
+                {"events": "freeswitch_linked", "courier": "courier_ready", "web": "web_listening"}[
+                    role
+                ]
+            )
+        yield services
+    finally:
+        for service in services:
             service.end()

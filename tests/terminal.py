@@ -15,7 +15,7 @@ from pathlib import Path
 import gevent
 from gevent.os import make_nonblocking, nb_read
 
-from .service import environment
+from .service import PATIENCE, environment
 
 
 class Terminal:
@@ -46,7 +46,7 @@ class Terminal:
         self.shown += data.decode("utf-8", "replace").replace("\r\n", "\n")
         return bool(data)
 
-    def expect(self, pattern: str, seconds: float = 15) -> None:
+    def expect(self, pattern: str, seconds: float = PATIENCE) -> None:
         """Wait until what was shown since the last time has `pattern`."""
         with gevent.Timeout(seconds, AssertionError(f"no {pattern!r} in {self.shown!r}")):
             while not (found := re.compile(pattern).search(self.shown, self._from)):
@@ -58,7 +58,7 @@ class Terminal:
         """Type a line."""
         os.write(self._master, f"{line}\n".encode())
 
-    def end(self, seconds: float = 15) -> int:
+    def end(self, seconds: float = PATIENCE) -> int:
         """Wait for the end; return the exit code."""
         with gevent.Timeout(seconds, AssertionError(f"it did not end: {self.shown!r}")):
             while self._read():

@@ -3,7 +3,6 @@
 import json
 import ssl
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -315,8 +314,6 @@ def test_the_exit_code_tells_odd_from_broken(
     planfix.pbx_url = "http://127.0.0.1:8080/planfix"
     done = check(tmp_path, settings)
     assert done.returncode == 1, done.stdout
-    begun = time.monotonic()
     lines = [json.loads(line) for line in check(tmp_path, settings, "--json").stdout.splitlines()]
-    assert time.monotonic() - begun < 30
     assert {line["mark"] for line in lines} == {"✓", "!"}
     assert all(set(line) == {"mark", "grade", "part", "what", "cure"} for line in lines)

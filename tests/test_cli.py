@@ -67,9 +67,9 @@ def test_the_demo_can_be_left_running(tmp_path: Path) -> None:
     with started(tmp_path, "demo", "--serve") as lines:
         found = re.search(r"http://\S+", next(lines))
         assert found
-        assert "Click to call" in requests.get(found[0], timeout=10).text
+        assert "Click to call" in requests.get(found[0], timeout=60).text
         answer = requests.post(
-            f"{found[0]}call", data={"ext": "101", "number": "}x"}, timeout=10
+            f"{found[0]}call", data={"ext": "101", "number": "}x"}, timeout=60
         ).json()
     assert answer["code"] == 400
     assert json.loads(answer["body"]) == {"error": "Invalid parameters"}

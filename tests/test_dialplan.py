@@ -23,7 +23,10 @@ FILES = sorted(FOLDER.rglob("*.xml"))
 DOMAIN = "pbx.example.com"
 CLIENT, LINE = "79161234567", "74950000001"
 FUSION = {"call_direction": "inbound", "domain_name": DOMAIN}
-RESCUE = 3.0
+RESCUE = "+3 "
+"""When FreeSWITCH takes a call on that nobody lets go, in the files: seconds."""
+
+NEVER = "+3600 "
 
 
 def name(path: Path) -> str:
@@ -31,7 +34,11 @@ def name(path: Path) -> str:
 
 
 def dialplan(
-    service: Service | None, folder: Path, fusion: bool = False, group: str = "planfix_group"
+    service: Service | None,
+    folder: Path,
+    fusion: bool = False,
+    group: str = "planfix_group",
+    rescue: str = NEVER,
 ) -> Dialplan:
     """The files as an administrator copies them: with the address of the service, and what he changes."""
     address = service.socket_app if service else "127.0.0.1:9"
@@ -39,7 +46,7 @@ def dialplan(
     for path in FILES:
         if (path.parent.name == "fusionpbx") == fusion:
             text = path.read_text(encoding="utf-8").replace("127.0.0.1:8084", address)
-            text = text.replace("XML planfix_group", f"XML {group}")
+            text = text.replace("XML planfix_group", f"XML {group}").replace(RESCUE, rescue)
             copy = folder / name(path).replace("/", "_")
             copy.write_text(text, encoding="utf-8")
             context = {"public": "public", "default": "default", "fusionpbx": DOMAIN}.get(
@@ -54,7 +61,7 @@ def house(
     switch: Switch, planfix: Planfix, folder: Path, **settings: str
 ) -> Iterator[tuple[Service, Dialplan]]:
     switch.speed = 50
-    with running(switch, planfix, folder, **settings) as service:
+    with running(switch, planfix, folder, **{"CONTACT_DEADLINE": "5", **settings}) as service:
         yield service, dialplan(service, folder)
 
 
@@ -100,7 +107,7 @@ def test_the_phone_shows_the_client_and_the_manager_is_rung_first(
         call = Channel(switch, plan, Phones(picks_up={"102": 4}), CLIENT, LINE).run("public")
         planfix.wait_for(lambda crm: "record" in told(crm, call.uuid))
         link = planfix.accepted[-1]["record_link"]
-        assert requests.get(link, timeout=5).status_code == 200
+        assert requests.get(link, timeout=60).status_code == 200
     assert (call.rang, call.shown, call.talked_with) == (["102"], {"102": "Иванов Иван"}, "102")
     assert told(planfix, call.uuid) == [
         "contact",
@@ -242,7 +249,7 @@ def test_a_call_goes_on_while_the_service_is_down(
         context
     )
     goes_on(call)
-    assert call.held < 1
+    assert not call.rescued
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
@@ -250,28 +257,28 @@ def test_a_call_goes_on_while_the_service_is_down(
 def test_a_call_goes_on_when_the_service_is_killed_or_hung_while_it_holds_it(
     switch: Switch, planfix: Planfix, tmp_path: Path, sign: signal.Signals, fusion: bool
 ) -> None:
-    planfix.delay = 30
-    with house(switch, planfix, tmp_path, CONTACT_DEADLINE="5") as (service, _):
-        plan = dialplan(service, tmp_path, fusion)
+    hung = sign is signal.SIGSTOP
+    planfix.delay = 3600
+    with house(switch, planfix, tmp_path) as (service, _):
+        plan = dialplan(service, tmp_path, fusion, rescue=RESCUE if hung else NEVER)
         called, context = ("9000", DOMAIN) if fusion else (LINE, "public")
         variables = FUSION if fusion else {}
         call = Channel(switch, plan, Phones(picks_up={"103": 1}), CLIENT, called, **variables)
         going = gevent.spawn(call.run, context)
         planfix.wait_for(lambda crm: crm.asked == 1)
         service.process.send_signal(sign)
-        going.get(timeout=10)
+        going.get(timeout=60)
         service.process.send_signal(signal.SIGCONT)
         service.process.kill()
     goes_on(call)
-    assert call.held < RESCUE + 0.5
-    assert (call.held > RESCUE - 0.5) == (sign is signal.SIGSTOP)
+    assert call.rescued == hung
 
 
 def misbehave(planfix: Planfix, how: str) -> None:
     if how == "down":
         planfix.stop()
     elif how == "slow":
-        planfix.delay = 30
+        planfix.delay = 3600
     elif how in ("html", "drop"):
         planfix.answers.append(how)
     elif how.isdigit():
@@ -286,10 +293,13 @@ def misbehave(planfix: Planfix, how: str) -> None:
 @pytest.mark.parametrize(
     "how", ["down", "slow", "html", "drop", "400", "401", "500", "a name of 10 kB", "odd"]
 )
-def test_a_call_goes_on_within_the_deadline_whatever_planfix_does(
+def test_a_call_goes_on_whatever_planfix_does(
     switch: Switch, planfix: Planfix, tmp_path: Path, how: str
 ) -> None:
-    with house(switch, planfix, tmp_path, CONTACT_DEADLINE="1") as (service, plan):
+    asked: list[str] = []
+    planfix.before = lambda fields: asked.append(fields["cmd"])
+    deadline = "0.5" if how == "slow" else "5"
+    with house(switch, planfix, tmp_path, CONTACT_DEADLINE=deadline) as (service, plan):
         misbehave(planfix, how)
         call = Channel(switch, plan, Phones(picks_up={"103": 1}), CLIENT, LINE).run("public")
         again = Channel(switch, plan, Phones(picks_up={"103": 1}), CLIENT, LINE).run("public")
@@ -297,8 +307,8 @@ def test_a_call_goes_on_within_the_deadline_whatever_planfix_does(
         service.process.kill()  # it would finish its requests to Planfix first
     for one in (call, again):
         goes_on(one)
-        assert one.held < 1.2
-    assert again.held < 0.3
+        assert not one.rescued
+    assert asked.count("contact") == (0 if how == "down" else 1)  # what came of it is remembered
     assert call.shown["103"] == ("Б" * 60 if how == "a name of 10 kB" else CLIENT)
 
 
@@ -311,7 +321,7 @@ def test_a_caller_who_hangs_up_meanwhile_leaves_nothing_behind(
         going = gevent.spawn(call.run, "public")
         planfix.wait_for(lambda crm: crm.asked == 1)
         call.hang_up()
-        going.get(timeout=5)
+        going.get(timeout=60)
         service.wait_for("socket_app_gave_up")
         assert (call.cause, call.rang) == ("ORIGINATOR_CANCEL", [])
         next_call = Channel(switch, plan, Phones(picks_up={"102": 1}), CLIENT, LINE).run("public")

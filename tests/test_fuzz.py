@@ -9,15 +9,15 @@ import pytest
 
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
-from fuzz.__main__ import SAID
+from fuzz.__main__ import SAID, judge
 from fuzz.target import ALLOWED_IN_ESL, Target
 
 from .service import Service, running
 
 
 def test_thousands_of_hostile_inputs_do_no_harm() -> None:
-    command = [sys.executable, "-m", "fuzz", "--inputs", "6000", "--seed", "1"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "fuzz", "--inputs", "6000", "--seed", "1", "--no-figures"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "0 problems"
     placed, asked = re.findall(r"calls placed (\d+), Planfix asked (\d+) times", done.stdout)[0]
@@ -45,6 +45,17 @@ def test_a_hostile_command_would_be_seen(command: str) -> None:
 )
 def test_a_hostile_word_on_a_channel_would_be_seen(said: str) -> None:
     assert not SAID.fullmatch(said)
+
+
+def test_growth_would_be_seen(switch: Switch, planfix: Planfix) -> None:
+    target = Target(None, ("", 0), ("", 0), "", switch, planfix)  # type: ignore[arg-type]
+    judge(target, (100_000, 50), (120_000, 160))
+    assert target.problems == []
+    judge(target, (100_000, 50), (120_001, 161))
+    assert target.problems == [
+        "memory grew from 100000 to 120001 kB",
+        "open files grew from 50 to 161",
+    ]
 
 
 def test_a_secret_or_a_crash_in_the_log_would_be_seen(

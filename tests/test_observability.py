@@ -56,7 +56,7 @@ def test_the_log_may_be_json_without_phone_numbers(
     with running(switch, planfix, tmp_path, LOG_FORMAT="json", LOG_MASK="true") as service:
         address = json.loads(service.log[0])["address"]
         fields = {"cmd": "makeCall", "token": "pbx-token-1", "from": "101", "to": "380501234567"}
-        assert requests.post(f"{address}/planfix", data=fields, timeout=10).status_code == 400
+        assert requests.post(f"{address}/planfix", data=fields, timeout=60).status_code == 400
         switch.play(CALL, speed=0)
         planfix.wait_for(lambda crm: len(crm.accepted) == len(wanted(CALL)))
     lines = [json.loads(line) for line in service.log]
@@ -100,7 +100,7 @@ def test_systemd_is_told_and_notices_a_hang(
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ears:
         ears.bind(path)
-        ears.settimeout(10)
+        ears.settimeout(60)
         settings = settings_for(
             switch, planfix, tmp_path, NOTIFY_SOCKET=path, WATCHDOG_USEC="200000"
         )
@@ -110,16 +110,17 @@ def test_systemd_is_told_and_notices_a_hang(
             heard.append(ears.recv(99))
         assert set(heard) == {b"READY=1", b"WATCHDOG=1"}
         service.process.send_signal(signal.SIGSTOP)
-        ears.settimeout(0.5)
-        left = [said for _ in range(10) if (said := silent_or(ears))]
-        assert len(left) < 10
+        ears.settimeout(1)  # ten times the pause between two signs of life
+        with gevent.Timeout(60):
+            while silent_or(ears):
+                pass
         service.process.send_signal(signal.SIGCONT)
-        ears.settimeout(10)
+        ears.settimeout(60)
         assert ears.recv(99) == b"WATCHDOG=1"
         ending = gevent.spawn(service.end)
         while ears.recv(99) != b"STOPPING=1":
             pass
-        assert ending.get(timeout=15) == 0
+        assert ending.get(timeout=60) == 0
 
 
 def test_the_unit_is_hardened_and_names_what_there_is() -> None:
@@ -150,14 +151,14 @@ def test_in_shadow_mode_everything_is_said_and_nothing_is_sent(
     callid = switch.play(CALL, speed=0)
     service.wait_for("said.*kind=record")
     url = f"sqlite:///{tmp_path}/store.db"
-    with gevent.Timeout(10):
+    with gevent.Timeout(60):
         while (shown := run_cli(tmp_path, "explain", callid, STORE_URL=url).stdout).count("○") < 9:
             pass
     assert service.end() == 0
     assert planfix.asked == 0
     assert max(map(len, shown.splitlines())) <= 80
     sending = Service(tmp_path, settings_for(switch, planfix, tmp_path))
-    sending._reader.join(15)
+    sending._reader.join(60)
     assert "was written by `run --shadow`" in sending.log[-1]
     assert sending.end() == 1
 
@@ -168,7 +169,7 @@ def test_shadow_mode_keeps_off_a_store_that_is_in_use(
     with running(switch, planfix, tmp_path):
         pass
     shadow = Service(tmp_path, settings_for(switch, planfix, tmp_path), "--shadow")
-    shadow._reader.join(15)
+    shadow._reader.join(60)
     assert "give `run --shadow` one of its own" in shadow.log[-1]
     assert shadow.end() == 1
     assert os.path.exists(tmp_path / "store.db")

@@ -8,6 +8,7 @@ import subprocess
 import time
 import wave
 from pathlib import Path
+from typing import Any
 
 import gevent
 import imageio_ffmpeg
@@ -135,6 +136,26 @@ def test_sound_files_inside_the_folder_are_found(folder: Path, name: str, kind: 
         found.file.close()
 
 
+@pytest.fixture
+def left_open(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The descriptors that were opened and not closed again."""
+    descriptors: set[int] = set()
+    really_open, really_close = os.open, os.close
+
+    def note_open(*arguments: Any, **options: Any) -> int:
+        descriptor = really_open(*arguments, **options)
+        descriptors.add(descriptor)
+        return descriptor
+
+    def note_close(descriptor: int) -> None:
+        descriptors.discard(descriptor)
+        really_close(descriptor)
+
+    monkeypatch.setattr(os, "open", note_open)
+    monkeypatch.setattr(os, "close", note_close)
+    return descriptors
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -160,14 +181,11 @@ def test_sound_files_inside_the_folder_are_found(folder: Path, name: str, kind: 
         "\ud800.wav",
     ],
 )
-def test_nothing_else_is(folder: Path, name: str) -> None:
-    gevent.sleep(0.01)  # gevent closes a descriptor in its loop
-    before = len(os.listdir("/proc/self/fd"))
+def test_nothing_else_is(folder: Path, name: str, left_open: set[int]) -> None:
     for path in (name, f"{folder}/{name}"):
         with pytest.raises(RecordingUnknown):
             Files(folder).find(path)
-    gevent.sleep(0.01)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert left_open == set()
 
 
 def test_a_folder_that_is_itself_a_link_is_what_the_administrator_wants(
@@ -202,13 +220,13 @@ def test_old_recordings_are_deleted_and_nothing_else(folder: Path, tmp_path: Pat
     assert Files(folder).delete_old(time.time() + 1e9) == 0
 
 
-def test_a_file_still_growing_is_not_ready(folder: Path) -> None:
+def test_a_file_still_growing_is_not_ready(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = Files(folder)
     assert files.ready("a.wav")
-    os.utime(folder / "a.wav")
-    assert not files.ready("a.wav")
-    os.utime(folder / "a.wav", (time.time() - 1, time.time() - 1))
-    assert files.ready("a.wav")
+    monkeypatch.setattr("fsplanfix.recordings.files.time.time", lambda: 1_800_000_000.0)
+    for changed, ready in ((1_800_000_000.0, False), (1_799_999_999.0, True)):
+        os.utime(folder / "a.wav", (changed, changed))
+        assert files.ready("a.wav") == ready
     assert files.ready("/on/another/machine.wav")
 
 
@@ -227,13 +245,13 @@ def test_a_recording_is_served_as_a_player_wants_it(
     switch.recordings_dir = str(tmp_path)
     with running(switch, planfix, tmp_path) as service:
         link = link_of(service, planfix, switch)
-        whole = requests.get(link, timeout=5)
-        head = requests.head(link, timeout=5)
-        part = requests.get(link, timeout=5, headers={"Range": "bytes=0-3"})
-        tail = requests.get(link, timeout=5, headers={"Range": "bytes=-4"})
-        beyond = requests.get(link, timeout=5, headers={"Range": "bytes=99999999-"})
-        same = requests.get(link, timeout=5, headers={"If-None-Match": whole.headers["ETag"]})
-        posted = requests.post(link, timeout=5)
+        whole = requests.get(link, timeout=60)
+        head = requests.head(link, timeout=60)
+        part = requests.get(link, timeout=60, headers={"Range": "bytes=0-3"})
+        tail = requests.get(link, timeout=60, headers={"Range": "bytes=-4"})
+        beyond = requests.get(link, timeout=60, headers={"Range": "bytes=99999999-"})
+        same = requests.get(link, timeout=60, headers={"If-None-Match": whole.headers["ETag"]})
+        posted = requests.post(link, timeout=60)
         service.wait_for("recording_served.*code=206.*bytes 0-3/")
     size = len(whole.content)
     assert (whole.status_code, whole.headers["Content-Type"], whole.content[:4]) == (
@@ -282,8 +300,8 @@ def test_another_file_a_changed_signature_a_path_outside_are_refused(
             ours.link("c", str(folder / "missing.wav")),
             f"{service.address}/recordings/..%2F..%2Fetc/passwd",
         ]
-        answers = [requests.get(link, timeout=5) for link in refused]
-        assert requests.get(good, timeout=5).content == b"RIFF"
+        answers = [requests.get(link, timeout=60) for link in refused]
+        assert requests.get(good, timeout=60).content == b"RIFF"
         service.wait_for("recording_refused code=404 address=127.0.0.1")
     assert [answer.status_code for answer in answers] == [404] * len(refused)
     assert all(answer.json()["error"] and b"secret" not in answer.content for answer in answers)
@@ -320,7 +338,7 @@ def test_a_recording_whose_time_is_over_is_gone(
     with running(switch, planfix, tmp_path, **more) as service:
         service.wait_for("recordings_deleted files=1")
         gone = requests.get(
-            Links(service.address, ["k" * 20]).link("c", str(folder / "old.wav")), timeout=5
+            Links(service.address, ["k" * 20]).link("c", str(folder / "old.wav")), timeout=60
         )
     assert (gone.status_code, gone.json()) == (
         410,
@@ -421,7 +439,8 @@ def test_files_are_converted_two_at_a_time_beside_everything_else(
     tools.mkdir()
     # stands for an ffmpeg that takes its time: it notes how many are at work with it, and fails
     (tools / "ffmpeg").write_text(
-        f"#!/bin/sh\ntouch {tools}/$$.busy\nls {tools} | grep -c busy >> {tools}/count\nsleep 0.2\nrm {tools}/$$.busy\nexit 1\n"
+        f"#!/bin/sh\ntouch {tools}/$$.busy\nls {tools} | grep -c busy >> {tools}/count\n"
+        f"while test ! -e {tools}/enough; do sleep 0.05; done\nrm {tools}/$$.busy\nexit 1\n"
     )
     (tools / "ffmpeg").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
@@ -430,10 +449,14 @@ def test_files_are_converted_two_at_a_time_beside_everything_else(
     for n in range(6):
         write_tone(tmp_path / f"{n}.wav")
         assert not converter.finished(tmp_path / f"{n}.wav")
-    with gevent.Timeout(10):
+    counted = tools / "count"
+    with gevent.Timeout(60):
+        while not counted.exists() or "2" not in counted.read_text():
+            gevent.sleep(0.01)
+        (tools / "enough").touch()
         while len(done) < 6:
             gevent.sleep(0.01)
-    assert max(map(int, (tools / "count").read_text().split())) == 2
+    assert max(map(int, counted.read_text().split())) == 2
     assert len(list(tmp_path.glob("*.wav"))) == 6
 
 
@@ -448,7 +471,7 @@ def test_without_ffmpeg_a_recording_stays_as_it_is(
     converter = Converter(done.set)
     assert not convert.installed()
     assert not converter.finished(wav)
-    assert done.wait(5)
+    assert done.wait(60)
     assert converter.finished(wav)
     assert wav.exists()
 
@@ -463,7 +486,7 @@ def test_planfix_gets_the_mp3(
         switch, planfix, tmp_path, RECORDINGS_DIR=str(folder), RECORDINGS_CONVERT="mp3"
     ) as service:
         link = link_of(service, planfix, switch)
-        answer = requests.get(link, timeout=5)
+        answer = requests.get(link, timeout=60)
         service.wait_for("recording_converted")
     assert link.endswith(f"/{planfix.accepted[-1]['callid']}.mp3")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "audio/mpeg")

@@ -137,7 +137,7 @@ def test_wrong_settings_stop_the_start_with_a_sentence_each(tmp_path: Path) -> N
         env=environment(PLANFIX_URL="x", COUNTRY="Mars", PBX_TOKEN="hunter2"),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 4

@@ -112,8 +112,8 @@ class Channel(Leg):
 
     log: each application with its data, as carried out. rang: whom it rang, in order, and shown:
     what name each phone showed. talked_with: who picked up. cause: how it ended, "" while it goes
-    on. held: seconds the service held it. misbehaviour: what the service said that FreeSWITCH would
-    not understand.
+    on. held: seconds the service held it. rescued: whether a scheduled transfer took it on.
+    misbehaviour: what the service said that FreeSWITCH would not understand.
     """
 
     def __init__(
@@ -135,6 +135,7 @@ class Channel(Leg):
         self.talked_with = ""
         self.cause = ""
         self.held = 0.0
+        self.rescued = False
         self.misbehaviour: list[str] = []
         self._scheduled: list[gevent.Greenlet[..., None]] = []
         self._run: gevent.Greenlet[..., None] | None = None
@@ -218,7 +219,12 @@ class Channel(Leg):
         if not after.startswith("+") or kind != "XML" or self._run is None:
             raise ValueError(f"sched_transfer {data}")
         there = Transferred(destination, context)
-        self._scheduled.append(gevent.spawn_later(float(after), self._run.kill, there, block=False))
+        self._scheduled.append(gevent.spawn_later(float(after), self._rescue, there))
+
+    def _rescue(self, there: Transferred) -> None:
+        self.rescued = True
+        if self._run is not None:
+            self._run.kill(there, block=False)
 
     # bridge
 

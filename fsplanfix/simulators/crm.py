@@ -213,7 +213,8 @@ class Planfix:
 
     canceled: how it spells that status. knows_ping: whether it is one of 2025.
     retry_after: the header it sends with 429 and 503. answers: what the next
-    requests get instead: a code, "html", "drop" or "drop after".
+    requests get instead: a code, "html", "drop" or "drop after". before: is given
+    a request's fields before it is answered, and may keep it waiting.
     """
 
     def __init__(
@@ -227,6 +228,7 @@ class Planfix:
         self.pbx_url = pbx_url
         self.pbx_token = pbx_token
         self.delay = 0.0
+        self.before: Callable[[dict[str, str]], object] = lambda _: None
         self.canceled = "Canceled"
         self.retry_after = ""
         self.knows_ping = False
@@ -267,7 +269,7 @@ class Planfix:
         """Return the fields of the accepted requests, in order."""
         return [item.fields for item in self.received if item.code == 200]
 
-    def wait_for(self, condition: Callable[[Planfix], bool], timeout: float = 10.0) -> None:
+    def wait_for(self, condition: Callable[[Planfix], bool], timeout: float = 30.0) -> None:
         """Wait until a condition holds, tried after each request. Raises gevent.Timeout."""
         with gevent.Timeout(timeout):
             while not condition(self):
@@ -295,9 +297,10 @@ class Planfix:
     def _api(self) -> Response:
         self.asked += 1
         self._tell()
+        form = {key: value for key, value in request.form.items() if key != "planfix_token"}
+        self.before(form)
         gevent.sleep(self.delay)
         planned = self.answers.popleft() if self.answers else 200
-        form = {key: value for key, value in request.form.items() if key != "planfix_token"}
         if planned == "drop":
             return self._drop()
         if planned == "html":

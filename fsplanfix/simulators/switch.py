@@ -38,7 +38,8 @@ class Switch:
     users: the directory's exts; registered: those with a phone; contacts: what `sofia_contact` says
     instead. gateways: their states. denied: API commands it does not allow. ahead: seconds its
     clock is ahead. heartbeat: seconds between HEARTBEATs. recordings_dir: where a recorded call
-    leaves its file, a short tone; nowhere if empty.
+    leaves its file, a short tone; nowhere if empty. before: is given each event of a recording
+    before it happens, and may keep it waiting.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Switch:
         self.contacts: dict[str, str] = {}
         self.makecall = "makecall_answered"
         self.recordings_dir = ""
+        self.before: Callable[[Step], object] = lambda _: None
         self.refuse_addresses = False
         self.silent = False
         self.core = str(uuid4())
@@ -328,6 +330,7 @@ class Switch:
         for step in steps:
             wait = step.after / speed - (time.monotonic() - begun) if speed else 0
             gevent.sleep(max(wait, 0))
+            self.before(step)
             if self.core != core:
                 return  # restarted meanwhile
             self._keep_channels(step)

@@ -33,7 +33,7 @@ def crm() -> Iterator[str]:
 
 def tell(crm: str, **fields: str) -> None:
     answer = requests.post(
-        f"{crm}tel/api", data={"cmd": "event", **fields, "planfix_token": TOKEN}, timeout=10
+        f"{crm}tel/api", data={"cmd": "event", **fields, "planfix_token": TOKEN}, timeout=60
     )
     assert answer.status_code == 200
 

@@ -22,8 +22,8 @@ class Ours:
         self.link = Connection(
             Server(host, port, "ClueCon"),
             lambda event: seen.append((event.name, event.leg)),
-            login_timeout=0.3,
-            silence=0.4,
+            login_timeout=2,
+            silence=2,
         )
         self.link.connect()
 
@@ -54,7 +54,7 @@ def test_stock_greenswitch_does_not(name: str) -> None:
             [sys.executable, "-m", "tests.freeswitch.faults", name],
             check=False,
             capture_output=True,
-            timeout=6,
+            timeout=10,
         )
     except subprocess.TimeoutExpired:
         return
@@ -122,11 +122,11 @@ def test_bgapi_answers_with_what_the_job_came_to() -> None:
     with switch() as simulated, connection(simulated) as (link, _):
         link.subscribe(["CHANNEL_CREATE"])
         assert (
-            link.bgapi("originate {x=1}user/105@127.0.0.1 &park()", timeout=5)
+            link.bgapi("originate {x=1}user/105@127.0.0.1 &park()", timeout=30)
             == "-ERR USER_NOT_REGISTERED"
         )
         assert (
-            link.bgapi("originate {x=1}user/999@127.0.0.1 &park()", timeout=5)
+            link.bgapi("originate {x=1}user/999@127.0.0.1 &park()", timeout=30)
             == "-ERR SUBSCRIBER_ABSENT"
         )
 
@@ -151,7 +151,7 @@ def test_a_refused_background_command_is_an_error() -> None:
         link = Connection(Server("127.0.0.1", port, "x"), lambda event: None)
         link.connect()
         with pytest.raises(Exception, match="refused a background command: -ERR no"):
-            link.bgapi("status", timeout=1)
+            link.bgapi("status", timeout=30)
         link.stop()
 
 
@@ -174,7 +174,7 @@ def test_a_command_to_a_stalled_switch_times_out() -> None:
 def test_a_command_after_the_end_says_so() -> None:
     with switch() as simulated, connection(simulated) as (link, _):
         simulated.drop()
-        assert link.down.wait(2)
+        assert link.down.wait(30)
         with pytest.raises(LinkDown, match="no connection"):
             link.api("status")
 
@@ -238,7 +238,7 @@ class Followed:
         """Why the connection ended, once it has."""
         connection = self.link.connection
         assert connection is not None
-        assert connection.down.wait(5)
+        assert connection.down.wait(30)
         return connection.reason
 
     def stop(self) -> None:
@@ -248,11 +248,11 @@ class Followed:
 def test_the_link_comes_back_after_a_cut() -> None:
     with switch() as simulated:
         followed = Followed(simulated)
-        assert followed.up.wait(2)
+        assert followed.up.wait(30)
         assert wait_for(lambda: followed.link.connection is not None)
         simulated.drop()
         assert followed.reason.startswith(("FreeSWITCH closed the connection", "connection lost"))
-        assert wait_for(lambda: len(followed.ups) == 2, 5)
+        assert wait_for(lambda: len(followed.ups) == 2)
         simulated.play("in_one_answered", speed=0)
         assert wait_for(lambda: len(followed.seen) == 2)
         followed.stop()
@@ -268,29 +268,29 @@ def test_the_link_waits_for_a_switch_that_is_not_there_yet() -> None:
     gevent.sleep(0)
     late = Switch(("127.0.0.1", port))
     late.start()
-    assert followed.up.wait(10)
+    assert followed.up.wait(30)
     followed.stop()
     late.stop()
 
 
 def test_a_switch_that_stalls_is_left_and_found_again() -> None:
     with switch(heartbeat=0.1) as simulated:
-        followed = Followed(simulated, silence=0.4)
-        assert followed.up.wait(2)
-        assert wait_for(lambda: simulated.beats >= 7)  # heartbeats alone keep it up
+        followed = Followed(simulated, silence=2)
+        assert followed.up.wait(30)
+        assert wait_for(lambda: simulated.beats >= 25)  # heartbeats alone keep it up
         assert len(followed.ups) == 1
         simulated.stall()
-        assert followed.reason == "nothing was heard for 0.4 s"
-        assert wait_for(lambda: len(followed.ups) == 2, 5)
+        assert followed.reason == "nothing was heard for 2 s"
+        assert wait_for(lambda: len(followed.ups) == 2)
         followed.stop()
 
 
 def test_a_half_open_connection_is_left() -> None:
     with switch(heartbeat=0.1) as simulated:
-        followed = Followed(simulated, silence=0.4)
-        assert followed.up.wait(2)
+        followed = Followed(simulated, silence=2)
+        assert followed.up.wait(30)
         simulated.half_open()
-        assert wait_for(lambda: len(followed.ups) == 2, 5)
+        assert wait_for(lambda: len(followed.ups) == 2)
         followed.stop()
 
 
@@ -319,7 +319,7 @@ def test_the_pause_between_tries_grows_from_half_a_second_to_fifteen(
 def test_an_orderly_shutdown_is_told_apart() -> None:
     with switch() as simulated:
         followed = Followed(simulated)
-        assert followed.up.wait(2)
+        assert followed.up.wait(30)
         assert wait_for(lambda: followed.link.connection is not None)
         simulated.shut_down()
         assert followed.reason == "FreeSWITCH is shutting down or has ended the connection"
@@ -329,9 +329,9 @@ def test_an_orderly_shutdown_is_told_apart() -> None:
 def test_a_cut_in_the_middle_of_an_event_is_a_cut() -> None:
     with switch() as simulated:
         followed = Followed(simulated)
-        assert followed.up.wait(2)
+        assert followed.up.wait(30)
         simulated.cut_in_event("in_one_answered")
-        assert wait_for(lambda: len(followed.ups) == 2, 5)
+        assert wait_for(lambda: len(followed.ups) == 2)
         followed.stop()
     assert followed.seen == []
 
@@ -339,7 +339,7 @@ def test_a_cut_in_the_middle_of_an_event_is_a_cut() -> None:
 def test_forged_headers_stay_values() -> None:
     with switch() as simulated:
         followed = Followed(simulated)
-        assert followed.up.wait(2)
+        assert followed.up.wait(30)
         simulated.forge("X-Evil", "a%0AUnique-ID: forged%0AEvent-Name: CHANNEL_HANGUP")
         assert wait_for(lambda: len(followed.seen) == 1)
         followed.stop()

@@ -1,12 +1,13 @@
 """The storage contract, on a real SQLite and a real PostgreSQL."""
 
 import dataclasses
+import itertools
 import os
-import time
 from pathlib import Path
 
 import gevent
 import pytest
+from gevent.event import Event
 from sqlalchemy import create_engine, select, text
 
 from fsplanfix.calls.model import Direction, Kind, Notice, Status
@@ -285,18 +286,42 @@ def test_a_file_that_is_no_database_gets_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_slow_database_holds_up_nobody_else(postgres: str) -> None:
-    """psycopg gives way to gevent: five waits of 0.3 s take together as long as one."""
+    """psycopg gives way to gevent: else nobody could end what the others wait for."""
     engine = create_engine(postgres.replace("postgresql://", "postgresql+psycopg://"))
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
 
     def wait() -> None:
         with engine.connect() as connection:
-            connection.execute(text("SELECT pg_sleep(0.3)"))
+            connection.execute(text("SET statement_timeout = '30 s'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
 
-    wait()
-    begun = time.monotonic()
-    gevent.joinall([gevent.spawn(wait) for _ in range(5)], raise_error=True)
-    assert time.monotonic() - begun < 1.0
+    with engine.connect() as holder, gevent.Timeout(60):
+        holder.execute(text("SELECT pg_advisory_xact_lock(1)"))
+        jobs = [gevent.spawn(wait) for _ in range(4)]
+        while holder.execute(waiting).scalar() != len(jobs):
+            gevent.sleep(0.01)
+        holder.rollback()
+        gevent.joinall(jobs, raise_error=True)
     engine.dispose()
+
+
+def test_what_another_process_writes_is_heard_of(store: Store, store_url: str) -> None:
+    heard = Event()
+
+    def listen() -> None:
+        for _ in store.changes():
+            heard.set()
+
+    listening = gevent.spawn(listen)
+    other = Store(store_url)
+    with gevent.Timeout(60):
+        for n in itertools.count():
+            other.save([dataclasses.replace(FIRST, callid=f"c{n}")], {}, "s", now=1.0)
+            if n and heard.wait(0.5):  # what it heard at first may have been the making of tables
+                break
+            heard.clear()
+    listening.kill()
+    other.close()
 
 
 def test_a_worker_that_closes_a_call_ends_what_another_began(store: Store) -> None:

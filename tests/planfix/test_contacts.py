@@ -1,6 +1,5 @@
 """Who a number belongs to: a real client against the stand-in Planfix."""
 
-import time
 from collections.abc import Iterator, Mapping
 
 import gevent
@@ -40,7 +39,7 @@ def client(planfix: Planfix) -> Iterator[Client]:
 
 
 def contacts(
-    client: Client, heard: Heard, clock: Clock | None = None, deadline: float = 1.5
+    client: Client, heard: Heard, clock: Clock | None = None, deadline: float = 30
 ) -> Contacts:
     return Contacts(client.ask, deadline, heard, clock or Clock())
 
@@ -48,19 +47,19 @@ def contacts(
 def test_a_client_is_found_and_remembered_for_ten_minutes(planfix: Planfix, client: Client) -> None:
     heard, clock = Heard(), Clock()
     ours = contacts(client, heard, clock)
-    assert [ours.find(NUMBER, "c1", 1.5), ours.find(NUMBER, "c2", 1.5)] == [IVAN, IVAN]
+    assert [ours.find(NUMBER, "c1", 30), ours.find(NUMBER, "c2", 30)] == [IVAN, IVAN]
     clock.now += 599
     assert ours.find(NUMBER, "c3", 0) == IVAN
     assert (planfix.asked, heard) == (1, ["asked", "cached", "cached"])
     clock.now += 2
-    assert ours.find(NUMBER, "c4", 1.5) == IVAN
+    assert ours.find(NUMBER, "c4", 30) == IVAN
     assert planfix.asked == 2
     assert planfix.accepted[0] == {"cmd": "contact", "phone": NUMBER, "callid": "c1"}
 
 
 def test_a_number_nobody_knows_is_remembered_too(planfix: Planfix, client: Client) -> None:
     ours = contacts(client, Heard())
-    assert [ours.find("79260000001", "c", 1.5), ours.find("79260000001", "c", 1.5)] == [
+    assert [ours.find("79260000001", "c", 30), ours.find("79260000001", "c", 30)] == [
         NOBODY,
         NOBODY,
     ]
@@ -71,17 +70,17 @@ def test_a_failure_is_remembered_for_half_a_minute(planfix: Planfix, client: Cli
     planfix.answers.append(500)
     heard, clock = Heard(), Clock()
     ours = contacts(client, heard, clock)
-    assert [ours.find(NUMBER, "c", 1.5), ours.find(NUMBER, "c", 1.5)] == [NOBODY, NOBODY]
+    assert [ours.find(NUMBER, "c", 30), ours.find(NUMBER, "c", 30)] == [NOBODY, NOBODY]
     assert planfix.asked == 1
     clock.now += 31
-    assert ours.find(NUMBER, "c", 1.5) == IVAN
+    assert ours.find(NUMBER, "c", 30) == IVAN
     assert heard == ["failed", "cached", "asked"]
 
 
 def test_two_hundred_calls_of_one_number_ask_once(planfix: Planfix, client: Client) -> None:
     planfix.delay = 0.2
     ours = contacts(client, Heard())
-    calls = [gevent.spawn(ours.find, NUMBER, f"c{n}", 1.5) for n in range(200)]
+    calls = [gevent.spawn(ours.find, NUMBER, f"c{n}", 30) for n in range(200)]
     gevent.joinall(calls)
     assert [call.value for call in calls] == [IVAN] * 200
     assert planfix.asked == 1
@@ -90,15 +89,13 @@ def test_two_hundred_calls_of_one_number_ask_once(planfix: Planfix, client: Clie
 def test_a_slow_planfix_is_waited_for_no_longer_than_allowed(
     planfix: Planfix, client: Client
 ) -> None:
-    planfix.delay = 5
+    planfix.delay = 3600
     heard = Heard()
-    ours = contacts(client, heard, deadline=0.4)
-    begun = time.monotonic()
-    assert ours.find(NUMBER, "c", 0.2) == NOBODY
-    assert 0.15 < time.monotonic() - begun < 0.35
-    assert ours.find(NUMBER, "c", 5) == NOBODY
-    assert time.monotonic() - begun < 0.6
+    ours = contacts(client, heard, deadline=1.5)
+    assert ours.find(NUMBER, "c", 0.1) == NOBODY
+    assert ours.find(NUMBER, "c", 3600) == NOBODY
     assert heard == ["late", "failed"]
+    assert planfix.asked == 1
 
 
 def test_planfix_is_left_alone_while_it_is_down_and_asked_again_later(
@@ -108,12 +105,12 @@ def test_planfix_is_left_alone_while_it_is_down_and_asked_again_later(
     heard = Heard()
     ours = contacts(client, heard)
     for n in range(FAILURES_IN_A_ROW + 3):
-        assert ours.find(f"7926000000{n}", "c", 1.5) == NOBODY
+        assert ours.find(f"7926000000{n}", "c", 30) == NOBODY
     assert heard == ["failed"] * FAILURES_IN_A_ROW + ["paused"] * 3
     assert planfix.asked == FAILURES_IN_A_ROW
     ours._breaker._recovery_timeout = 0
-    assert ours.find(NUMBER, "c", 1.5) == IVAN
-    assert ours.find("79260000009", "c", 1.5) == NOBODY
+    assert ours.find(NUMBER, "c", 30) == IVAN
+    assert ours.find("79260000009", "c", 30) == NOBODY
     assert heard[-2:] == ["asked", "asked"]
 
 
@@ -122,8 +119,8 @@ def test_a_number_planfix_minds_does_not_pause_the_others(planfix: Planfix, clie
     heard = Heard()
     ours = contacts(client, heard)
     for n in range(FAILURES_IN_A_ROW + 1):
-        ours.find(f"7926000000{n}", "c", 1.5)
-    assert ours.find(NUMBER, "c", 1.5) == IVAN
+        ours.find(f"7926000000{n}", "c", 30)
+    assert ours.find(NUMBER, "c", 30) == IVAN
     assert "paused" not in heard
 
 
@@ -132,7 +129,7 @@ def test_a_crash_of_ours_keeps_nobody_waiting() -> None:
         raise TransportError("x") if fields["phone"] == "1" else KeyError("a mistake")
 
     ours = Contacts(crash, 1.5, Heard(), Clock())
-    assert ours.find("1", "c", 1.5) == NOBODY
+    assert ours.find("1", "c", 30) == NOBODY
 
 
 @pytest.mark.parametrize(

@@ -4,23 +4,25 @@ import contextlib
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import gevent
 import pytest
 import trustme
+from gevent.lock import Semaphore
 from gevent.server import StreamServer
 
-from fsplanfix.calls.model import Notice, Status
+from fsplanfix.calls.model import Kind, Notice, Status
 from fsplanfix.errors import StoreError, TransportError
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.client import Client, seconds_to_wait
-from fsplanfix.planfix.courier import IDLE, Courier, Manner
+from fsplanfix.planfix.courier import Courier, Manner
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
 
-from ..outbox.test_store import GROUP, claim
+from ..outbox.test_store import GROUP, claim, notice
 from ..recordings import events, told
 
 COMPLETED = GROUP[-2]
@@ -32,12 +34,14 @@ def complete(path: str) -> bool:
 
 
 class Clock:
-    """The real time, moved forward at will."""
+    """A time that stands still, and is moved at will."""
 
-    ahead = 0.0
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self._begun = time.time()
 
     def __call__(self) -> float:
-        return time.time() + self.ahead
+        return self._begun + self.ahead
 
 
 @pytest.fixture
@@ -63,9 +67,9 @@ def send_all(courier: Courier) -> None:
 
 
 def test_planfix_gets_a_whole_group_call_in_order(
-    courier: Courier, store: Store, planfix: Planfix
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
 ) -> None:
-    store.save(told(events("group_answered")), {}, "s", time.time())
+    store.save(told(events("group_answered")), {}, "s", clock())
     send_all(courier)
     assert len(planfix.accepted) == 8
     assert planfix.accepted[0]["event"] == "INCOMING"
@@ -79,7 +83,7 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
 ) -> None:
     ready: list[str] = []
     courier = Courier(store, client, LINKS.link, Manner(), lambda path: path in ready, now=clock)
-    store.save(told(events("group_answered")), {}, "s", time.time())
+    store.save(told(events("group_answered")), {}, "s", clock())
     send_all(courier)
     assert (len(planfix.accepted), Queue(store).counts()) == (7, {"done": 7, "waiting": 1})
     (waiting,) = Queue(store).listed(["waiting"], 10)
@@ -90,47 +94,73 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
     assert planfix.accepted[-1]["cmd"] == "record"
 
 
-def test_twenty_windows_open_within_two_round_trips(
-    courier: Courier, store: Store, planfix: Planfix
-) -> None:
-    """Each answer takes 100 ms; one after the other they would take two seconds."""
-    from fsplanfix.calls.model import Kind
+class Answers:
+    """Keeps a Planfix from answering until it is told how many more requests it may answer."""
 
-    from ..outbox.test_store import notice
+    def __init__(self, planfix: Planfix) -> None:
+        self._planfix = planfix
+        self._may_answer = Semaphore(0)
+        planfix.before = lambda _: self._may_answer.acquire()
 
-    planfix.delay = 0.1
-    store.save([notice(Kind.INCOMING, str(100 + n), n) for n in range(1, 21)], {}, "s", time.time())
+    def give(self, count: int) -> None:
+        """Answer so many requests, and wait until they are."""
+        answered = len(self._planfix.received) + count
+        for _ in range(count):
+            self._may_answer.release()
+        self._planfix.wait_for(lambda crm: len(crm.received) == answered)
+
+
+@contextmanager
+def at_work(courier: Courier) -> Iterator[None]:
+    """Let a courier work on its own."""
     runner = gevent.spawn(courier.run)
-    begun = time.monotonic()
-    planfix.wait_for(lambda crm: len(crm.accepted) == 17)
-    assert time.monotonic() - begun < 1.0
-    planfix.wait_for(lambda crm: len(crm.accepted) == 20)
-    courier.stop()
-    runner.join()
-    courier.finish(5)
+    try:
+        yield
+    finally:
+        courier.stop()
+        runner.join()
+        courier.finish(5)
 
 
+@pytest.fixture
+def nothing_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is sent because time has passed: a courier that is not called sleeps for an hour."""
+    monkeypatch.setattr("fsplanfix.planfix.courier.IDLE", 3600.0)
+
+
+@pytest.mark.usefixtures("nothing_by_the_clock")
+def test_twenty_windows_open_within_three_round_trips(
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
+) -> None:
+    """The first window is a barrier; the others open sixteen at a time, however long answers take."""
+    answers = Answers(planfix)
+    store.save([notice(Kind.INCOMING, str(100 + n), n) for n in range(1, 21)], {}, "s", clock())
+    with at_work(courier):
+        planfix.wait_for(lambda crm: crm.asked == 1)
+        answers.give(1)
+        planfix.wait_for(lambda crm: crm.asked == 17)
+        answers.give(16)
+        planfix.wait_for(lambda crm: crm.asked == 20)
+        answers.give(3)
+    assert Queue(store).counts() == {"done": 20}
+
+
+@pytest.mark.usefixtures("nothing_by_the_clock")
 def test_one_request_at_a_time_follows_the_other_at_once(
-    store: Store, client: Client, planfix: Planfix
+    store: Store, client: Client, planfix: Planfix, clock: Clock
 ) -> None:
     """No room while one is under way: the end of it is what calls for the next, whoever else is silent."""
-    planfix.delay = 0.02
-    store.save([replace(GROUP[0], callid=f"c{n}") for n in range(6)], {}, "s", time.time())
-    courier = Courier(store, client, LINKS.link, Manner(concurrency=1), complete)
-    runner = gevent.spawn(courier.run)
-    begun = time.monotonic()
-    planfix.wait_for(lambda crm: len(crm.accepted) == 6)
-    assert time.monotonic() - begun < IDLE
-    courier.stop()
-    runner.join()
-    courier.finish(5)
+    store.save([replace(GROUP[0], callid=f"c{n}") for n in range(6)], {}, "s", clock())
+    courier = Courier(store, client, LINKS.link, Manner(concurrency=1), complete, now=clock)
+    with at_work(courier):
+        planfix.wait_for(lambda crm: len(crm.accepted) == 6)
 
 
 def test_a_refused_request_is_set_aside_and_the_rest_goes(
-    courier: Courier, store: Store, planfix: Planfix
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
 ) -> None:
     planfix.answers.append(400)
-    store.save(GROUP[:2], {}, "s", time.time())
+    store.save(GROUP[:2], {}, "s", clock())
     send_all(courier)
     assert Queue(store).counts() == {"dead": 1, "done": 1}
     assert len(planfix.received) == 2
@@ -161,17 +191,15 @@ def test_tries_end_after_three_days(
     assert Queue(store).counts() == {"dead": 1}
 
 
+@pytest.mark.usefixtures("nothing_by_the_clock")
 def test_a_notice_is_sent_when_it_is_called_for(
-    courier: Courier, store: Store, planfix: Planfix
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
 ) -> None:
-    runner = gevent.spawn(courier.run)
-    gevent.sleep(0)
-    store.save(GROUP[:1], {}, "s", time.time())
-    courier.call()
-    planfix.wait_for(lambda crm: len(crm.accepted) == 1, timeout=3)
-    courier.stop()
-    runner.join()
-    courier.finish(5)
+    with at_work(courier):
+        gevent.sleep(0)
+        store.save(GROUP[:1], {}, "s", clock())
+        courier.call()
+        planfix.wait_for(lambda crm: len(crm.accepted) == 1)
 
 
 def test_a_late_window_is_skipped_but_the_end_of_the_call_is_told(
@@ -295,10 +323,10 @@ def test_the_spelling_of_canceled_can_be_fixed(
 
 
 def test_a_canceled_that_no_spelling_helps_is_set_aside(
-    courier: Courier, store: Store, planfix: Planfix
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
 ) -> None:
     planfix.answers.extend([400, 400])
-    store.save([canceled("c")], {}, "s", time.time())
+    store.save([canceled("c")], {}, "s", clock())
     send_all(courier)
     assert Queue(store).counts() == {"dead": 1}
 
@@ -328,12 +356,12 @@ def test_two_couriers_send_nothing_twice(
     runners = [gevent.spawn(c.run) for c in couriers] + [
         gevent.spawn(c.keep_leases) for c in couriers
     ]
-    planfix.wait_for(lambda crm: len(crm.received) >= 160, timeout=30)
+    planfix.wait_for(lambda crm: len(crm.received) >= 160, timeout=120)
     for courier in couriers:
         courier.stop()
-    gevent.joinall(runners, timeout=10)
+    gevent.joinall(runners, timeout=30)
     for courier in couriers:
-        courier.finish(5)
+        courier.finish(30)
     assert Queue(store).counts() == {"done": 160}
     assert len(planfix.received) == 160
     assert planfix.history.surprises == []

@@ -27,7 +27,7 @@ RECORD = {"cmd": "record", "callid": "c", "record_link": "https://pbx.example.co
 def send(
     planfix: Planfix, fields: dict[str, str], token: str = "planfix-token"
 ) -> requests.Response:
-    return requests.post(planfix.url, data={**fields, "planfix_token": token}, timeout=10)
+    return requests.post(planfix.url, data={**fields, "planfix_token": token}, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,11 @@ def test_what_the_api_does_not_allow_is_refused(planfix: Planfix, fields: dict[s
 
 def test_a_field_sent_twice_is_refused(planfix: Planfix) -> None:
     pairs = [*INCOMING.items(), ("ext", "102"), ("planfix_token", "planfix-token")]
-    assert requests.post(planfix.url, data=pairs, timeout=10).status_code == 400
+    assert requests.post(planfix.url, data=pairs, timeout=60).status_code == 400
 
 
 def test_json_is_refused(planfix: Planfix) -> None:
-    assert requests.post(planfix.url, json=INCOMING, timeout=10).status_code == 401
+    assert requests.post(planfix.url, json=INCOMING, timeout=60).status_code == 401
 
 
 def test_a_wrong_token_is_refused(planfix: Planfix) -> None:
@@ -120,7 +120,7 @@ def test_it_can_lose_the_answer_after_taking_the_request(planfix: Planfix) -> No
 
 def test_the_page_follows_the_calls(planfix: Planfix) -> None:
     send(planfix, INCOMING)
-    with requests.get(f"{planfix.page}stream", stream=True, timeout=10) as stream:
+    with requests.get(f"{planfix.page}stream", stream=True, timeout=60) as stream:
         first = next(stream.iter_lines()).decode()
     assert '"state": "ringing"' in first
 

@@ -11,12 +11,14 @@ from gevent import socket
 from fsplanfix.simulators.playback import freshen, load, names
 from fsplanfix.simulators.switch import Switch
 
+from ..service import Halt
+
 
 class Wire:
     """A bare socket to the event socket."""
 
     def __init__(self, switch: Switch) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", switch.port), timeout=5)
+        self.sock = socket.create_connection(("127.0.0.1", switch.port), timeout=60)
         self.file = self.sock.makefile("rb")
 
     def read(self) -> tuple[dict[str, str], str]:
@@ -80,10 +82,9 @@ def test_nothing_is_obeyed_before_the_login(switch: Switch) -> None:
 
 
 def test_channels_are_shown_while_a_call_lasts(switch: Switch, wire: Wire) -> None:
-    player = gevent.spawn(switch.play, "in_one_answered", 1.0)
-    with gevent.Timeout(10):
-        while len(switch.channels) < 2:
-            gevent.sleep(0.01)
+    ringing = Halt(switch, lambda step: step.get("Event-Name") == "CHANNEL_ANSWER")
+    player = gevent.spawn(switch.play, "in_one_answered", 0)
+    assert ringing.reached()
     shown = json.loads(wire.say("api show channels as json")[1])
     assert shown["row_count"] == 2
     dump = json.loads(wire.say(f"api uuid_dump {shown['rows'][0]['uuid']} json")[1])
