@@ -147,6 +147,7 @@ def test_phones_that_are_off_are_passed_over(
 def test_sequential_ring_closes_one_window_when_the_next_opens(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
+    planfix.before = lambda fields: gevent.sleep(0.3 * (fields.get("status") == "Canceled"))
     with house(switch, planfix, tmp_path) as (service, _):
         plan = dialplan(service, tmp_path, group="planfix_sequential")
         phones = Phones(picks_up={"103": 2}, busy={"102"})
@@ -160,6 +161,7 @@ def test_sequential_ring_closes_one_window_when_the_next_opens(
         "ACCEPTED 103",
         "COMPLETED 103 Success",
     ]
+    assert lines.index("COMPLETED 101 Canceled") < lines.index("INCOMING 103")
     assert not any("102" in line for line in lines)
 
 

@@ -27,10 +27,10 @@ from sqlalchemy import (
 )
 
 from ..calls.model import Kind
-from .rows import Backlog, Outcome, Queued, Turn, is_barrier, queued_from
+from .rows import Backlog, Outcome, Queued, Turn, queued_from
 from .schedule import LONGEST_HOLD, PROBE_PAUSE
 from .store import Store, fact_in
-from .tables import DEAD, DONE, WAITING, facts, is_in, is_waiting, notices, open_calls
+from .tables import DEAD, DONE, WAITING, facts, holds_up, is_in, is_waiting, notices, open_calls
 
 LEASE = 12.0
 """Seconds a notice belongs to the courier who sends it; renewed while the request is under way."""
@@ -48,7 +48,11 @@ _waits = exists().where(
         _before.c.callid == notices.c.callid,
         is_waiting(_before),
         _before.c.id < notices.c.id,
-        or_(_before.c.ext == notices.c.ext, _before.c.barrier, notices.c.kind == Kind.RECORD.value),
+        or_(
+            _before.c.ext == notices.c.ext,
+            holds_up(_before, notices.c.kind),
+            notices.c.kind == Kind.RECORD.value,
+        ),
     )
 )
 is_free = or_(notices.c.leased_until <= NOW, notices.c.leased_until > NOW + (LEASE + CLOCK_JUMP))
@@ -166,11 +170,11 @@ class Queue:
         )
         if "answer" in values:
             values["answer"] = values["answer"][:LONGEST_ANSWER]
-        connection.execute(
-            update(notices).where(still_ours).values(due=due, leased_until=0, **values)
-        )
-        waits = and_(_waits_for(queued), is_waiting(notices), notices.c.due < due)
-        connection.execute(update(notices).where(waits).values(due=due))
+        again = update(notices).where(still_ours).values(due=due, leased_until=0, **values)
+        if not connection.execute(again).rowcount:
+            return
+        waits = notices.c.id.in_(_waits_for(connection, queued))
+        connection.execute(update(notices).where(waits, notices.c.due < due).values(due=due))
 
     # for people
 
@@ -244,22 +248,25 @@ def _settled(outcome: Outcome, now: float) -> dict[str, Any]:
     }
 
 
-def _waits_for(queued: Queued) -> Any:
-    """Tell what waits for a notice, or for a barrier that waits for it."""
-    notice, between = queued.notice, notices.alias("between")
-    later = and_(notices.c.callid == notice.callid, notices.c.id > queued.id)
-    if is_barrier(notice):
-        return later
-    barrier = exists().where(
-        and_(
-            between.c.callid == notice.callid,
-            is_waiting(between),
-            between.c.barrier,
-            between.c.ext == notice.ext,
-            between.c.id > queued.id,
-            between.c.id < notices.c.id,
-        )
+def _waits_for(connection: Connection, queued: Queued) -> list[int]:
+    """Return the ids of what waits for a notice, or for something that waits for it."""
+    rest = (
+        select(notices.c.id, notices.c.ext, notices.c.kind, notices.c.barrier)
+        .where(notices.c.callid == queued.notice.callid, notices.c.id >= queued.id)
+        .where(is_waiting(notices))
+        .order_by(notices.c.id)
     )
-    return and_(
-        later, or_(notices.c.ext == notice.ext, notices.c.kind == Kind.RECORD.value, barrier)
-    )
+    found: list[int] = []
+    exts = {queued.notice.ext}
+    ends, others = False, False  # whether a barrier waits that is an end, or one that is none
+    for row in connection.execute(rest):
+        is_end = row.kind == Kind.COMPLETED.value
+        held = others or (ends and not is_end) or row.ext in exts
+        if not held and row.kind != Kind.RECORD.value:
+            continue
+        if row.id != queued.id:
+            found.append(row.id)
+        exts.add(row.ext)
+        ends |= row.barrier and is_end
+        others |= row.barrier and not is_end
+    return found

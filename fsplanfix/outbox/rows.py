@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from ..calls.model import Kind, Notice
+from ..calls.model import Kind, Notice, Status
 from .tables import WAITING
 
 notice_json = TypeAdapter(Notice)
@@ -71,11 +72,6 @@ class Entry:
     phone: str = ""
 
 
-def is_barrier(notice: Notice) -> bool:
-    """Tell whether later notices wait: the call's first INCOMING or OUTGOING, every ACCEPTED."""
-    return notice.position == 1 or notice.kind is Kind.ACCEPTED
-
-
 def queued_from(row: Any) -> Queued:
     """Return the notice in a row of the table."""
     notice = notice_json.validate_json(row["body"])
@@ -95,18 +91,53 @@ def entry_from(row: Any) -> Entry:
     return Entry(row["at"], row["what"], row["callid"], row["ext"], row["phone"])
 
 
-def row_of(notice: Notice, now: float) -> dict[str, Any]:
-    """Return the parameters that write a notice now (seconds since 1970).
+def rows_of(said: Sequence[Notice], now: float) -> list[dict[str, Any]]:
+    """Return the parameters that write notices now (seconds since 1970).
 
-    The last four say when it is due.
+    said: all that was said at once, in order. Later notices of a call wait for its barriers: its
+    first INCOMING or OUTGOING, every ACCEPTED, and the offers a hop gave up (delivery-rules.md, 3).
     """
+    given_up = _given_up(said)
+    return [
+        _row(
+            notice,
+            now,
+            barrier=notice.position == 1 or notice.kind is Kind.ACCEPTED or n in given_up,
+        )
+        for n, notice in enumerate(said)
+    ]
+
+
+def _given_up(said: Sequence[Notice]) -> set[int]:
+    """Return where the Canceled stand that a hop puts before the next INCOMING.
+
+    One event leads to all of them and that INCOMING (call-rules.md, 3), so they are said at once.
+    One event also leads to an ACCEPTED and the Canceled of those who lost to it: nobody waits for
+    them.
+    """
+    found: set[int] = set()
+    cancelled: dict[str, list[int]] = {}
+    picked_up: set[str] = set()
+    for n, notice in enumerate(said):
+        if notice.kind is Kind.ACCEPTED:
+            picked_up.add(notice.callid)
+        elif notice.kind is Kind.INCOMING:
+            picked_up.discard(notice.callid)
+            found.update(cancelled.pop(notice.callid, ()))
+        elif notice.status is Status.CANCELED and notice.callid not in picked_up:
+            cancelled.setdefault(notice.callid, []).append(n)
+    return found
+
+
+def _row(notice: Notice, now: float, barrier: bool) -> dict[str, Any]:
+    """Return the parameters that write a notice; the last four say when it is due."""
     return {
         "callid": notice.callid,
         "ext": notice.ext,
         "kind": notice.kind.value,
         "ordinal": notice.ordinal,
         "position": notice.position,
-        "barrier": is_barrier(notice),
+        "barrier": barrier,
         "body": notice_json.dump_json(notice).decode(),
         "created": now,
         "now": now,

@@ -32,8 +32,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from ..calls.endings import left_open
 from ..calls.model import Kind, Notice
 from ..errors import StoreError
-from .rows import notice_json, row_of
-from .tables import facts, heard, is_waiting, notices, open_calls, prepare
+from .rows import notice_json, rows_of
+from .tables import facts, heard, holds_up, is_waiting, notices, open_calls, prepare
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ _due = func.coalesce(
         _before.c.due > bindparam("now"),
         or_(
             _before.c.ext == bindparam("part"),
-            _before.c.barrier,
+            holds_up(_before, bindparam("what")),
             bindparam("what") == Kind.RECORD.value,
         ),
     )
@@ -196,7 +196,7 @@ class Store:
             closed = self._closed(connection, {*calls, *(notice.callid for notice in said)})
             over = {callid for callid, state in calls.items() if state is None} - closed
             due = [notice for notice in said if notice.callid not in closed]
-            rows = [row_of(notice, now) for notice in self._with_ends(connection, due, over)]
+            rows = rows_of(self._with_ends(connection, due, over), now)
             states = [
                 {
                     "callid": callid,

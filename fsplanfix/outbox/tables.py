@@ -23,8 +23,10 @@ from sqlalchemy import (
     and_,
     inspect,
     literal_column,
+    or_,
 )
 
+from ..calls.model import Kind
 from ..errors import StoreError
 from .schedule import POPUPS
 
@@ -66,7 +68,7 @@ notices = Table(
     Column("settled", Float, nullable=False, server_default="0"),
     UniqueConstraint("callid", "ext", "kind", "ordinal", name="notices_key"),
 )
-"""body: the notice as JSON. barrier: later notices wait.
+"""body: the notice as JSON. barrier: later notices of the call wait, see holds_up.
 
 created, due, leased_until, settled: seconds since 1970.
 
@@ -94,6 +96,16 @@ def is_window(table: FromClause) -> ColumnElement[bool]:
     return and_(
         is_waiting(table), table.c.kind.in_([literal_column(f"'{kind}'") for kind in POPUPS])
     )
+
+
+def holds_up(before: FromClause, kind: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Tell whether a notice is a barrier to a later one of a kind (delivery-rules.md, 3).
+
+    A COMPLETED that is one is an offer given up by a hop: the window that opens next waits for it.
+    Other ends do not, so those of one hop go together.
+    """
+    ended = Kind.COMPLETED.value
+    return and_(before.c.barrier, or_(before.c.kind != ended, kind != ended))
 
 
 def _index(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import gevent
 import pytest
 import trustme
+from gevent.event import Event
 from gevent.lock import Semaphore
 from gevent.server import StreamServer
 
@@ -22,7 +23,7 @@ from fsplanfix.planfix.courier import Courier, Manner
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
 
-from ..outbox.test_store import GROUP, claim, notice
+from ..outbox.test_store import GROUP, HOP, OFFERS, claim, notice
 from ..recordings import events, told
 
 COMPLETED = GROUP[-2]
@@ -143,6 +144,28 @@ def test_twenty_windows_open_within_three_round_trips(
         planfix.wait_for(lambda crm: crm.asked == 20)
         answers.give(3)
     assert Queue(store).counts() == {"done": 20}
+
+
+@pytest.mark.usefixtures("nothing_by_the_clock")
+def test_the_next_window_opens_after_planfix_has_closed_those_of_the_hop(
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
+) -> None:
+    """The windows of a group are closed side by side; the next one waits for the last answer."""
+    may_answer = Event()
+    planfix.before = lambda fields: fields.get("status") != "Canceled" or may_answer.wait()
+    with at_work(courier):
+        store.save(OFFERS, {}, "s", clock())
+        courier.call()
+        planfix.wait_for(lambda crm: len(crm.accepted) == 3)
+        store.save(HOP, {}, "s", clock())
+        courier.call()
+        planfix.wait_for(lambda crm: crm.asked == 6)
+        assert Queue(store).backlog().waiting == 4
+        may_answer.set()
+        planfix.wait_for(lambda crm: len(crm.accepted) == 7)
+    assert [fields["ext"] for fields in planfix.accepted[3:]][-1] == "104"
+    *closed, opened = planfix.received[3:]
+    assert opened.came >= max(item.at for item in closed)
 
 
 @pytest.mark.usefixtures("nothing_by_the_clock")
