@@ -4,6 +4,7 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import tempfile  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -23,9 +24,14 @@ hypothesis.settings.load_profile("same every time")
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A real PostgreSQL, for as long as the tests run; gives the address of its server."""
-    with server(tmp_path_factory.mktemp("postgres")) as address:
+    # not among pytest's folders: started by root, the server runs as another user, and whoever runs
+    # pytest next takes the way to them from all others
+    with (
+        tempfile.TemporaryDirectory(prefix="fsplanfix-tests-") as folder,
+        server(Path(folder)) as address,
+    ):
         yield address
 
 
