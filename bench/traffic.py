@@ -14,7 +14,7 @@ from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.replay import read_trace
 
-TRACES = Path(__file__).parent.parent / "tests" / "traces"
+TRACES = Path(__file__).parent.parent / "tests" / "traces" / "lab"
 GROUP = "group_answered"
 """Three phones ring, one answers, recorded: 22 events with a rule."""
 

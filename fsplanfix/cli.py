@@ -29,6 +29,7 @@ from .outbox.tables import DEAD, WAITING
 from .planfix.messages import form
 from .recordings.links import Links
 from .replay import replay as replay_trace
+from .replay import settings_of
 from .settings import RuleSettings, Settings, StoreSettings, load
 from .simulators import demo as demonstration
 from .simulators.crm import Planfix
@@ -66,10 +67,10 @@ def cli() -> None:
 @explained
 def replay(traces: tuple[Path, ...], as_json: bool) -> None:
     """Show what Planfix would be told about recorded calls."""
-    rules = load(RuleSettings).rules()
     links = Links("http://127.0.0.1:8080", ["replay"])
     for trace in traces:
         callid = ""
+        rules = load(RuleSettings, settings_of(trace)).rules()
         for notice in replay_trace(trace, rules):
             fields = form(notice, links.link)
             if as_json:

@@ -16,7 +16,7 @@ from pathlib import Path
 from textwrap import fill
 
 from . import timeline
-from .calls.model import Kind, Leg, Notice, Role, Rules, Status
+from .calls.model import Leg, Notice, Role, Rules
 from .calls.tracker import Tracker
 from .errors import RecordingFileError
 from .freeswitch.events import SwitchEvent
@@ -62,7 +62,8 @@ def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
     events = unpacked(archive.heard(callid))
     told = {_key(queued.notice): queued for queued in said}
     lines = [*_played(events, rules, told)]
-    lines += [line for queued in told.values() for line in _told(queued, "")]
+    for queued in told.values():
+        lines += _told(queued, _reason(queued.notice.rule, queued.notice))
     lines += [_written(entry) for entry in noted]
     if not lines:
         return []
@@ -90,87 +91,103 @@ def _key(notice: Notice) -> tuple[str, str, int]:
 def _played(
     events: list[SwitchEvent], rules: Rules, told: dict[tuple[str, str, int], Queued]
 ) -> Iterator[Line]:
-    """Play the events; take what was told out of `told` in turn, and show the rule that fired."""
-    tracker, rang = Tracker(rules), set[str]()
+    """Play the events; show each, and under it what was told because of it.
+
+    What was told is taken out of `told` as it comes up.
+    """
+    tracker, marks = Tracker(rules), set[tuple[str, str]]()
     for event in events:
         before = tracker.book.get(event.leg)
         notices = tracker.feed(event)
         leg = tracker.book.get(event.leg) or before
-        if event.name in RINGING:
-            rang.add(event.leg)
-        if leg is not None and (text := _what(event, leg, tracker, event.leg in rang)):
+        if leg is not None and (text := _what(event, leg, tracker, marks)):
             yield Line(event.at, _line(event.at, " ", _who(leg), text))
+        marks.add((event.name, event.leg))
         for notice in notices:
             queued = told.pop(_key(notice), None)
             if queued is not None:
-                yield from _told(queued, _rule(notice, event))
+                rule = queued.notice.rule or notice.rule
+                yield from _told(queued, _reason(rule, notice, event))
 
 
 def _who(leg: Leg) -> str:
-    return leg.ext or ("client" if leg.role is Role.OUTSIDE else "(glue)")
+    if leg.role is Role.GLUE:
+        return "(glue)"
+    if leg.role is Role.HOUSE:
+        return "colleague"
+    return leg.ext or ("client" if leg.client_of else leg.number or "outside")
 
 
-def _what(event: SwitchEvent, leg: Leg, tracker: Tracker, rang: bool) -> str:
-    """Return an event in words, "" if it says nothing to a person."""
-    if event.name == "CHANNEL_CREATE":
+def _what(event: SwitchEvent, leg: Leg, tracker: Tracker, marks: set[tuple[str, str]]) -> str:
+    """Return an event in words, "" if it says nothing to a person.
+
+    marks: name and leg of the events before it.
+    """
+    name = event.name
+    if name == "CHANNEL_CREATE":
         way = "calls" if leg.inbound else "is called"
-        return f"{way}{', marked planfix_ignore' if leg.ignored else ''}"
-    if event.name == "CHANNEL_BRIDGE":
-        other = tracker.book.get(
-            event.get("Other-Leg-Unique-ID") or event.get("Bridge-B-Unique-ID")
-        )
-        return f"is connected with {_who(other) if other is not None else 'somebody'}"
-    if event.name == "CHANNEL_HANGUP_COMPLETE":
-        never = leg.role is Role.EMPLOYEE and not leg.inbound and not rang
-        remark = " (never rang: no window, rule 1)" if never else ""
-        return f"hangs up: {event.get('Hangup-Cause')}{remark}"
-    if event.name.startswith("RECORD_"):
-        cause = event.get("Record-Completion-Cause")
+        text = f"{way}{', marked planfix_ignore' if leg.ignored else ''}"
+    elif name == "CHANNEL_BRIDGE":
+        text = _connected(event, leg, tracker)
+    elif name == "CUSTOM":
+        verb = {"add-member": "joins", "del-member": "leaves"}.get(event.get("Action"))
+        text = f"{verb} the conference {event.get('Conference-Name')}" if verb else ""
+    elif name in ("CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE"):
+        # the leg may be torn down much later than it hung up: that is said once
+        text = "" if ("CHANNEL_HANGUP", leg.uuid) in marks else _hung_up(event, leg, marks)
+    elif name.startswith("RECORD_"):
         file = event.get("Record-File-Path").rpartition("/")[2]
-        return f"{HEARD[event.name]}: {file} {cause}".rstrip()
-    return HEARD.get(event.name, "")
+        text = f"{HEARD[name]}: {file} {event.get('Record-Completion-Cause')}".rstrip()
+    else:
+        text = HEARD.get(name, "")
+    return text
 
 
-def _rule(notice: Notice, event: SwitchEvent) -> str:
-    """Return which of the call rules said so."""
-    bridged = event.name == "CHANNEL_BRIDGE"
-    if notice.kind is Kind.INCOMING:
-        return "rule 5: got the client without ringing" if bridged else _incoming(event)
-    if notice.kind is Kind.ACCEPTED:
-        return (
-            "rule 8: connected with the client"
-            if notice.type == "out"
-            else "rule 2: connected with the client"
-        )
-    by_kind = {
-        Kind.OUTGOING: "rule 7: the client is being called",
-        Kind.RECORD: "rule 13: a final file of a talk",
-    }
-    by_status = {
-        Status.CANCELED: "rule 2: a colleague has the client"
-        if bridged
-        else "rule 3: the next phone rings",
-        Status.MISSED: "rule 3: the call is over, nobody took it",
-        Status.SUCCESS: "rule 4: the talk is over",
-    }
-    return (
-        by_kind.get(notice.kind)
-        or (by_status.get(notice.status) if notice.status else None)
-        or _unanswered(event)
-    )
+def _hung_up(event: SwitchEvent, leg: Leg, marks: set[tuple[str, str]]) -> str:
+    was_called = leg.role is Role.EMPLOYEE and not leg.inbound
+    rang = any((name, leg.uuid) in marks for name in RINGING)
+    remark = " (never rang: no window, rule 1)" if was_called and not rang else ""
+    return f"hangs up: {event.get('Hangup-Cause')}{remark}"
 
 
-def _incoming(event: SwitchEvent) -> str:
-    rings = event.name.startswith("CHANNEL_PROGRESS")
-    return (
-        "rule 1: the phone rings"
-        if rings
-        else "rule 6: no phone rang, the call is shown all the same"
-    )
+def _connected(event: SwitchEvent, leg: Leg, tracker: Tracker) -> str:
+    """Return a bridge in words: one in early media is no answer (rule 2)."""
+    other = tracker.book.get(event.get("Other-Leg-Unique-ID") or event.get("Bridge-B-Unique-ID"))
+    if other is None:
+        return "is connected with somebody"
+    if Role.GLUE not in (leg.role, other.role) and not (leg.answered and other.answered):
+        return "hears the network's sound, not answered yet"
+    return f"is connected with {_who(other)}"
 
 
-def _unanswered(event: SwitchEvent) -> str:
-    return f"rule 9: the client's leg ended with {event.get('Hangup-Cause') or 'nothing said'}"
+REASONS: dict[tuple[str, str], str] = {
+    ("1", "INCOMING"): "the phone rings",
+    ("2", "ACCEPTED"): "connected with the client, both have answered",
+    ("2", "Canceled"): "a colleague has the client",
+    ("3", "Canceled"): "the next phone rings",
+    ("3", "Missed"): "the call is over, nobody took it",
+    ("4", "Success"): "the talk is over",
+    ("5", "INCOMING"): "got the client without ringing",
+    ("6", "INCOMING"): "no phone rang, the call is shown all the same",
+    ("6", "ACCEPTED"): "talked without an ext or in a conference",
+    ("6", "Success"): "talked without an ext or in a conference",
+    ("6", "Missed"): "nobody was reached",
+    ("6", "Canceled"): "MISSED counts the call for a colleague",
+    ("7", "OUTGOING"): "the client is being called",
+    ("8", "ACCEPTED"): "connected with the client, both have answered",
+    ("10", "INCOMING"): "gets the client of an outgoing call",
+    ("13", "record"): "a final file of a talk",
+}
+"""What a rule said of a notice, by the rule's number and the notice's kind or status."""
+
+
+def _reason(rule: str, notice: Notice, event: SwitchEvent | None = None) -> str:
+    """Return the rule that decided, and why, for people; "" if an older release did not say."""
+    if rule == "9":
+        cause = event.get("Hangup-Cause") if event is not None else ""
+        return f"rule 9: ended unanswered{f' ({cause})' if cause else ''}"
+    reason = REASONS.get((rule, notice.status or notice.kind), "")
+    return f"rule {rule}: {reason}" if reason else ""
 
 
 def _told(queued: Queued, rule: str) -> Iterator[Line]:

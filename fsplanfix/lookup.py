@@ -6,8 +6,8 @@ import time
 
 import structlog
 
-from .calls.legs import read_leg
 from .calls.model import Role, Rules
+from .calls.parties import read_leg
 from .freeswitch.events import SwitchEvent
 from .freeswitch.socket_app import clean
 from .planfix.contacts import Contacts

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -23,15 +24,41 @@ def read_trace(path: Path) -> Iterator[tuple[float, str]]:
 
     Raises RecordingFileError with the line that is wrong.
     """
+    with _opened(path) as lines:
+        _head(path, lines)
+        count = 1
+        while line := lines.readline(LONGEST_LINE):
+            count += 1
+            try:
+                entry = json.loads(line)
+                at, body = float(entry["t"]), entry["event"]
+                if not isinstance(body, str):
+                    raise TypeError
+            except (ValueError, KeyError, TypeError, RecursionError):
+                raise RecordingFileError(
+                    f"{path}: line {count} is not an event of a recorded call."
+                ) from None
+            yield at, body
+
+
+def settings_of(path: Path) -> dict[str, str]:
+    """Return the settings that a recorded call was made with, by name; {} if it names none.
+
+    Raises RecordingFileError if its first line cannot be read.
+    """
+    with _opened(path) as lines:
+        return _head(path, lines)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """Open a recorded call, packed or not. Raises RecordingFileError if it cannot be read."""
     try:
         with path.open("rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-        with (
-            gzip.open(path, "rt", encoding="utf-8")
-            if packed
-            else path.open(encoding="utf-8") as lines
-        ):
-            yield from _read_lines(path, lines)
+            is_packed = raw.read(2) == b"\x1f\x8b"
+        open_text: Callable[..., TextIO] = gzip.open if is_packed else open
+        with open_text(path, "rt", encoding="utf-8") as lines:
+            yield lines
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is not a whole gzip file"
         raise RecordingFileError(f"{path}: cannot be read ({reason}).") from None
@@ -39,28 +66,21 @@ def read_trace(path: Path) -> Iterator[tuple[float, str]]:
         raise RecordingFileError(f"{path}: is not a recorded call (it is not text).") from None
 
 
-def _read_lines(path: Path, lines: TextIO) -> Iterator[tuple[float, str]]:
-    count = 0
-    while line := lines.readline(LONGEST_LINE):
-        count += 1
-        try:
-            entry = json.loads(line)
-            if count == 1:
-                entry["scenario"], entry["freeswitch"]
-                continue
-            at, body = float(entry["t"]), entry["event"]
-            if not isinstance(body, str):
-                raise TypeError
-        except (ValueError, KeyError, TypeError, RecursionError):
-            what = (
-                "the first line of a recorded call" if count == 1 else "an event of a recorded call"
-            )
-            raise RecordingFileError(f"{path}: line {count} is not {what}.") from None
-        yield at, body
-    if not count:
+def _head(path: Path, lines: TextIO) -> dict[str, str]:
+    """Read the first line, which names the scenario, and return the settings in it."""
+    line = lines.readline(LONGEST_LINE)
+    if not line:
         raise RecordingFileError(
             f"{path}: is empty; a recorded call begins with a line that names its scenario."
         )
+    try:
+        head = json.loads(line)
+        head["scenario"], head["freeswitch"]
+        return {str(name): str(value) for name, value in head.get("settings", {}).items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise RecordingFileError(
+            f"{path}: line 1 is not the first line of a recorded call."
+        ) from None
 
 
 def replay(path: Path, rules: Rules) -> Iterator[Notice]:

@@ -13,31 +13,37 @@ from urllib.parse import quote
 from .calls.tracker import Tracker
 from .freeswitch.events import OURS, SwitchEvent
 
-ALWAYS = ("Event-Name", "Event-Date-Timestamp", "Event-Sequence", "Unique-ID")
-LEGS = ("Other-Leg-Unique-ID", "Bridge-B-Unique-ID")
-OF_A_NEW_LEG = (
-    *("Call-Direction", "Channel-Name", "Caller-Context", "Other-Leg-Unique-ID"),
-    *("Caller-Caller-ID-Number", "Caller-Destination-Number", "Caller-Privacy-Hide-Number"),
-    *(
-        "variable_other_loopback_leg_uuid",
-        "variable_originating_leg_uuid",
-        "variable_ent_originate_aleg_uuid",
-    ),
-    *("variable_cc_member_session_uuid", "variable_user_name", "variable_sip_auth_username"),
-    *("variable_dialed_user", "variable_sip_gateway_name"),
+ALWAYS = (
+    *("Event-Name", "Event-Date-Timestamp", "Event-Sequence", "Unique-ID"),
+    "variable_att_xfer_kill_uuid",
 )
+OF_A_NEW_LEG = (
+    *("Call-Direction", "Channel-Name", "Caller-Context", "Caller-Channel-Created-Time"),
+    *("Caller-Caller-ID-Number", "Caller-Destination-Number", "Caller-Privacy-Hide-Number"),
+    *("Other-Leg-Unique-ID", "variable_originating_leg_uuid", "variable_ent_originate_aleg_uuid"),
+    *("variable_cc_member_session_uuid", "variable_fifo_bridge_uuid"),
+    *("variable_other_loopback_leg_uuid", "variable_recovered"),
+    *("variable_user_name", "variable_sip_auth_username", "variable_number_alias"),
+    *("variable_dialed_user", "variable_presence_id", "variable_sip_gateway_name"),
+    *("variable_sip_req_uri", "variable_sip_to_user"),
+)
+CAUSES = ("Hangup-Cause", "variable_sip_term_status", "variable_proto_specific_hangup_cause")
 KEPT = {
     "CHANNEL_CREATE": OF_A_NEW_LEG,
     "CHANNEL_UUID": ("Old-Unique-ID",),
-    "CHANNEL_BRIDGE": LEGS,
-    "CHANNEL_UNBRIDGE": LEGS,
+    "CHANNEL_BRIDGE": (
+        *("Other-Leg-Unique-ID", "Bridge-B-Unique-ID"),
+        *("Caller-Channel-Answered-Time", "Other-Leg-Channel-Answered-Time"),
+    ),
+    "CHANNEL_HANGUP": CAUSES,
     "CHANNEL_HANGUP_COMPLETE": (
-        "Hangup-Cause",
-        "variable_sip_term_status",
-        "variable_proto_specific_hangup_cause",
+        *CAUSES,
+        *("variable_originate_disposition", "variable_dialed_user"),
+        "variable_recording_follow_transfer",
     ),
     "RECORD_START": ("Record-File-Path",),
     "RECORD_STOP": ("Record-File-Path", "Record-Completion-Cause"),
+    "CUSTOM": ("Event-Subclass", "Action", "Conference-Name"),
 }
 """What is kept of an event beyond ALWAYS and the `planfix_` variables."""
 
@@ -70,7 +76,14 @@ class Scribe:
             self._forget(uuid)
             return
         for callid in leg.calls:
-            if callid in tracker.calls and uuid not in (legs := self._legs.setdefault(callid, [])):
+            if call := tracker.calls.get(callid):
+                self._note_legs(callid, call.legs)
+
+    def _note_legs(self, callid: str, uuids: list[str]) -> None:
+        """Note who has a part in a call; a leg may get one by another leg's event."""
+        legs = self._legs.setdefault(callid, [])
+        for uuid in uuids:
+            if uuid not in legs:
                 legs.append(uuid)
                 self._parts[uuid] = self._parts.get(uuid, 0) + 1
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 import phonenumbers
+from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -19,7 +22,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from .calls.model import Rules
+from .calls.model import Missed, Rules
+from .calls.numbers import normalize
 from .errors import SettingsError
 
 SECRETS = (
@@ -40,6 +44,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
 _DIGITS = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 _CODE = re.compile(r"[0-9]{1,15}", re.ASCII)
+_LINE = re.compile(r"\*|[0-9]{1,15}", re.ASCII)
 _ESL = re.compile(
     r"esl://:(?P<password>[^\s]+)@(?P<host>\[[0-9A-Fa-f:]+\]|[^\s:@/\[\]]+):(?P<port>\d{1,5})",
     re.ASCII,
@@ -149,17 +154,40 @@ def _map(value: Any) -> Any:
     return found[1], found[2]
 
 
-def _contexts(value: Any) -> Any:
-    return (
-        frozenset(item.strip() for item in value.split(",") if item.strip())
-        if isinstance(value, str)
-        else value
-    )
+def _default_exts(value: Any) -> Any:
+    """Read `101`, or `74950000001:101,*:100`: a line and its ext, `*` for every other line."""
+    if not isinstance(value, str):
+        return value
+    pairs = [item.strip().rpartition(":") for item in value.split(",") if item.strip()]
+    read = {line.strip().removeprefix("+") or "*": ext.strip() for line, _, ext in pairs}
+    if not all(_LINE.fullmatch(line) and _CODE.fullmatch(ext) for line, ext in read.items()):
+        raise ValueError("write it like 101, or by line like 74950000001:101,*:100.")
+    return read
+
+
+def _missed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.lower() not in set(Missed):
+        raise ValueError(f"'{value}' is not known; write all, first, last or none.")
+    return value.lower()
+
+
+def _names(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return frozenset(item.strip() for item in value.split(",") if item.strip())
+
+
+ENV_FILE = ".env"
+
+EMPTY_MATTERS = ("HIDDEN_NUMBER",)
+"""Settings that mean something when they are empty; any other is then as if it were not there."""
 
 
 class _Source(BaseSettings):
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+        env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
     )
 
 
@@ -172,9 +200,14 @@ class RuleSettings(_Source):
         default_factory=dict
     )
     hidden_number: str = "anonymous"
-    default_ext: Annotated[str, _matching(re.compile(r"[0-9]{0,15}", re.ASCII), "101")] = ""
+    default_ext: Annotated[dict[str, str], NoDecode, BeforeValidator(_default_exts)] = Field(
+        default_factory=dict
+    )
     report_unrouted: bool = True
-    trusted_contexts: Annotated[frozenset[str], NoDecode, BeforeValidator(_contexts)] = frozenset()
+    missed: Annotated[Missed, BeforeValidator(_missed)] = Missed.ALL
+    trusted_contexts: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
+    trunk_users: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
+    house_gateways: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
 
     def rules(self) -> Rules:
         """Return the settings of the call rules."""
@@ -183,9 +216,14 @@ class RuleSettings(_Source):
             ext_pattern=re.compile(self.extension_pattern, re.ASCII),
             aliases=self.extension_aliases,
             hidden_number=self.hidden_number,
-            default_ext=self.default_ext,
+            default_ext={
+                normalize(line, self.country) or line: ext for line, ext in self.default_ext.items()
+            },
             report_unrouted=self.report_unrouted,
+            missed=self.missed,
             trusted_contexts=self.trusted_contexts,
+            trunk_users=self.trunk_users,
+            house_gateways=self.house_gateways,
         )
 
 
@@ -282,10 +320,20 @@ class Settings(RuleSettings, StoreSettings):
 T = TypeVar("T", bound=_Source)
 
 
-def load(kind: type[T]) -> T:
-    """Read settings of a kind. Raises SettingsError: a sentence for each that is wrong."""
+def _is_emptied(name: str) -> bool:
+    """Tell whether a setting is there with nothing behind it."""
+    return os.environ.get(name, dotenv_values(ENV_FILE).get(name)) == ""
+
+
+def load(kind: type[T], own: Mapping[str, str] | None = None) -> T:
+    """Read settings of a kind.
+
+    own: settings by name that go before the environment, such as those a recorded call brings.
+    Raises SettingsError with one sentence for each that is missing or wrong.
+    """
+    given = {**dict.fromkeys(filter(_is_emptied, EMPTY_MATTERS), ""), **(own or {})}
     try:
-        return kind()
+        return kind(**{name.lower(): value for name, value in given.items()})
     except ValidationError as error:
         raise SettingsError(sentences(kind, error)) from None
 

@@ -1,16 +1,22 @@
-"""The recorded calls and what is expected of them, for every test that plays some."""
+"""The recorded calls and what is expected of them, for every test that plays some.
+
+A call is named by its folder and its name, such as `vanilla/fifo_park`; those of `lab` by their
+name alone.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from fsplanfix.calls.model import Kind, Notice, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.replay import read_trace
+from fsplanfix.replay import read_trace, settings_of
+from fsplanfix.settings import RuleSettings
 
 TRACES = Path(__file__).parent / "traces"
 WIRE = Path(__file__).parent / "wire"
@@ -26,13 +32,40 @@ ENDS = {
 }
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What Planfix must be told of a recording.
+
+    calls: alternatives, none of which is a lie; each is a list of calls in call-rules.md's
+    shorthand. talk: the least and the most seconds that an ext may be credited with.
+    """
+
+    calls: list[list[str]]
+    talk: dict[str, list[int]]
+
+
 @cache
-def expected() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = json.loads((TRACES / "expected.json").read_text())
+def expected() -> dict[str, Expected]:
+    found: dict[str, Expected] = {}
+    for page in sorted(TRACES.glob("*/expected.json")):
+        for name, wanted in json.loads(page.read_text(encoding="utf-8")).items():
+            key = f"{page.parent.name}/{name}".removeprefix("lab/")
+            found[key] = Expected(wanted["calls"], wanted.get("talk", {}))
     return found
 
 
 NAMES = sorted(expected())
+
+
+def path_of(name: str) -> Path:
+    return TRACES / f"{name if '/' in name else f'lab/{name}'}.jsonl.gz"
+
+
+@cache
+def rules_of(name: str) -> Rules:
+    """The settings that a recording brings; nothing comes from the environment."""
+    own = {key.lower(): value for key, value in settings_of(path_of(name)).items()}
+    return RuleSettings.model_validate(own).rules()
 
 
 def wire(name: str) -> list[str]:
@@ -43,7 +76,7 @@ def wire(name: str) -> list[str]:
 
 @cache
 def bodies(name: str) -> tuple[bytes, ...]:
-    return tuple(body.encode() for _, body in read_trace(TRACES / f"{name}.jsonl.gz"))
+    return tuple(body.encode() for _, body in read_trace(path_of(name)))
 
 
 @cache
@@ -62,7 +95,7 @@ def told(stream: Iterable[SwitchEvent], rules: Rules | None = None) -> list[Noti
 
 
 def shorthand(notices: Iterable[Notice]) -> dict[str, list[str]]:
-    """Return per callid: the head of the shorthand of call-rules.md, then a token for each notice."""
+    """Return per callid: the head of call-rules.md's shorthand, then a token for each notice."""
     calls: dict[str, list[str]] = {}
     for n in notices:
         tokens = calls.setdefault(n.callid, [f"{n.type} {n.phone} {n.diversion or '-'}"])
@@ -80,3 +113,21 @@ def by_ext(tokens: Iterable[str]) -> dict[str, list[str]]:
     for token in tokens:
         found.setdefault(token[1:].rstrip("!") if token != "R" else "R", []).append(token)
     return found
+
+
+def is_one_of(calls: Iterable[list[str]], alternatives: list[list[str]]) -> bool:
+    """Tell whether calls in shorthand are what a recording's `expected.json` wants."""
+    said = [(tokens[0].split(), by_ext(tokens[1:])) for tokens in calls]
+    return any(_agree(said, wanted) for wanted in alternatives)
+
+
+def _agree(said: list[tuple[list[str], dict[str, list[str]]]], wanted: list[str]) -> bool:
+    if len(said) != len(wanted):
+        return False
+    for (head, tokens), line in zip(said, wanted, strict=True):
+        wanted_head, _, wanted_tokens = line.partition(": ")
+        parts = wanted_head.split()
+        diversion = head[2] if parts[2] == "*" else parts[2]
+        if head != [*parts[:2], diversion] or tokens != by_ext(wanted_tokens.split()):
+            return False
+    return True

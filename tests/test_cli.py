@@ -17,7 +17,7 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.tables import DEAD
 
 from .outbox.test_store import claim, settle
-from .recordings import TRACES, events, told
+from .recordings import TRACES, events, path_of, told
 from .service import environment
 
 DEMO_CALLS = 6
@@ -76,7 +76,7 @@ def test_the_demo_can_be_left_running(tmp_path: Path) -> None:
 
 
 def test_a_timeline_fits_a_terminal(tmp_path: Path) -> None:
-    for trace in sorted(TRACES.glob("*.gz")):
+    for trace in sorted(TRACES.glob("lab/*.gz")):
         done = (
             run_cli(tmp_path, "replay", str(trace))
             if "queue" in trace.name or "forwarded" in trace.name
@@ -88,7 +88,7 @@ def test_a_timeline_fits_a_terminal(tmp_path: Path) -> None:
 
 
 def test_a_call_nobody_is_told_of_says_so(tmp_path: Path) -> None:
-    done = run_cli(tmp_path, "replay", str(TRACES / "internal_answered.jsonl.gz"))
+    done = run_cli(tmp_path, "replay", str(path_of("internal_answered")))
     assert "Planfix is told nothing" in done.stdout
 
 

@@ -3,6 +3,8 @@
 import gzip
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gevent
@@ -18,7 +20,7 @@ from fsplanfix.scribe import Scribe, unpacked
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
 
-from .recordings import NAMES, TRACES, events, shorthand
+from .recordings import NAMES, events, path_of, rules_of, shorthand
 from .service import running
 from .test_cli import run_cli
 from .test_service import told, wanted
@@ -26,7 +28,7 @@ from .test_service import told, wanted
 
 def kept(name: str) -> tuple[list[Notice], dict[str, bytes], Scribe]:
     """Play a recorded call as the pipeline does; return what was said and what was kept of each call."""
-    tracker, scribe = Tracker(Rules()), Scribe()
+    tracker, scribe = Tracker(rules_of(name)), Scribe()
     said: list[Notice] = []
     packed: dict[str, bytes] = {}
     for event in events(name):
@@ -38,18 +40,25 @@ def kept(name: str) -> tuple[list[Notice], dict[str, bytes], Scribe]:
     return said, packed, scribe
 
 
-def replayed(packed: bytes, callid: str) -> list[Notice]:
-    tracker = Tracker(Rules())
-    return [n for event in unpacked(packed) for n in tracker.feed(event) if n.callid == callid]
+def replayed(packed: bytes, callid: str, rules: Rules) -> list[Notice]:
+    """What a call's events say by themselves.
+
+    The second call of one employee's leg is named after the client's leg; alone it is the first.
+    """
+    tracker = Tracker(rules)
+    said = [n for event in unpacked(packed) for n in tracker.feed(event)]
+    ours = [n for n in said if n.callid == callid]
+    return ours or [replace(n, callid=callid) for n in said]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_kept_of_a_call_says_the_same_when_it_is_played_again(name: str) -> None:
     said, packed, _ = kept(name)
     for callid in {notice.callid for notice in said}:
-        assert replayed(packed[callid], callid) == [
-            notice for notice in said if notice.callid == callid
-        ]
+        again = replayed(packed[callid], callid, rules_of(name))
+        ours = [notice for notice in said if notice.callid == callid]
+        # the next client's leg, which may end an outgoing call, has no part in it
+        assert again in (ours, ours[:-1] if ours[-1].type == "out" else ours)
         assert len(packed[callid]) < 12_000
 
 
@@ -66,19 +75,24 @@ def test_nobodys_name_and_no_sip_header_is_kept() -> None:
     assert not re.search("sip_h_|Caller-ID-Name|switch_r_sdp", text)
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('explain')}/store.db")
+    yield store
+    store.close()
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_every_recorded_call_is_explained_within_eighty_columns(name: str, tmp_path: Path) -> None:
+def test_every_recorded_call_is_explained_within_eighty_columns(name: str, store: Store) -> None:
     said, packed, _ = kept(name)
-    store = Store(f"sqlite:///{tmp_path}/store.db")
     store.save(said, dict.fromkeys(packed), "s", 1.0, packed)
     for callid in packed:
-        lines = story(Archive(store), Rules(), callid)
+        lines = story(Archive(store), rules_of(name), callid)
         text = "\n".join(lines)
         assert max(map(len, lines[0].splitlines() + text.splitlines())) <= 80
         due = [notice for notice in said if notice.callid == callid]
         assert len(re.findall(r"^ +rule \d+: ", text, re.MULTILINE)) == len(due)
         assert ("Planfix is told nothing of this call." in text) == (not due)
-    store.close()
 
 
 # the command, on a store a running service wrote
@@ -92,7 +106,7 @@ def played(switch: Switch, planfix: Planfix, tmp_path: Path) -> dict[str, str]:
     callids = {}
     with running(switch, planfix, tmp_path) as service:
         for name in names:
-            callids[name] = switch.play(TRACES / f"{name}.jsonl.gz", speed=0)
+            callids[name] = switch.play(path_of(name), speed=0)
         group = callids["group_answered"]
         planfix.wait_for(lambda crm: len(told(crm, group)) == len(wanted("group_answered")))
         planfix.wait_for(lambda crm: len(told(crm, callids["in_one_busy"])) == 2)
@@ -117,7 +131,7 @@ def test_each_employee_got_what_they_got_for_a_reason(
         "102 picks up",
         "101 hangs up: LOSE_RACE",
         "client is connected with 102",
-        "102 ACCEPTED talks with the client rule 2: connected with the client; sent",
+        "102 ACCEPTED talks with the client rule 2: connected with the client, both have answered; sent",
         "101 COMPLETED Canceled: the call went elsewhere rule 2: a colleague has the client; sent",
         "102 COMPLETED Success: talked 2 s, recorded rule 4: the talk is over; sent",
         "rule 13: a final file of a talk",

@@ -13,7 +13,7 @@ from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import names
 from fsplanfix.simulators.switch import Switch
 
-from .recordings import TRACES, by_ext, expected
+from .recordings import by_ext, expected, path_of
 from .service import PATIENCE, Service, running, settings_for
 from .test_cli import run_cli
 
@@ -44,7 +44,7 @@ def told(planfix: Planfix, callid: str) -> list[str]:
 
 
 def wanted(name: str) -> list[str]:
-    return expected()[name][0].split(": ")[1].split()
+    return expected()[name].calls[0][0].split(": ")[1].split()
 
 
 @pytest.mark.parametrize("name", [name for name in names() if not name.startswith("makecall")])
@@ -444,4 +444,4 @@ def test_a_store_that_cannot_be_opened_is_named(
 
 def test_every_recording_played_in_the_package_is_one_of_the_recorded_calls() -> None:
     for name in names():
-        assert (TRACES / f"{name}.jsonl.gz").exists()
+        assert path_of(name).exists()

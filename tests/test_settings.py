@@ -65,6 +65,9 @@ def test_every_missing_setting_gets_its_sentence(monkeypatch: pytest.MonkeyPatch
         ("EXTENSION_ALIASES", "79260000007", "write it like 79260000007:101"),
         ("EXTENSION_ALIASES", "79260000007:{x}", "write it like 79260000007:101"),
         ("DEFAULT_EXT", "a", "write it like 101"),
+        ("DEFAULT_EXT", "74950000001:a", "write it like 101, or by line"),
+        ("DEFAULT_EXT", "line:101", "write it like 101, or by line"),
+        ("MISSED", "some", "write all, first, last or none"),
         ("DIAL_STRING", "sofia/gateway/trunk/", "with {number} once"),
         ("DIAL_STRING", "{x=1}sofia/gateway/trunk/{number}", "with {number} once"),
         ("DIAL_STRING", "sofia/gateway/trunk/{number},user/101", "with {number} once"),
@@ -102,6 +105,52 @@ def test_aliases_and_contexts_are_lists(monkeypatch: pytest.MonkeyPatch) -> None
     rules = load(RuleSettings).rules()
     assert rules.aliases == {"79260000007": "101", "79260000008": "102"}
     assert rules.trusted_contexts == {"default", "office"}
+
+
+@pytest.mark.parametrize(
+    ("value", "exts"),
+    [
+        ("101", {"74950000001": "101", "74950000002": "101"}),
+        ("84950000001:101", {"74950000001": "101", "74950000002": ""}),
+        ("+74950000001:101, *:100", {"74950000001": "101", "74950000002": "100"}),
+    ],
+)
+def test_the_default_ext_may_differ_by_line(
+    monkeypatch: pytest.MonkeyPatch, value: str, exts: dict[str, str]
+) -> None:
+    monkeypatch.setenv("DEFAULT_EXT", value)
+    rules = load(RuleSettings).rules()
+    assert {line: rules.default_ext_of(line) for line in exts} == exts
+
+
+def test_gateways_and_missed_calls_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUNK_USERS", "200, gsm")
+    monkeypatch.setenv("HOUSE_GATEWAYS", "branch")
+    monkeypatch.setenv("MISSED", "First")
+    rules = load(RuleSettings).rules()
+    assert rules.trunk_users == {"200", "gsm"}
+    assert rules.house_gateways == {"branch"}
+    assert rules.missed_of(3) == range(1)
+
+
+def test_hidden_callers_are_left_out_only_if_the_setting_is_there_and_empty(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(RuleSettings).hidden_number == "anonymous"
+    (tmp_path / ".env").write_text("HIDDEN_NUMBER=\nCOUNTRY=\n")
+    assert (load(RuleSettings).hidden_number, load(RuleSettings).country) == ("", "RU")
+    monkeypatch.setenv("HIDDEN_NUMBER", "hidden")
+    assert load(RuleSettings).hidden_number == "hidden"
+
+
+def test_a_recorded_calls_own_settings_go_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COUNTRY", "KZ")
+    assert load(RuleSettings, {"COUNTRY": "BY", "UNKNOWN": "x"}).country == "BY"
+    with pytest.raises(SettingsError, match="COUNTRY: 'Russia' is no country"):
+        load(RuleSettings, {"COUNTRY": "Russia"})
 
 
 @pytest.mark.parametrize("name", SECRETS)

@@ -24,18 +24,12 @@ def left_open(said: Sequence[Notice]) -> list[Notice]:
     for part, start in begun.items():
         if part in ended:
             continue
-        talk = accepted.get(part)
-        status = Status.CANCELED if accepted else Status.MISSED
-        if start.type is Direction.OUT:
+        status, duration = Status.CANCELED if accepted else Status.MISSED, 0
+        if part in accepted:
+            status = Status.SUCCESS
+            duration = max(at - accepted[part].at, 0) // 1_000_000
+        elif start.type is Direction.OUT:
             status = Status.NOT_AVAILABLE
-        ends.append(
-            replace(
-                start,
-                kind=Kind.COMPLETED,
-                position=max(n.position for n in said),
-                at=at,
-                status=Status.SUCCESS if talk is not None else status,
-                duration=max(at - talk.at, 0) // 1_000_000 if talk is not None else 0,
-            )
-        )
+        end = replace(start, kind=Kind.COMPLETED, at=at, status=status, duration=duration, rule="")
+        ends.append(replace(end, position=max(n.position for n in said)))
     return ends

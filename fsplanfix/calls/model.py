@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -39,30 +40,61 @@ class Direction(StrEnum):
 
 
 class Role(StrEnum):
-    """Who is on a leg."""
+    """Who is on a leg. HOUSE: a colleague without an ext (door phone, fax, a bot's login)."""
 
     GLUE = "glue"
     EMPLOYEE = "employee"
+    HOUSE = "house"
     OUTSIDE = "outside"
+
+
+class Missed(StrEnum):
+    """For whom of those rung an unanswered call is Missed; the others get Canceled."""
+
+    ALL = "all"
+    FIRST = "first"
+    LAST = "last"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings that the call rules depend on."""
+    """The settings that the call rules depend on.
+
+    aliases: a directory user or number (E.164 digits) to its ext. default_ext: a line to the ext a
+    call is reported for that reached nobody; `*` stands for every other line. trunk_users: logins
+    that are gateways. house_gateways: gateways that lead to colleagues. hidden_number: "" leaves
+    such calls out.
+    """
 
     country: str = "RU"
     ext_pattern: re.Pattern[str] = re.compile(r"^\d{2,5}$", re.ASCII)
-    aliases: dict[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     hidden_number: str = "anonymous"
-    default_ext: str = ""
+    default_ext: Mapping[str, str] = field(default_factory=dict)
     report_unrouted: bool = True
+    missed: Missed = Missed.ALL
     trusted_contexts: frozenset[str] = frozenset()
+    trunk_users: frozenset[str] = frozenset()
+    house_gateways: frozenset[str] = frozenset()
 
     def ext_for(self, user: str) -> str:
         """Return the ext Planfix knows for a directory user or a dialled number, "" if none."""
         if user in self.aliases:
             return self.aliases[user]
         return user if user and self.ext_pattern.fullmatch(user) else ""
+
+    def default_ext_of(self, line: str) -> str:
+        """Return the ext that a call by this line is reported for if it reached nobody, or ""."""
+        return self.default_ext.get(line, self.default_ext.get("*", ""))
+
+    def missed_of(self, count: int) -> range:
+        """Return which of `count` employees who were rung missed the call, by their places."""
+        if self.missed is Missed.FIRST:
+            return range(min(count, 1))
+        if self.missed is Missed.LAST:
+            return range(max(count - 1, 0), count)
+        return range(count if self.missed is Missed.ALL else 0)
 
     def users_of(self, ext: str) -> list[str]:
         """Return the directory users and outside numbers behind an ext of Planfix, in the order to
@@ -87,7 +119,7 @@ class Notice:
 
     position: its place among the notices of its call, from 1. at: when the event that caused it
     happened, microseconds since 1970. duration: whole seconds. recording: the file's path on the
-    FreeSWITCH machine.
+    FreeSWITCH machine. rule: the number of the call rule that decided it.
     """
 
     callid: str
@@ -104,6 +136,7 @@ class Notice:
     is_recorded: bool = False
     data: dict[str, str] = field(default_factory=dict)
     recording: str = ""
+    rule: str = ""
 
     @property
     def what(self) -> str:
@@ -115,7 +148,8 @@ class Notice:
 class Recording:
     """One recording file: its path, start and stop (microseconds; 0 while it runs).
 
-    leg: the leg it runs on. ext: whose leg that is, "" for the client's own leg and for glue.
+    leg: the leg it runs on. ext: whose leg that is; "" for the client's own leg, for glue, and for
+    a file that has moved from one leg to another.
     """
 
     path: str
@@ -127,11 +161,8 @@ class Recording:
 
     def overlaps(self, start: int, end: int) -> bool:
         """Tell whether the file holds anything said between start and end."""
-        return (
-            not self.discarded
-            and self.started <= end
-            and (not self.stopped or self.stopped >= start)
-        )
+        began_in_time = self.started <= end
+        return not self.discarded and began_in_time and (not self.stopped or self.stopped >= start)
 
 
 @dataclass(slots=True)
@@ -139,8 +170,16 @@ class Leg:
     """One FreeSWITCH channel, as far as the rules care. The party on it is frozen at first sight.
 
     number: the outside party's number ("" hidden). line: the number it dialled (a leg that came in)
-    or the caller number it was shown (a leg the PBX placed). client_of: the call whose client it
-    is. calls: every call it has a part in. seen: the Event-Sequence of the events taken for it.
+    or the caller number it was shown (a leg the PBX placed). dialled: what this leg itself dialled.
+    created: FreeSWITCH's own time of its creation (microseconds), which tells a UUID's second leg
+    from a repeated event. recovered: it is a former leg, brought back by `sofia recover`.
+
+    parent: the leg it was placed for. pair: the other half of a loopback. peer: the leg it is
+    bridged with. stands_for: the client's leg that takes over what was placed for this one. room:
+    the conference it is in.
+
+    client_of: the call whose client it is. calls: every call it has a part in. has_named_call: its
+    UUID is a callid. seen: the Event-Sequence of the events taken for it.
     """
 
     uuid: str
@@ -149,14 +188,26 @@ class Leg:
     ext: str = ""
     number: str = ""
     line: str = ""
+    dialled: str = ""
+    created: int = 0
+    recovered: bool = False
+
     parent: str = ""
     pair: str = ""
     peer: str = ""
+    stands_for: str = ""
+    room: str = ""
+
     client_of: str = ""
     calls: list[str] = field(default_factory=list)
+    has_named_call: bool = False
+
     ringing: bool = False
+    answered: bool = False
     hanging: bool = False
+
     ignored: bool = False
+    diversion: str = ""
     data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
@@ -166,8 +217,10 @@ class Leg:
 class Engagement:
     """One employee's part in a call, from INCOMING or OUTGOING to COMPLETED.
 
-    legs: the employee's legs that still ring or, after ACCEPTED, still talk. accepted_at: 0 until
-    ACCEPTED. ended_at: when the client left an outgoing talk, 0 before.
+    legs: the employee's legs that still ring or, after ACCEPTED, talk and are not torn down yet.
+    Times are microseconds since 1970 and 0 until then. accepted_at: the talk began. parted_at: the
+    client's leg was unbridged from his. ended_at: the talk ended. gave_up: he left an outgoing call
+    before anybody answered.
     """
 
     ext: str
@@ -175,16 +228,33 @@ class Engagement:
     type: Direction
     legs: list[str]
     accepted_at: int = 0
+    parted_at: int = 0
     ended_at: int = 0
+    gave_up: bool = False
+
+    @property
+    def is_offer(self) -> bool:
+        """Tell whether the client's call is offered to him and he has not taken it."""
+        return self.type is Direction.IN and not self.accepted_at
+
+    @property
+    def is_talk(self) -> bool:
+        """Tell whether he and the client hear each other."""
+        return bool(self.accepted_at and not self.ended_at)
 
 
 @dataclass(slots=True)
 class Call:
     """A client call: everything that happens around one client, from first sight to last hang-up.
 
-    clients: the client's legs that are up. legs: all its legs that are up. tried: exts whose phones
-    were called. unrouted: nobody was told of it yet. failure: how the last client leg of an
-    outgoing call ended. position: notices said so far.
+    first_leg: the UUID its callid is made of. clients: the client's legs that are up. legs: all its
+    legs that are up. came_in: the client called us. tried: exts whose phones were called.
+
+    untold: talks that Planfix is told of only if nothing else is: with somebody without an ext, or
+    in a conference. unrouted: nobody was told of it yet. talks: when each talk that was told began
+    and ended (microseconds). failure: how the last client leg of an outgoing call ended.
+
+    ordinals: the parts said so far, by ext. position: the notices said so far.
     """
 
     callid: str
@@ -195,12 +265,16 @@ class Call:
     clients: list[str] = field(default_factory=list)
     legs: list[str] = field(default_factory=list)
     came_in: bool = True
+    first_leg: str = ""
+
     engagements: list[Engagement] = field(default_factory=list)
+    untold: list[Engagement] = field(default_factory=list)
     tried: list[str] = field(default_factory=list)
+    talks: list[tuple[int, int]] = field(default_factory=list)
+
     ordinals: dict[str, int] = field(default_factory=dict)
     position: int = 0
     unrouted: bool = True
-    talked: bool = False
     ignored: bool = False
     failure: Status = Status.NOT_AVAILABLE
     over: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 import phonenumbers
@@ -41,6 +42,33 @@ def normalize(raw: str, country: str) -> str:
     return _e164(text, country) or (digits if len(digits) <= LONGEST_NUMBER else "")
 
 
+def is_outside_number(number: str) -> bool:
+    """Tell whether a normalized number is too long to be an ext or a short number."""
+    return len(number) > LONGEST_SHORT_NUMBER and number.isascii() and number.isdigit()
+
+
+@lru_cache(maxsize=8192)
+def is_whole(raw: str, country: str) -> bool:
+    """Tell whether `raw` is a whole phone number, with nothing before it and nothing missing.
+
+    A login, `gw+name`, an ext, or a number behind a routing prefix (`9988` 79161234567) is not.
+    """
+    text = _user_part(raw[:256])
+    if not _DIALLED.fullmatch(text) or "*" in text or "#" in text:
+        return False
+    is_long = len(text.lstrip("+")) > LONGEST_SHORT_NUMBER
+    return is_long and bool(_read_as(text, country, phonenumbers.is_valid_number))
+
+
+def is_service_number(number: str, country: str) -> bool:
+    """Tell whether a short number is a public one, such as 112, and so no ext."""
+    try:
+        parsed = phonenumbers.parse(number, country)
+    except phonenumbers.NumberParseException:
+        return False
+    return phonenumbers.is_valid_short_number_for_region(parsed, country)
+
+
 def refusal(number: str, country: str) -> str:
     """Return why a number (E.164 digits) is not dialled unless DIAL_ALLOW names it, "" if nothing
     speaks against it.
@@ -69,23 +97,30 @@ def _user_part(raw: str) -> str:
 
 
 def _e164(text: str, country: str) -> str:
-    """Return the E.164 digits of a long number.
+    """Return the E.164 digits of a long number, of one that exists before one that only could."""
+    checks = (phonenumbers.is_valid_number, _is_possible)
+    readings = (_read_as(text, country, check) for check in checks)
+    return next((digits for digits in readings if digits), "")
+
+
+def _read_as(text: str, country: str, check: Callable[[phonenumbers.PhoneNumber], bool]) -> str:
+    """Return the E.164 digits of the first reading of a long number that passes a check, or "".
 
     The country's own writing is tried first, unless the number begins with `+` or the country's own
     code.
     """
     international = "+" + text.lstrip("+").removeprefix("00")
     attempts = [(text, country), (international, None)]
-    if text.startswith(("+", str(phonenumbers.country_code_for_region(country)))):
+    own_code = str(phonenumbers.country_code_for_region(country))
+    if text.startswith(("+", own_code)):
         attempts = [(international, None), (text.lstrip("+"), country)]
-    for check in (phonenumbers.is_valid_number, _is_possible):
-        for written, region in attempts:
-            try:
-                number = phonenumbers.parse(written, region)
-            except phonenumbers.NumberParseException:
-                continue
-            if check(number):
-                return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:]
+    for written, region in attempts:
+        try:
+            number = phonenumbers.parse(written, region)
+        except phonenumbers.NumberParseException:
+            continue
+        if check(number):
+            return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:]
     return ""
 
 

@@ -1,17 +1,18 @@
-"""What the tracker missed while FreeSWITCH could not be heard, told as events (delivery-rules.md,
-rule 7).
+"""What the tracker missed while FreeSWITCH could not be heard, told as events
+(call-rules.md, rules 15 and 16).
 
 Pure: takes the tracker and FreeSWITCH's own account of its live channels (`uuid_dump ... json`),
-gives events to feed.
+gives events to feed. The account is read with the same care as events: a bridge whose leg answered
+later was one of early media.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from ..freeswitch.events import SwitchEvent
+from ..freeswitch.events import OURS, SwitchEvent, hanging_up, is_uuid
 from .model import Leg
-from .tracker import Tracker
+from .tracker import CONFERENCE, Tracker
 
 Dump = Mapping[str, str]
 """The headers of one live channel, decoded."""
@@ -22,29 +23,40 @@ def missed(
 ) -> list[SwitchEvent]:
     """Return the events to feed so that the tracker agrees with FreeSWITCH again.
 
-    dumps: every live channel. heard_since: events that arrived while the dumps were taken; they are
-    fed afterwards, so what they tell themselves (a leg's creation or end) is not made up here.
-    After a restart of FreeSWITCH none of the known legs is live: all of them have ended.
+    dumps: every live channel; of one that hangs up, no more than that (`hanging_up`): if we heard
+    it hang up, we shall hear its end. heard_since: events that arrived while the dumps were taken;
+    they are fed afterwards, so what they tell themselves (a leg's creation or end) is not made up
+    here. After a restart of FreeSWITCH none of the known legs is live: all of them have ended.
     """
-    live = {dump["Unique-ID"]: dump for dump in dumps if dump.get("Unique-ID")}
+    live, leaving = {}, set()
+    for dump in dumps:
+        uuid = dump.get("Unique-ID", "")
+        if dump == hanging_up(uuid):
+            leaving.add(uuid)
+        elif is_uuid(uuid):
+            live[uuid] = dump
+
     told = {(event.name, event.leg) for event in heard_since}
-    gone = [
-        leg
-        for leg in list(tracker.book.legs.values())
-        if leg.uuid not in live and ("CHANNEL_HANGUP_COMPLETE", leg.uuid) not in told
-    ]
-    born = [
-        dump
-        for uuid, dump in sorted(live.items(), key=lambda item: _microseconds(item[1], "Created"))
-        if tracker.book.get(uuid) is None and ("CHANNEL_CREATE", uuid) not in told
-    ]
-    there = [dump for uuid, dump in live.items() if ("CHANNEL_CREATE", uuid) not in told]
+    gone = []
+    for leg in tracker.book.legs.values():
+        is_there = leg.uuid in live or (leg.uuid in leaving and leg.hanging)
+        if not is_there and ("CHANNEL_HANGUP_COMPLETE", leg.uuid) not in told:
+            gone.append(leg)
+
+    there = {uuid: dump for uuid, dump in live.items() if ("CHANNEL_CREATE", uuid) not in told}
+    born = [dump for uuid, dump in there.items() if _is_new(tracker.book.get(uuid), dump)]
+    happened = [*_bridges(tracker, live)]
+    for uuid, dump in there.items():
+        known = tracker.book.get(uuid)
+        happened += _life(None if _is_new(known, dump) else known, dump)
     return [
         *(_hangup(leg, tracker.last_at) for leg in _clients_last(gone)),
-        *(_creation(dump) for dump in born),
-        *(_progress(dump) for dump in there if _has_rung(dump)),
-        *(_bridge(live[one], other) for one, other in _bridged(live)),
+        *(_creation(dump) for dump in sorted(born, key=_created)),
+        *sorted(happened, key=lambda event: event.at),
     ]
+
+
+# how a leg ended, as far as anybody knows
 
 
 def _clients_last(legs: list[Leg]) -> list[Leg]:
@@ -52,13 +64,8 @@ def _clients_last(legs: list[Leg]) -> list[Leg]:
     return sorted(legs, key=lambda leg: bool(leg.client_of))
 
 
-def _microseconds(dump: Dump, what: str) -> int:
-    text = dump.get(f"Caller-Channel-{what}-Time", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0
-
-
 def _hangup(leg: Leg, at: int) -> SwitchEvent:
-    """The leg is gone and nobody knows why; the last moment known is its end."""
+    """The leg is gone and nobody knows why; the last sign of life is its end (rule 15)."""
     return SwitchEvent.made_of(
         {
             "Event-Name": "CHANNEL_HANGUP_COMPLETE",
@@ -68,34 +75,82 @@ def _hangup(leg: Leg, at: int) -> SwitchEvent:
     )
 
 
+# how a leg began
+
+
+def _is_new(leg: Leg | None, dump: Dump) -> bool:
+    """Tell whether a live leg is not the one known by its UUID, which may be used again."""
+    if leg is None or not leg.created:
+        return leg is None and bool(_created(dump))
+    return _created(dump) not in (0, leg.created)
+
+
 def _creation(dump: Dump) -> SwitchEvent:
-    """The leg as it was at first: FreeSWITCH rewrites caller-ID and destination of an incoming leg
-    later."""
-    first = dict(dump) | {"Event-Name": "CHANNEL_CREATE", "Event-Sequence": "0"}
-    first["Event-Date-Timestamp"] = str(_microseconds(dump, "Created"))
+    """The leg as it was at first: caller-ID and destination of an incoming leg change later.
+
+    A leg that has called others itself (a consultation, a call-back) carries their `dialed_user`
+    and names them as its other leg.
+    """
+    first = {**dump, "Event-Name": "CHANNEL_CREATE", "Event-Sequence": "0"}
+    first["Event-Date-Timestamp"] = str(_created(dump))
     if dump.get("Call-Direction") == "inbound":
-        first["Caller-Caller-ID-Number"] = dump.get("Caller-Orig-Caller-ID-Number") or dump.get(
-            "Caller-Caller-ID-Number", ""
-        )
-        first["Caller-Destination-Number"] = dump.get("variable_sip_req_user") or dump.get(
-            "Caller-Destination-Number", ""
-        )
+        caller, called = "Caller-Caller-ID-Number", "Caller-Destination-Number"
+        first[caller] = dump.get("Caller-Orig-Caller-ID-Number") or dump.get(caller, "")
+        first[called] = dump.get("variable_sip_req_user") or dump.get(called, "")
+    elif dump.get("variable_originate_disposition"):
+        first["variable_dialed_user"] = dump.get("variable_presence_id", "").partition("@")[0]
+        first["Other-Leg-Unique-ID"] = dump.get("variable_originating_leg_uuid", "")
     return SwitchEvent.made_of(first)
 
 
-def _has_rung(dump: Dump) -> bool:
-    return any(_microseconds(dump, what) for what in ("Progress", "Progress-Media", "Answered"))
+# what has become of a leg since
 
 
-def _progress(dump: Dump) -> SwitchEvent:
-    at = max(_microseconds(dump, what) for what in ("Progress", "Progress-Media", "Answered"))
-    return SwitchEvent.made_of(
-        {
-            "Event-Name": "CHANNEL_PROGRESS",
-            "Unique-ID": dump["Unique-ID"],
-            "Event-Date-Timestamp": str(at),
+def _life(leg: Leg | None, dump: Dump) -> Iterator[SwitchEvent]:
+    """Yield what the leg did and the tracker does not know of."""
+    answered = _microseconds(dump, "Answered")
+    progress = (_microseconds(dump, "Progress"), _microseconds(dump, "Progress-Media"))
+    rang = min((at for at in progress if at), default=0)
+    if rang and not (leg is not None and leg.ringing):
+        yield _event("CHANNEL_PROGRESS", dump, rang)
+    if answered and not (leg is not None and leg.answered):
+        yield _event("CHANNEL_ANSWER", dump, answered)
+
+    room = dump.get("variable_conference_name", "")
+    is_member = dump.get("variable_current_application") == "conference"
+    if room and is_member and not (leg is not None and leg.room):
+        member = {
+            "Event-Subclass": CONFERENCE,
+            "Action": "add-member",
+            "Conference-Name": room,
         }
-    )
+        yield _event("CUSTOM", dump, answered, member)
+
+
+def _bridges(tracker: Tracker, live: Mapping[str, Dump]) -> Iterator[SwitchEvent]:
+    """Yield the bridges there are now and the tracker does not know of."""
+    for one, other in _bridged(live):
+        leg = tracker.book.get(one)
+        if leg is not None and leg.peer == other:
+            continue
+        dump = live[one]
+        at = _microseconds(dump, "Bridged")
+        yield _event(
+            "CHANNEL_BRIDGE",
+            dump,
+            at,
+            {
+                "Other-Leg-Unique-ID": other,
+                "Caller-Channel-Answered-Time": _answered_by(dump, at),
+                "Other-Leg-Channel-Answered-Time": _answered_by(live[other], at),
+            },
+        )
+
+
+def _answered_by(dump: Dump, at: int) -> str:
+    """Return what the bridge said of a leg's answer: 0 if it came later or not yet."""
+    answered = _microseconds(dump, "Answered")
+    return str(answered if answered <= at else 0)
 
 
 def _bridged(live: Mapping[str, Dump]) -> list[tuple[str, str]]:
@@ -116,12 +171,23 @@ def _bridged(live: Mapping[str, Dump]) -> list[tuple[str, str]]:
     return sorted(pairs.values(), key=lambda pair: _microseconds(live[pair[0]], "Bridged"))
 
 
-def _bridge(dump: Dump, other: str) -> SwitchEvent:
-    return SwitchEvent.made_of(
-        {
-            "Event-Name": "CHANNEL_BRIDGE",
-            "Unique-ID": dump["Unique-ID"],
-            "Other-Leg-Unique-ID": other,
-            "Event-Date-Timestamp": str(_microseconds(dump, "Bridged")),
-        }
-    )
+def _event(name: str, dump: Dump, at: int, more: Mapping[str, str] | None = None) -> SwitchEvent:
+    """Make an event of a live leg; it carries what the dialplan has told us, as any event does."""
+    headers = {
+        "Event-Name": name,
+        "Unique-ID": dump["Unique-ID"],
+        "Event-Date-Timestamp": str(at),
+    }
+    for header, value in dump.items():
+        if header.startswith(OURS) or header == "variable_att_xfer_kill_uuid":
+            headers[header] = value
+    return SwitchEvent.made_of(headers | dict(more or {}))
+
+
+def _created(dump: Dump) -> int:
+    return _microseconds(dump, "Created")
+
+
+def _microseconds(dump: Dump, what: str) -> int:
+    text = dump.get(f"Caller-Channel-{what}-Time", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0

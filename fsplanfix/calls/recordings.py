@@ -1,8 +1,10 @@
-"""Which recordings run on a leg, and which are final (call-rules.md, rules 12 and 13)."""
+"""Which recordings run during a call, and which are final (call-rules.md, rules 12 and 13)."""
 
 from __future__ import annotations
 
-from .model import Recording
+from collections.abc import Iterator
+
+from .model import Call, Recording
 
 Kept = list[tuple[list[Recording], str]]
 """Every list that a leg's recordings are kept in (its own, its calls'), each with the ext the leg
@@ -14,28 +16,73 @@ RECORD_DISCARDED)."""
 
 
 def begin(kept: Kept, path: str, leg: str, at: int) -> None:
-    """A file is being written (RECORD_START), perhaps once more."""
+    """A file is being written (RECORD_START), perhaps once more or on another leg than before."""
     for recordings, ext in kept:
-        known = next((recording for recording in recordings if recording.path == path), None)
+        known = _of(recordings, path)
         if known is None:
             recordings.append(Recording(path, leg, at, ext))
-        else:
-            known.leg, known.stopped, known.discarded = leg, 0, False
+            continue
+        if known.leg != leg:
+            known.ext = ""
+        known.leg, known.stopped, known.discarded = leg, 0, False
 
 
 def end(kept: Kept, path: str, leg: str, at: int, cause: str) -> None:
-    """A file is final (RECORD_STOP); if its start was not heard, it ran from the beginning."""
+    """A file is not written on this leg any more (RECORD_STOP).
+
+    If its start was not heard, it ran from the beginning. With `recording_follow_transfer` one file
+    may be stopped on two legs: the last counts (report r12a).
+    """
     for recordings, ext in kept:
-        if path and not any(recording.path == path for recording in recordings):
-            recordings.append(Recording(path, leg, 0, ext))
-        for recording in recordings:
-            if recording.path == path and not recording.stopped:
-                recording.stopped, recording.discarded = max(at, 1), cause in DISCARDED
+        known = _of(recordings, path)
+        if known is None and path:
+            known = Recording(path, leg, 0, ext)
+            recordings.append(known)
+        if known is None:
+            continue
+        if known.leg != leg:
+            known.ext = ""
+        known.stopped = max(at, known.stopped, 1)
+        known.discarded = cause in DISCARDED
 
 
-def end_all(kept: Kept, leg: str, at: int) -> None:
-    """A leg is gone, and nothing is written on it any more."""
+def end_all(kept: Kept, leg: str, at: int, goes_on: bool) -> None:
+    """A leg is gone.
+
+    goes_on: it has `recording_follow_transfer`, so what runs on it is written on another leg now,
+    without a RECORD_START, and belongs to nobody's leg (report r12b).
+    """
     for recordings, _ in kept:
         for recording in recordings:
-            if recording.leg == leg and not recording.stopped:
+            if recording.leg != leg or recording.stopped:
+                continue
+            if goes_on:
+                recording.leg = recording.ext = ""
+            else:
                 recording.stopped = max(at, 1)
+
+
+def end_those_left(call: Call, at: int) -> None:
+    """No leg of the call is up any more: nothing can be written."""
+    for recording in call.recordings:
+        if not recording.stopped:
+            recording.stopped = max(at, 1)
+
+
+def is_recorded(call: Call, ext: str, start: int, end: int) -> bool:
+    """Tell whether a talk was recorded (rule 12)."""
+    return any(
+        recording.ext in ("", ext) and recording.overlaps(start, end)
+        for recording in call.recordings
+    )
+
+
+def of_talks(call: Call) -> Iterator[Recording]:
+    """Yield the files that hold something of a talk (rule 13): a voicemail message does not."""
+    for recording in call.recordings:
+        if any(recording.overlaps(start, end) for start, end in call.talks):
+            yield recording
+
+
+def _of(recordings: list[Recording], path: str) -> Recording | None:
+    return next((recording for recording in recordings if recording.path == path), None)

@@ -37,16 +37,29 @@ def restore(tracker: Tracker, state: str) -> str:
 
     Raises ValueError if the state cannot be read.
     """
-    found = _json.validate_json(state)
+    found = _read(state)
     callid = found.call.callid
     mine = tracker.calls.get(callid)
     if mine is not None and mine.position >= found.call.position:
         return callid
     tracker.calls[callid] = found.call
+    tracker.callids.resume(found.call)
     for leg in found.legs:
         known = tracker.book.legs.setdefault(leg.uuid, leg)
         known.ringing = known.ringing or leg.ringing
         known.calls = sorted({*known.calls, *leg.calls})
+        known.answered = known.answered or leg.answered
         known.client_of = known.client_of or leg.client_of
     tracker.last_at = max(tracker.last_at, found.last_at)
     return callid
+
+
+def _read(state: str) -> OpenCall:
+    """Read a state, also one that a release before the second edition of the rules wrote."""
+    found = _json.validate_json(state)
+    call = found.call
+    if not call.first_leg:
+        call.first_leg = call.callid
+        if '"talked":true' in state:  # when is not known: any of its recordings may hold a talk
+            call.talks.append((call.born, found.last_at))
+    return found

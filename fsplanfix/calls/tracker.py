@@ -1,65 +1,76 @@
 """Turns the event stream of one FreeSWITCH into what Planfix is told. Rules: shared/call-rules.md.
 
 A function of the events alone: no clock, no timers. Feeding the same events again says nothing new.
+Who is on a leg is decided in parties.py, what belongs together in legs.py, what each employee's
+part comes to in parts.py; here events find the calls they are about.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from ..freeswitch.events import SwitchEvent
+from ..freeswitch.events import SwitchEvent, is_uuid
 from . import recordings
-from .legs import LONGEST_UUID, LegBook, merged, read_leg, read_variables
-from .model import Call, Direction, Engagement, Kind, Leg, Notice, Recording, Role, Rules, Status
-from .outcome import failure_of
+from .doubts import Doubts
+from .identity import Callids, counts_as, ends_alike, number_called
+from .legs import LegBook
+from .model import Call, Direction, Engagement, Leg, Notice, Recording, Role, Rules
+from .outcome import NO_PHONE, failure_of
+from .parties import read_leg
+from .parts import Parts
+from .variables import is_true, merged, read_variables
 
 REMEMBERED_LEGS = 10_000
-"""Ended legs whose UUID is still known, so that a CHANNEL_CREATE that arrives twice starts nothing.
-"""
+"""Ended legs that are still known, so that a CHANNEL_CREATE that arrives twice starts nothing."""
+
+CONFERENCE = "conference::maintenance"
 
 
 class Tracker:
     """Follows the calls of one FreeSWITCH.
 
     calls: the client calls that are not over, by callid. changed: callids touched since a caller
-    last cleared it. last_at: the time of the newest event taken, microseconds since 1970.
+    last cleared it. last_at: the last sign of life of this FreeSWITCH, microseconds since 1970.
     """
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.book = LegBook()
         self.calls: dict[str, Call] = {}
+        self.callids = Callids()
+        self.doubts = Doubts(rules)
         self.changed: set[str] = set()
         self.last_at = 0
-        self._ended: OrderedDict[str, None] = OrderedDict()
-        self._said: list[Notice] = []
+        self._parts = Parts(rules, self.book)
+        self._ended: OrderedDict[str, int] = OrderedDict()
         self._handlers: dict[str, Callable[[Leg, SwitchEvent], None]] = {
             "CHANNEL_PROGRESS": self._on_progress,
             "CHANNEL_PROGRESS_MEDIA": self._on_progress,
-            "CHANNEL_ANSWER": self._on_variables_only,
+            "CHANNEL_ANSWER": self._on_answer,
             "CHANNEL_BRIDGE": self._on_bridge,
             "CHANNEL_UNBRIDGE": self._on_unbridge,
             "CHANNEL_HANGUP": self._on_hangup,
             "CHANNEL_HANGUP_COMPLETE": self._on_hangup_complete,
             "RECORD_START": self._on_record_start,
             "RECORD_STOP": self._on_record_stop,
+            "CUSTOM": self._on_conference,
         }
 
     @property
     def event_names(self) -> list[str]:
-        """Return the events to subscribe to: exactly those that have a rule."""
-        return ["CHANNEL_CREATE", "CHANNEL_UUID", *self._handlers]
+        """Return the events to subscribe to: exactly those that have a rule.
+
+        CUSTOM comes last: FreeSWITCH takes every name behind it for a subclass.
+        """
+        return ["CHANNEL_CREATE", "CHANNEL_UUID", *self._handlers, CONFERENCE]
 
     def feed(self, event: SwitchEvent) -> list[Notice]:
-        """Take one event, in the order FreeSWITCH sent it; return what Planfix must be told because
-        of it."""
-        self._said = []
-        uuid = event.leg
-        if not uuid or len(uuid) > LONGEST_UUID:
-            return []
+        """Take one event, in the order FreeSWITCH sent it; return what Planfix must be told."""
         self.last_at = max(self.last_at, event.at)
+        uuid = event.leg
+        if not is_uuid(uuid):
+            return []
         if event.name == "CHANNEL_CREATE":
             self._on_create(uuid, event)
         elif event.name == "CHANNEL_UUID":
@@ -70,18 +81,39 @@ class Tracker:
                 self._note_variables(leg, event)
                 handler(leg, event)
                 self.changed.update(leg.calls)
-        return self._said
+        said, self._parts.said = self._parts.said, []
+        return said
 
-    # events, in the order of a call's life
+    # a leg appears
 
     def _on_create(self, uuid: str, event: SwitchEvent) -> None:
-        if self.book.get(uuid) is not None or uuid in self._ended:
-            return
         leg = read_leg(event, self.rules)
+        known = self.book.get(uuid)
+        if known is not None and leg.recovered:
+            known.created, known.hanging, known.seen = leg.created, False, []
+            return
+        if known is not None and known.created == leg.created:
+            return
+        if self._ended.get(uuid) == leg.created and not leg.recovered:
+            return
+        if known is not None:
+            self._end_unheard(known, event.at)
+
         self._is_repeated(leg, event)
         self.book.legs[uuid] = leg
+        self.doubts.look_at(leg, event)
         self._note_variables(leg, event)
         self._place(leg, event.at)
+        self.changed.update(leg.calls)
+
+    def _end_unheard(self, leg: Leg, at: int) -> None:
+        """A leg of this UUID is created anew, so the one we know has ended."""
+        headers = {
+            "Event-Name": "CHANNEL_HANGUP_COMPLETE",
+            "Unique-ID": leg.uuid,
+            "Event-Date-Timestamp": str(at),
+        }
+        self._on_hangup_complete(leg, SwitchEvent.made_of(headers))
         self.changed.update(leg.calls)
 
     def _place(self, leg: Leg, at: int) -> None:
@@ -99,6 +131,67 @@ class Tracker:
             self._try(call, leg)
         elif leg.role is Role.OUTSIDE and sponsor.role is Role.EMPLOYEE:
             self._reach_outside(sponsor, leg, at)
+        elif leg.role is Role.OUTSIDE and sponsor.role is Role.HOUSE:
+            # what a colleague without an ext does outside is not reported, but who gets the client
+            # from him is
+            self._new_incoming(leg, at)
+
+    def _new_incoming(self, leg: Leg, at: int) -> None:
+        """A client calls, or we call him before any employee (call-back, reminder)."""
+        phone = leg.number or (self.rules.hidden_number if leg.inbound else "")
+        call = self.callids.begin(leg, Direction.IN, phone, leg.line, at, client=leg)
+        call.came_in = leg.inbound
+        self._open(call, leg, [leg])
+
+    def _reach_outside(self, employee: Leg, leg: Leg, at: int) -> None:
+        """A leg to the outside for an employee's leg (rule 7).
+
+        It is the next gateway tried for the same number, a number rung beside the first, the next
+        client, or somebody the employee consults while he talks with the first.
+        """
+        phone = number_called(leg, employee.dialled, self.rules)
+        found = self._outgoing(employee)
+        if found is not None:
+            call, part = found
+            clients_up = any(not client.hanging for client in self._legs(call.clients))
+            is_same = ends_alike(call.phone, phone) or (clients_up and not part.accepted_at)
+            if is_same and not part.ended_at:
+                leg.client_of = call.callid
+                call.clients.append(leg.uuid)
+                self._join(call, leg)
+                return
+            if part.ended_at or not clients_up:
+                self._parts.conclude(call, part, at)
+                self._finish(call, at)
+
+        named_after = leg if employee.has_named_call else employee
+        call = self.callids.begin(named_after, Direction.OUT, phone, leg.line, at, client=leg)
+        self._open(call, leg, [employee, *self.book.way_to_party(leg), leg])
+        self._parts.begin(call, employee.ext, [employee.uuid], at, Direction.OUT, rule="7")
+
+    def _outgoing(self, employee: Leg) -> tuple[Call, Engagement] | None:
+        """Return the latest outgoing call that goes on from an employee's leg, and his part."""
+        found = None
+        for call in self._calls_of(employee):
+            for part in call.engagements:
+                if part.type is Direction.OUT and employee.uuid in part.legs:
+                    found = call, part
+        return found
+
+    def _open(self, call: Call, client: Leg, legs: list[Leg]) -> None:
+        self.calls[call.callid] = call
+        client.client_of = call.callid
+        for leg in legs:
+            self._join(call, leg)
+
+    def _try(self, call: Call, leg: Leg) -> None:
+        """A leg is placed for the client; whether it rings is not known yet."""
+        if call.over:
+            return
+        self._join(call, leg)
+        ext = counts_as(self.rules, call, leg)
+        if ext and ext not in call.tried:
+            call.tried.append(ext)
 
     def _on_uuid(self, uuid: str, event: SwitchEvent) -> None:
         old = event.get("Old-Unique-ID")
@@ -106,69 +199,161 @@ class Tracker:
         if leg is None:
             return
         for call in self._calls_of(leg):
-            call.clients = [uuid if name == old else name for name in call.clients]
-            call.legs = [uuid if name == old else name for name in call.legs]
-            for part in call.engagements:
-                part.legs = [uuid if name == old else name for name in part.legs]
+            for legs in (
+                call.clients,
+                call.legs,
+                *(part.legs for part in (*call.engagements, *call.untold)),
+            ):
+                legs[:] = [uuid if name == old else name for name in legs]
             for recording in (*call.recordings, *leg.recordings):
                 if recording.leg == old:
                     recording.leg = uuid
         self.changed.update(leg.calls)
 
+    # it rings, answers, talks
+
     def _on_progress(self, leg: Leg, event: SwitchEvent) -> None:
-        if leg.ringing or leg.hanging or leg.role is Role.GLUE:
+        if leg.ringing or leg.hanging or leg.inbound or leg.role is Role.GLUE:
             return
         leg.ringing = True
         for call in self._calls_of(leg):
             if leg.client_of != call.callid:
-                self._offer(call, leg, event.at)
+                self._parts.offer(call, leg, event.at)
 
-    def _on_variables_only(self, leg: Leg, event: SwitchEvent) -> None:
-        """Nothing beyond the channel variables that every event is searched for."""
+    def _on_answer(self, leg: Leg, event: SwitchEvent) -> None:
+        """An answer makes up for a bridge in early media (rule 2)."""
+        leg.answered = True
+        ends = self.book.ends_of(leg)
+        if leg.role is not Role.GLUE and ends is not None:
+            self._connect(*ends, event.at)
 
     def _on_bridge(self, leg: Leg, event: SwitchEvent) -> None:
-        other = event.get("Other-Leg-Unique-ID") or event.get("Bridge-B-Unique-ID")
-        ends = self.book.bridge(leg.uuid, other)
-        if ends is None:
+        """Two legs are bridged, answered or not.
+
+        A 0 stands for a leg that has not answered: it was right in each of 183 bridges, while
+        Answer-State speaks of the event's own leg only.
+        """
+        other = self.book.get(event.get("Other-Leg-Unique-ID") or event.get("Bridge-B-Unique-ID"))
+        if other is None or other is leg:
             return
-        first, second = ends
-        ours, theirs = self.calls.get(first.client_of), self.calls.get(second.client_of)
-        if theirs is not None and (
-            ours is None or (theirs.born, theirs.callid) < (ours.born, ours.callid)
-        ):
-            second, ours, theirs = first, theirs, ours
-        if ours is None or ours is theirs:
+        leg.answered |= event.get("Caller-Channel-Answered-Time") != "0"
+        other.answered |= event.get("Other-Leg-Channel-Answered-Time") != "0"
+        self.book.bridge(leg, other)
+        ends = self.book.ends_of(leg)
+        if ends is not None:
+            self._connect(*ends, event.at)
+
+    def _connect(self, one: Leg, other: Leg, at: int) -> None:
+        """Two parties are bridged: find the call whose client is one of them."""
+        if one.hanging or other.hanging:
+            return
+        if not one.client_of and not other.client_of:
+            for employee, outside in ((one, other), (other, one)):
+                if employee.role is Role.EMPLOYEE and outside.role is Role.OUTSIDE:
+                    self._place(outside, at)
+
+        ours, theirs = self.calls.get(one.client_of), self.calls.get(other.client_of)
+        if ours is None or (theirs is not None and _is_before(theirs, ours)):
+            one, other, ours, theirs = other, one, theirs, ours
+        if ours is None or ours is theirs or ours.over:
             return
         if theirs is not None:
+            if other.inbound and theirs.position:
+                return  # a client with a call of his own is nobody's employee (call_waiting_merge)
             theirs.unrouted = False
-        self._accept(ours, second, event.at)
-        self.changed.update(second.calls)
+        self._join(ours, other)
+        self._parts.connect(ours, other, at, both_answered=one.answered and other.answered)
+        self.changed.update(other.calls)
 
     def _on_unbridge(self, leg: Leg, event: SwitchEvent) -> None:
-        if leg.peer == event.get("Other-Leg-Unique-ID"):
-            self.book.unbridge(leg)
+        ends = self.book.ends_of(leg)
+        if ends is not None:
+            for client, other in (ends, reversed(ends)):
+                if call := self.calls.get(client.client_of):
+                    self._parts.part(call, other, event.at)
+        self.book.unbridge(leg)
+
+    def _on_conference(self, leg: Leg, event: SwitchEvent) -> None:
+        """Members of a conference hear each other, without any bridge (rule 6)."""
+        if event.get("Event-Subclass") != CONFERENCE:
+            return
+        action, room = event.get("Action"), event.get("Conference-Name")
+        if action == "add-member" and room:
+            leg.room = room
+            for other in [other for other in self.book.legs.values() if other.room == room]:
+                self._share_conference(leg, other, event.at)
+                self._share_conference(other, leg, event.at)
+        elif action == "del-member" and leg.room:
+            leg.room = ""
+            for call in self._calls_of(leg):
+                self._parts.leave_conference(call, leg, event.at)
+
+    def _share_conference(self, client: Leg, other: Leg, at: int) -> None:
+        call = self.calls.get(client.client_of)
+        if call is not None and other.role in (Role.EMPLOYEE, Role.HOUSE):
+            self._join(call, other)
+            self._parts.hear(call, other, at)
+            self.changed.update(other.calls)
+
+    # it ends
 
     def _on_hangup(self, leg: Leg, event: SwitchEvent) -> None:
-        """A phone that stops ringing leaves its offer open, without a leg (rule 3)."""
+        """A leg hangs up; its application may run on, so this is when a talk has ended (rule 4)."""
+        if leg.hanging:
+            return
         leg.hanging = True
         for call in self._calls_of(leg):
-            for part in call.engagements:
-                if part.type is Direction.IN and not part.accepted_at and leg.uuid in part.legs:
-                    part.legs.remove(leg.uuid)
+            if leg.client_of == call.callid:
+                call.failure = failure_of(event, leg.ringing)
+            self._parts.hang_up(call, leg, event.at)
 
     def _on_hangup_complete(self, leg: Leg, event: SwitchEvent) -> None:
         at = event.at
-        leg.hanging = True
+        self._on_hangup(leg, event)
         calls = self._calls_of(leg)
-        recordings.end_all(self._recordings_about(leg), leg.uuid, at)
+        goes_on = is_true(event.get("variable_recording_follow_transfer"))
+        recordings.end_all(self._recordings_about(leg), leg.uuid, at, goes_on)
         for call in calls:
             self._leave(call, leg, event)
         self.book.remove(leg)
-        self._ended[leg.uuid] = None
+        self._ended[leg.uuid] = leg.created
         if len(self._ended) > REMEMBERED_LEGS:
             self._ended.popitem(last=False)
         for call in calls:
-            self._settle(call, at)
+            self._parts.settle(call, at)
+            self._finish(call, at)
+
+    def _leave(self, call: Call, leg: Leg, event: SwitchEvent) -> None:
+        """Take a leg that is gone out of a call."""
+        call.legs = [uuid for uuid in call.legs if uuid != leg.uuid]
+        for part in (*call.engagements, *call.untold):
+            if leg.uuid in part.legs:
+                part.legs.remove(leg.uuid)
+        if leg.uuid not in call.clients:
+            return
+        call.clients.remove(leg.uuid)
+        if not call.tried and event.get("variable_originate_disposition") in NO_PHONE:
+            ext = self.rules.ext_for(event.get("variable_dialed_user"))
+            call.tried += [ext] if ext else []
+
+    def _finish(self, call: Call, at: int) -> None:
+        """Close a call whose clients are gone, and let go of it once its recordings are final."""
+        self.changed.add(call.callid)
+        if not call.clients and not call.over:
+            call.over = not any(part.type is Direction.OUT for part in call.engagements)
+            if call.over:
+                self._parts.close(call, at)
+        if not call.over:
+            return
+        if not call.legs:
+            recordings.end_those_left(call, at)
+        if all(recording.stopped for recording in call.recordings):
+            for ordinal, recording in enumerate(recordings.of_talks(call), 1):
+                self._parts.record(call, recording.path, ordinal, at)
+            self.callids.end(call)
+            del self.calls[call.callid]
+
+    # recordings
 
     def _on_record_start(self, leg: Leg, event: SwitchEvent) -> None:
         if path := event.get("Record-File-Path"):
@@ -178,7 +363,13 @@ class Tracker:
         path, cause = event.get("Record-File-Path"), event.get("Record-Completion-Cause")
         recordings.end(self._recordings_about(leg), path, leg.uuid, event.at, cause)
         for call in self._calls_of(leg):
-            self._settle(call, event.at)
+            self._finish(call, event.at)
+
+    def _recordings_about(self, leg: Leg) -> recordings.Kept:
+        """Return every list a recording on this leg is kept in: its own and those of its calls."""
+        kept = [(leg.recordings, leg.ext)]
+        calls = self._calls_of(leg)
+        return kept + [(call.recordings, counts_as(self.rules, call, leg)) for call in calls]
 
     # what every event may carry
 
@@ -192,225 +383,54 @@ class Tracker:
         return False
 
     def _note_variables(self, leg: Leg, event: SwitchEvent) -> None:
-        """Read `planfix_ignore` and `planfix_data_*`: from the dialplan, never from SIP headers."""
-        if read_variables(leg, event):
+        if read_variables(leg, event, self.rules):
             for call in self._calls_of(leg):
                 self._share_variables(call, leg)
+        if leg.client_of:
+            consulted = event.get("variable_att_xfer_kill_uuid")
+            if consulted:
+                self._take_over(leg, self.book.get(consulted), event.at)
+
+    def _take_over(self, client: Leg, consulting: Leg | None, at: int) -> None:
+        """A transfer while it rings: what was placed for the employee is placed for the client."""
+        call = self.calls.get(client.client_of)
+        if call is None or consulting is None or consulting.stands_for:
+            return
+        consulting.stands_for = client.uuid
+        self._join(call, consulting)
+        for leg in self.book.placed_for_party(client):
+            if leg.role is not Role.GLUE and call.callid not in leg.calls:
+                self._try(call, leg)
+                if leg.ringing and not leg.hanging:
+                    self._parts.offer(call, leg, at)
+                self.changed.update(leg.calls)
 
     def _share_variables(self, call: Call, leg: Leg) -> None:
         call.data = merged(call.data, leg.data)
+        call.diversion = leg.diversion or call.diversion
         if leg.ignored and not call.position:
             call.ignored = True
 
-    # calls and their parties
+    # calls and their legs
 
     def _calls_of(self, leg: Leg) -> list[Call]:
         return [self.calls[callid] for callid in leg.calls if callid in self.calls]
 
+    def _legs(self, uuids: Iterable[str]) -> list[Leg]:
+        legs = (self.book.get(uuid) for uuid in uuids)
+        return [leg for leg in legs if leg is not None]
+
     def _join(self, call: Call, leg: Leg) -> None:
-        """Make a leg part of a call; a recording that runs on it belongs to the call as well."""
+        """Make a leg part of a call; a recording that runs on it now belongs to the call, too."""
         if call.callid in leg.calls:
             return
         leg.calls = [callid for callid in leg.calls if callid in self.calls] + [call.callid]
         call.legs.append(leg.uuid)
         self._share_variables(call, leg)
-        ext = self._ext_in(call, leg)
-        call.recordings += [
-            Recording(r.path, r.leg, r.started, ext) for r in leg.recordings if not r.stopped
-        ]
+        ext = counts_as(self.rules, call, leg)
+        running = [recording for recording in leg.recordings if not recording.stopped]
+        call.recordings += [Recording(r.path, r.leg, r.started, ext) for r in running]
 
-    def _ext_in(self, call: Call, leg: Leg) -> str:
-        """Return the ext a leg goes by in a call: an outside party who is not its client counts as
-        an employee."""
-        if leg.role is Role.OUTSIDE and leg.client_of != call.callid:
-            return self.rules.aliases.get(leg.number, leg.number)
-        return leg.ext
 
-    def _new_incoming(self, leg: Leg, at: int) -> None:
-        phone = leg.number or self.rules.hidden_number
-        call = Call(leg.uuid, Direction.IN, phone, leg.line, at, [leg.uuid], came_in=leg.inbound)
-        self.calls[call.callid] = call
-        leg.client_of = call.callid
-        self._join(call, leg)
-
-    def _reach_outside(self, employee: Leg, leg: Leg, at: int) -> None:
-        """A leg to the outside for an employee's leg: a new outgoing call, or the next gateway
-        tried for it."""
-        call = self.calls.get(employee.uuid)
-        if call is not None:
-            leg.client_of = call.callid
-            call.clients.append(leg.uuid)
-            self._join(call, leg)
-            return
-        phone = leg.number or self.rules.hidden_number
-        call = Call(employee.uuid, Direction.OUT, phone, leg.line, at, [leg.uuid])
-        self.calls[call.callid] = call
-        leg.client_of = call.callid
-        self._join(call, employee)
-        self._join(call, leg)
-        self._engage(call, employee.ext, employee, at, Direction.OUT)
-
-    def _try(self, call: Call, leg: Leg) -> None:
-        """An employee's phone is called for the client; whether it rings is not known yet."""
-        ext = self._ext_in(call, leg)
-        if call.over or not ext:
-            return
-        self._join(call, leg)
-        if ext not in call.tried:
-            call.tried.append(ext)
-
-    def _offer(self, call: Call, leg: Leg, at: int) -> None:
-        """An employee's phone rings for the client (rules 1 and 3)."""
-        ext = self._ext_in(call, leg)
-        if call.over or not ext:
-            return
-        part = next((part for part in call.engagements if part.ext == ext), None)
-        if part is not None:
-            if part.type is Direction.IN and not part.accepted_at:
-                part.legs.append(leg.uuid)
-            return
-        for open_offer in self._offers(call):
-            if not open_offer.legs:
-                self._complete(call, open_offer, Status.CANCELED, at)
-        self._engage(call, ext, leg, at, Direction.IN)
-
-    def _accept(self, call: Call, leg: Leg, at: int) -> None:
-        """An employee and the client hear each other (rules 2, 5 and 8)."""
-        ext = self._ext_in(call, leg)
-        if call.over or not ext:
-            return
-        self._join(call, leg)
-        part = next((part for part in call.engagements if part.ext == ext), None)
-        if part is None:
-            part = self._engage(call, ext, leg, at, Direction.IN)
-        part.ended_at = 0
-        if part.accepted_at or part.type is Direction.OUT:
-            part.legs = [*(uuid for uuid in part.legs if uuid != leg.uuid), leg.uuid]
-        else:
-            part.legs = [leg.uuid]
-        if part.accepted_at:
-            return
-        part.accepted_at = max(at, 1)
-        call.talked = True
-        self._say(call, Kind.ACCEPTED, part, at)
-        for open_offer in self._offers(call):
-            self._complete(call, open_offer, Status.CANCELED, at)
-
-    def _offers(self, call: Call) -> list[Engagement]:
-        return [p for p in call.engagements if p.type is Direction.IN and not p.accepted_at]
-
-    def _leave(self, call: Call, leg: Leg, event: SwitchEvent) -> None:
-        """Take a leg that is gone out of a call."""
-        call.legs.remove(leg.uuid)
-        if leg.uuid in call.clients:
-            call.clients.remove(leg.uuid)
-            call.failure = failure_of(event)
-        for part in call.engagements:
-            if leg.uuid in part.legs:
-                part.legs.remove(leg.uuid)
-            if part.accepted_at and not call.clients and not part.ended_at:
-                part.ended_at = max(event.at, 1)
-
-    # endings
-
-    def _settle(self, call: Call, at: int) -> None:
-        """Say what has ended (rules 4, 6, 9 and 13)."""
-        for part in list(call.engagements):
-            if self._is_done(call, part):
-                status = Status.SUCCESS if part.accepted_at else call.failure
-                self._complete(call, part, status, at)
-        if not call.clients and not call.over:
-            call.over = not any(part.type is Direction.OUT for part in call.engagements)
-            if call.over:
-                self._close(call, at)
-        if call.over and all(recording.stopped for recording in call.recordings):
-            self._say_recordings(call, at)
-            del self.calls[call.callid]
-
-    def _is_done(self, call: Call, part: Engagement) -> bool:
-        """Tell whether a talk or an outgoing call is over for good."""
-        if part.type is Direction.OUT and (not part.accepted_at or not call.clients):
-            return not part.legs and not call.clients
-        if not part.accepted_at:
-            return False
-        legs = map(self.book.get, call.clients)
-        client_is_hanging_up = any(leg is not None and leg.hanging for leg in legs)
-        return not call.clients or (not part.legs and not client_is_hanging_up)
-
-    def _close(self, call: Call, at: int) -> None:
-        """The client is gone: offers that are still open were missed, and so was a call nobody was
-        told of."""
-        for open_offer in self._offers(call):
-            self._complete(call, open_offer, Status.MISSED, at)
-        if call.type is Direction.OUT or not call.unrouted or not self.rules.report_unrouted:
-            return
-        exts = call.tried or ([self.rules.default_ext] if call.came_in else [])
-        for ext in exts:
-            part = self._engage(call, ext, None, at, Direction.IN)
-            self._complete(call, part, Status.MISSED, at)
-
-    def _engage(
-        self, call: Call, ext: str, leg: Leg | None, at: int, direction: Direction
-    ) -> Engagement:
-        """Begin an employee's part in the call and say so."""
-        ordinal = call.ordinals[ext] = call.ordinals.get(ext, 0) + 1
-        part = Engagement(ext, ordinal, direction, [leg.uuid] if leg is not None else [])
-        call.engagements.append(part)
-        call.unrouted = False
-        self._say(call, Kind.INCOMING if direction is Direction.IN else Kind.OUTGOING, part, at)
-        return part
-
-    def _complete(self, call: Call, part: Engagement, status: Status, at: int) -> None:
-        """End an employee's part in the call and say so."""
-        call.engagements.remove(part)
-        duration, is_recorded = 0, False
-        if status is Status.SUCCESS:
-            end = part.ended_at or at
-            duration = max(end - part.accepted_at, 0) // 1_000_000
-            is_recorded = any(
-                r.ext in ("", part.ext) and r.overlaps(part.accepted_at, end)
-                for r in call.recordings
-            )
-        self._say(
-            call,
-            Kind.COMPLETED,
-            part,
-            at,
-            status=status,
-            duration=duration,
-            is_recorded=is_recorded,
-            data=dict(call.data),
-        )
-
-    def _say(self, call: Call, kind: Kind, part: Engagement, at: int, **more: Any) -> None:
-        if call.ignored:
-            return
-        call.position += 1
-        self._said.append(
-            Notice(
-                callid=call.callid,
-                kind=kind,
-                position=call.position,
-                at=at,
-                type=part.type,
-                phone=call.phone,
-                diversion=call.diversion,
-                ext=part.ext,
-                ordinal=part.ordinal,
-                **more,
-            )
-        )
-
-    def _recordings_about(self, leg: Leg) -> recordings.Kept:
-        """Return every list a recording on this leg is kept in: the leg's own and those of its
-        calls."""
-        kept = [(leg.recordings, leg.ext)]
-        return kept + [(call.recordings, self._ext_in(call, leg)) for call in self._calls_of(leg)]
-
-    def _say_recordings(self, call: Call, at: int) -> None:
-        if not call.talked:
-            return
-        final = [recording for recording in call.recordings if not recording.discarded]
-        for ordinal, recording in enumerate(final, 1):
-            nobody = Engagement("", ordinal, call.type, [])
-            self._say(call, Kind.RECORD, nobody, at, recording=recording.path)
+def _is_before(one: Call, other: Call) -> bool:
+    return (one.born, one.callid) < (other.born, other.callid)

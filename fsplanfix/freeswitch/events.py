@@ -19,47 +19,81 @@ LONGEST_VALUE = 4096
 
 PERCENT = ord("%")
 
-HEADERS = (
-    *("Event-Name", "Event-Date-Timestamp", "Event-Sequence", "Unique-ID", "Old-Unique-ID"),
-    *(
-        "Other-Leg-Unique-ID",
-        "Bridge-B-Unique-ID",
-        "Call-Direction",
-        "Channel-Name",
-        "Caller-Context",
-    ),
-    *("Caller-Caller-ID-Number", "Caller-Destination-Number", "Caller-Privacy-Hide-Number"),
-    *("Hangup-Cause", "Record-File-Path", "Record-Completion-Cause", "Content-Length"),
-)
-VARIABLES = (
-    *(
-        "other_loopback_leg_uuid",
-        "originating_leg_uuid",
-        "ent_originate_aleg_uuid",
-        "cc_member_session_uuid",
-    ),
-    *("user_name", "sip_auth_username", "dialed_user", "sip_gateway_name"),
-    *("sip_term_status", "proto_specific_hangup_cause"),
-)
-"""Channel variables: headers that begin with `variable_`."""
-
 OURS = "variable_planfix_"
 """What the dialplan tells us begins with this."""
 
-_NAMES = (*HEADERS, *(f"variable_{name}" for name in VARIABLES), OURS)
-_KNOWN = frozenset(_NAMES)
 _BEGINNING, _OURS = b"\nvariable_", f"\n{OURS}".encode()
-_FIRST_VARIABLE = len(HEADERS)
-# All variables begin alike: their names are looked for without that, and what stands before is
-# compared afterwards.
-_find = BytesAhoCorasick(
-    [
-        *(f"\n{name}:".encode() for name in HEADERS),
-        *(f"{name}:".encode() for name in VARIABLES),
-        b"planfix_",
-    ],
-    matchkind=MatchKind.LeftmostFirst,
-).find_matches_as_indexes
+
+
+class _Finder:
+    """Finds headers by name in one pass over an event's bytes."""
+
+    def __init__(self, *names: str) -> None:
+        headers = [name for name in names if not name.startswith("variable_")]
+        variables = [name for name in names if name.startswith("variable_")]
+        self.names = (*headers, *variables)
+        self.known = frozenset(names)
+        self._first_variable = len(headers)
+        # All variables begin alike: their names are looked for without that, and what stands before
+        # is compared afterwards. OURS is the beginning of many names, so no colon follows it.
+        patterns = [f"\n{name}:" for name in headers]
+        patterns += [
+            name.removeprefix("variable_") + ("" if name == OURS else ":") for name in variables
+        ]
+        self._find = BytesAhoCorasick(
+            [pattern.encode() for pattern in patterns], matchkind=MatchKind.LeftmostFirst
+        ).find_matches_as_indexes
+
+    def places(self, lines: bytes) -> dict[str, int]:
+        """Return where the values begin, by name. Read backwards: the first of two wins."""
+        names, first_variable, before = self.names, self._first_variable, len(_BEGINNING)
+        return {
+            names[which]: end
+            for which, start, end in reversed(self._find(lines))
+            if which < first_variable or lines[start - before : start] == _BEGINNING
+        }
+
+
+_OF_EVERY_EVENT = _Finder(
+    *("Event-Name", "Event-Date-Timestamp", "Event-Sequence", "Unique-ID", "Content-Length"),
+    *("Old-Unique-ID", "Other-Leg-Unique-ID", "Bridge-B-Unique-ID"),
+    *("Caller-Channel-Answered-Time", "Other-Leg-Channel-Answered-Time", "Hangup-Cause"),
+    *("Record-File-Path", "Record-Completion-Cause"),
+    *("Event-Subclass", "Action", "Conference-Name"),
+    *("variable_sip_term_status", "variable_proto_specific_hangup_cause"),
+    *("variable_originate_disposition", "variable_recording_follow_transfer"),
+    *("variable_att_xfer_kill_uuid", OURS),
+)
+_OF_A_NEW_LEG = _Finder(
+    *("Call-Direction", "Channel-Name", "Caller-Context", "Caller-Channel-Created-Time"),
+    *("Caller-Caller-ID-Number", "Caller-Destination-Number", "Caller-Privacy-Hide-Number"),
+    *("variable_originating_leg_uuid", "variable_ent_originate_aleg_uuid"),
+    *("variable_cc_member_session_uuid", "variable_fifo_bridge_uuid"),
+    *("variable_other_loopback_leg_uuid", "variable_recovered"),
+    *("variable_user_name", "variable_sip_auth_username", "variable_number_alias"),
+    *("variable_dialed_user", "variable_presence_id", "variable_sip_gateway_name"),
+    *("variable_sip_req_uri", "variable_sip_to_user"),
+)
+"""Every event carries these, and one in ten is asked for them: they are looked for when asked."""
+
+KNOWN = _OF_EVERY_EVENT.known | _OF_A_NEW_LEG.known
+"""The headers that the rules read; OURS stands for all that begin with it."""
+
+LONGEST_UUID = 256
+"""Characters. FreeSWITCH's own have 36; a Call-ID may become one (`inbound-use-callid-as-uuid`)."""
+
+
+def is_uuid(text: str) -> bool:
+    """Tell whether a leg can be known by this text: printable, without blanks, not too long."""
+    return 0 < len(text) <= LONGEST_UUID and text.isprintable() and " " not in text
+
+
+def hanging_up(uuid: str) -> dict[str, str]:
+    """Return all that can be known of a leg that `show channels` lists and `uuid_dump` does not.
+
+    It has hung up (switch_core_session_read_lock), and what runs on it goes on, perhaps for long.
+    """
+    return {"Unique-ID": uuid, "Answer-State": "hangup"}
 
 
 def decode(value: bytes) -> str:
@@ -71,37 +105,32 @@ def decode(value: bytes) -> str:
     return value.decode("utf-8", "replace").strip()
 
 
-def _places(lines: bytes) -> dict[str, int]:
-    """Return where the values of the known headers begin, by name. Read backwards: the first of two
-    wins."""
-    return {
-        _NAMES[which]: end
-        for which, start, end in reversed(_find(lines))
-        if which < _FIRST_VARIABLE or lines[start - len(_BEGINNING) : start] == _BEGINNING
-    }
-
-
 class SwitchEvent:
-    """An event as FreeSWITCH sent it (text/event-plain without its frame)."""
+    """An event as FreeSWITCH sent it (text/event-plain without its frame).
 
-    __slots__ = ("_body", "_head", "_places", "name")
+    name: `Event-Name`. leg: the channel it is about (`Unique-ID`). at: when it happened, in
+    microseconds since 1970 (`Event-Date-Timestamp`).
+    """
+
+    __slots__ = ("_body", "_head", "_is_searched", "_places", "at", "leg", "name")
 
     def __init__(self, raw: bytes) -> None:
         """Take the raw bytes of an event body: header lines, a blank line, maybe an inner body."""
         self._body = b""
         self._read(raw)
-        if (
-            "Content-Length" in self._places
-        ):  # only what stands before the event's own body (h) is headers
+        if "Content-Length" in self._places:
+            # only what stands before the event's own body (h) is headers
             head, _, self._body = raw.partition(b"\n\n")
             self._read(head)
         self.name = self.get("Event-Name")
+        self.leg = self.get("Unique-ID")
+        self.at = self.number("Event-Date-Timestamp")
 
     def _read(self, lines: bytes) -> None:
-        self._head = b"".join(
-            (b"\n", lines, b"\n")
-        )  # each line has a line feed before it and after it
-        self._places = _places(self._head)
+        # each line has a line feed before it and after it
+        self._head = b"".join((b"\n", lines, b"\n"))
+        self._places = _OF_EVERY_EVENT.places(self._head)
+        self._is_searched = False
 
     @classmethod
     def made_of(cls, headers: Mapping[str, str]) -> SwitchEvent:
@@ -120,27 +149,29 @@ class SwitchEvent:
         """Return the first value of `header`, decoded, or an empty string."""
         start = self._places.get(header)
         if start is None:
-            return "" if header in _KNOWN else self._search(header)
+            start = self._place_of(header)
+            if start < 0:
+                return ""
         return decode(self._head[start : self._head.find(b"\n", start)])
 
-    def _search(self, header: str) -> str:
-        """Look for a header that no rule knows."""
-        line = f"\n{header}:".encode()
-        start = self._head.find(line)
-        return (
-            decode(self._head[start + len(line) : self._head.find(b"\n", start + 1)])
-            if start >= 0
-            else ""
-        )
+    def _place_of(self, header: str) -> int:
+        """Return where the value of a header begins that no event is asked for at first, or -1."""
+        if header not in KNOWN:
+            line = f"\n{header}:".encode()
+            start = self._head.find(line)
+            return start + len(line) if start >= 0 else -1
+        if not self._is_searched and header in _OF_A_NEW_LEG.known:
+            self._is_searched = True
+            self._places |= _OF_A_NEW_LEG.places(self._head)
+        return self._places.get(header, -1)
 
     def line(self, header: str) -> bytes:
-        """Return the line of a known header as it came, or nothing."""
+        """Return the line of a header as it came, or nothing."""
         start = self._places.get(header, -1)
-        return (
-            b"%b:%b" % (header.encode(), self._head[start : self._head.find(b"\n", start)])
-            if start >= 0
-            else b""
-        )
+        start = start if start >= 0 else self._place_of(header)
+        if start < 0:
+            return b""
+        return b"%b:%b" % (header.encode(), self._head[start : self._head.find(b"\n", start)])
 
     def number(self, header: str) -> int:
         """Return `header` as a whole number that is not negative; anything else is 0."""
@@ -163,13 +194,3 @@ class SwitchEvent:
     def raw(self) -> bytes:
         """The header lines as they came."""
         return self._head[1:-1]
-
-    @property
-    def leg(self) -> str:
-        """The channel the event is about (`Unique-ID`)."""
-        return self.get("Unique-ID")
-
-    @property
-    def at(self) -> int:
-        """When it happened, in microseconds since 1970 (`Event-Date-Timestamp`)."""
-        return self.number("Event-Date-Timestamp")

@@ -7,7 +7,7 @@ import pytest
 from fsplanfix.calls.endings import left_open
 from fsplanfix.calls.model import Kind, Status
 
-from ..recordings import NAMES, events, told
+from ..recordings import NAMES, events, rules_of, told
 
 GROUP = told(events("group_answered"))
 OUT = told(events("out_answered"))
@@ -15,14 +15,16 @@ OUT = told(events("out_answered"))
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_call_that_ended_properly_needs_nothing(name: str) -> None:
-    said = told(events(name))
+    said = told(events(name), rules_of(name))
     for callid in {notice.callid for notice in said}:
         assert left_open([notice for notice in said if notice.callid == callid]) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_end_that_is_taken_away_comes_back(name: str) -> None:
-    said = [notice for notice in told(events(name)) if notice.kind is not Kind.RECORD]
+    said = [
+        notice for notice in told(events(name), rules_of(name)) if notice.kind is not Kind.RECORD
+    ]
     for callid in {notice.callid for notice in said}:
         whole = [notice for notice in said if notice.callid == callid]
         begun = {(n.ext, n.ordinal) for n in whole if n.kind in (Kind.INCOMING, Kind.OUTGOING)}

@@ -4,14 +4,14 @@ from fsplanfix.planfix.messages import form
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import problem
 
-from ..recordings import NAMES, events, told
+from ..recordings import NAMES, events, rules_of, told
 
 LINKS = Links("https://pbx.example.com/", ["key"])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_request_has_just_the_fields_the_api_allows(name: str) -> None:
-    for notice in told(events(name)):
+    for notice in told(events(name), rules_of(name)):
         fields = form(notice, LINKS.link)
         assert problem(fields) == ""
         assert all(fields.values())

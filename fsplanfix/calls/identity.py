@@ -1,0 +1,113 @@
+"""What a client call is called and whose numbers it carries (call-rules.md, "Call identity")."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .model import Call, Direction, Leg, Role, Rules
+from .numbers import is_whole, normalize
+
+REMEMBERED_CALLS = 10_000
+
+_SAME_NUMBER = 10
+"""Digits at the end by which two ways of writing a number are the same one."""
+
+
+def ends_alike(one: str, other: str) -> bool:
+    """Tell whether two numbers agree in their last ten digits."""
+    return one[-_SAME_NUMBER:] == other[-_SAME_NUMBER:]
+
+
+def number_called(leg: Leg, dialled: str, rules: Rules) -> str:
+    """Return the number an outgoing call goes to, "" if it is unknown.
+
+    leg: the client's. dialled: what the employee dialled, which is right where the leg carries a
+    routing prefix (`5555#7916…`, report r17b).
+    """
+    if is_whole(leg.number, rules.country) or not is_whole(dialled, rules.country):
+        return leg.number
+    wanted = normalize(dialled, rules.country)
+    return wanted if not leg.number or ends_alike(wanted, leg.number) else leg.number
+
+
+def counts_as(rules: Rules, call: Call, leg: Leg) -> str:
+    """Return the ext a leg goes by in a call, "" if it has none.
+
+    An outside number that the PBX rings for the client is an employee: its alias, else itself. The
+    client's own number is nobody's but his.
+    """
+    if leg.role is not Role.OUTSIDE or leg.client_of == call.callid:
+        return leg.ext
+    return rules.aliases.get(leg.number, "" if leg.number == call.phone else leg.number)
+
+
+@dataclass(slots=True)
+class _Past:
+    """What is still known of the calls that a leg's UUID has named."""
+
+    times: int = 0
+    callid: str = ""
+    position: int = 0
+    ordinals: dict[str, int] = field(default_factory=dict)
+
+
+class Callids:
+    """Gives calls their callids. FreeSWITCH may use a UUID again (`origination_uuid`).
+
+    reopened: the calls that were over and go on, since a caller last cleared it.
+    """
+
+    def __init__(self) -> None:
+        self.reopened: set[str] = set()
+        self._past: OrderedDict[str, _Past] = OrderedDict()
+
+    def remember(self, callids: Iterable[str]) -> None:
+        """Take over the callids of calls that were over before we started, the latest last."""
+        for callid in callids:
+            uuid, _, times = callid.rpartition("-")
+            if uuid in self._past and times.isdigit():
+                past = self._past[uuid]
+                past.times, past.callid = max(past.times, int(times)), callid
+            else:
+                self._keep(callid, _Past(1, callid))
+
+    def resume(self, call: Call) -> None:
+        """Take over an open call that somebody else has begun, or we before a restart."""
+        times = call.callid.removeprefix(call.first_leg).lstrip("-")
+        self._keep(call.first_leg, _Past(int(times) if times.isdigit() else 1, call.callid))
+
+    def _keep(self, uuid: str, past: _Past) -> None:
+        self._past[uuid] = past
+        self._past.move_to_end(uuid)
+        if len(self._past) > REMEMBERED_CALLS:
+            self._past.popitem(last=False)
+
+    def begin(
+        self, leg: Leg, direction: Direction, phone: str, diversion: str, at: int, client: Leg
+    ) -> Call:
+        """Begin a call that is named after a leg; at is microseconds since 1970.
+
+        A leg that `sofia recover` brought back goes on with its former call (rule 17); any other
+        leg of a UUID that was a callid before gets UUID-2, UUID-3 and so on.
+        """
+        past = self._past.get(leg.uuid)
+        call = Call(leg.uuid, direction, phone, diversion, at, [client.uuid], first_leg=leg.uuid)
+        call.ignored = not phone
+        leg.has_named_call = True
+        if past is None:
+            self._keep(leg.uuid, _Past(1, leg.uuid))
+        elif leg.recovered:
+            call.callid, call.position, call.ordinals = past.callid, past.position, past.ordinals
+            call.unrouted = not past.position
+            self.reopened.add(call.callid)
+        else:
+            past.times += 1
+            call.callid = past.callid = f"{leg.uuid}-{past.times}"
+        return call
+
+    def end(self, call: Call) -> None:
+        """Remember a call that is over."""
+        past = self._past.setdefault(call.first_leg, _Past(1))
+        past.callid, past.position, past.ordinals = call.callid, call.position, call.ordinals

@@ -1,0 +1,314 @@
+"""The employees' parts in a call: how each begins, becomes a talk, ends, and is told to Planfix.
+
+Each rule of call-rules.md has one place here: offers (1, 3), talks (2, 5, 8), their ends (4, 9),
+and what a call that is over still owes (3, 6).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .identity import counts_as
+from .legs import LegBook
+from .model import Call, Direction, Engagement, Kind, Leg, Notice, Role, Rules, Status
+from .recordings import is_recorded
+
+MICROSECONDS = 1_000_000
+
+
+class Parts:
+    """Begins and ends parts. said: what Planfix must be told, until somebody takes it."""
+
+    def __init__(self, rules: Rules, book: LegBook) -> None:
+        self.said: list[Notice] = []
+        self._rules = rules
+        self._book = book
+
+    # offers
+
+    def offer(self, call: Call, leg: Leg, at: int) -> None:
+        """An employee's phone rings for the client (rules 1 and 3)."""
+        ext = counts_as(self._rules, call, leg)
+        if call.over or not ext:
+            return
+        part = self._part_of(call, ext, at)
+        if part is not None:
+            if part.is_offer and leg.uuid not in part.legs:
+                part.legs.append(leg.uuid)
+            return
+        for given_up in self._offers(call):
+            if not given_up.legs:
+                self._complete(call, given_up, Status.CANCELED, at, rule="3")
+        rule = "1" if call.type is Direction.IN else "10"
+        self.begin(call, ext, [leg.uuid], at, Direction.IN, rule)
+
+    # talks
+
+    def connect(self, call: Call, leg: Leg, at: int, both_answered: bool) -> None:
+        """The client is bridged with a leg: somebody rings, or hears him (rules 1, 2, 5 and 8)."""
+        if call.over:
+            return
+        ext = counts_as(self._rules, call, leg)
+        if ext:
+            self._leave_others(call, ext, at)
+        if both_answered:
+            self._accept(call, leg, ext, at)
+        else:
+            self.offer(call, leg, at)
+
+    def _accept(self, call: Call, leg: Leg, ext: str, at: int) -> None:
+        if not ext:
+            self.hear(call, leg, at)
+            return
+        part = self._part_of(call, ext, at)
+        if part is None:
+            rule = "5" if call.type is Direction.IN else "10"
+            part = self.begin(call, ext, [leg.uuid], at, Direction.IN, rule)
+        part.parted_at = 0
+        if part.is_offer:
+            part.legs = [leg.uuid]
+        elif leg.uuid not in part.legs:
+            part.legs.append(leg.uuid)
+        if part.accepted_at:
+            return
+
+        part.accepted_at = max(at, 1)
+        rule = "2" if part.type is Direction.IN else "8"
+        self._say(call, Kind.ACCEPTED, part, at, rule)
+        for lost in self._offers(call):
+            self._complete(call, lost, Status.CANCELED, at, rule="2")
+
+    def hear(self, call: Call, leg: Leg, at: int) -> None:
+        """The client talks with somebody of whom Planfix is told only if nothing else is (rule 6).
+
+        That is somebody without an ext, or whoever is in a conference with him.
+        """
+        ext = counts_as(self._rules, call, leg) if leg.role is Role.EMPLOYEE else ""
+        if not any(part.is_talk and leg.uuid in part.legs for part in call.untold):
+            talk = Engagement(ext, 0, Direction.IN, [leg.uuid], accepted_at=max(at, 1))
+            call.untold.append(talk)
+
+    def part(self, call: Call, leg: Leg, at: int) -> None:
+        """The client's leg was unbridged from another (rule 4); he may be put through again."""
+        for talk in (*call.engagements, *call.untold):
+            if leg.uuid in talk.legs and talk.is_talk:
+                talk.parted_at = at
+
+    def leave_conference(self, call: Call, leg: Leg, at: int) -> None:
+        """A member left the conference: the client himself, or somebody he heard there (rule 6)."""
+        for talk in call.untold:
+            if talk.is_talk and (leg.uuid in call.clients or leg.uuid in talk.legs):
+                talk.ended_at = max(at, 1)
+
+    def _leave_others(self, call: Call, ext: str, at: int) -> None:
+        """The client is with `ext` now: whoever he is bridged with no more has talked (rule 4).
+
+        During a consultation he is bridged with nobody, which ends nothing. An employee who has
+        hung up need not wait for his leg to be torn down, which may take as long as its
+        application runs.
+        """
+        for part in [part for part in call.engagements if part.accepted_at and part.ext != ext]:
+            if part.is_talk and not self._is_with_client(call, part):
+                part.ended_at = max(part.parted_at or at, 1)
+            if part.ended_at:
+                self._complete(call, part, Status.SUCCESS, at, rule="4")
+        for talk in call.untold:
+            if talk.is_talk and not self._is_with_client(call, talk):
+                talk.ended_at = max(talk.parted_at or at, 1)
+
+    def _is_with_client(self, call: Call, part: Engagement) -> bool:
+        """Tell whether any leg of a part is bridged with the client."""
+        legs = (self._book.get(uuid) for uuid in part.legs)
+        opposites = (self._book.opposite(leg) for leg in legs if leg is not None)
+        return any(other is not None and other.uuid in call.clients for other in opposites)
+
+    # hang-ups
+
+    def hang_up(self, call: Call, leg: Leg, at: int) -> None:
+        """A leg hangs up (rules 3, 4 and 9); it may be torn down much later."""
+        client_is_gone = leg.uuid in call.clients and not self._up(call.clients)
+        for part in (*call.engagements, *call.untold):
+            is_his = leg.uuid in part.legs
+            if part.is_offer:
+                if is_his:
+                    part.legs.remove(leg.uuid)
+                continue
+            if not client_is_gone and not (is_his and not self._up(part.legs)):
+                continue
+            if part.is_talk:
+                part.ended_at = max(at, 1)
+            elif not part.accepted_at and self._up(call.clients):
+                part.gave_up = True
+
+    def _up(self, uuids: list[str]) -> list[str]:
+        """Return those legs that have not hung up."""
+        legs = (self._book.get(uuid) for uuid in uuids)
+        return [leg.uuid for leg in legs if leg is not None and not leg.hanging]
+
+    def settle(self, call: Call, at: int) -> None:
+        """Say what has ended, a leg of the call being gone (rules 4 and 9)."""
+        for part in list(call.engagements):
+            if self._is_done(call, part):
+                self.conclude(call, part, at)
+
+    def conclude(self, call: Call, part: Engagement, at: int) -> None:
+        """End a talk, or an outgoing call that came to nothing."""
+        if part.accepted_at:
+            self._complete(call, part, Status.SUCCESS, at, rule="4")
+        else:
+            failure = Status.NO_ANSWER if part.gave_up else call.failure
+            self._complete(call, part, failure, at, rule="9")
+
+    def _is_done(self, call: Call, part: Engagement) -> bool:
+        """Tell whether a talk or an outgoing call is over for good.
+
+        While the client's leg hangs up, what runs on it still ends: RECORD_STOP precedes the
+        HANGUP_COMPLETE of its own leg.
+        """
+        if part.is_offer:
+            return False
+        if part.type is Direction.IN and not call.clients:
+            return True
+        if part.legs:
+            return False
+        if not part.accepted_at:
+            return part.gave_up or not call.clients
+        return len(self._up(call.clients)) == len(call.clients)
+
+    # a call that is over
+
+    def close(self, call: Call, at: int) -> None:
+        """The client is gone: offers that are still open were missed (rules 3 and 6)."""
+        offers = self._offers(call)
+        for offer, status in zip(offers, self._missed_by(len(offers)), strict=True):
+            self._complete(call, offer, status, at, rule="3" if status is Status.MISSED else "6")
+        if call.type is Direction.OUT or not call.unrouted:
+            return
+        if self._tell_untold(call, at) or not self._rules.report_unrouted:
+            return
+
+        nobody = [self._rules.default_ext_of(call.diversion)] if call.came_in else []
+        exts = call.tried or nobody
+        for ext, status in zip(exts, self._missed_by(len(exts)), strict=True):
+            part = self.begin(call, ext, [], at, Direction.IN, rule="6")
+            self._complete(call, part, status, at, rule="6")
+
+    def _missed_by(self, count: int) -> list[Status]:
+        """Return how a call that nobody took ended for each employee, by MISSED (rule 6)."""
+        missed = self._rules.missed_of(count)
+        return [Status.MISSED if n in missed else Status.CANCELED for n in range(count)]
+
+    def _tell_untold(self, call: Call, at: int) -> bool:
+        """Tell of talks in a conference, else of those with somebody without an ext (rule 6).
+
+        A call that we placed to the client and that no employee took part in is nobody's business.
+        Return whether there was any talk.
+        """
+        with_ext = [talk for talk in call.untold if talk.ext]
+        talks = with_ext or (call.untold if call.came_in else [])
+        for ext in dict.fromkeys(talk.ext for talk in talks):
+            his = [talk for talk in talks if talk.ext == ext]
+            start = his[0].accepted_at
+            shown = ext or self._rules.default_ext_of(call.diversion)
+            part = self.begin(call, shown, [], start, Direction.IN, rule="6")
+            part.accepted_at = start
+            self._say(call, Kind.ACCEPTED, part, start, rule="6")
+            self._complete_all(call, part, his, at)
+        return bool(talks)
+
+    def _complete_all(self, call: Call, part: Engagement, talks: list[Engagement], at: int) -> None:
+        """End a part that stands for several talks with the same ext."""
+        spans = [(talk.accepted_at, talk.ended_at or at) for talk in talks]
+        recorded = any(is_recorded(call, part.ext, start, end) for start, end in spans)
+        talked = sum(max(end - start, 0) for start, end in spans)
+        call.talks += spans
+        call.engagements.remove(part)
+        self._say_end(
+            call, part, Status.SUCCESS, at, "6", duration=talked // MICROSECONDS, recorded=recorded
+        )
+
+    # saying so
+
+    def begin(
+        self, call: Call, ext: str, legs: list[str], at: int, direction: Direction, rule: str
+    ) -> Engagement:
+        """Begin an employee's part in the call and say so."""
+        ordinal = call.ordinals[ext] = call.ordinals.get(ext, 0) + 1
+        part = Engagement(ext, ordinal, direction, legs)
+        call.engagements.append(part)
+        call.unrouted = False
+        kind = Kind.INCOMING if direction is Direction.IN else Kind.OUTGOING
+        self._say(call, kind, part, at, rule)
+        return part
+
+    def record(self, call: Call, path: str, ordinal: int, at: int) -> None:
+        """Say that a recording is final (rule 13)."""
+        nobody = Engagement("", ordinal, call.type, [])
+        self._say(call, Kind.RECORD, nobody, at, rule="13", recording=path)
+
+    def _part_of(self, call: Call, ext: str, at: int) -> Engagement | None:
+        """Return the part an ext has in the call now; a talk that has ended is none any more."""
+        part = next((part for part in call.engagements if part.ext == ext), None)
+        if part is not None and part.ended_at:
+            self._complete(call, part, Status.SUCCESS, at, rule="4")
+            return None
+        return part
+
+    @staticmethod
+    def _offers(call: Call) -> list[Engagement]:
+        return [part for part in call.engagements if part.is_offer]
+
+    def _complete(self, call: Call, part: Engagement, status: Status, at: int, rule: str) -> None:
+        """End an employee's part in the call and say so."""
+        call.engagements.remove(part)
+        duration, recorded = 0, False
+        if status is Status.SUCCESS:
+            start, end = part.accepted_at, part.ended_at or at
+            call.talks.append((start, end))
+            duration = max(end - start, 0) // MICROSECONDS
+            recorded = is_recorded(call, part.ext, start, end)
+        self._say_end(call, part, status, at, rule, duration, recorded)
+
+    def _say_end(
+        self,
+        call: Call,
+        part: Engagement,
+        status: Status,
+        at: int,
+        rule: str,
+        duration: int,
+        recorded: bool,
+    ) -> None:
+        self._say(
+            call,
+            Kind.COMPLETED,
+            part,
+            at,
+            rule,
+            status=status,
+            duration=duration,
+            is_recorded=recorded,
+            data=dict(call.data),
+        )
+
+    def _say(
+        self, call: Call, kind: Kind, part: Engagement, at: int, rule: str, **more: Any
+    ) -> None:
+        if call.ignored:
+            return
+        call.position += 1
+        self.said.append(
+            Notice(
+                callid=call.callid,
+                kind=kind,
+                position=call.position,
+                at=at,
+                type=part.type,
+                phone=call.phone,
+                diversion=call.diversion,
+                ext=part.ext,
+                ordinal=part.ordinal,
+                rule=rule,
+                **more,
+            )
+        )

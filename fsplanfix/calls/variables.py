@@ -1,0 +1,46 @@
+"""What the dialplan tells us of a call by channel variables that begin with `planfix_`.
+
+They come from the dialplan or from us: what a stranger's SIP headers set is called
+`variable_sip_h_...`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..freeswitch.events import SwitchEvent
+from .model import Leg, Rules
+from .numbers import normalize
+
+DATA_NAME = re.compile(r"data_(\w{1,64})")
+MOST_DATA_FIELDS = 50
+LONGEST_DATA_VALUE = 1000
+"""Characters of one `planfix_data_*` value that are passed on."""
+
+_TRUE = frozenset(("true", "yes", "on", "1", "enable", "enabled", "active", "allow"))
+
+
+def is_true(value: str) -> bool:
+    """Tell whether FreeSWITCH would call a channel variable's value true (its switch_true())."""
+    return value.lower() in _TRUE
+
+
+def read_variables(leg: Leg, event: SwitchEvent, rules: Rules) -> bool:
+    """Read `planfix_ignore`, `planfix_diversion` and `planfix_data_*` into the leg.
+
+    Return whether the event had any `planfix_` variable.
+    """
+    found = event.ours()
+    if not found:
+        return False
+    named = ((DATA_NAME.fullmatch(name), value) for name, value in found.items())
+    data = {match[1]: value[:LONGEST_DATA_VALUE] for match, value in named if match and value}
+    leg.data = merged(leg.data, data)
+    leg.ignored = leg.ignored or is_true(found.get("ignore", ""))
+    leg.diversion = normalize(found.get("diversion", ""), rules.country) or leg.diversion
+    return True
+
+
+def merged(old: dict[str, str], new: dict[str, str]) -> dict[str, str]:
+    """Return data fields with newer values, never more than MOST_DATA_FIELDS."""
+    return dict(list({**old, **new}.items())[:MOST_DATA_FIELDS]) if new else old
