@@ -10,6 +10,8 @@ import secrets
 import socket
 import time
 from collections.abc import Collection
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import gevent
@@ -19,8 +21,8 @@ from gevent.event import Event
 from prometheus_client import CollectorRegistry
 
 from .desk import Desk
-from .errors import PortTakenError, RecordingUnknown, StoreError
-from .freeswitch.link import Connection, Link, Server
+from .errors import LinkError, PortTakenError, RecordingUnknown, StoreError
+from .freeswitch.link import Connection, Link, Server, live_channels
 from .freeswitch.originate import Click, Dialler, DialPlan
 from .freeswitch.socket_app import SocketApp
 from .greenlets import keep_running
@@ -86,6 +88,9 @@ class QuietHandler(pywsgi.WSGIHandler):
 
 
 ROLES = ("events", "courier", "web", "socket")
+COMPARE_EVERY = 60.0
+"""Seconds between comparisons of FreeSWITCH's channels with our open calls (call-rules.md, 16)."""
+
 LOOK_FOR_OLD_EVERY = 3600.0
 """Seconds between deletions of old recordings."""
 
@@ -167,6 +172,15 @@ class App:
         )
         self._pipelines.append(pipeline)
         return Link(server, pipeline.tracker.event_names, pipeline.put, pipeline.resync)
+
+    def _compare(self, pipeline: Pipeline) -> None:
+        """Compare FreeSWITCH's channels with our open calls, once a minute while it is linked."""
+        link = next(link for link in self._links if link.server.name == pipeline.server)
+        while True:
+            gevent.sleep(COMPARE_EVERY)
+            if (connection := link.connection) is not None:
+                with suppress(LinkError):  # the link says so itself, and asks again once it is back
+                    pipeline.compare(partial(live_channels, connection))
 
     def _keep_shadow_apart(self) -> None:
         """Refuse a store that another kind of worker writes.
@@ -371,6 +385,9 @@ class App:
             self._helpers.append(keep_running("socket", self._socket_app.run))
         for link in self._links:
             self._helpers.append(keep_running(f"link {link.server.name}", link.run))
+        for pipeline in self._pipelines:
+            work = partial(self._compare, pipeline)
+            self._helpers.append(keep_running(f"comparison {pipeline.server}", work))
 
     def run(self) -> None:
         """Start, work until `stop` is called, and end in order."""
@@ -386,8 +403,9 @@ class App:
         supervision.ending()
         if self._socket_app is not None:
             self._socket_app.stop()
+        linked = self._linked()
         for pipeline in self._pipelines:
-            pipeline.stop()
+            pipeline.stop(is_linked=linked.get(pipeline.server, False))
         self._courier.stop()
         gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
         self._courier.finish(TIME_TO_FINISH)

@@ -3,8 +3,9 @@ transaction."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,10 +14,12 @@ import structlog
 from gevent.queue import Empty, Queue
 
 from .calls import snapshot
+from .calls.doubts import DOUBTS
+from .calls.identity import REMEMBERED_CALLS
 from .calls.model import Notice, Rules
 from .calls.reconcile import Dump, missed
 from .calls.tracker import Tracker
-from .freeswitch.events import SwitchEvent
+from .freeswitch.events import SwitchEvent, hanging_up
 from .outbox.patience import insist
 from .outbox.store import Store
 from .scribe import Scribe
@@ -24,7 +27,7 @@ from .scribe import Scribe
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-Channels = Callable[[], list[dict[str, str]] | None]
+Channels = Callable[[], Sequence[Dump] | None]
 """Asks FreeSWITCH for its live channels; None if it cannot tell."""
 
 MOST_WAITING = 10_000
@@ -35,17 +38,39 @@ BATCH = 200
 """Events that may share a commit."""
 
 
+SIGN_OF_LIFE_EVERY = 1_000_000
+"""Microseconds of FreeSWITCH's time after which its last sign of life is written down anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resync:
     """The link is back.
 
-    states: the open calls as the store knew them before FreeSWITCH was asked. channels: what it
-    then said is live, None if unknown. heard: the events that arrived meanwhile.
+    states: the open calls as the store knew them before FreeSWITCH was asked. alive: its last sign
+    of life known to the store (microseconds since 1970). channels: what it then said is live, None
+    if unknown. heard: the events that arrived meanwhile.
     """
 
     states: list[str]
-    channels: list[Dump] | None
+    alive: int
+    channels: Sequence[Dump] | None
     heard: list[SwitchEvent]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """FreeSWITCH's account of its channels while the link is up; touched: legs that had events
+    meanwhile."""
+
+    channels: Sequence[Dump]
+    touched: set[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The end of the work. alive: when we still heard this FreeSWITCH (microseconds), else 0."""
+
+    alive: int
 
 
 class Pipeline:
@@ -73,13 +98,18 @@ class Pipeline:
         self._said = said
         self._store = store
         self._on_saved = on_saved
-        self._queue: Queue[SwitchEvent | Resync | None] = Queue(maxsize=MOST_WAITING)
+        self._queue: Queue[SwitchEvent | Resync | Comparison | Stop] = Queue(maxsize=MOST_WAITING)
+        self._touched: set[str] | None = None
+        self._doubted: set[tuple[str, str]] = set()
+        self._written_alive = 0
 
     def put(self, event: SwitchEvent) -> None:
         """Take an event in. Waits while too many are waiting already."""
         if self._queue.full():
             self.overflows += 1
             log.error("events_wait", server=self.server, waiting=MOST_WAITING)
+        if self._touched is not None:
+            self._touched.update((event.leg, event.get("Other-Leg-Unique-ID")))
         self._queue.put(event)
 
     def resync(self, ask: Channels, let_through: Callable[[], list[SwitchEvent]]) -> None:
@@ -90,14 +120,32 @@ class Pipeline:
         way round.
         """
         states = self._insist(lambda: self._store.open_calls(self.server))
+        alive = self._insist(lambda: self._store.alive(self.server))
         channels = ask()
         while self._queue.full():
             gevent.sleep(0.05)
-        self._queue.put(Resync(states, None if channels is None else list(channels), let_through()))
+        self._queue.put(Resync(states, alive, channels, let_through()))
 
-    def stop(self) -> None:
-        """End `run` once everything that was put before is committed."""
-        self._queue.put(None)
+    def compare(self, ask: Channels) -> None:
+        """Compare FreeSWITCH's account of its channels with what we know (call-rules.md, rule 16).
+
+        Raises LinkError if the link is lost meanwhile.
+        """
+        touched: set[str] = set()
+        self._touched = touched
+        try:
+            channels = ask()
+        finally:
+            self._touched = None
+        if channels is not None:
+            self._queue.put(Comparison(channels, touched))
+
+    def stop(self, is_linked: bool = False) -> None:
+        """End `run` once everything that was put before is committed.
+
+        is_linked: FreeSWITCH can be heard now, which is a sign of life (call-rules.md, rule 15).
+        """
+        self._queue.put(Stop(int(time.time() * 1_000_000) if is_linked else 0))
 
     def run(self) -> None:
         """Work until `stop`."""
@@ -118,12 +166,16 @@ class Pipeline:
             if isinstance(item, Resync):
                 self._commit(said)
                 said = self._feed([*self._missed(item), *item.heard])
-            elif item is not None:
+            elif isinstance(item, Comparison):
+                said += self._feed(self._lost(item))
+            elif isinstance(item, Stop):
+                self.tracker.last_at = max(self.tracker.last_at, item.alive)
+            else:
                 said += self._feed([item])
         self._commit(said)
         if isinstance(batch[-1], SwitchEvent):
             self.lag = max(time.time() - batch[-1].at / 1_000_000, 0.0)
-        return None not in batch
+        return not any(isinstance(item, Stop) for item in batch)
 
     def _feed(self, events: list[SwitchEvent]) -> list[Notice]:
         said = []
@@ -145,22 +197,54 @@ class Pipeline:
             self._scribe.close(callid, self.tracker)
 
     def _missed(self, item: Resync) -> list[SwitchEvent]:
+        if not self.tracker.last_at:
+            past = self._insist(lambda: self._store.past_calls(self.server, REMEMBERED_CALLS))
+            self.tracker.callids.remember(past)
         self._reload(item.states)
+        self.tracker.last_at = max(self.tracker.last_at, item.alive)
         if item.channels is None:
             return []
         events = missed(self.tracker, item.channels, item.heard)
         log.info("reconciled", server=self.server, channels=len(item.channels), missed=len(events))
         return events
 
+    def _lost(self, item: Comparison) -> list[SwitchEvent]:
+        """Return what two comparisons in a row have missed.
+
+        An event may be on its way while FreeSWITCH answers: once is no proof. A leg that has hung
+        up and of which nothing more was heard meanwhile has ended.
+        """
+        live = [dump for dump in item.channels if dump != hanging_up(dump.get("Unique-ID", ""))]
+        doubted = {}
+        for event in missed(self.tracker, live):
+            legs = {event.leg, event.get("Other-Leg-Unique-ID")}
+            if not legs & item.touched:
+                doubted[event.name, event.leg] = event
+        lost = [event for key, event in doubted.items() if key in self._doubted]
+        self._doubted = set(doubted)
+        if lost:
+            log.warning("events_lost", server=self.server, count=len(lost))
+        return lost
+
     def _commit(self, said: list[Notice]) -> None:
         changed, self.tracker.changed = self.tracker.changed, set()
         calls = {callid: snapshot.dump(self.tracker, callid) for callid in sorted(changed)}
-        if not said and not calls:
+        reopened, self.tracker.callids.reopened = self.tracker.callids.reopened, set()
+        is_due = self.tracker.last_at - self._written_alive >= SIGN_OF_LIFE_EVERY
+        if not said and not calls and not is_due:
             return
         over = [callid for callid, state in calls.items() if state is None]
         closed = {callid: self._scribe.close(callid, self.tracker) for callid in over}
         events = {callid: packed for callid, packed in closed.items() if packed}
-        self._insist(lambda: self._store.save(said, calls, self.server, time.time(), events))
+        alive = self.tracker.last_at if is_due else 0
+        self._insist(
+            lambda: self._store.save(said, calls, self.server, time.time(), events, reopened, alive)
+        )
+        self._written_alive = alive or self._written_alive
+        if self.tracker.doubts.changed:
+            self.tracker.doubts.changed = False
+            named = json.dumps(self.tracker.doubts.named())
+            self._insist(lambda: self._store.replace_fact(DOUBTS, named))
         for notice in said:
             log.info(
                 "said",

@@ -6,11 +6,10 @@ comments are its.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
-import re
 import socket as stdlib_socket
+import string
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from gevent.lock import BoundedSemaphore
 from greenswitch.esl import InboundESL
 
 from ..errors import LinkDown, LinkError, LinkTimeout, LoginRefused, UnsafeCommand
-from .events import SwitchEvent
+from .events import SwitchEvent, hanging_up, is_uuid
 from .frames import Frame, FrameError, Framer
 
 log = structlog.get_logger(__name__)
@@ -51,7 +50,8 @@ sleep(0) would not look at them for up to 50 turns; any longer sleep is 1 ms in 
 done.
 """
 
-_UUID = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
+_TAKEN_AS_IT_IS = frozenset(string.printable) - frozenset("\"'\\")
+"""In an argument of an API command; quotes and backslashes are read (switch_separate_string)."""
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 
@@ -211,7 +211,7 @@ class Connection(InboundESL):
 
     def subscribe(self, event_names: list[str]) -> None:
         """Ask for these events, and for what the link needs. Raises LinkError if refused."""
-        names = " ".join([*event_names, "BACKGROUND_JOB", "HEARTBEAT"])
+        names = " ".join(["BACKGROUND_JOB", "HEARTBEAT", *event_names])
         reply = self.send(f"event plain {names}").headers.get("Reply-Text", "")
         if not reply.startswith("+OK"):
             raise LinkError(
@@ -259,7 +259,7 @@ class Connection(InboundESL):
         if event.name == "BACKGROUND_JOB":
             if waiting := self._jobs.get(event.get("Job-UUID")):
                 waiting.set(event.body.strip())
-        elif event.name != "HEARTBEAT":
+        else:
             self._on_event(event)
 
     def _mark_down(self, reason: str) -> None:
@@ -290,23 +290,29 @@ class Connection(InboundESL):
 
 
 def live_channels(connection: Connection) -> list[dict[str, str]] | None:
-    """Return FreeSWITCH's account of each live channel, None without one. Raises LinkError.
+    """Return FreeSWITCH's own account of its channels, None if it cannot give one.
 
+    Each live channel is given as its headers, one that hangs up as `hanging_up`. Raises LinkError.
     Calls must be followed even from a FreeSWITCH that does not tell us of the past.
     """
     try:
         shown = json.loads(connection.api("show channels as json", timeout=ACCOUNT_TIMEOUT))
-        uuids = [row["uuid"] for row in shown.get("rows", [])]
-    except (LinkTimeout, ValueError, TypeError, KeyError, AttributeError):
+        uuids = [str(row["uuid"]) for row in shown.get("rows", [])]
+    except (LinkTimeout, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         log.error("freeswitch_channels_unreadable", server=connection.server.name)
         return None
+
     dumps = []
-    for uuid in uuids:
-        text = connection.api(f"uuid_dump {uuid} json") if _UUID.fullmatch(str(uuid)) else ""
-        with contextlib.suppress(ValueError):  # "-ERR No such channel!": it has ended since
+    for uuid in filter(is_uuid, uuids):
+        if not _TAKEN_AS_IT_IS.issuperset(uuid):
+            dumps.append({"Unique-ID": uuid})  # it is live, and cannot be asked about
+            continue
+        text = connection.api(f"uuid_dump {uuid} json")
+        try:
             dump = json.loads(text)
-            if isinstance(dump, dict):
-                dumps.append({str(name): str(value) for name, value in dump.items()})
+            dumps.append({str(name): str(value) for name, value in dump.items()})
+        except (ValueError, AttributeError, RecursionError):  # "-ERR No such channel!"
+            dumps.append(hanging_up(uuid))
     return dumps
 
 

@@ -6,7 +6,7 @@ What was said and the state it came from share one transaction.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -183,6 +183,8 @@ class Store:
         server: str,
         now: float,
         events: Mapping[str, bytes] | None = None,
+        reopened: Set[str] = frozenset(),
+        alive: int = 0,
     ) -> None:
         """Write notices and the calls they came from, all or nothing.
 
@@ -190,10 +192,15 @@ class Store:
 
         calls: callid to state, None once the call is over. now: seconds since 1970. events: what
         FreeSWITCH said of calls that are over. Nothing is written about a call that another worker
-        has closed; whatever was begun in one that is over now, by whomever, gets its end.
+        has closed, unless it was `reopened`; whatever was begun in one that is over now, by
+        whomever, gets its end. alive: the last sign of life of the server (microseconds since
+        1970), 0 to leave what is known of it.
         """
         with self.transaction() as connection:
-            closed = self._closed(connection, {*calls, *(notice.callid for notice in said)})
+            if alive:
+                self.note(connection, _alive(server), str(alive))
+            concerned = {*calls, *(notice.callid for notice in said)}
+            closed = self._closed(connection, concerned) - reopened if concerned else set()
             over = {callid for callid, state in calls.items() if state is None} - closed
             due = [notice for notice in said if notice.callid not in closed]
             rows = rows_of(self._with_ends(connection, due, over), now)
@@ -263,6 +270,18 @@ class Store:
                 ).scalars()
             )
 
+    def alive(self, server: str) -> int:
+        """Return the last sign of life of a FreeSWITCH (microseconds since 1970), 0 if unknown."""
+        known = self.known(_alive(server))
+        return int(known) if known.isdigit() else 0
+
+    def past_calls(self, server: str, most: int) -> list[str]:
+        """Return the callids of the calls of one FreeSWITCH that were over last, the last last."""
+        ours = and_(open_calls.c.server == server, open_calls.c.closed > 0)
+        latest = select(open_calls.c.callid).where(ours).order_by(open_calls.c.closed.desc())
+        with self.transaction() as connection:
+            return list(connection.execute(latest.limit(most)).scalars())[::-1]
+
     def closed(self, callids: Collection[str]) -> set[str]:
         """Return which of some calls another worker has closed."""
         with self.transaction() as connection:
@@ -309,6 +328,11 @@ class Store:
         from . import watch  # noqa: PLC0415 - psycopg is only there with the postgres extra
 
         yield from watch.changes(self._engine, CHANNEL)
+
+
+def _alive(server: str) -> str:
+    """Return the fact that a FreeSWITCH's last sign of life is kept under."""
+    return f"alive {server}"[:64]
 
 
 def fact_in(connection: Connection, name: str) -> str:

@@ -40,8 +40,11 @@ To be sent (again), accepted by Planfix, set aside for a person to decide, too l
 said to us (shadow mode).
 """
 
-VERSION = 4
+VERSION = 5
 """Raised with every change of the tables; `migrate` brings an older store up to it."""
+
+LONGEST_CALLID = 300
+"""Characters: a UUID of 256 (SWITCH_UUID_FORMATTED_LENGTH) and the number of a UUID used again."""
 
 metadata = MetaData()
 
@@ -51,7 +54,7 @@ notices = Table(
     Column(
         "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
     ),
-    Column("callid", String(128), nullable=False),
+    Column("callid", String(LONGEST_CALLID), nullable=False),
     Column("ext", String(64), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("ordinal", Integer, nullable=False),
@@ -121,7 +124,7 @@ _index("notices_settled", notices.c.settled, where=notices.c.settled > literal_c
 open_calls = Table(
     "open_calls",
     metadata,
-    Column("callid", String(128), primary_key=True),
+    Column("callid", String(LONGEST_CALLID), primary_key=True),
     Column("server", String(255), nullable=False),
     Column("state", Text, nullable=False),
     Column("closed", Float, nullable=False, server_default="0", index=True),
@@ -147,7 +150,7 @@ journal = Table(
         "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
     ),
     Column("at", Float, nullable=False, index=True),
-    Column("callid", String(128), nullable=False, index=True),
+    Column("callid", String(LONGEST_CALLID), nullable=False, index=True),
     Column("ext", String(64), nullable=False),
     Column("phone", String(32), nullable=False, index=True),
     Column("what", Text, nullable=False),
@@ -160,7 +163,7 @@ at: seconds since 1970. callid, ext, phone: "" where unknown.
 heard = Table(
     "heard",
     metadata,
-    Column("callid", String(128), primary_key=True),
+    Column("callid", String(LONGEST_CALLID), primary_key=True),
     Column("at", Float, nullable=False, index=True),
     Column("events", LargeBinary, nullable=False),
 )
@@ -230,5 +233,12 @@ def _to_4(operations: Operations) -> None:
             index.create(operations.get_bind(), checkfirst=True)
 
 
-STEPS = (_to_2, _to_3, _to_4)
+def _to_5(operations: Operations) -> None:
+    """Make room for callids that are Call-IDs. SQLite does not ask how long a text is."""
+    if operations.get_bind().dialect.name == "postgresql":
+        for table in (notices, open_calls, journal, heard):
+            operations.alter_column(table.name, "callid", type_=String(LONGEST_CALLID))
+
+
+STEPS = (_to_2, _to_3, _to_4, _to_5)
 """The first brings version 1 to 2, and so on."""

@@ -53,6 +53,7 @@ class Switch:
         self.heartbeat = heartbeat
         self.speed = speed
         self.users = {"101", "102", "103", "104", "105"}
+        self.number_aliases: dict[str, str] = {}
         self.registered = {"101", "102", "103", "104"}
         self.version = "1.10.12-release"
         self.gateways = {"trunk": "NOREG"}
@@ -67,6 +68,7 @@ class Switch:
         self.core = str(uuid4())
         self.sessions: list[Session] = []
         self.channels: dict[str, dict[str, str]] = {}
+        self.hanging: set[str] = set()
         self.originated: list[str] = []
         self.commands: list[str] = []
         self.beats = 0
@@ -154,6 +156,7 @@ class Switch:
             "user_exists": lambda text: (
                 "true" if text.split()[1:2] and text.split()[1] in self.users else "false"
             ),
+            "user_data": self._user_data,
             "sofia_contact": self._contact,
             "global_getvar": lambda name: GLOBALS.get(name, ""),
             "strftime": lambda form: time.strftime(
@@ -166,6 +169,11 @@ class Switch:
             return "-ERR permission denied\n"
         answer = known.get(word)
         return answer(rest) if answer else f"-ERR {word} Command not found!\n"
+
+    def _user_data(self, text: str) -> str:
+        user, _, what = text.partition(" ")
+        alias = self.number_aliases.get(user.split("@")[0], "")
+        return alias if what == "attr number-alias" else ""
 
     def _contact(self, text: str) -> str:
         ext = text.split("@", maxsplit=1)[0]
@@ -216,7 +224,7 @@ class Switch:
 
     def _dump(self, text: str) -> str:
         uuid, _, form = text.partition(" ")
-        if uuid not in self.channels or form.strip() != "json":
+        if uuid not in self.channels or uuid in self.hanging or form.strip() != "json":
             return "-ERR No such channel!\n"
         return json.dumps({**self.channels[uuid], "Event-Name": "CHANNEL_DATA"})
 
@@ -343,6 +351,9 @@ class Switch:
         uuid, name = step.get("Unique-ID"), step.get("Event-Name")
         if name in ENDED:
             self.channels.pop(uuid, None)
+            self.hanging.discard(uuid)
+        elif name == "CHANNEL_HANGUP":
+            self.hanging.add(uuid)
         elif name == "CHANNEL_CREATE" or (uuid in self.channels and "variable_uuid: " in step.body):
             lines = (line.partition(": ") for line in step.body.splitlines() if ": " in line)
             self.channels[uuid] = {

@@ -14,13 +14,14 @@ from sqlalchemy import create_engine, select, text
 
 from fsplanfix.calls.model import Direction, Kind, Notice, Status
 from fsplanfix.errors import StoreError
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import LEASE, Queue
 from fsplanfix.outbox.rows import Outcome, Queued
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.tables import DEAD, DONE, SKIPPED, is_waiting, notices
 from fsplanfix.outbox.upkeep import Upkeep
 
-from ..recordings import NAMES, events, told
+from ..recordings import NAMES, events, rules_of, told
 
 ME = "courier-1"
 FIRST = Notice("c1", Kind.INCOMING, 1, 5, Direction.IN, "79161234567", ext="101")
@@ -81,7 +82,8 @@ def test_a_group_call_goes_out_in_five_waves(store: Store) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "transfer" in name or "queue" in name])
 def test_what_is_told_of_one_employee_keeps_its_order(store: Store, name: str) -> None:
-    said = told(events(name))
+    every = told(events(name), rules_of(name))
+    said = [n for n in every if n.callid == every[0].callid]
     store.save(said, {}, "s", now=1.0)
     sent = [step for wave in waves(store) for step in wave]
     for ext in {n.ext for n in said}:
@@ -541,3 +543,34 @@ def test_a_worker_that_closes_a_call_ends_what_another_began(store: Store) -> No
         ("103", Status.CANCELED),
     }
     assert listed[-1].kind is Kind.RECORD
+
+
+# signs of life, and calls that go on
+
+
+def test_the_last_sign_of_life_is_kept_for_each_switch(store: Store) -> None:
+    assert store.alive("one:8021") == 0
+    store.save([], {}, "one:8021", now=1.0, alive=1_700_000_000_000_000)
+    store.save([FIRST], {"c1": "{}"}, "two:8021", now=1.0, alive=1_700_000_000_000_001)
+    store.save([], {}, "one:8021", now=2.0)
+    assert store.alive("one:8021") == 1_700_000_000_000_000
+    assert store.alive("two:8021") == 1_700_000_000_000_001
+
+
+def test_a_call_that_is_over_goes_on_only_if_it_was_reopened(store: Store) -> None:
+    """`sofia recover`: the next part of the same callid."""
+    again = dataclasses.replace(FIRST, ordinal=2, position=3)
+    store.save([FIRST], {FIRST.callid: None}, "s", now=1.0)
+    store.save([again], {FIRST.callid: "{}"}, "s", now=2.0)
+    assert store.open_calls("s") == []
+    store.save([again], {FIRST.callid: "{}"}, "s", now=2.0, reopened={FIRST.callid})
+    assert store.open_calls("s") == ["{}"]
+    assert Archive(store).about(FIRST.callid)[0][-1].notice == again
+
+
+def test_the_calls_that_were_over_last_are_known_by_their_callids(store: Store) -> None:
+    for number in range(3):
+        store.save([], {f"c{number}": None}, "s", now=float(number + 1))
+    store.save([], {"open": "{}"}, "s", now=5.0)
+    store.save([], {"theirs": None}, "other", now=6.0)
+    assert store.past_calls("s", 2) == ["c1", "c2"]

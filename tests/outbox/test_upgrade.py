@@ -1,16 +1,18 @@
 """Stores of other releases, other programs, or none."""
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from fsplanfix.errors import StoreError
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.rows import notice_json
+from fsplanfix.outbox.rows import Entry, notice_json
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.tables import DEAD, DONE, VERSION
+from fsplanfix.outbox.tables import DEAD, DONE, LONGEST_CALLID, VERSION
 from fsplanfix.outbox.upkeep import Upkeep
 
 from .test_store import FIRST, GROUP, claim, settle
@@ -73,6 +75,42 @@ def test_an_old_store_gets_the_indexes_of_a_new_one(store_url: str, tmp_path: Pa
         Store(url).close()
     assert indexes(store_url) - {"notices_key"} == indexes(fresh)
     assert "notices_settled" in indexes(fresh)
+
+
+def test_an_old_store_takes_the_longest_callid(store_url: str) -> None:
+    serial = "INTEGER" if store_url.startswith("sqlite") else "BIGSERIAL"
+    run_sql(store_url, VERSION_1.format(serial=serial))
+    store = Store(store_url)
+    callid = "c" * LONGEST_CALLID
+    long = replace(FIRST, callid=callid)
+    store.save([long], {callid: None}, "s", now=1.0, events={callid: b"x"})
+    Archive(store).write_down(Entry(1.0, "what", callid))
+    assert Archive(store).about(callid)[0][0].notice == long
+    store.close()
+
+
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_a_store_of_every_older_version_opens(store_url: str, version: int) -> None:
+    """As it is today, but for the number: each step since must be possible again or needless."""
+    Store(store_url).close()
+    if version == 1:
+        serial = "INTEGER" if store_url.startswith("sqlite") else "BIGSERIAL"
+        for table in ("notices", "open_calls", "facts", "journal", "heard"):
+            run_sql(store_url, f"DROP TABLE {table}")
+        run_sql(store_url, VERSION_1.format(serial=serial))
+    if version == 2:
+        run_sql(store_url, "DROP TABLE journal; DROP TABLE heard")
+    if version > 1:
+        run_sql(
+            store_url,
+            "UPDATE facts SET value = :version WHERE name = 'schema'",
+            version=str(version),
+        )
+    store = Store(store_url)
+    store.save(GROUP, {}, "s", now=1.0)
+    assert store.known("schema") == str(VERSION)
+    assert Queue(store).counts() == {"waiting": len(GROUP)}
+    store.close()
 
 
 def test_opening_twice_changes_nothing(store_url: str) -> None:

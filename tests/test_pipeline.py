@@ -1,0 +1,242 @@
+"""The way from events to the store: signs of life, and comparisons with FreeSWITCH's own account."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fsplanfix.calls.model import Notice, Rules, Status
+from fsplanfix.errors import LinkDown
+from fsplanfix.freeswitch.events import SwitchEvent, hanging_up
+from fsplanfix.outbox.store import Store
+from fsplanfix.pipeline import Pipeline
+
+from .calls.test_reconcile import accounts, positions
+from .recordings import by_ext, events, expected, shorthand
+
+SERVER = "127.0.0.1:8021"
+
+
+class Worker:
+    """A pipeline that a test feeds, step by step."""
+
+    def __init__(self, store: Store) -> None:
+        self.said: list[Notice] = []
+        self.pipeline = Pipeline(SERVER, Rules(), store, lambda: None, self.said.append)
+
+    def hear(self, *heard: SwitchEvent) -> None:
+        for event in heard:
+            self.pipeline.put(event)
+            self.pipeline.step()
+
+    def relink(self, channels: list[dict[str, str]] | None) -> None:
+        self.pipeline.resync(lambda: channels, list)
+        self.pipeline.step()
+
+    def compare(self, channels: list[dict[str, str]] | None, *heard: SwitchEvent) -> None:
+        def ask() -> list[dict[str, str]] | None:
+            for event in heard:
+                self.pipeline.put(event)
+            return channels
+
+        self.pipeline.compare(ask)
+        if channels is not None:
+            self.pipeline.step()
+
+    def stop(self, is_linked: bool) -> None:
+        self.pipeline.stop(is_linked)
+        assert not self.pipeline.step()
+
+    @property
+    def tokens(self) -> dict[str, list[str]]:
+        (call,) = shorthand(self.said).values()
+        return by_ext(call[1:])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    yield store
+    store.close()
+
+
+def heartbeat(at: int) -> SwitchEvent:
+    return SwitchEvent.made_of({"Event-Name": "HEARTBEAT", "Event-Date-Timestamp": str(at)})
+
+
+def upto(name: str, wanted: str, count: int = 1) -> tuple[list[SwitchEvent], list[SwitchEvent]]:
+    """The events of a recording up to the `count`-th of a name, that one included, and the rest."""
+    stream = events(name)
+    at = [n for n, event in enumerate(stream) if event.name == wanted][count - 1] + 1
+    return list(stream[:at]), list(stream[at:])
+
+
+def success(said: list[Notice]) -> Notice:
+    return next(n for n in said if n.status is Status.SUCCESS)
+
+
+# a talk that ends while nobody listens (rule 15)
+
+
+def test_a_crash_in_a_quiet_talk_counts_to_the_last_heartbeat(store: Store) -> None:
+    talk, _ = upto("in_one_answered", "CHANNEL_BRIDGE")
+    first = Worker(store)
+    first.hear(*talk, heartbeat(talk[-1].at + 600_000_000))
+    second = Worker(store)
+    second.relink([])
+    assert success(second.said).duration == 600
+
+
+def test_an_orderly_stop_is_a_sign_of_life(store: Store) -> None:
+    talk, _ = upto("in_one_answered", "CHANNEL_BRIDGE")
+    shift = int(time.time() * 1_000_000) - 900_000_000 - talk[-1].at
+    first = Worker(store)
+    first.hear(*(moved(event, shift) for event in talk))
+    first.stop(is_linked=True)
+    second = Worker(store)
+    second.relink([])
+    assert success(second.said).duration >= 900
+
+
+def test_a_stop_without_a_link_says_nothing_of_freeswitch(store: Store) -> None:
+    talk, _ = upto("in_one_answered", "CHANNEL_BRIDGE")
+    first = Worker(store)
+    first.hear(*talk)
+    first.stop(is_linked=False)
+    second = Worker(store)
+    second.relink([])
+    assert success(second.said).duration == 0
+
+
+def moved(event: SwitchEvent, shift: int) -> SwitchEvent:
+    body = event.raw.replace(str(event.at).encode(), str(event.at + shift).encode())
+    return SwitchEvent(body)
+
+
+def test_a_talk_that_outlives_a_restart_has_its_whole_length(store: Store) -> None:
+    name = "in_one_answered"
+    talk, rest = upto(name, "CHANNEL_BRIDGE")
+    first = Worker(store)
+    first.hear(*talk)
+    first.stop(is_linked=True)
+    second = Worker(store)
+    second.relink(accounts(name)[positions(name)[len(talk)]])
+    second.hear(*rest)
+    assert {**by_ext_of(first, second)} == by_ext(wanted(name))
+    assert success(second.said).duration == 2
+
+
+def by_ext_of(*workers: Worker) -> dict[str, list[str]]:
+    said = [n for worker in workers for n in worker.said]
+    (call,) = shorthand(said).values()
+    return by_ext(call[1:])
+
+
+def wanted(name: str) -> list[str]:
+    return expected()[name].calls[0][0].split(": ")[1].split()
+
+
+# once a minute (rule 16)
+
+
+def test_what_two_comparisons_miss_has_happened(store: Store) -> None:
+    name = "in_one_answered"
+    before, _ = upto(name, "CHANNEL_PROGRESS")
+    worker = Worker(store)
+    worker.hear(*before)
+    talking = accounts(name)[positions(name)[len(upto(name, "CHANNEL_BRIDGE")[0])]]
+    worker.compare(talking)
+    assert worker.tokens == {"101": ["I101"]}
+    worker.compare(talking)
+    assert worker.tokens == {"101": ["I101", "A101"]}
+    worker.compare([])
+    assert worker.tokens == {"101": ["I101", "A101"]}
+    worker.compare([])
+    assert worker.tokens["101"] == ["I101", "A101", "S101"]
+
+
+def test_what_is_heard_meanwhile_is_not_made_up(store: Store) -> None:
+    """The end of the call is on its way while FreeSWITCH says that there are no channels."""
+    name = "in_one_answered"
+    before, rest = upto(name, "CHANNEL_HANGUP")
+    worker = Worker(store)
+    worker.hear(*before)
+    worker.compare([], rest[0])
+    worker.compare([], *rest[1:])
+    assert worker.tokens == by_ext(wanted(name))
+
+
+def test_a_comparison_that_agrees_says_nothing(store: Store) -> None:
+    name = "group_answered"
+    stream, where = events(name), positions(name)
+    worker = Worker(store)
+    for at, event in enumerate(stream):
+        worker.compare(accounts(name)[where[at]])
+        worker.compare(accounts(name)[where[at]])
+        worker.hear(event)
+    assert worker.tokens == by_ext(wanted(name))
+
+
+def test_a_zombie_ends_with_the_second_comparison(store: Store) -> None:
+    """It has hung up, its end never comes: `show channels` lists it, `uuid_dump` does not."""
+    before, _ = upto("in_one_no_answer", "CHANNEL_HANGUP", 2)
+    legs = {event.leg for event in before}
+    worker = Worker(store)
+    worker.hear(*before)
+    for _ in range(2):
+        assert "M101" not in worker.tokens["101"]
+        worker.compare([hanging_up(leg) for leg in legs])
+    assert worker.tokens == {"101": ["I101", "M101"]}
+
+
+def test_freeswitch_may_not_know(store: Store) -> None:
+    worker = Worker(store)
+    worker.hear(*upto("in_one_answered", "CHANNEL_BRIDGE")[0])
+    worker.compare(None)
+    worker.compare(None)
+    assert worker.tokens == {"101": ["I101", "A101"]}
+
+
+def test_a_link_lost_meanwhile_is_the_links_business(store: Store) -> None:
+    worker = Worker(store)
+
+    def ask() -> None:
+        raise LinkDown("gone")
+
+    with pytest.raises(LinkDown):
+        worker.pipeline.compare(ask)
+    worker.hear(*events("in_one_answered"))
+    assert worker.tokens == by_ext(wanted("in_one_answered"))
+
+
+# what goes on under a callid of before
+
+
+def test_a_uuid_used_before_the_start_gets_a_number(store: Store) -> None:
+    stream = events("in_one_no_answer")
+    first = Worker(store)
+    first.hear(*stream)
+    second = Worker(store)
+    second.relink([])
+    second.hear(*stream)
+    callids = {n.callid for n in first.said}
+    assert {n.callid for n in second.said} == {f"{callid}-2" for callid in callids}
+
+
+def test_who_may_be_a_gateway_is_kept_for_the_check(store: Store) -> None:
+    worker = Worker(store)
+    for number in range(3):
+        headers = {
+            "Event-Name": "CHANNEL_CREATE",
+            "Unique-ID": f"leg{number}",
+            "Event-Date-Timestamp": str(1_700_000_000_000_000 + number * 2_000_000),
+            "Call-Direction": "inbound",
+            "variable_user_name": "200",
+            "Caller-Caller-ID-Number": f"7916123456{number}",
+            "Caller-Destination-Number": "74950000001",
+        }
+        worker.hear(SwitchEvent.made_of(headers))
+    assert store.known("doubts") == '{"users": ["200"], "gateways": []}'
