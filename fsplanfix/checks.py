@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import os
 import re
 import stat
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .calls.doubts import DOUBTS
 from .errors import LinkError, StoreError, TransportError
 from .freeswitch.link import Connection, Server
 from .freeswitch.socket_app import greeted
@@ -31,6 +33,14 @@ SHORT_CERTIFICATE = 14
 
 CLOCKS_APART = 2.0
 """Seconds by which the clocks may differ."""
+
+DOMAIN_COLUMN = 2
+"""Of `list_users`."""
+
+MOST_NAMES = 5
+"""Names in one line of the check."""
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}", re.ASCII)
 
 OK, ODD, BROKEN = range(3)
 
@@ -103,11 +113,26 @@ def _store(settings: Settings, keys: list[str]) -> Iterator[Finding]:
             for key in (store.known("secret_key"), settings.secret_key.get_secret_value())
             if key
         ]
+        doubts = list(_doubts(settings, store))
         store.close()
     except StoreError as error:
         yield Finding(BROKEN, "store", str(error), "see STORE_URL")
     else:
         yield Finding(OK, "store", "can be written")
+        yield from doubts
+
+
+def _doubts(settings: Settings, store: Store) -> Iterator[Finding]:
+    """Say who was seen doing what he should not, by what the service has noted."""
+    noted = json.loads(store.known(DOUBTS) or "{}")
+    users = sorted(set(noted.get("users", [])) - settings.trunk_users)
+    gateways = sorted(set(noted.get("gateways", [])) - settings.house_gateways)
+    if users:
+        cure = f"if they are gateways: TRUNK_USERS={_printable(users[0])}"
+        yield Finding(ODD, "users", f"show many callers' numbers: {_listed(users)}", cure)
+    if gateways:
+        cure = f"if colleagues are behind them: HOUSE_GATEWAYS={_printable(gateways[0])}"
+        yield Finding(ODD, "gateways", f"short numbers are dialled: {_listed(gateways)}", cure)
 
 
 # FreeSWITCH
@@ -170,18 +195,42 @@ def _users(settings: Settings, connection: Connection) -> Iterator[Finding]:
     lines = connection.api("list_users").splitlines()
     if not lines or not lines[0].startswith("userid|"):
         return
-    users = {line.partition("|")[0] for line in lines[1:] if "|" in line}
+    columns = [line.split("|") for line in lines[1:] if line.count("|") > DOMAIN_COLUMN]
+    domains = {fields[0]: fields[DOMAIN_COLUMN] for fields in columns}
     rules, part = settings.rules(), connection.server.name
-    exts = [user for user in users if rules.ext_for(user)]
-    if users and not exts:
-        yield Finding(
-            BROKEN,
-            part,
-            f"EXTENSION_PATTERN fits none of {len(users)} users",
-            "no window would ever open",
-        )
-    elif users:
-        yield Finding(OK, part, f"{len(exts)} of {len(users)} users have an ext")
+    without = [user for user in domains if not rules.ext_for(user)]
+    if domains and len(without) == len(domains):
+        what = f"EXTENSION_PATTERN fits none of {len(domains)} users"
+        yield Finding(BROKEN, part, what, "no window would ever open")
+        return
+    if domains:
+        found = f"{len(domains) - len(without)} of {len(domains)} users have an ext"
+        yield Finding(OK, part, found)
+    without = sorted(set(without) - rules.trunk_users)
+    if without:
+        user = without[0]
+        number = _number_alias(connection, user, domains[user])
+        cure = f"EXTENSION_ALIASES={user}:{number} gives one; without, they are colleagues unnamed"
+        yield Finding(ODD, part, f"without an ext: {_listed(without)}", cure)
+
+
+def _number_alias(connection: Connection, user: str, domain: str) -> str:
+    """Return the number that FreeSWITCH's directory gives a user, or one to show how it is done."""
+    if not _SAFE_NAME.fullmatch(user) or not _SAFE_NAME.fullmatch(domain):
+        return "107"
+    answer = connection.api(f"user_data {user}@{domain} attr number-alias").strip()
+    return answer if answer.isascii() and answer.isdigit() and len(answer) <= 15 else "107"
+
+
+def _listed(names: list[str]) -> str:
+    """Return names for a line of the terminal, a few of them if there are many."""
+    shown = [_printable(name) for name in names[:MOST_NAMES]]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _printable(text: str) -> str:
+    return "".join(char for char in text[:40] if char.isprintable())
 
 
 def _clock(_: Settings, connection: Connection) -> Iterator[Finding]:

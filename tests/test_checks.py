@@ -14,6 +14,7 @@ import trustme
 from gevent import pywsgi, socket
 
 from fsplanfix.checks import BROKEN, ODD, OK, Finding, everything
+from fsplanfix.outbox.store import Store
 from fsplanfix.settings import Settings
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import write_tone
@@ -174,6 +175,36 @@ def test_a_gateway_that_cannot_call(
 
 def test_a_pattern_that_fits_nobody(look: Callable[..., list[Finding]]) -> None:
     says(look(EXTENSION_PATTERN=r"^7\d{3}$"), BROKEN, "EXTENSION_PATTERN fits none of 5 users")
+
+
+def test_users_without_an_ext_are_named(look: Callable[..., list[Finding]], switch: Switch) -> None:
+    switch.users |= {"ivanov", "door", "200"}
+    switch.number_aliases = {"door": "107"}
+    findings = look(EXTENSION_PATTERN=r"^1\d{2}$", TRUNK_USERS="200")
+    says(findings, OK, "5 of 8 users have an ext")
+    finding = says(findings, ODD, "without an ext: door, ivanov")
+    assert "EXTENSION_ALIASES=door:107" in finding.cure
+
+
+def test_of_many_users_without_an_ext_a_few_are_named(
+    look: Callable[..., list[Finding]], switch: Switch
+) -> None:
+    switch.users |= {f"door{number:02}" for number in range(9)}
+    says(look(), ODD, "door00, door01, door02, door03, door04 and 4 more")
+
+
+def test_logins_and_gateways_that_are_something_else(
+    look: Callable[..., list[Finding]], tmp_path: Path
+) -> None:
+    where = f"sqlite:///{tmp_path}/doubts.db"
+    store = Store(where)
+    store.replace_fact("doubts", '{"users": ["200", "gsm\\u001b"], "gateways": ["branch"]}')
+    store.close()
+    findings = look(STORE_URL=where)
+    assert "TRUNK_USERS=200" in says(findings, ODD, "show many callers' numbers: 200, gsm").cure
+    assert "HOUSE_GATEWAYS=branch" in says(findings, ODD, "short numbers are dialled").cure
+    named = look(STORE_URL=where, TRUNK_USERS="200,gsm\u001b", HOUSE_GATEWAYS="branch")
+    assert not [finding for finding in named if finding.part in ("users", "gateways")]
 
 
 def test_a_dialplan_that_nobody_answers(look: Callable[..., list[Finding]]) -> None:
