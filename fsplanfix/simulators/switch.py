@@ -22,14 +22,23 @@ from gevent.server import StreamServer
 from .playback import Step, freshen, load, write_tone
 from .session import Session
 
+_PAIR = r"[A-Za-z0-9_]+=(?:[^{}\[\]\\,\s]|\\,)+"
+_VARIABLES = rf"\{{(?:{_PAIR},)*{_PAIR}\}}"
 _ORIGINATE = re.compile(
-    r"originate \{(?P<vars>[^}]*)\}"
-    r"(?:user/|sofia/gateway/\S+?/)(?P<ext>[^@\s]+)(?:@\S+)? (?P<rest>.+)",
-    re.DOTALL,
+    rf"originate (?P<vars>{_VARIABLES})(?:user/|sofia/gateway/[^\s{{}}]+?/)(?P<ext>[^@\s{{}}]+)"
+    rf"(?:@[^\s{{}}]+)? (?P<rest>&[a-z_]+\((?:{_VARIABLES})?[^\s{{}}]*\)|[^\s&]+ XML [^\s]+)"
 )
+"""What it takes, stricter than FreeSWITCH: names with values, a comma within a value escaped."""
 _NUMBER = re.compile(r"\+?[0-9]{5,15}")
+_COMMA = re.compile(r"(?<!\\),")
 GLOBALS = {"domain": "127.0.0.1", "recordings_dir": "/var/lib/freeswitch/recordings"}
 ENDED = ("CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY")
+
+
+def variables(text: str) -> dict[str, str]:
+    """Return the variables in {...} as FreeSWITCH reads them (switch_event_create_brackets)."""
+    pairs = [item.partition("=") for item in _COMMA.split(text.strip("{}"))]
+    return {name: value.replace(r"\,", ",") for name, _, value in pairs}
 
 
 class Switch:
@@ -253,7 +262,7 @@ class Switch:
     def _originate(self, command: str, job: str, wanted: re.Match[str]) -> None:
         self.originated.append(command)
         steps = load(self.makecall)
-        given = dict(item.split("=", 1) for item in wanted["vars"].split(",") if "=" in item)
+        given = variables(wanted["vars"])
         number = next(iter(_NUMBER.findall(wanted["rest"])), given.get("planfix_phone", ""))
         swap = {steps[0].get("Caller-Caller-ID-Number"): number, "101": wanted["ext"]}
         keep = (

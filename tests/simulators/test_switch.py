@@ -9,7 +9,7 @@ import pytest
 from gevent import socket
 
 from fsplanfix.simulators.playback import freshen, load, names
-from fsplanfix.simulators.switch import Switch
+from fsplanfix.simulators.switch import Switch, variables
 
 from ..service import Halt
 
@@ -108,6 +108,46 @@ def test_a_background_job_has_an_inner_body(wire: Wire) -> None:
     wire.say("bgapi originate nonsense")
     assert "-USAGE" in wire.read()[1]
     wire.close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        r"{transfer_ringback=%(800,3200,425)}user/105 &park()",
+        r"{transfer_ringback=%(800\,3200\,425)}user/105 &bridge({a=%(800,3200,425)}user/102)",
+        "{a=b}{c=d}user/105 &park()",
+        "{a=b}user/105 &bridge(user/102) XML default",
+        "{a=b}user/105 &bridge(user/102 user/103)",
+        "{a={b}}user/105 &park()",
+        "{a=b}user/105",
+    ],
+)
+def test_a_command_with_an_open_comma_a_blank_or_a_second_part_is_not_taken(
+    wire: Wire, command: str
+) -> None:
+    wire.say("event plain BACKGROUND_JOB")
+    wire.say(f"bgapi originate {command}")
+    assert "-USAGE" in wire.read()[1]
+    wire.close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        r"{transfer_ringback=%(800\,3200\,425),a=b}user/105 &bridge({a=%(1\,2\,3),b=c}user/102)",
+        "{a=b}user/105@127.0.0.1 79161234567 XML default",
+        "{a=<http://www.notused.com>;info=alert-autoanswer;delay=0}user/105 &park()",
+    ],
+)
+def test_a_command_with_escaped_commas_is_taken(wire: Wire, command: str) -> None:
+    wire.say("event plain BACKGROUND_JOB")
+    wire.say(f"bgapi originate {command}")
+    assert "USER_NOT_REGISTERED" in wire.read()[1]
+    wire.close()
+
+
+def test_variables_are_read_as_freeswitch_does() -> None:
+    assert variables(r"{a=%(800\,3200\,425),b=x=1}") == {"a": "%(800,3200,425)", "b": "x=1"}
 
 
 def test_heartbeats_arrive() -> None:
