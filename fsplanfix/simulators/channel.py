@@ -43,11 +43,13 @@ class Transferred(Exception):
 class Phones:
     """How the phones of a call behave, by ext or number.
 
-    picks_up: after how many seconds; absent: it rings until it is given up. busy: refuse at once.
-    off: not registered. talks: seconds a talk lasts.
+    picks_up: after how many seconds; absent: it rings until it is given up. early: whose network
+    sends sound while it rings (183). busy: refuse at once. off: not registered. talks: seconds a
+    talk lasts.
     """
 
     picks_up: dict[str, float] = field(default_factory=dict)
+    early: set[str] = field(default_factory=set)
     busy: set[str] = field(default_factory=set)
     off: set[str] = field(default_factory=set)
     talks: float = 5.0
@@ -110,9 +112,11 @@ class Leg:
 class Channel(Leg):
     """A call that came in or was dialled by an employee, on its way through the dialplan.
 
-    log: each application with its data, as carried out. rang: whom it rang, in order, and shown:
-    what name each phone showed. talked_with: who picked up. cause: how it ended, "" while it goes
-    on. held: seconds the service held it. rescued: whether a scheduled transfer took it on.
+    clicked: whether it was placed by a click, so that its own phone has been picked up. log: each
+    application with its data, as carried out. rang: whom it rang, in order, shown: what name each
+    phone showed, and heard: what the caller heard meanwhile, "" for nothing. talked_with: who
+    picked up. cause: how it ended, "" while it goes on. held: seconds the service held it. rescued:
+    whether a scheduled transfer took it on.
     misbehaviour: what the service said that FreeSWITCH would not understand.
     """
 
@@ -129,9 +133,11 @@ class Channel(Leg):
         self.variables |= variables
         self.dialplan = dialplan
         self.phones = phones
+        self.clicked = False
         self.log: list[tuple[str, str]] = []
         self.rang: list[str] = []
         self.shown: dict[str, str] = {}
+        self.heard: dict[str, str] = {}
         self.talked_with = ""
         self.cause = ""
         self.held = 0.0
@@ -263,10 +269,22 @@ class Channel(Leg):
         leg = Called(self, who, gateway)
         self.rang.append(who)
         self.shown[who] = leg.name
+        self.heard[who] = self._hears(leg)
         leg.say("CHANNEL_CREATE")
         if who not in self.phones.busy:
-            leg.say("CHANNEL_PROGRESS")
+            early = who in self.phones.early
+            leg.say("CHANNEL_PROGRESS_MEDIA" if early else "CHANNEL_PROGRESS")
         return leg
+
+    def _hears(self, leg: Called) -> str:
+        """Return what the caller hears while a leg rings, as switch_ivr_originate.c has it."""
+        inherited = self.variables.get("ignore_early_media")
+        ignored = leg.variables.get("ignore_early_media", inherited) == "true"
+        if leg.who in self.phones.early and not ignored:
+            return "the network"
+        if self.clicked:
+            return self.variables.get("transfer_ringback", self.variables.get("ringback", ""))
+        return self.variables.get("ringback", "the phone's own tone")
 
     @staticmethod
     def _lose(legs: list[Called], winner: Called | None, cause: str) -> None:
