@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from .desk import Desk
 from .errors import LinkError, PortTakenError, RecordingUnknown, StoreError
+from .freeswitch import tones
 from .freeswitch.link import Connection, Link, Server, live_channels
 from .freeswitch.originate import Click, Dialler, DialPlan
 from .freeswitch.socket_app import SocketApp
@@ -282,6 +283,7 @@ class App:
             settings.user_domain,
             settings.outbound_caller_id,
             settings.auto_answer,
+            settings.ringback or tones.ringback(settings.country),
         )
         allow = re.compile(settings.dial_allow, re.ASCII) if settings.dial_allow else None
         return Commands(

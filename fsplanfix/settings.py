@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from .calls.model import Missed, Rules
 from .calls.numbers import normalize
 from .errors import SettingsError
+from .freeswitch import tones
 
 SECRETS = (
     "planfix_token",
@@ -278,6 +279,7 @@ class Settings(RuleSettings, StoreSettings):
     dial_limit: int = Field(default=120, ge=1, le=100_000)
     dial_limit_per_ext: int = Field(default=20, ge=1, le=100_000)
     auto_answer: bool = False
+    ringback: Annotated[str, AfterValidator(tones.read)] | None = None
     outbound_caller_id: Annotated[str, _matching(_DIGITS, "74950000001")] = ""
     secret_key: SecretStr = SecretStr("")
     secret_key_old: SecretStr = SecretStr("")

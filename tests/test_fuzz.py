@@ -25,17 +25,31 @@ def test_thousands_of_hostile_inputs_do_no_harm() -> None:
     assert int(asked) > 50
 
 
+CLICK = (
+    r"originate {a=b,transfer_ringback=%(800\,3200\,425)}user/101 &bridge("
+    "{ignore_early_media=false,bridge_answer_timeout=60}sofia/gateway/trunk/79161234567)"
+)
+
+
 @pytest.mark.parametrize(
-    "command",
+    ("part", "hostile"),
     [
-        "originate {origination_uuid=u}user/101@evil &bridge(sofia/gateway/trunk/79161234567)",
-        "originate {a=b}user/101 &bridge(sofia/gateway/trunk/79161234567,user/102)",
-        "originate {a=${x}}user/101 &bridge(sofia/gateway/trunk/79161234567)",
-        "originate {a=b}user/\u0661\u0660\u0661 &bridge(sofia/gateway/trunk/79161234567)",
-        "sofia_contact 101\n",
-        "user_exists id 101 102 127.0.0.1",
+        ("user/101", "user/101@evil"),
+        ("user/101", "user/\u0661\u0660\u0661"),
+        ("79161234567", "79161234567,user/102"),
+        ("a=b", "a=${x}"),
+        ("a=b", "a=b}{c=d"),
+        (r"%(800\,3200\,425)", "%(800,3200,425)"),
+        (r"425)", r"425\,x=1)"),
+        ("bridge_answer_timeout=60", "bridge_answer_timeout=60,c=d"),
     ],
 )
+def test_a_hostile_click_would_be_seen(part: str, hostile: str) -> None:
+    assert ALLOWED_IN_ESL.fullmatch(CLICK)
+    assert not ALLOWED_IN_ESL.fullmatch(CLICK.replace(part, hostile, 1))
+
+
+@pytest.mark.parametrize("command", ["sofia_contact 101\n", "user_exists id 101 102 127.0.0.1"])
 def test_a_hostile_command_would_be_seen(command: str) -> None:
     assert not ALLOWED_IN_ESL.fullmatch(command)
 

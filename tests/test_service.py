@@ -11,7 +11,7 @@ import requests
 
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import names
-from fsplanfix.simulators.switch import Switch
+from fsplanfix.simulators.switch import Switch, variables
 
 from .recordings import by_ext, expected, path_of
 from .service import PATIENCE, Service, running, settings_for
@@ -114,6 +114,27 @@ def test_a_click_in_planfix_makes_a_call(
     )
     assert told(planfix, first["callid"]) == [token.replace("101", "102") for token in outcome]
     assert len(switch.originated) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "ringback"),
+    [
+        ({}, "%(800,3200,425)"),
+        ({"COUNTRY": "KZ"}, "%(1000,4000,425)"),
+        ({"RINGBACK": "tone_stream://%(2000,4000,440,480)"}, "%(2000,4000,440,480)"),
+    ],
+)
+def test_after_a_click_the_employee_hears_the_tone_of_the_country_or_the_one_that_is_set(
+    switch: Switch, planfix: Planfix, tmp_path: Path, settings: dict[str, str], ringback: str
+) -> None:
+    switch.speed = 20
+    with running(switch, planfix, tmp_path, DIAL_ALLOW=r"\d+", **settings) as service:
+        service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161234567"})
+        planfix.wait_for(lambda crm: bool(crm.accepted))
+    (command,) = switch.originated
+    assert variables(command[command.index("{") : command.index("}")])["transfer_ringback"] == (
+        ringback
+    )
 
 
 def test_planfix_is_answered_while_the_phone_still_rings(

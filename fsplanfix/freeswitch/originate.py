@@ -8,7 +8,7 @@ command.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import uuid4
@@ -17,6 +17,7 @@ import gevent
 import structlog
 
 from ..errors import DialRefused, LinkDown, LinkError
+from . import tones
 from .link import Connection
 
 log = structlog.get_logger(__name__)
@@ -46,6 +47,25 @@ sip_auto_answer makes mod_sofia add `Call-Info: <sip:...>;answer-after=0`, which
 """
 
 
+ONLY_WHEN_ANSWERED = {"group_confirm_early_ok": "false"}
+"""Variables with which nobody counts as having picked up who only sends sound while it rings (183).
+
+ignore_early_media on the manager's leg did that, too, but FreeSWITCH hands it on to the client's
+leg, whatever dialplan places that, and then the manager hears nothing of the client's network.
+This one is not handed on (switch_ivr_originate.c, since 1.10.3).
+"""
+
+HEARD_WHILE_RINGING = {
+    "ignore_early_media": "false",
+    "bridge_answer_timeout": str(CLIENT_TIMEOUT),
+}
+"""Variables of the client's leg with which the manager hears the client's network.
+
+FreeSWITCH bridges the two as soon as the network sends sound. call_timeout is over then, so the
+bridge has a timeout of its own.
+"""
+
+
 class Phone(StrEnum):
     """What FreeSWITCH says about a user's phone. UNCLEAR: it cannot tell, only dialling will."""
 
@@ -60,7 +80,8 @@ class DialPlan:
     """How a client is dialled: by a dial string with {number}, or through a dialplan context.
 
     caller_id: what the client sees, "" to leave it to FreeSWITCH. auto_answer: whether the
-    manager's phone is asked to answer by itself.
+    manager's phone is asked to answer by itself. ringback: what the manager hears while the
+    client's phone rings and the network sends no sound of its own.
     """
 
     dial_string: str
@@ -68,6 +89,7 @@ class DialPlan:
     user_domain: str = ""
     caller_id: str = ""
     auto_answer: bool = False
+    ringback: str = tones.EUROPEAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +124,8 @@ def command(user: str, number: str, plan: DialPlan, uuid: str, outside: bool = F
         "origination_caller_id_name": number,
         "originate_timeout": str(RING_TIMEOUT),
         "call_timeout": str(CLIENT_TIMEOUT),
-        "ignore_early_media": "true",
+        **ONLY_WHEN_ANSWERED,
+        "transfer_ringback": plan.ringback.replace(",", r"\,"),
         "planfix_makecall": "1",
         "planfix_ext": user,
         "planfix_phone": number,
@@ -111,11 +134,15 @@ def command(user: str, number: str, plan: DialPlan, uuid: str, outside: bool = F
         variables["effective_caller_id_number"] = plan.caller_id
     if plan.auto_answer and not outside:
         variables |= AUTO_ANSWER
-    listed = ",".join(f"{name}={value}" for name, value in variables.items())
-    first = f"{{{listed}}}{_first_leg(user, plan, outside)}"
+    first = _listed(variables) + _first_leg(user, plan, outside)
     if plan.dial_context:
         return f"originate {first} {number} XML {plan.dial_context}"
-    return f"originate {first} &bridge({plan.dial_string.replace('{number}', number)})"
+    second = _listed(HEARD_WHILE_RINGING) + plan.dial_string.replace("{number}", number)
+    return f"originate {first} &bridge({second})"
+
+
+def _listed(variables: Mapping[str, str]) -> str:
+    return "{" + ",".join(f"{name}={value}" for name, value in variables.items()) + "}"
 
 
 def _first_leg(user: str, plan: DialPlan, outside: bool) -> str:

@@ -1,14 +1,16 @@
 """Which phone is called, through which FreeSWITCH: asked over a real event socket."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
+from gevent.event import Event
 
 from fsplanfix.errors import DialRefused, LinkDown
 from fsplanfix.freeswitch import originate
 from fsplanfix.freeswitch.link import Connection, Server
 from fsplanfix.freeswitch.originate import Click, Dialler, DialPlan, Phone, phone
-from fsplanfix.simulators.switch import Switch
+from fsplanfix.simulators.switch import Switch, variables
 
 PLAN = DialPlan("sofia/gateway/trunk/{number}")
 
@@ -52,6 +54,56 @@ def test_a_freeswitch_that_does_not_answer_leaves_it_to_the_call(
 
 def dialler(connections: list[Connection], done: list[Click]) -> Dialler:
     return Dialler(lambda: connections, PLAN, lambda user: len(user) > 6, done.append)
+
+
+def legs(
+    switch: Switch, connection: Connection, plan: DialPlan, user: str = "101"
+) -> list[dict[str, str]]:
+    """Click once; return the variables of each leg in the command, as FreeSWITCH reads them."""
+    switch.makecall, switch.speed = "makecall_manager_declines", 50
+    connection.subscribe([])
+    done = Event()
+    clicks = Dialler(lambda: [connection], plan, lambda user: len(user) > 6, lambda _: done.set())
+    clicks.start(user, [user], "79161234567")
+    assert done.wait(5)
+    (command,) = switch.originated
+    return [variables(braces) for braces in re.findall(r"\{[^{}]*\}", command)]
+
+
+@pytest.mark.parametrize(
+    "ringback",
+    ["%(800,3200,425)", "%(400,200,400,450);%(400,2000,400,450)", "/srv/sounds/ring.wav"],
+)
+@pytest.mark.parametrize("context", ["", "default"])
+@pytest.mark.parametrize("user", ["101", "79260000007"])
+def test_the_manager_hears_a_ringback_tone_while_the_clients_phone_rings(
+    switch: Switch, connection: Connection, ringback: str, context: str, user: str
+) -> None:
+    plan = DialPlan("sofia/gateway/trunk/{number}", context, ringback=ringback)
+    assert legs(switch, connection, plan, user)[0]["transfer_ringback"] == ringback
+
+
+@pytest.mark.parametrize("context", ["", "default"])
+def test_the_clients_leg_inherits_nothing_that_would_hide_the_network(
+    switch: Switch, connection: Connection, context: str
+) -> None:
+    plan = DialPlan("sofia/gateway/trunk/{number}", context)
+    manager, *client = legs(switch, connection, plan)
+    assert "ignore_early_media" not in manager
+    assert [leg["ignore_early_media"] for leg in client] == ([] if context else ["false"])
+
+
+@pytest.mark.parametrize("user", ["101", "79260000007"])
+def test_the_client_is_not_called_before_the_manager_has_picked_up(
+    switch: Switch, connection: Connection, user: str
+) -> None:
+    assert legs(switch, connection, PLAN, user)[0]["group_confirm_early_ok"] == "false"
+
+
+def test_a_client_whose_network_plays_for_ever_is_given_up_after_a_minute(
+    switch: Switch, connection: Connection
+) -> None:
+    assert legs(switch, connection, PLAN)[1]["bridge_answer_timeout"] == "60"
 
 
 def test_nobody_is_called_while_no_freeswitch_is_linked() -> None:
