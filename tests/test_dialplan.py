@@ -194,6 +194,48 @@ def test_a_click_goes_through_its_context_and_is_recorded(
     assert (event["ext"], event["is_recorded"], event["diversion"]) == ("101", "1", LINE)
 
 
+@pytest.mark.parametrize(
+    ("context", "fusion"), [("planfix_click", False), ("default", False), (DOMAIN, True)]
+)
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize(
+    ("leg", "tone"),
+    [
+        ({"transfer_ringback": "%(1000,4000,425)"}, "%(1000,4000,425)"),
+        ({"ignore_early_media": "true"}, "%(800,3200,425)"),
+    ],
+)
+def test_after_a_click_the_employee_hears_the_network_or_a_tone(
+    switch: Switch,
+    tmp_path: Path,
+    context: str,
+    fusion: bool,
+    early: bool,
+    leg: dict[str, str],
+    tone: str,
+) -> None:
+    switch.speed = 50
+    plan = dialplan(None, tmp_path, fusion)
+    phones = Phones(picks_up={CLIENT: 2}, early={CLIENT} if early else set())
+    call = Channel(switch, plan, phones, "101", CLIENT, **leg)
+    call.clicked = True
+    call.run(context)
+    assert call.heard == {CLIENT: "the network" if early else tone}
+    assert call.talked_with == CLIENT
+
+
+@pytest.mark.parametrize(("context", "fusion"), [("default", False), (DOMAIN, True)])
+@pytest.mark.parametrize("early", [False, True])
+def test_an_employee_who_dials_hears_the_network_or_the_phones_own_tone(
+    switch: Switch, tmp_path: Path, context: str, fusion: bool, early: bool
+) -> None:
+    switch.speed = 50
+    plan = dialplan(None, tmp_path, fusion)
+    phones = Phones(picks_up={CLIENT: 2}, early={CLIENT} if early else set())
+    call = Channel(switch, plan, phones, "101", CLIENT, ignore_early_media="true").run(context)
+    assert call.heard == {CLIENT: "the network" if early else "the phone's own tone"}
+
+
 def test_a_marked_call_stays_out_of_planfix_and_data_goes_in(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
