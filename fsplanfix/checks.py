@@ -31,6 +31,9 @@ NO_NUMBER = "70000000000"
 SHORT_CERTIFICATE = 14
 """Days."""
 
+OLDEST = (1, 10, 3)
+"""The version of FreeSWITCH that a click needs (freeswitch/originate.py)."""
+
 CLOCKS_APART = 2.0
 """Seconds by which the clocks may differ."""
 
@@ -158,11 +161,12 @@ def _pass_over(_: object) -> None:
 
 
 def _version(_: Settings, connection: Connection) -> Iterator[Finding]:
-    found = re.search(r"Version (\d+)\.(\d+)", connection.api("status"))
-    version = (int(found[1]), int(found[2])) if found else (0, 0)
-    if version < (1, 10):
-        what = f"version {found[1]}.{found[2]}" if found else "its version is unknown"
-        yield Finding(ODD, connection.server.name, what, "1.10 is what fsplanfix was made for")
+    found = re.search(r"Version (\d+)\.(\d+)\.(\d+)", connection.api("status"))
+    version = tuple(int(part) for part in found.groups()) if found else ()
+    if version < OLDEST:
+        what = f"version {'.'.join(map(str, version))}" if version else "its version is unknown"
+        cure = "fsplanfix was made for 1.10.3 and later: before, a click may call the client first"
+        yield Finding(ODD, connection.server.name, what, cure)
 
 
 def _permissions(_: Settings, connection: Connection) -> Iterator[Finding]:

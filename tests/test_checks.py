@@ -152,11 +152,21 @@ def test_freeswitch_that_is_old_strict_or_late(
 ) -> None:
     switch.version, switch.denied, switch.ahead = "1.8.7-release", {"show"}, 100.0
     findings = look()
-    says(findings, ODD, "version 1.8")
+    says(findings, ODD, "version 1.8.7")
     says(findings, BROKEN, "`show channels` is not allowed")
     says(findings, ODD, "s apart from ours")
     switch.denied = {"show", "status", "strftime", "list_users", "sofia"}
     says(look(), ODD, "its version is unknown")
+
+
+@pytest.mark.parametrize(
+    ("version", "old"), [("1.10.2-release", True), ("1.10.3-release", False), ("1.11.2", False)]
+)
+def test_a_freeswitch_on_which_a_click_may_call_the_client_first_is_found(
+    look: Callable[..., list[Finding]], switch: Switch, version: str, old: bool
+) -> None:
+    switch.version = version
+    assert any("a click may call the client first" in finding.cure for finding in look()) == old
 
 
 @pytest.mark.parametrize(
