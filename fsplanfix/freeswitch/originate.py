@@ -48,11 +48,11 @@ sip_auto_answer makes mod_sofia add `Call-Info: <sip:...>;answer-after=0`, which
 
 
 ONLY_WHEN_ANSWERED = {"group_confirm_early_ok": "false"}
-"""Variables with which nobody counts as having picked up who only sends sound while it rings (183).
+"""Variables of the manager's leg: sound that it sends while it rings (183) is no answer.
 
-ignore_early_media on the manager's leg did that, too, but FreeSWITCH hands it on to the client's
-leg, whatever dialplan places that, and then the manager hears nothing of the client's network.
-This one is not handed on (switch_ivr_originate.c, since 1.10.3).
+ignore_early_media would do the same, but the client's leg inherits it, whatever dialplan places
+that, and then the manager does not hear the client's network. This one is not inherited
+(switch_ivr_originate.c, since 1.10.3).
 """
 
 HEARD_WHILE_RINGING = {
