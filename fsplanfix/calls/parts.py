@@ -88,7 +88,7 @@ class Parts:
             talk = Engagement(ext, 0, Direction.IN, [leg.uuid], accepted_at=max(at, 1))
             call.untold.append(talk)
 
-    def part(self, call: Call, leg: Leg, at: int) -> None:
+    def note_parting(self, call: Call, leg: Leg, at: int) -> None:
         """The client's leg was unbridged from another (rule 4); he may be put through again."""
         for talk in (*call.engagements, *call.untold):
             if leg.uuid in talk.legs and talk.is_talk:

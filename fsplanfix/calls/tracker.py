@@ -270,7 +270,7 @@ class Tracker:
         if ends is not None:
             for client, other in (ends, reversed(ends)):
                 if call := self.calls.get(client.client_of):
-                    self._parts.part(call, other, event.at)
+                    self._parts.note_parting(call, other, event.at)
         self.book.unbridge(leg)
 
     def _on_conference(self, leg: Leg, event: SwitchEvent) -> None:
