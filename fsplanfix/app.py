@@ -175,10 +175,14 @@ class App:
         return Link(server, pipeline.tracker.event_names, pipeline.put, pipeline.resync)
 
     def _compare(self, pipeline: Pipeline) -> None:
-        """Compare FreeSWITCH's channels with our open calls, once a minute while it is linked."""
+        """Compare FreeSWITCH's channels with our open calls, once a minute while it is linked.
+
+        At once if an event could not be taken.
+        """
         link = next(link for link in self._links if link.server.name == pipeline.server)
         while True:
-            gevent.sleep(COMPARE_EVERY)
+            pipeline.in_doubt.wait(COMPARE_EVERY)
+            pipeline.in_doubt.clear()
             if (connection := link.connection) is not None:
                 with suppress(LinkError):  # the link says so itself, and asks again once it is back
                     pipeline.compare(partial(live_channels, connection))

@@ -17,6 +17,7 @@ from .errors import LinkError, StoreError, TransportError
 from .freeswitch.link import Connection, Server
 from .freeswitch.socket_app import greeted
 from .outbox.store import Store
+from .pipeline import SET_ASIDE
 from .planfix.client import Client, days_left, fetch
 from .recordings.files import TYPES
 from .recordings.links import Links
@@ -127,6 +128,11 @@ def _store(settings: Settings, keys: list[str]) -> Iterator[Finding]:
 
 def _doubts(settings: Settings, store: Store) -> Iterator[Finding]:
     """Say who was seen doing what he should not, by what the service has noted."""
+    aside = json.loads(store.known(SET_ASIDE) or "{}")
+    if aside:
+        what = f"{aside['count']} events set aside, the last: {_printable(aside['event'])}"
+        cure = f"report it with the log's event_set_aside line ({_printable(aside['reason'])})"
+        yield Finding(ODD, "events", what, cure)
     noted = json.loads(store.known(DOUBTS) or "{}")
     users = sorted(set(noted.get("users", [])) - settings.trunk_users)
     gateways = sorted(set(noted.get("gateways", [])) - settings.house_gateways)

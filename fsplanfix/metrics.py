@@ -99,6 +99,11 @@ class Standing(Collector):
             "Times events had to wait so long that FreeSWITCH may have dropped some",
             value=sum(pipeline.overflows for pipeline in self._pipelines),
         )
+        yield CounterMetricFamily(
+            "fsplanfix_events_set_aside",
+            "Events that could not be taken",
+            value=sum(pipeline.set_aside for pipeline in self._pipelines),
+        )
         try:
             found = self._queue.backlog()
         except StoreError:

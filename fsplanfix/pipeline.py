@@ -7,10 +7,12 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import gevent
 import structlog
+from gevent.event import Event
 from gevent.queue import Empty, Queue
 
 from .calls import snapshot
@@ -37,6 +39,14 @@ for us."""
 BATCH = 200
 """Events that may share a commit."""
 
+
+MOST_TROUBLES = 3
+"""Events of one call that may be set aside before it is let go."""
+
+SET_ASIDE = "set_aside"
+"""The name under which the store keeps the last event that was set aside."""
+
+LONGEST_REASON = 200
 
 SIGN_OF_LIFE_EVERY = 1_000_000
 """Microseconds of FreeSWITCH's time after which its last sign of life is written down anew."""
@@ -79,7 +89,8 @@ class Pipeline:
 
     said: hears of each notice once it is committed. lag: seconds between what happened last and our
     taking it in. overflows: how often the queue was full, so that reading had to wait and
-    FreeSWITCH may have dropped events.
+    FreeSWITCH may have dropped events. set_aside: how many events could not be taken. in_doubt: set
+    when FreeSWITCH should be asked for its channels at once.
     """
 
     def __init__(
@@ -102,6 +113,11 @@ class Pipeline:
         self._touched: set[str] | None = None
         self._doubted: set[tuple[str, str]] = set()
         self._written_alive = 0
+        self.set_aside = 0
+        self.in_doubt = Event()
+        self._believes_at_once = False
+        self._troubles: dict[str, int] = {}
+        self._news: dict[str, str] = {}
 
     def put(self, event: SwitchEvent) -> None:
         """Take an event in. Waits while too many are waiting already."""
@@ -180,9 +196,41 @@ class Pipeline:
     def _feed(self, events: list[SwitchEvent]) -> list[Notice]:
         said = []
         for event in events:
-            said += self.tracker.feed(event)
-            self._scribe.hear(event, self.tracker)
+            try:
+                said += self.tracker.feed(event)
+                self._scribe.hear(event, self.tracker)
+            except Exception as error:
+                said += self.tracker.take_said()
+                self._set_aside(event, error)
         return said
+
+    def _set_aside(self, event: SwitchEvent, error: Exception) -> None:
+        """An event that cannot be taken costs no other call, and its own as little as can be.
+
+        FreeSWITCH is asked at once what has become of it. A call that goes wrong again and again is
+        let go: what was begun in it gets its end.
+        """
+        self.set_aside += 1
+        reason = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+        log.error(
+            "event_set_aside",
+            server=self.server,
+            event_name=event.name,
+            leg=event.leg,
+            exc_info=error,
+        )
+        for callid in self.tracker.calls_about(event):
+            self._troubles[callid] = self._troubles.get(callid, 0) + 1
+            if self._troubles[callid] >= MOST_TROUBLES:
+                log.error("call_let_go", server=self.server, callid=callid)
+                self.tracker.forget(callid)
+        while len(self._troubles) > MOST_WAITING:
+            self._troubles.pop(next(iter(self._troubles)))
+        self._news[SET_ASIDE] = json.dumps(
+            {"count": self.set_aside, "event": event.name, "leg": event.leg, "reason": reason}
+        )
+        self._believes_at_once = True
+        self.in_doubt.set()
 
     def _reload(self, states: list[str]) -> None:
         """Take over what is known of the open calls: another worker, or we before a restart, may
@@ -211,8 +259,8 @@ class Pipeline:
     def _lost(self, item: Comparison) -> list[SwitchEvent]:
         """Return what two comparisons in a row have missed.
 
-        An event may be on its way while FreeSWITCH answers: once is no proof. A leg that has hung
-        up and of which nothing more was heard meanwhile has ended.
+        An event may be on its way while FreeSWITCH answers: once is no proof, unless an event was
+        set aside. A leg that has hung up and of which nothing more was heard meanwhile has ended.
         """
         live = [dump for dump in item.channels if dump != hanging_up(dump.get("Unique-ID", ""))]
         doubted = {}
@@ -220,7 +268,8 @@ class Pipeline:
             legs = {event.leg, event.get("Other-Leg-Unique-ID")}
             if not legs & item.touched:
                 doubted[event.name, event.leg] = event
-        lost = [event for key, event in doubted.items() if key in self._doubted]
+        at_once, self._believes_at_once = self._believes_at_once, False
+        lost = [event for key, event in doubted.items() if at_once or key in self._doubted]
         self._doubted = set(doubted)
         if lost:
             log.warning("events_lost", server=self.server, count=len(lost))
@@ -231,7 +280,7 @@ class Pipeline:
         calls = {callid: snapshot.dump(self.tracker, callid) for callid in sorted(changed)}
         reopened, self.tracker.callids.reopened = self.tracker.callids.reopened, set()
         is_due = self.tracker.last_at - self._written_alive >= SIGN_OF_LIFE_EVERY
-        if not said and not calls and not is_due:
+        if not said and not calls and not is_due and not self._news:
             return
         over = [callid for callid, state in calls.items() if state is None]
         closed = {callid: self._scribe.close(callid, self.tracker) for callid in over}
@@ -241,10 +290,7 @@ class Pipeline:
             lambda: self._store.save(said, calls, self.server, time.time(), events, reopened, alive)
         )
         self._written_alive = alive or self._written_alive
-        if self.tracker.doubts.changed:
-            self.tracker.doubts.changed = False
-            named = json.dumps(self.tracker.doubts.named())
-            self._insist(lambda: self._store.replace_fact(DOUBTS, named))
+        self._note_news()
         for notice in said:
             log.info(
                 "said",
@@ -257,6 +303,15 @@ class Pipeline:
                 self._said(notice)
         if said:
             self._on_saved()
+
+    def _note_news(self) -> None:
+        """Keep what `check` tells an administrator."""
+        if self.tracker.doubts.changed:
+            self.tracker.doubts.changed = False
+            self._news[DOUBTS] = json.dumps(self.tracker.doubts.named())
+        while self._news:
+            name, value = self._news.popitem()
+            self._insist(partial(self._store.replace_fact, name, value))
 
     def _insist(self, ask: Callable[[], T]) -> T:
         """Ask the store until it answers; events wait meanwhile."""

@@ -66,8 +66,9 @@ class Scribe:
         uuid = event.leg
         if not uuid:
             return
-        if event.name == "CHANNEL_UUID":
-            self._rename(event.get("Old-Unique-ID"), uuid)
+        old = event.get("Old-Unique-ID") if event.name == "CHANNEL_UUID" else ""
+        if old in self._heard and tracker.book.get(old) is None:
+            self._rename(old, uuid)
         lines = self._heard.setdefault(uuid, [])
         if len(lines) < MOST_EVENTS:
             lines.append(self._written(event))
@@ -95,7 +96,7 @@ class Scribe:
         return b"\n".join([b"%012d" % next(self._numbers), *lines])
 
     def _rename(self, old: str, new: str) -> None:
-        self._heard[new] = self._heard.pop(old, [])
+        self._heard[new] = self._heard.pop(old)
         if old in self._parts:
             self._parts[new] = self._parts.pop(old)
             for legs in self._legs.values():

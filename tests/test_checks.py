@@ -213,8 +213,21 @@ def test_logins_and_gateways_that_are_something_else(
     findings = look(STORE_URL=where)
     assert "TRUNK_USERS=200" in says(findings, ODD, "show many callers' numbers: 200, gsm").cure
     assert "HOUSE_GATEWAYS=branch" in says(findings, ODD, "short numbers are dialled").cure
+    assert not [finding for finding in findings if finding.part == "events"]
     named = look(STORE_URL=where, TRUNK_USERS="200,gsm\u001b", HOUSE_GATEWAYS="branch")
     assert not [finding for finding in named if finding.part in ("users", "gateways")]
+
+
+def test_an_event_that_was_set_aside_is_named(
+    look: Callable[..., list[Finding]], tmp_path: Path
+) -> None:
+    where = f"sqlite:///{tmp_path}/aside.db"
+    store = Store(where)
+    aside = '{"count": 3, "event": "CHANNEL_BRIDGE", "leg": "x", "reason": "KeyError: \\u001b"}'
+    store.replace_fact("set_aside", aside)
+    store.close()
+    finding = says(look(STORE_URL=where), ODD, "3 events set aside, the last: CHANNEL_BRIDGE")
+    assert finding.cure.endswith("(KeyError: )")
 
 
 def test_a_dialplan_that_nobody_answers(look: Callable[..., list[Finding]]) -> None:

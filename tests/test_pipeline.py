@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fsplanfix.calls.model import Notice, Rules, Status
+from fsplanfix.calls.model import Leg, Notice, Rules, Status
 from fsplanfix.errors import LinkDown
 from fsplanfix.freeswitch.events import SwitchEvent, hanging_up
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.store import Store
 from fsplanfix.pipeline import Pipeline
 
@@ -23,9 +24,10 @@ SERVER = "127.0.0.1:8021"
 class Worker:
     """A pipeline that a test feeds, step by step."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, rules: Rules | None = None) -> None:
         self.said: list[Notice] = []
-        self.pipeline = Pipeline(SERVER, Rules(), store, lambda: None, self.said.append)
+        rules = rules or Rules()
+        self.pipeline = Pipeline(SERVER, rules, store, lambda: None, self.said.append)
 
     def hear(self, *heard: SwitchEvent) -> None:
         for event in heard:
@@ -240,3 +242,83 @@ def test_who_may_be_a_gateway_is_kept_for_the_check(store: Store) -> None:
         }
         worker.hear(SwitchEvent.made_of(headers))
     assert store.known("doubts") == '{"users": ["200"], "gateways": []}'
+
+
+# an event that cannot be taken
+
+
+def stumbles(
+    monkeypatch: pytest.MonkeyPatch, worker: Worker, name: str, times: int, leg: str = ""
+) -> None:
+    """Let the rules raise at events of a name: nothing known makes them."""
+    handler = worker.pipeline.tracker._handlers[name]
+    left = times
+
+    def raising(about: Leg, event: SwitchEvent) -> None:
+        nonlocal left
+        if left and leg in ("", about.uuid):
+            left -= 1
+            raise ValueError("made up for this test")
+        handler(about, event)
+
+    monkeypatch.setitem(worker.pipeline.tracker._handlers, name, raising)
+
+
+def test_an_event_that_cannot_be_taken_costs_no_other_call(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(store)
+    good, bad = events("group_answered"), events("in_one_answered")
+    bad_legs = {event.leg for event in bad}
+    for leg in bad_legs:
+        stumbles(monkeypatch, worker, "CHANNEL_BRIDGE", 1, leg)
+    for event in sorted([*good, *bad], key=lambda event: event.at):
+        worker.pipeline.put(event)
+    worker.pipeline.step()
+    calls = shorthand(worker.said)
+    (group,) = [by_ext(tokens[1:]) for tokens in calls.values() if "I103" in tokens]
+    assert group == by_ext(wanted("group_answered"))
+    assert worker.pipeline.set_aside == 1
+
+
+def test_what_was_set_aside_is_asked_of_freeswitch_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "in_one_answered"
+    talk, rest = upto(name, "CHANNEL_BRIDGE")
+    worker = Worker(store)
+    stumbles(monkeypatch, worker, "CHANNEL_BRIDGE", 1)
+    worker.hear(*talk)
+    assert worker.tokens == {"101": ["I101"]}
+    assert worker.pipeline.in_doubt.is_set()
+    worker.compare(accounts(name)[positions(name)[len(talk)]])
+    assert worker.tokens == {"101": ["I101", "A101"]}
+    worker.hear(*rest)
+    assert worker.tokens == by_ext(wanted(name))
+
+
+def test_a_call_that_goes_wrong_again_and_again_still_ends(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(store)
+    stumbles(monkeypatch, worker, "CHANNEL_HANGUP", 9)
+    stumbles(monkeypatch, worker, "CHANNEL_HANGUP_COMPLETE", 9)
+    worker.hear(*events("in_one_answered"))
+    assert worker.pipeline.tracker.calls == {}
+    said = Archive(store).latest(99)
+    assert [n.what for n in said] == ["INCOMING", "ACCEPTED", "COMPLETED Success"]
+    assert '"event": "CHANNEL_HANGUP' in store.known("set_aside")
+
+
+def test_uuids_that_change_places_cost_nothing(store: Store) -> None:
+    """Two legs renamed to each other's UUIDs, as no FreeSWITCH would."""
+    before, rest = upto("group_answered", "CHANNEL_PROGRESS", 2)
+    legs = sorted({event.leg for event in before})[:2]
+    worker = Worker(store)
+    worker.hear(*before)
+    for old, new in (legs, legs[::-1]):
+        headers = {"Event-Name": "CHANNEL_UUID", "Unique-ID": new, "Old-Unique-ID": old}
+        worker.hear(SwitchEvent.made_of(headers))
+    worker.hear(*rest)
+    assert worker.pipeline.set_aside == 0
+    assert worker.tokens == by_ext(wanted("group_answered"))

@@ -81,8 +81,24 @@ class Tracker:
                 self._note_variables(leg, event)
                 handler(leg, event)
                 self.changed.update(leg.calls)
+        return self.take_said()
+
+    def take_said(self) -> list[Notice]:
+        """Return what was decided and not taken yet; after an exception in `feed`, too."""
         said, self._parts.said = self._parts.said, []
         return said
+
+    def calls_about(self, event: SwitchEvent) -> list[str]:
+        """Return the callids of the calls that an event may have to do with."""
+        legs = self._legs((event.leg, event.get("Other-Leg-Unique-ID")))
+        return sorted({call.callid for leg in legs for call in self._calls_of(leg)})
+
+    def forget(self, callid: str) -> None:
+        """Let go of a call that cannot be followed: whoever keeps its notices ends what is open."""
+        call = self.calls.pop(callid, None)
+        if call is not None:
+            self.callids.end(call)
+            self.changed.add(callid)
 
     # a leg appears
 

@@ -1,0 +1,90 @@
+"""Two workers that follow one FreeSWITCH and share a store, cut off and killed at any moment."""
+
+from __future__ import annotations
+
+from tempfile import TemporaryDirectory
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fsplanfix.calls.model import Kind, Notice
+from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.store import Store
+
+from .calls.test_reconcile import accounts, positions
+from .recordings import NAMES, bodies, events, rules_of
+from .test_pipeline import Worker
+
+SLOW = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+
+
+class Office:
+    """Workers beside one FreeSWITCH that plays a recording."""
+
+    def __init__(self, name: str, store: Store) -> None:
+        self.name = name
+        self.store = store
+        self.stream = events(name)
+        self.where = [*positions(name), len(bodies(name))]
+        self.workers: list[Worker | None] = [None, None]
+        self.linked = [False, False]
+
+    def bring_up(self, which: int, at: int) -> None:
+        """A worker starts, or its link comes back: it asks FreeSWITCH what goes on."""
+        worker = self.workers[which] or Worker(self.store, rules_of(self.name))
+        self.workers[which], self.linked[which] = worker, True
+        worker.relink(accounts(self.name)[self.where[at]])
+
+    def cut(self, which: int) -> None:
+        self.linked[which] = False
+
+    def kill(self, which: int) -> None:
+        self.workers[which], self.linked[which] = None, False
+
+    def play(self, at: int) -> None:
+        for worker, linked in zip(self.workers, self.linked, strict=True):
+            if worker is not None and linked:
+                worker.hear(self.stream[at])
+
+    def close(self) -> None:
+        """In the end both are there and FreeSWITCH has no channels any more."""
+        for which in (0, 1):
+            self.bring_up(which, len(self.stream))
+
+    @property
+    def said(self) -> list[Notice]:
+        return Archive(self.store).latest(10_000)
+
+
+def assert_every_part_has_an_end(said: list[Notice]) -> None:
+    begun = {(n.callid, n.ext, n.ordinal) for n in said if n.kind in (Kind.INCOMING, Kind.OUTGOING)}
+    ended = {(n.callid, n.ext, n.ordinal) for n in said if n.kind is Kind.COMPLETED}
+    assert begun == ended
+
+
+@SLOW
+@given(st.data(), st.sampled_from(NAMES))
+def test_no_cut_between_two_workers_leaves_a_part_without_an_end(
+    data: st.DataObject, name: str
+) -> None:
+    with TemporaryDirectory(prefix="fsplanfix-") as folder:
+        store = Store(f"sqlite:///{folder}/store.db")
+        office = Office(name, store)
+        for which in (0, 1):
+            office.bring_up(which, 0)
+        moments = st.integers(0, len(office.stream))
+        faults = data.draw(
+            st.lists(st.tuples(moments, st.integers(0, 1), st.sampled_from("cku")), max_size=6)
+        )
+        for at in range(len(office.stream)):
+            for moment, which, fault in faults:
+                if moment == at and fault == "c":
+                    office.cut(which)
+                elif moment == at and fault == "k":
+                    office.kill(which)
+                elif moment == at:
+                    office.bring_up(which, at)
+            office.play(at)
+        office.close()
+        assert_every_part_has_an_end(office.said)
+        store.close()
