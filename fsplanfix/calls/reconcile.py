@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..freeswitch.events import OURS, SwitchEvent, hanging_up, is_uuid
+from ..freeswitch.events import OURS, SwitchEvent, hanging_up, is_uuid, moment
 from .model import Leg
 from .tracker import CONFERENCE, Tracker
 
@@ -189,5 +189,4 @@ def _created(dump: Dump) -> int:
 
 
 def _microseconds(dump: Dump, what: str) -> int:
-    text = dump.get(f"Caller-Channel-{what}-Time", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0
+    return moment(dump.get(f"Caller-Channel-{what}-Time", ""))

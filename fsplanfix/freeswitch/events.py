@@ -96,6 +96,21 @@ def hanging_up(uuid: str) -> dict[str, str]:
     return {"Unique-ID": uuid, "Answer-State": "hangup"}
 
 
+LATEST = 4_102_444_800_000_000
+"""The year 2100 in microseconds since 1970: no event is later, and no clock shows it."""
+
+
+def moment(text: str) -> int:
+    """Return a time in microseconds since 1970, 0 for what is none."""
+    at = whole_number(text)
+    return at if at < LATEST else 0
+
+
+def whole_number(text: str) -> int:
+    """Return a whole number that is not negative; anything else is 0."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0
+
+
 def decode(value: bytes) -> str:
     """Return a header value as text: percent-decoded, invalid UTF-8 replaced, surrounding blanks
     cut."""
@@ -124,7 +139,7 @@ class SwitchEvent:
             self._read(head)
         self.name = self.get("Event-Name")
         self.leg = self.get("Unique-ID")
-        self.at = self.number("Event-Date-Timestamp")
+        self.at = moment(self.get("Event-Date-Timestamp"))
 
     def _read(self, lines: bytes) -> None:
         # each line has a line feed before it and after it
@@ -175,8 +190,7 @@ class SwitchEvent:
 
     def number(self, header: str) -> int:
         """Return `header` as a whole number that is not negative; anything else is 0."""
-        text = self.get(header)
-        return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0
+        return whole_number(self.get(header))
 
     def ours(self) -> dict[str, str]:
         """Return the channel variables that begin with OURS, decoded, by the rest of the name."""

@@ -213,3 +213,8 @@ def test_stray_lines_are_passed_over() -> None:
     assert read_head(b"nonsense\nA: 1\nA: 2\nB:3") == {"A": "1", "B": "3"}
     (frame,) = Framer().feed(b"\n\n\nContent-Type: x\n\n")
     assert (frame.kind, frame.body) == ("x", b"")
+
+
+@pytest.mark.parametrize("at", ["9" * 20, "4102444800000000", "-1", "1e9", "١٢٣", "x", ""])
+def test_a_time_that_no_clock_shows_is_none(at: str) -> None:
+    assert SwitchEvent.made_of({"Event-Name": "X", "Event-Date-Timestamp": at}).at == 0
