@@ -210,7 +210,7 @@ def test_a_call_is_shown_live_then_in_the_history_with_its_story(
                 gevent.sleep(0.01)
 
     following = gevent.spawn(follow)
-    talking = Halt(switch, lambda step: step.get("Event-Name") == "CHANNEL_UNBRIDGE")
+    talking = Halt(switch, lambda step: step.get("Hangup-Cause") == "NORMAL_CLEARING")
     playing = gevent.spawn(switch.play, CALL, 0)
     until_shown("102 talks")
     talking.go_on()
