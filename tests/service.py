@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import subprocess
@@ -69,6 +70,7 @@ class Service:
             stderr=subprocess.PIPE,
             text=True,
         )
+        atexit.register(self.process.kill)  # a test that fails may not end it
         self._reader = gevent.spawn(self._read)
 
     def _read(self) -> None:
