@@ -228,6 +228,18 @@ def test_a_uuid_used_before_the_start_gets_a_number(store: Store) -> None:
     assert {n.callid for n in second.said} == {f"{callid}-2" for callid in callids}
 
 
+def test_a_call_recovered_before_the_link_was_back_is_its_next_part(store: Store) -> None:
+    """FreeSWITCH died and `sofia recover` brought its channels back while nobody listened."""
+    name = "reports/r31a_sofia_recover"
+    talk, recovered = upto(name, "CHANNEL_BRIDGE")
+    worker = Worker(store)
+    worker.hear(*talk)
+    worker.relink(accounts(name)[positions(name)[len(talk) + 3]])
+    worker.hear(*recovered[3:])
+    (call,) = shorthand(worker.said).values()
+    assert call[1:] == ["I108", "A108", "S108!", "R", "I108", "A108", "S108"]
+
+
 def test_who_may_be_a_gateway_is_kept_for_the_check(store: Store) -> None:
     worker = Worker(store)
     for number in range(3):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .model import Call, Direction, Leg, Role, Rules
-from .numbers import is_whole, normalize
+from .numbers import is_outside_number, is_whole, normalize
 
 REMEMBERED_CALLS = 10_000
 
@@ -26,10 +26,12 @@ def number_called(leg: Leg, dialled: str, rules: Rules) -> str:
     leg: the client's. dialled: what the employee dialled, which is right where the leg carries a
     routing prefix (`5555#7916…`, report r17b).
     """
+    wanted = normalize(dialled, rules.country)
+    if not leg.number:
+        return wanted if is_outside_number(wanted) else ""
     if is_whole(leg.number, rules.country) or not is_whole(dialled, rules.country):
         return leg.number
-    wanted = normalize(dialled, rules.country)
-    return wanted if not leg.number or ends_alike(wanted, leg.number) else leg.number
+    return wanted if ends_alike(wanted, leg.number) else leg.number
 
 
 def counts_as(rules: Rules, call: Call, leg: Leg) -> str:

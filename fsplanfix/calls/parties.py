@@ -70,7 +70,8 @@ def _read_phone(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
             leg.role = Role.EMPLOYEE
             return
 
-    hidden = event.get("Caller-Privacy-Hide-Number") == "true"
+    # a gateway that does not know the caller shows its own login
+    hidden = event.get("Caller-Privacy-Hide-Number") == "true" or (user and number == user)
     leg.number = "" if hidden else number
     leg.line = _line_dialled(event, rules)
 

@@ -39,7 +39,9 @@ def missed(
     told = {(event.name, event.leg) for event in heard_since}
     gone = []
     for leg in tracker.book.legs.values():
-        is_there = leg.uuid in live or (leg.uuid in leaving and leg.hanging)
+        is_there = leg.uuid in leaving and leg.hanging
+        if leg.uuid in live:
+            is_there = not _is_new(leg, live[leg.uuid])
         if not is_there and ("CHANNEL_HANGUP_COMPLETE", leg.uuid) not in told:
             gone.append(leg)
 

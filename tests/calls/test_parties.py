@@ -66,6 +66,17 @@ def test_a_trunk_user_brings_clients_and_reaches_clients() -> None:
     assert party_by(rules, **PLACED, variable_dialed_user="200") == (Role.OUTSIDE, "", "")
 
 
+def test_a_trunk_user_that_shows_its_own_login_hides_the_caller() -> None:
+    scene = Scene(Rules(trunk_users=frozenset({"200"}))).employee("A", "200", "74950000001")
+    assert scene.gone("A").told == ["in anonymous 74950000001 I- M-"]
+
+
+def test_a_trunk_user_reached_behind_a_prefix_is_told_with_it() -> None:
+    scene = Scene(Rules(trunk_users=frozenset({"200"}))).employee("A", "101", "679161234567")
+    scene.phone("B", "200", "A").bridge("A", "B").gone("A").gone("B")
+    assert scene.told == ["out 679161234567 - O101 A101 S101"]
+
+
 def test_a_trunk_user_without_a_number_in_the_request_reaches_whom_the_employee_dialled() -> None:
     scene = Scene(Rules(trunk_users=frozenset({"200"}))).employee("A", "101", "79161234567")
     scene.phone("B", "200", "A", Caller__Caller__ID__Number="74950000000").bridge("A", "B")
