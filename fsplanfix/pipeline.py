@@ -308,7 +308,8 @@ class Pipeline:
         """Keep what `check` tells an administrator."""
         if self.tracker.doubts.changed:
             self.tracker.doubts.changed = False
-            self._news[DOUBTS] = json.dumps(self.tracker.doubts.named())
+            known = self._insist(partial(self._store.known, DOUBTS))
+            self._news[DOUBTS] = self.tracker.doubts.with_those_of(known)
         while self._news:
             name, value = self._news.popitem()
             self._insist(partial(self._store.replace_fact, name, value))

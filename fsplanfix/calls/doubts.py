@@ -6,6 +6,8 @@ through which short numbers are dialled probably leads to colleagues (HOUSE_GATE
 
 from __future__ import annotations
 
+import json
+
 from ..freeswitch.events import SwitchEvent
 from .model import Leg, Role, Rules
 from .numbers import is_outside_number, is_service_number, is_whole, normalize
@@ -50,6 +52,16 @@ class Doubts:
         if len(numbers) < enough:
             numbers.add(number)
             self.changed = self.changed or len(numbers) == enough
+
+    def with_those_of(self, known: str) -> str:
+        """Return these and those that others have noted before, as JSON."""
+        before = json.loads(known or "{}")
+        return json.dumps(
+            {
+                what: sorted({*names, *before.get(what, [])})[:MOST_NAMES]
+                for what, names in self.named().items()
+            }
+        )
 
     def named(self) -> dict[str, list[str]]:
         """Return the `users` that look like gateways, and the `gateways` that carry exts."""

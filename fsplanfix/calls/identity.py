@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .model import Call, Direction, Leg, Role, Rules
@@ -28,7 +28,7 @@ def number_called(leg: Leg, dialled: str, rules: Rules) -> str:
     """
     wanted = normalize(dialled, rules.country)
     if not leg.number:
-        return wanted if is_outside_number(wanted) else ""
+        return wanted if leg.is_trunk_user or is_outside_number(wanted) else ""
     if is_whole(leg.number, rules.country) or not is_whole(dialled, rules.country):
         return leg.number
     return wanted if ends_alike(wanted, leg.number) else leg.number
@@ -58,11 +58,13 @@ class _Past:
 class Callids:
     """Gives calls their callids. FreeSWITCH may use a UUID again (`origination_uuid`).
 
-    reopened: the calls that were over and go on, since a caller last cleared it.
+    calls: those that are open, by callid. reopened: the calls that were over and go on, since a
+    caller last cleared it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, calls: Mapping[str, Call]) -> None:
         self.reopened: set[str] = set()
+        self._calls = calls
         self._past: OrderedDict[str, _Past] = OrderedDict()
 
     def remember(self, callids: Iterable[str]) -> None:
@@ -99,15 +101,25 @@ class Callids:
         call.ignored = not phone
         leg.has_named_call = True
         if past is None:
-            self._keep(leg.uuid, _Past(1, leg.uuid))
+            past = _Past(1, leg.uuid)
+            self._keep(leg.uuid, past)
+            if leg.uuid in self._calls:
+                call.callid = past.callid = self._numbered(leg.uuid, past)
         elif leg.recovered:
             call.callid, call.position, call.ordinals = past.callid, past.position, past.ordinals
             call.unrouted = not past.position
             self.reopened.add(call.callid)
         else:
-            past.times += 1
-            call.callid = past.callid = f"{leg.uuid}-{past.times}"
+            call.callid = past.callid = self._numbered(leg.uuid, past)
         return call
+
+    def _numbered(self, uuid: str, past: _Past) -> str:
+        """Return the next name made of a UUID. A stranger's Call-ID may look like one."""
+        while True:
+            past.times += 1
+            callid = f"{uuid}-{past.times}"
+            if callid not in self._past and callid not in self._calls:
+                return callid
 
     def end(self, call: Call) -> None:
         """Remember a call that is over."""

@@ -173,6 +173,7 @@ class Leg:
     or the caller number it was shown (a leg the PBX placed). dialled: what this leg itself dialled.
     created: FreeSWITCH's own time of its creation (microseconds), which tells a UUID's second leg
     from a repeated event. recovered: it is a former leg, brought back by `sofia recover`.
+    is_trunk_user: it was placed to a gateway that logs in.
 
     parent: the leg it was placed for. pair: the other half of a loopback. peer: the leg it is
     bridged with. stands_for: the client's leg that takes over what was placed for this one. room:
@@ -191,6 +192,7 @@ class Leg:
     dialled: str = ""
     created: int = 0
     recovered: bool = False
+    is_trunk_user: bool = False
 
     parent: str = ""
     pair: str = ""

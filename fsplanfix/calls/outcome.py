@@ -23,6 +23,8 @@ def failure_of(event: SwitchEvent, rang: bool) -> Status:
     """
     sip = event.get("variable_sip_term_status") or event.get("variable_proto_specific_hangup_cause")
     causes = {event.get("Hangup-Cause"), sip.removeprefix("sip:")}
+    if causes == {"NORMAL_CLEARING", ""}:
+        return Status.NO_ANSWER  # no answer of the network: we hung up ourselves
     if causes & BUSY_CAUSES:
         return Status.BUSY
     if causes & NOT_ALLOWED_CAUSES:

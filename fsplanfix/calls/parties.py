@@ -42,9 +42,15 @@ def read_leg(event: SwitchEvent, rules: Rules) -> Leg:
         leg.dialled = event.get("Caller-Destination-Number")
     else:
         leg.dialled = event.get("variable_planfix_phone")
-        named = (event.get(header) for header in PARENT_HEADERS)
-        leg.parent = next((uuid for uuid in named if uuid), "")
     return leg
+
+
+def parents_of(event: SwitchEvent) -> list[str]:
+    """Return the legs that a placed leg may have been placed for, the likeliest first."""
+    if event.get("Call-Direction") != "outbound":
+        return []
+    named = [event.get(header) for header in PARENT_HEADERS]
+    return [uuid for uuid in named if uuid]
 
 
 # a leg placed by a phone
@@ -133,14 +139,19 @@ def _read_number_behind(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
     If that is no outside number, the client is whom the employee dialled (the tracker knows).
     """
     request = normalize(event.get("variable_sip_req_uri"), rules.country)
+    leg.is_trunk_user = True
+    leg.ext = rules.aliases.get(request, "")
+    if leg.ext:
+        leg.role = Role.EMPLOYEE
+        return
     leg.number = request if is_outside_number(request) else ""
     leg.line = _line_shown(event, rules)
 
 
 def _line_shown(event: SwitchEvent, rules: Rules) -> str:
-    """Return the caller number that an outside party is shown, "" if it is an ext."""
+    """Return the caller number that an outside party is shown, "" if it is no outside number."""
     number = _caller_number(event, rules)
-    return "" if rules.ext_pattern.fullmatch(number) else number
+    return number if is_outside_number(number) else ""
 
 
 def _caller_number(event: SwitchEvent, rules: Rules) -> str:

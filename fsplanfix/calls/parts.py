@@ -15,6 +15,9 @@ from .recordings import is_recorded
 
 MICROSECONDS = 1_000_000
 
+RECORDS = "record"
+"""What recordings are counted under, beside the parts of each ext."""
+
 
 class Parts:
     """Begins and ends parts. said: what Planfix must be told, until somebody takes it."""
@@ -49,7 +52,7 @@ class Parts:
         if call.over:
             return
         ext = counts_as(self._rules, call, leg)
-        if ext:
+        if ext or both_answered:
             self._leave_others(call, ext, at)
         if both_answered:
             self._accept(call, leg, ext, at)
@@ -87,6 +90,18 @@ class Parts:
         if not any(part.is_talk and leg.uuid in part.legs for part in call.untold):
             talk = Engagement(ext, 0, Direction.IN, [leg.uuid], accepted_at=max(at, 1))
             call.untold.append(talk)
+
+    def meet(self, call: Call, leg: Leg, at: int, both_answered: bool) -> None:
+        """Somebody is in a conference with the client (rule 6).
+
+        If he was rung for the client, or called him, and nobody has talked yet, this is the talk.
+        """
+        talks = call.talks or any(part.is_talk for part in call.engagements)
+        is_his = any(leg.uuid in part.legs for part in call.engagements)
+        if is_his and both_answered and not talks and not call.over:
+            self._accept(call, leg, counts_as(self._rules, call, leg), at)
+        else:
+            self.hear(call, leg, at)
 
     def note_parting(self, call: Call, leg: Leg, at: int) -> None:
         """The client's leg was unbridged from another (rule 4); he may be put through again."""
@@ -126,12 +141,15 @@ class Parts:
 
     def hang_up(self, call: Call, leg: Leg, at: int) -> None:
         """A leg hangs up (rules 3, 4 and 9); it may be torn down much later."""
-        client_is_gone = leg.uuid in call.clients and not self._up(call.clients)
+        # a gateway that was rung beside the one that answered may take long to let go
+        up = [uuid for uuid in self._up(call.clients) if self._has_answered(uuid)]
+        client_is_gone = leg.uuid in call.clients and not up
         for part in (*call.engagements, *call.untold):
             is_his = leg.uuid in part.legs
             if part.is_offer:
                 if is_his:
                     part.legs.remove(leg.uuid)
+                    self._lose_late(call, part, at)
                 continue
             if not client_is_gone and not (is_his and not self._up(part.legs)):
                 continue
@@ -139,6 +157,16 @@ class Parts:
                 part.ended_at = max(at, 1)
             elif not part.accepted_at and self._up(call.clients):
                 part.gave_up = True
+
+    def _lose_late(self, call: Call, offer: Engagement, at: int) -> None:
+        """A phone that began to ring while a colleague had the client stops: he lost (rule 2)."""
+        talks = [part for part in call.engagements if part.is_talk]
+        if not offer.legs and any(self._is_with_client(call, part) for part in talks):
+            self._complete(call, offer, Status.CANCELED, at, rule="2")
+
+    def _has_answered(self, uuid: str) -> bool:
+        leg = self._book.get(uuid)
+        return leg is not None and leg.answered
 
     def _up(self, uuids: list[str]) -> list[str]:
         """Return those legs that have not hung up."""
@@ -156,7 +184,9 @@ class Parts:
         if part.accepted_at:
             self._complete(call, part, Status.SUCCESS, at, rule="4")
         else:
-            failure = Status.NO_ANSWER if part.gave_up else call.failure
+            failure = call.failure
+            if part.gave_up and failure is Status.NOT_AVAILABLE:
+                failure = Status.NO_ANSWER
             self._complete(call, part, failure, at, rule="9")
 
     def _is_done(self, call: Call, part: Engagement) -> bool:
@@ -179,17 +209,19 @@ class Parts:
 
     def close(self, call: Call, at: int) -> None:
         """The client is gone: offers that are still open were missed (rules 3 and 6)."""
-        offers = self._offers(call)
-        for offer, status in zip(offers, self._missed_by(len(offers)), strict=True):
+        offers, untold = self._offers(call), self._untold_talks(call)
+        ends = [Status.CANCELED] * len(offers) if untold else self._missed_by(len(offers))
+        for offer, status in zip(offers, ends, strict=True):
             self._complete(call, offer, status, at, rule="3" if status is Status.MISSED else "6")
-        if call.type is Direction.OUT or not call.unrouted:
-            return
-        if self._tell_untold(call, at) or not self._rules.report_unrouted:
+        self._tell(call, untold, at)
+        if call.type is Direction.OUT or not call.unrouted or not self._rules.report_unrouted:
             return
 
-        nobody = [self._rules.default_ext_of(call.diversion)] if call.came_in else []
-        exts = call.tried or nobody
-        for ext, status in zip(exts, self._missed_by(len(exts)), strict=True):
+        ends = self._missed_by(len(call.tried))
+        missed = list(zip(call.tried, ends, strict=True))
+        if not missed and call.came_in:
+            missed = [(self._rules.default_ext_of(call.diversion), Status.MISSED)]
+        for ext, status in missed:
             part = self.begin(call, ext, [], at, Direction.IN, rule="6")
             self._complete(call, part, status, at, rule="6")
 
@@ -198,14 +230,19 @@ class Parts:
         missed = self._rules.missed_of(count)
         return [Status.MISSED if n in missed else Status.CANCELED for n in range(count)]
 
-    def _tell_untold(self, call: Call, at: int) -> bool:
-        """Tell of talks in a conference, else of those with somebody without an ext (rule 6).
+    @staticmethod
+    def _untold_talks(call: Call) -> list[Engagement]:
+        """Return the talks to tell of if no other was: in a conference, else without an ext (6).
 
         A call that we placed to the client and that no employee took part in is nobody's business.
-        Return whether there was any talk.
         """
+        if call.talks or call.type is Direction.OUT:
+            return []
         with_ext = [talk for talk in call.untold if talk.ext]
-        talks = with_ext or (call.untold if call.came_in else [])
+        return with_ext or (call.untold if call.came_in else [])
+
+    def _tell(self, call: Call, talks: list[Engagement], at: int) -> None:
+        """Tell of talks that nobody was told of, those with the same ext as one."""
         for ext in dict.fromkeys(talk.ext for talk in talks):
             his = [talk for talk in talks if talk.ext == ext]
             start = his[0].accepted_at
@@ -214,7 +251,6 @@ class Parts:
             part.accepted_at = start
             self._say(call, Kind.ACCEPTED, part, start, rule="6")
             self._complete_all(call, part, his, at)
-        return bool(talks)
 
     def _complete_all(self, call: Call, part: Engagement, talks: list[Engagement], at: int) -> None:
         """End a part that stands for several talks with the same ext."""
@@ -241,8 +277,9 @@ class Parts:
         self._say(call, kind, part, at, rule)
         return part
 
-    def record(self, call: Call, path: str, ordinal: int, at: int) -> None:
-        """Say that a recording is final (rule 13)."""
+    def record(self, call: Call, path: str, at: int) -> None:
+        """Say that a recording is final (rule 13). A recovered call goes on counting them."""
+        ordinal = call.ordinals[RECORDS] = call.ordinals.get(RECORDS, 0) + 1
         nobody = Engagement("", ordinal, call.type, [])
         self._say(call, Kind.RECORD, nobody, at, rule="13", recording=path)
 

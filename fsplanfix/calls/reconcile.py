@@ -109,11 +109,18 @@ def _creation(dump: Dump) -> SwitchEvent:
 
 
 def _life(leg: Leg | None, dump: Dump) -> Iterator[SwitchEvent]:
-    """Yield what the leg did and the tracker does not know of."""
+    """Yield what the leg did and the tracker does not know of.
+
+    A leg that `sofia recover` brought back carries the time of its former answer. Only a leg that
+    the PBX placed to a party rings.
+    """
     answered = _microseconds(dump, "Answered")
+    answered = max(answered, _created(dump)) if answered else 0
     progress = (_microseconds(dump, "Progress"), _microseconds(dump, "Progress-Media"))
     rang = min((at for at in progress if at), default=0)
-    if rang and not (leg is not None and leg.ringing):
+    is_placed = dump.get("Call-Direction") == "outbound"
+    is_rung = is_placed and not dump.get("Channel-Name", "").startswith("loopback/")
+    if rang and is_rung and not (leg is not None and leg.ringing):
         yield _event("CHANNEL_PROGRESS", dump, rang)
     if answered and not (leg is not None and leg.answered):
         yield _event("CHANNEL_ANSWER", dump, answered)

@@ -15,9 +15,9 @@ from . import recordings
 from .doubts import Doubts
 from .identity import Callids, counts_as, ends_alike, number_called
 from .legs import LegBook
-from .model import Call, Direction, Engagement, Leg, Notice, Recording, Role, Rules
+from .model import Call, Direction, Engagement, Leg, Notice, Recording, Role, Rules, Status
 from .outcome import NO_PHONE, failure_of
-from .parties import read_leg
+from .parties import parents_of, read_leg
 from .parts import Parts
 from .variables import is_true, merged, read_variables
 
@@ -38,7 +38,7 @@ class Tracker:
         self.rules = rules
         self.book = LegBook()
         self.calls: dict[str, Call] = {}
-        self.callids = Callids()
+        self.callids = Callids(self.calls)
         self.doubts = Doubts(rules)
         self.changed: set[str] = set()
         self.last_at = 0
@@ -69,7 +69,7 @@ class Tracker:
         """Take one event, in the order FreeSWITCH sent it; return what Planfix must be told."""
         self.last_at = max(self.last_at, event.at)
         uuid = event.leg
-        if not is_uuid(uuid):
+        if not is_uuid(uuid) or (event.name == "CUSTOM" and not is_membership(event)):
             return []
         if event.name == "CHANNEL_CREATE":
             self._on_create(uuid, event)
@@ -116,6 +116,8 @@ class Tracker:
             self._end_unheard(known, event.at)
 
         self._is_repeated(leg, event)
+        named = parents_of(event)
+        leg.parent = next((uuid for uuid in named if uuid in self.book.legs), (*named, "")[0])
         self.book.legs[uuid] = leg
         self.doubts.look_at(leg, event)
         self._note_variables(leg, event)
@@ -139,6 +141,8 @@ class Tracker:
             if leg.role is Role.OUTSIDE and not leg.parent:
                 self._new_incoming(leg, at)
             return
+        if sponsor.role is Role.OUTSIDE and not sponsor.client_of:
+            self._new_incoming(sponsor, at)
         call = self.calls.get(sponsor.client_of)
         if leg.role is Role.GLUE:
             for joined in self._calls_of(sponsor):
@@ -174,6 +178,7 @@ class Tracker:
             if is_same and not part.ended_at:
                 leg.client_of = call.callid
                 call.clients.append(leg.uuid)
+                call.failure = Status.NOT_AVAILABLE
                 self._join(call, leg)
                 return
             if part.ended_at or not clients_up:
@@ -267,6 +272,8 @@ class Tracker:
             for employee, outside in ((one, other), (other, one)):
                 if employee.role is Role.EMPLOYEE and outside.role is Role.OUTSIDE:
                     self._place(outside, at)
+                    if not outside.client_of:
+                        self._new_incoming(outside, at)  # who placed it is not known (any more)
 
         ours, theirs = self.calls.get(one.client_of), self.calls.get(other.client_of)
         if ours is None or (theirs is not None and _is_before(theirs, ours)):
@@ -274,7 +281,7 @@ class Tracker:
         if ours is None or ours is theirs or ours.over:
             return
         if theirs is not None:
-            if other.inbound and theirs.position:
+            if other.inbound and (theirs.position or theirs.untold):
                 return  # a client with a call of his own is nobody's employee (call_waiting_merge)
             theirs.unrouted = False
         self._join(ours, other)
@@ -291,8 +298,6 @@ class Tracker:
 
     def _on_conference(self, leg: Leg, event: SwitchEvent) -> None:
         """Members of a conference hear each other, without any bridge (rule 6)."""
-        if event.get("Event-Subclass") != CONFERENCE:
-            return
         action, room = event.get("Action"), event.get("Conference-Name")
         if action == "add-member" and room:
             leg.room = room
@@ -308,7 +313,7 @@ class Tracker:
         call = self.calls.get(client.client_of)
         if call is not None and other.role in (Role.EMPLOYEE, Role.HOUSE):
             self._join(call, other)
-            self._parts.hear(call, other, at)
+            self._parts.meet(call, other, at, both_answered=client.answered and other.answered)
             self.changed.update(other.calls)
 
     # it ends
@@ -364,8 +369,8 @@ class Tracker:
         if not call.legs:
             recordings.end_those_left(call, at)
         if all(recording.stopped for recording in call.recordings):
-            for ordinal, recording in enumerate(recordings.of_talks(call), 1):
-                self._parts.record(call, recording.path, ordinal, at)
+            for recording in recordings.of_talks(call):
+                self._parts.record(call, recording.path, at)
             self.callids.end(call)
             del self.calls[call.callid]
 
@@ -446,6 +451,12 @@ class Tracker:
         ext = counts_as(self.rules, call, leg)
         running = [recording for recording in leg.recordings if not recording.stopped]
         call.recordings += [Recording(r.path, r.leg, r.started, ext) for r in running]
+
+
+def is_membership(event: SwitchEvent) -> bool:
+    """Tell whether a CUSTOM event says that somebody joins or leaves a conference."""
+    is_action = event.get("Action") in ("add-member", "del-member")
+    return is_action and event.get("Event-Subclass") == CONFERENCE
 
 
 def _is_before(one: Call, other: Call) -> bool:

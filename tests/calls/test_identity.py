@@ -120,7 +120,7 @@ def named(callids: Callids, uuid: str) -> str:
 
 
 def test_callids_of_before_the_start_are_not_used_again() -> None:
-    callids = Callids()
+    callids = Callids({})
     callids.remember(["A", "B", "A-2", "0000-000000000001"])
     assert named(callids, "A") == "A-3"
     assert named(callids, "B") == "B-2"
@@ -129,7 +129,7 @@ def test_callids_of_before_the_start_are_not_used_again() -> None:
 
 
 def test_ten_thousand_callids_are_remembered() -> None:
-    callids = Callids()
+    callids = Callids({})
     for number in range(10_001):
         named(callids, f"u{number}")
     assert named(callids, "u10000") == "u10000-2"
@@ -168,3 +168,70 @@ def test_a_leg_recovered_before_its_end_was_noticed_is_the_same_leg() -> None:
 
 def test_rules_default_to_nobody() -> None:
     assert Rules().default_ext_of("74950000001") == ""
+
+
+# whom a leg was placed for
+
+
+def test_a_call_back_through_a_loopback_is_the_clients_call() -> None:
+    glue = {"Channel__Name": "loopback/x", "variable_other_loopback_leg_uuid": "M"}
+    scene = Scene().phone("L", "", **glue)
+    scene.phone("M", "", **glue | {"variable_other_loopback_leg_uuid": "L"})
+    scene.outside("A", "M").answers("A").bridge("M", "A").answers("L")
+    scene.phone("B", "101", "L").rings("B")
+    assert scene.so_far == ["in 79161234567 74950000000 I101"]
+    scene.gone("B").gone("A").gone("L").gone("M")
+    assert scene.told == ["in 79161234567 74950000000 I101 M101"]
+
+
+def test_a_client_whose_caller_is_gone_is_a_client_all_the_same() -> None:
+    scene = Scene().outside("A", "gone").answers("A").phone("B", "101", "A").rings("B")
+    scene.bridge("A", "B").gone("A").gone("B")
+    assert scene.told == ["in 79161234567 74950000000 I101 A101 S101"]
+
+
+def test_a_parent_that_is_gone_hides_no_other() -> None:
+    """A queue of one's own sets planfix_client_uuid on legs that name another leg first."""
+    scene = Scene().client().phone("B", "101", "gone", variable_planfix_client_uuid="A").rings("B")
+    assert scene.gone("B").gone("A").told == [IN + "I101 M101"]
+
+
+@pytest.mark.parametrize("dialled", ["112", "0611", "*9891"])
+def test_a_trunk_user_reaches_whatever_was_dialled(dialled: str) -> None:
+    scene = Scene(Rules(trunk_users=frozenset({"gsm"}))).employee("A", "101", dialled)
+    scene.phone("B", "gsm", "A").bridge("A", "B").gone("A").gone("B")
+    assert scene.told == [f"out {dialled} - O101 A101 S101"]
+
+
+def test_a_colleagues_mobile_behind_a_trunk_user_is_that_colleague() -> None:
+    rules = Rules(trunk_users=frozenset({"gsm"}), aliases={"79260000007": "102"})
+    scene = Scene(rules).employee("A", "101", "79260000007")
+    scene.phone("B", "gsm", "A", variable_sip_req_uri="79260000007@192.0.2.1").bridge("A", "B")
+    assert scene.gone("A").gone("B").told == []
+
+
+@pytest.mark.parametrize("shown", ["205", "200001"])
+def test_a_line_that_is_no_outside_number_is_left_out(shown: str) -> None:
+    scene = Scene().employee("A", "101").outside("B", "A", shown=shown).gone("B", "USER_BUSY")
+    assert scene.gone("A").told == ["out 79161234567 - O101 B101"]
+
+
+def test_a_call_id_that_looks_like_a_numbered_callid_takes_nobodys_place() -> None:
+    scene = Scene().client("U-2", Caller__Channel__Created__Time="1").phone("B", "101", "U-2")
+    scene.rings("B").client("U", Caller__Channel__Created__Time="2").gone("U")
+    scene.client("U", Caller__Channel__Created__Time="3").gone("U").gone("B").gone("U-2")
+    assert list(dict.fromkeys(n.callid for n in scene.notices)) == ["U-2", "U", "U-3"]
+    assert len(scene.told) == 3
+
+
+def test_the_records_of_a_recovered_call_go_on_counting() -> None:
+    scene = Scene()
+    again: dict[str, str] = {}
+    for created in ("1", "2"):
+        scene.client(Caller__Channel__Created__Time=created, **again)
+        scene.phone("B", "101", "A", Caller__Channel__Created__Time=created)
+        scene.bridge("A", "B").event("RECORD_START", "A", Record__File__Path=f"/{created}")
+        scene.gone("B").gone("A")
+        again = {"variable_recovered": "true"}
+    records = [(n.recording, n.ordinal) for n in scene.notices if n.recording]
+    assert records == [("/1", 1), ("/2", 2)]

@@ -326,3 +326,77 @@ def test_a_client_handed_on_is_the_colleagues_of_type_in() -> None:
     scene.phone("C", "102", "B").rings("C").bridge("B", "C")
     assert scene.so_far == [OUT + "O101 A101 I102 S101 A102"]
     assert [n.status for n in scene.notices if n.status] == [Status.SUCCESS]
+
+
+# nobody is missed who talked
+
+
+def test_a_bot_that_wins_over_a_ringing_phone_is_told() -> None:
+    scene = ringing().phone("H", "bot", "A").gone("B", "LOSE_RACE").bridge("A", "H").gone("A")
+    assert scene.gone("H").told == [IN + "I101 X101 I- A- S-"]
+
+
+def test_the_reception_that_hands_over_in_vain_has_talked() -> None:
+    scene = Scene(Rules(default_ext={"*": "101"})).client().phone("H", "door", "A").bridge("A", "H")
+    scene.gone("H").phone("B", "101", "A").rings("B").gone("B").gone("A")
+    assert scene.told == [IN + "I101 X101 I101 A101 S101"]
+
+
+def test_a_standing_employee_has_talked_once_the_client_is_with_a_bot() -> None:
+    scene = talking()
+    began = scene.now
+    scene.unbridge("A").phone("H", "bot", "A").bridge("A", "H")
+    parted = scene.now - 2
+    scene.now += 600
+    assert scene.gone("A").gone("H").gone("B").told == [IN + "I101 A101 S101"]
+    assert scene.talked == [("101", parted - began)]
+
+
+def test_a_phone_rung_for_the_client_and_joined_in_a_conference_has_talked() -> None:
+    scene = ringing().answers("A").answers("B").member("add-member", "A").member("add-member", "B")
+    assert scene.so_far == [IN + "I101 A101"]
+    assert scene.gone("A").gone("B").told == [IN + "I101 A101 S101"]
+
+
+def test_who_meets_the_client_in_a_conference_after_ringing_in_vain_has_talked() -> None:
+    scene = ringing().gone("B").answers("A").member("add-member", "A").employee("C", "102", "3000")
+    scene.answers("C").member("add-member", "C").gone("A").gone("C")
+    assert scene.told == [IN + "I101 X101 I102 A102 S102"]
+
+
+def test_an_outgoing_call_joined_in_a_conference_is_a_talk() -> None:
+    scene = Scene().employee("A", "101").answers("A").member("add-member", "A").outside("B", "A")
+    scene.answers("B").member("add-member", "B")
+    assert scene.gone("B").gone("A").told == [OUT + "O101 A101 S101"]
+
+
+def test_a_phone_that_rings_late_lost_to_who_has_the_client() -> None:
+    scene = talking().phone("C", "102", "A").rings("C").gone("C")
+    assert scene.gone("A").gone("B").told == [IN + "I101 A101 I102 X102 S101"]
+
+
+def test_a_call_lost_in_the_menu_is_missed_whatever_missed_says() -> None:
+    assert Scene(Rules(missed=Missed.NONE)).client().gone("A").told == [IN + "I- M-"]
+
+
+def test_a_gateway_that_lets_go_late_prolongs_no_talk() -> None:
+    scene = Scene().employee("A", "101").outside("B", "A").outside("C", "A").answers("A")
+    scene.answers("B").bridge("A", "B")
+    began = scene.now
+    scene.hangs_up("B")
+    ended = scene.now
+    scene.now += 300
+    scene.torn_down("B").gone("C").gone("A")
+    assert scene.talked == [("101", ended - began)]
+
+
+@pytest.mark.parametrize(("cause", "sip", "letter"), [("USER_BUSY", "486", "B"), ("", "", "N")])
+def test_the_network_knows_better_than_who_gave_up(cause: str, sip: str, letter: str) -> None:
+    scene = Scene().employee("A", "101").outside("B", "A").hangs_up("A").gone("B", cause, sip)
+    assert scene.torn_down("A").told == [OUT + f"O101 {letter}101"]
+
+
+def test_who_gave_up_at_the_second_gateway_is_not_told_of_the_first() -> None:
+    scene = Scene().employee("A", "101").outside("B", "A").gone("B", "CALL_REJECTED", "403")
+    scene.outside("C", "A").rings("C").hangs_up("A").torn_down("A")
+    assert scene.gone("C", "ORIGINATOR_CANCEL").told == [OUT + "O101 N101"]

@@ -185,6 +185,21 @@ def test_after_a_restart_of_freeswitch_every_call_is_over(name: str) -> None:
         assert not tracker.calls
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_who_has_heard_everything_has_missed_nothing(name: str) -> None:
+    """Else the comparison of every minute would find lost events in each call."""
+    tracker, where = Tracker(rules_of(name)), positions(name)
+    for at, event in enumerate(events(name)):
+        lost = [e.name for e in missed(tracker, account(name, where[at])) if is_made_up(e)]
+        assert lost == []
+        tracker.feed(event)
+
+
+def is_made_up(event: SwitchEvent) -> bool:
+    """Bridges and answers are in a dump a moment before their event."""
+    return event.name in ("CHANNEL_CREATE", "CHANNEL_PROGRESS", "CHANNEL_HANGUP_COMPLETE")
+
+
 def test_a_client_handed_on_meanwhile_is_with_the_next_employee() -> None:
     """blind_transfer_answered, unheard from the first talk to the second."""
     name = "blind_transfer_answered"
