@@ -16,10 +16,11 @@ from typing import Any
 
 import gevent
 import structlog
-from gevent import pywsgi
 from gevent.event import Event
 from prometheus_client import CollectorRegistry
 
+from . import headroom
+from .calls import numbers
 from .desk import Desk
 from .errors import LinkError, PortTakenError, RecordingUnknown, StoreError
 from .freeswitch import tones
@@ -47,6 +48,7 @@ from .settings import RuleSettings, Settings
 from .supervision import Supervision
 from .web import factory
 from .web.health import Health
+from .web.server import Bounds, WebServer
 
 log = structlog.get_logger(__name__)
 
@@ -73,21 +75,6 @@ def _listen(address: str) -> socket.socket:
         ) from None
 
 
-class QuietHandler(pywsgi.WSGIHandler):
-    """Keeps requests out of the log: they may hold tokens and phone numbers.
-
-    Headers and body of an answer go separately: without TCP_NODELAY the body waits 40 ms on a
-    kept-alive connection.
-    """
-
-    def __init__(self, sock: socket.socket, address: Any, server: Any) -> None:
-        super().__init__(sock, address, server)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def log_request(self) -> None:
-        """Log nothing."""
-
-
 ROLES = ("events", "courier", "web", "socket")
 COMPARE_EVERY = 60.0
 """Seconds between comparisons of FreeSWITCH's channels with our open calls (call-rules.md, 16)."""
@@ -111,6 +98,8 @@ class App:
     def __init__(
         self, settings: Settings, roles: Collection[str] = ROLES, shadow: bool = False
     ) -> None:
+        numbers.load()
+        spare = headroom.spare()
         self._settings = settings
         self._shadow = shadow
         self._roles = roles
@@ -127,7 +116,7 @@ class App:
         self._files = self._recordings()
         token = settings.planfix_token.get_secret_value()
         self._client = Client(settings.planfix_url, token, settings.planfix_concurrency)
-        self._socket_app = self._name_callers(token) if "socket" in roles else None
+        self._socket_app = self._name_callers(token, spare) if "socket" in roles else None
         self._courier = Courier(
             self._store,
             self._client,
@@ -142,7 +131,7 @@ class App:
             if LINKED_ROLES & set(roles)
             else []
         )
-        self._web: pywsgi.WSGIServer | None = None
+        self._web: WebServer | None = None
         if listener is not None:
             self._registry.register(Standing(self._store, self._links, self._pipelines))
             web = factory.make(
@@ -152,9 +141,8 @@ class App:
                 exposition(self._registry),
                 self._board(),
             )
-            self._web = pywsgi.WSGIServer(
-                listener, web, handler_class=QuietHandler, log=None, error_log=None
-            )
+            places = min(Bounds().in_all, spare // headroom.HTTP_SHARE)
+            self._web = WebServer(listener, web, Bounds(in_all=places))
         self._workers: list[gevent.Greenlet[..., Any]] = []
         self._helpers: list[gevent.Greenlet[..., Any]] = []
         self._stopping = Event()
@@ -263,7 +251,7 @@ class App:
             )
             gevent.sleep(LOOK_FOR_OLD_EVERY)
 
-    def _name_callers(self, token: str) -> SocketApp:
+    def _name_callers(self, token: str, spare: int) -> SocketApp:
         """Make what answers the dialplan.
 
         It has a session to Planfix of its own: notices need not wait for it.
@@ -277,7 +265,13 @@ class App:
         )
         lookup = Lookup(settings.rules(), known)
         listen = _parts(settings.esl_listen)
-        return SocketApp(listen, settings.esl_allow, lookup.variables, settings.contact_deadline)
+        return SocketApp(
+            listen,
+            settings.esl_allow,
+            lookup.variables,
+            settings.contact_deadline,
+            spare // headroom.SOCKET_SHARE,
+        )
 
     def _commands(self) -> Commands:
         settings, rules = self._settings, self._settings.rules()

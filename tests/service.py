@@ -58,12 +58,18 @@ class Halt:
 
 
 class Service:
-    """A running `fsplanfix run`. log: the lines it wrote so far."""
+    """A running `fsplanfix run`. log: the lines it wrote so far.
 
-    def __init__(self, folder: Path, settings: dict[str, str], *options: str) -> None:
+    files: how many it may open at the most, None for as many as the machine allows.
+    """
+
+    def __init__(
+        self, folder: Path, settings: dict[str, str], *options: str, files: int | None = None
+    ) -> None:
         self.log: list[str] = []
+        limited = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"] if files else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fsplanfix", "run", *options],
+            [*limited, sys.executable, "-m", "fsplanfix", "run", *options],
             cwd=folder,
             env=environment(**settings),
             stdout=subprocess.DEVNULL,
@@ -128,7 +134,12 @@ def settings_for(switch: Switch, planfix: Planfix, folder: Path, **more: str) ->
 
 @contextmanager
 def running(switch: Switch, planfix: Planfix, folder: Path, **more: str) -> Iterator[Service]:
-    service = Service(folder, settings_for(switch, planfix, folder, **more))
+    with started(Service(folder, settings_for(switch, planfix, folder, **more))) as service:
+        yield service
+
+
+@contextmanager
+def started(service: Service) -> Iterator[Service]:
     try:
         service.wait_for("freeswitch_linked|freeswitch_unreachable")
         yield service

@@ -72,11 +72,16 @@ class SocketApp:
     """Listens for FreeSWITCH.
 
     deadline: seconds after which a call goes on whatever happens. allowed: from where connections
-    are taken.
+    are taken. most: calls held at once, MOST_AT_ONCE if there may be more.
     """
 
     def __init__(
-        self, listen: tuple[str, int], allowed: Networks, variables: Variables, deadline: float
+        self,
+        listen: tuple[str, int],
+        allowed: Networks,
+        variables: Variables,
+        deadline: float,
+        most: int = MOST_AT_ONCE,
     ) -> None:
         self.held = 0
         self.listening = Event()
@@ -84,6 +89,7 @@ class SocketApp:
         self._allowed = allowed
         self._variables = variables
         self._deadline = deadline
+        self._most = min(most, MOST_AT_ONCE)
         self._server: StreamServer | None = None
 
     @property
@@ -131,7 +137,7 @@ class SocketApp:
 
     def _serve(self, sock: socket.socket, peer: Any) -> None:
         """Hold one call for no longer than the deadline."""
-        if self.held >= MOST_AT_ONCE or not self._is_allowed(str(peer[0])):
+        if self.held >= self._most or not self._is_allowed(str(peer[0])):
             log.warning("socket_app_refused", peer=peer[0], held=self.held)
             sock.close()
             return

@@ -9,6 +9,9 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
+HOST_BITS = 64
+"""Bits of an IPv6 address that whoever has a network sets at will."""
+
 
 class Guesses:
     """Wrong secrets by address. a_minute: how many are answered."""
@@ -34,6 +37,28 @@ def address() -> str:
     peer = request.remote_addr or ""
     named = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
     try:
-        return str(ipaddress.ip_address(named)) if ipaddress.ip_address(peer).is_loopback else peer
+        return str(ipaddress.ip_address(named)) if is_loopback(peer) else peer
     except ValueError:
         return peer
+
+
+def is_loopback(peer: str) -> bool:
+    """Tell whether an address, or network, is this machine's own."""
+    return ipaddress.ip_network(_plain(peer), strict=False).is_loopback
+
+
+def network(whom: str) -> str:
+    """Return whose an address is: itself, or the /64 of an IPv6 address; "" stays ""."""
+    try:
+        found = ipaddress.ip_address(_plain(whom))
+    except ValueError:
+        return whom
+    if isinstance(found, ipaddress.IPv6Address) and not found.is_loopback:
+        return str(ipaddress.ip_network((found, 128 - HOST_BITS), strict=False))
+    return str(found)
+
+
+def _plain(whom: str) -> str:
+    """Return an address without its zone, IPv4 in IPv6 as IPv4."""
+    bare = whom.partition("%")[0]
+    return bare.removeprefix("::ffff:") if "." in bare else bare
