@@ -140,6 +140,7 @@ class App:
                 self._find_recording,
                 exposition(self._registry),
                 self._board(),
+                self._tally.guessed,
             )
             places = min(Bounds().in_all, spare // headroom.HTTP_SHARE)
             self._web = WebServer(listener, web, Bounds(in_all=places))

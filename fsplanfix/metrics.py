@@ -35,7 +35,12 @@ class Tally:
             "Seconds a call waited for its caller's name",
             registry=registry,
         )
-
+        self._guesses = Counter(
+            "fsplanfix_wrong_secrets",
+            "Wrong tokens at /planfix, wrong passwords at the dashboard",
+            ["what"],
+            registry=registry,
+        )
         self._calls = Counter("fsplanfix_calls", "Client calls", ["type"], registry=registry)
         self._notices = Counter(
             "fsplanfix_notices", "What was said of calls", ["kind", "status"], registry=registry
@@ -56,6 +61,10 @@ class Tally:
     def delivered(self, _: Notice, seconds: float) -> None:
         """Note how long a notice took to reach Planfix."""
         self._delivery.observe(max(seconds, 0.0))
+
+    def guessed(self, what: str) -> None:
+        """Count a wrong secret: a token or a password."""
+        self._guesses.labels(what).inc()
 
     def looked_up(self, how: str, seconds: float) -> None:
         """Count a lookup: asked, cached, failed, paused or late."""

@@ -286,7 +286,7 @@ def test_a_body_without_a_length_is_measured_as_it_comes(
     assert len(switch.originated) == 1
 
 
-def test_an_address_that_guesses_at_the_token_is_answered_no_more(
+def test_who_guesses_at_the_token_is_slowed_and_planfix_never_locked_out(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
     with running(switch, planfix, tmp_path) as service:
@@ -294,14 +294,22 @@ def test_an_address_that_guesses_at_the_token_is_answered_no_more(
         def guess(address: str, token: str = "x") -> int:
             fields = {"cmd": "nonsense", "token": token}
             # the web server in front adds the address it sees; what stands before it may be forged
-            headers = {"X-Forwarded-For": f"192.0.2.99, {address}"}
+            headers = {"X-Forwarded-For": f"192.0.2.99, {address}"} if address else {}
             return requests.post(
                 service.address + "/planfix", data=fields, headers=headers, timeout=PATIENCE
             ).status_code
 
-        assert [guess("192.0.2.7") for _ in range(21)] == [401] * 20 + [429]
-        assert guess("192.0.2.7", "pbx-token-1") == 429
-        assert guess("192.0.2.8", "pbx-token-1") == 400
+        for who in ("192.0.2.7", ""):  # the second: a proxy that names nobody
+            assert [guess(who) for _ in range(21)] == [401] * 20 + [429]
+            assert guess(who, "pbx-token-1") == 400
+            assert guess(who) == 429
+        assert guess("192.0.2.8") == 401
+        network = [guess(f"2001:db8:1:2::{n:x}") for n in range(1, 22)]
+        assert network == [401] * 20 + [429]
+        assert guess("2001:db8:1:3::1") == 401
+        assert 'fsplanfix_wrong_secrets_total{what="token"} 67.0' in service.get("/metrics").text
+        service.wait_for("wrong_token address=192.0.2.7 not_logged_before=0")
+        assert len([line for line in service.log if "wrong_token" in line]) == 10
 
 
 @pytest.mark.parametrize(

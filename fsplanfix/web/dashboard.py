@@ -6,7 +6,7 @@ Every change carries a token of its own.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -41,7 +41,7 @@ LOOK_EVERY = 1.0
 
 OPEN_TO_ALL = ("dashboard.login", "dashboard.enter", "dashboard.static", "dashboard.language")
 WRONG_A_MINUTE = 5
-"""Wrong passwords of one address that are answered."""
+"""Wrong passwords of one network that are answered; then not even the right one is."""
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -69,10 +69,18 @@ class Desk(Protocol):
         """Delete dead letters."""
 
 
-def install(app: Flask, desk: Desk, password: str, secret: str, https: bool) -> CSRFProtect:
+def install(
+    app: Flask,
+    desk: Desk,
+    password: str,
+    secret: str,
+    https: bool,
+    guessed: Callable[[str], None],
+) -> CSRFProtect:
     """Put the dashboard at `/`; return what guards its forms.
 
     password: "" if there is none, then nobody gets in. https: whether browsers reach us that way.
+    guessed: is told of each wrong password.
     """
     app.config.update(
         SECRET_KEY=secret,
@@ -85,7 +93,7 @@ def install(app: Flask, desk: Desk, password: str, secret: str, https: bool) -> 
     )
     Babel(app, locale_selector=_language)
     guard = CSRFProtect(app)
-    app.register_blueprint(_pages(desk, password))
+    app.register_blueprint(_pages(desk, password, guessed))
     app.register_error_handler(CSRFError, _forged)
     app.add_template_filter(_clock, "clock")
     return guard
@@ -116,10 +124,10 @@ def _problem(text: str, code: int) -> ResponseReturnValue:
     return render_template("problem.html", text=text), code
 
 
-def _pages(desk: Desk, password: str) -> Blueprint:
+def _pages(desk: Desk, password: str, guessed: Callable[[str], None]) -> Blueprint:
     pages = Blueprint("dashboard", __name__, "static", "/static", "templates")
     _gate(pages)
-    _doors(pages, password)
+    _doors(pages, password, Guesses("password", WRONG_A_MINUTE, guessed))
     _views(pages, desk)
     return pages
 
@@ -142,8 +150,7 @@ def _gate(pages: Blueprint) -> None:
         return answer
 
 
-def _doors(pages: Blueprint, password: str) -> None:
-    guesses = Guesses(WRONG_A_MINUTE)
+def _doors(pages: Blueprint, password: str, guesses: Guesses) -> None:
 
     def form(wrong: str) -> str:
         return render_template("login.html", off=not password, wrong=wrong)
@@ -159,7 +166,6 @@ def _doors(pages: Blueprint, password: str) -> None:
         given = request.form.get("password", "").encode("utf-8", "surrogatepass")
         if not password or not hmac.compare_digest(given, password.encode()):
             guesses.note(address())
-            log.warning("dashboard_wrong_password", address=address())
             return form(gettext("This is not the password.")), 401
         language = session.get("language")
         session.clear()

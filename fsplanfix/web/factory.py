@@ -17,7 +17,7 @@ LARGEST_REQUEST = 64 * 1024
 """Bytes."""
 
 WRONG_A_MINUTE = 20
-"""Wrong tokens of one address that are answered."""
+"""Wrong tokens of one network that are answered; the right one always is."""
 
 ABOUT = (
     "This is the address for Planfix: enter it in Planfix under Integrations, Virtual PBX, "
@@ -36,12 +36,16 @@ def make(
     find_recording: Find,
     metrics: Callable[[], bytes],
     board: Board,
+    guessed: Callable[[str], None],
 ) -> Flask:
-    """Return the application: commands, recordings, health, metrics, the dashboard."""
+    """Return the application: commands, recordings, health, metrics, the dashboard.
+
+    guessed: is told of each wrong secret, with its kind.
+    """
     app = Flask(__name__, static_folder=None)
-    guard = dashboard.install(app, *board)
+    guard = dashboard.install(app, *board, guessed)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
-    guesses = Guesses(WRONG_A_MINUTE)
+    guesses = Guesses("token", WRONG_A_MINUTE, guessed)
 
     @app.get("/planfix")
     def about() -> ResponseReturnValue:
@@ -50,18 +54,16 @@ def make(
     def planfix() -> ResponseReturnValue:
         if request.mimetype != "application/x-www-form-urlencoded":
             return jsonify(error="Send the fields as application/x-www-form-urlencoded"), 415
-        if guesses.too_many(address()):
-            return jsonify(
-                error="Too many wrong tokens from your address: try again in a minute"
-            ), 429
         fields = request.form
         if request.environ["wsgi.input"].read(
             1
         ):  # werkzeug only cuts off what comes in chunks without a length
             abort(413)
         code, body = commands(fields)
-        if code == 401:
-            guesses.note(address())
+        if code == 401 and not guesses.note(address()):
+            return jsonify(
+                error="Too many wrong tokens from your address: try again in a minute"
+            ), 429
         return jsonify(body), code
 
     @app.get("/recordings/<signed>/<path:name>")

@@ -104,14 +104,17 @@ class Handler(pywsgi.WSGIHandler):
 
     def handle_one_request(self) -> Any:
         """Answer one request."""
-        self._clock = None
         try:
             return super().handle_one_request()
         finally:
-            if self._clock is not None:
-                self._clock.kill(block=False)
+            self._stop_clock()
             self._is_asked = False
             self.waits_since = time.monotonic()
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.kill(block=False)
+            self._clock = None
 
     def _stop_listening(self) -> None:
         """Take no more from the peer: whoever waits for it goes on as if it had hung up."""

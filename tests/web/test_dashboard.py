@@ -81,7 +81,7 @@ def test_five_wrong_passwords_a_minute_and_no_more(service: Service) -> None:
     assert [visitor.log_in("wrong").status_code for _ in range(6)] == [401] * 5 + [429]
     answer = visitor.log_in()
     assert (answer.status_code, "Too many wrong tries" in answer.text) == (429, True)
-    service.wait_for("dashboard_wrong_password address=127.0.0.1")
+    service.wait_for("wrong_password address=127.0.0.1")
     assert PASSWORD not in "\n".join(service.log)
 
 
