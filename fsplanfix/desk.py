@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -16,6 +17,9 @@ from .outbox.archive import Archive
 from .outbox.queue import Queue
 from .outbox.store import Store
 from .outbox.tables import DEAD
+
+SESSIONS = "dashboard_sessions"
+"""The fact of the store that names the sessions that hold."""
 
 MOST_RECENT = 30
 MOST_DEAD = 50
@@ -83,6 +87,7 @@ class Desk:
         link: Callable[[str, str], str],
         shadow: bool = False,
     ) -> None:
+        self._store = store
         self._queue = Queue(store)
         self._archive = Archive(store)
         self._rules = rules
@@ -127,6 +132,14 @@ class Desk:
     def drop(self, ids: Collection[int]) -> int:
         """Delete dead letters for good; return how many."""
         return self._queue.drop(ids)
+
+    def sessions(self) -> str:
+        """Return the name that the dashboard's sessions of now share, for all workers."""
+        return self._store.known(SESSIONS) or self._store.fact(SESSIONS, secrets.token_urlsafe(16))
+
+    def end_sessions(self) -> None:
+        """Give the sessions of now another name, so that none of them holds any more."""
+        self._store.replace_fact(SESSIONS, secrets.token_urlsafe(16))
 
 
 def _midnight() -> float:

@@ -6,6 +6,7 @@ Every change carries a token of its own.
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -68,6 +69,12 @@ class Desk(Protocol):
     def drop(self, ids: Collection[int]) -> int:
         """Delete dead letters."""
 
+    def sessions(self) -> str:
+        """Return what names the sessions that hold now."""
+
+    def end_sessions(self) -> None:
+        """Give it another name: none of them holds any more."""
+
 
 def install(
     app: Flask,
@@ -95,6 +102,7 @@ def install(
     guard = CSRFProtect(app)
     app.register_blueprint(_pages(desk, password, guessed))
     app.register_error_handler(CSRFError, _forged)
+    app.register_error_handler(StoreError, _no_store)
     app.add_template_filter(_clock, "clock")
     return guard
 
@@ -120,23 +128,72 @@ def _forged(error: CSRFError) -> ResponseReturnValue:
     )
 
 
+def _no_store(_: StoreError) -> ResponseReturnValue:
+    return _problem(
+        gettext(
+            "The database does not answer. Events wait, nothing is lost; it goes on by itself."
+        ),
+        503,
+    )
+
+
 def _problem(text: str, code: int) -> ResponseReturnValue:
     return render_template("problem.html", text=text), code
 
 
 def _pages(desk: Desk, password: str, guessed: Callable[[str], None]) -> Blueprint:
     pages = Blueprint("dashboard", __name__, "static", "/static", "templates")
-    _gate(pages)
-    _doors(pages, password, Guesses("password", WRONG_A_MINUTE, guessed))
-    _views(pages, desk)
+    sessions = Sessions(desk, password)
+    _gate(pages, sessions)
+    _doors(pages, password, Guesses("password", WRONG_A_MINUTE, guessed), sessions)
+    _views(pages, desk, sessions)
     return pages
 
 
-def _gate(pages: Blueprint) -> None:
+class Sessions:
+    """Who is inside: until `STAYS` is over, somebody logs out, or ADMIN_PASSWORD changes.
+
+    There is one password, so whoever logs out ends all sessions: also one whose cookie was stolen.
+    """
+
+    def __init__(self, desk: Desk, password: str) -> None:
+        self._desk = desk
+        self._password = password.encode()
+        self._last_name = ""
+
+    def begin(self) -> None:
+        """Let in who asks."""
+        session["inside"] = self._proof()
+        session["until"] = time.time() + STAYS.total_seconds()
+
+    def holds(self) -> bool:
+        """Tell whether who asks is inside."""
+        given, until = session.get("inside"), session.get("until")
+        if not isinstance(given, str) or not isinstance(until, int | float):
+            return False
+        return time.time() < until and hmac.compare_digest(given.encode(), self._proof().encode())
+
+    def end_all(self) -> None:
+        """Let nobody stay. Raises StoreError, then nothing has changed."""
+        self._desk.end_sessions()
+        session.pop("inside", None)
+
+    def _proof(self) -> str:
+        """Return what only a session of now can hold."""
+        try:
+            self._last_name = self._desk.sessions()
+        except StoreError:  # who is inside sees that the database does not answer
+            if not self._last_name:
+                raise
+        return hmac.new(self._password, self._last_name.encode(), "sha256").hexdigest()
+
+
+def _gate(pages: Blueprint, sessions: Sessions) -> None:
     @pages.before_request
     def guard() -> ResponseReturnValue | None:
         g.language = _language()
-        if request.endpoint in OPEN_TO_ALL or session.get("inside") is True:
+        g.inside = request.endpoint not in OPEN_TO_ALL and sessions.holds()
+        if request.endpoint in OPEN_TO_ALL or g.inside:
             return None
         return redirect(url_for("dashboard.login"))
 
@@ -150,7 +207,7 @@ def _gate(pages: Blueprint) -> None:
         return answer
 
 
-def _doors(pages: Blueprint, password: str, guesses: Guesses) -> None:
+def _doors(pages: Blueprint, password: str, guesses: Guesses, sessions: Sessions) -> None:
 
     def form(wrong: str) -> str:
         return render_template("login.html", off=not password, wrong=wrong)
@@ -170,14 +227,15 @@ def _doors(pages: Blueprint, password: str, guesses: Guesses) -> None:
         language = session.get("language")
         session.clear()
         session.permanent = True
-        session["inside"] = True
+        sessions.begin()
         if language:
             session["language"] = language
         return redirect(url_for("dashboard.home"))
 
     @pages.post("/logout")
     def logout() -> ResponseReturnValue:
-        session.pop("inside", None)
+        sessions.end_all()
+        log.info("dashboard_sessions_ended", address=address())
         return redirect(url_for("dashboard.login"))
 
     @pages.post("/language")
@@ -187,7 +245,7 @@ def _doors(pages: Blueprint, password: str, guesses: Guesses) -> None:
         return redirect(url_for("dashboard.home"))
 
 
-def _views(pages: Blueprint, desk: Desk) -> None:
+def _views(pages: Blueprint, desk: Desk, sessions: Sessions) -> None:
     @pages.get("/")
     def home() -> ResponseReturnValue:
         return render_template("home.html", now=_fragment(desk))
@@ -196,13 +254,14 @@ def _views(pages: Blueprint, desk: Desk) -> None:
     def live() -> ResponseReturnValue:
         def changes() -> Iterator[str]:
             shown, quiet = "", 0.0
-            while True:
+            while sessions.holds():
                 now = _fragment(desk)
                 if now != shown or quiet > 15:
                     shown, quiet = now, 0.0
                     yield "".join(f"data: {line}\n" for line in now.splitlines()) + "\n"
                 gevent.sleep(LOOK_EVERY)
                 quiet += LOOK_EVERY
+            yield "event: over\ndata:\n\n"
 
         return Response(stream_with_context(changes()), mimetype="text/event-stream")
 

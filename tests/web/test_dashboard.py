@@ -143,31 +143,73 @@ def test_a_forged_token_changes_nothing(
     assert stolen.status_code == 400
 
 
-def signed(hours_ago: float, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A session cookie as our own service would have made it some hours ago."""
+def signed(session: dict[str, object]) -> str:
+    """A session cookie as our own service would have made it."""
     app = Flask("signed")
     app.secret_key = "secret-key-of-ours"
     serializer = SecureCookieSessionInterface().get_signing_serializer(app)
     assert serializer is not None
-    with monkeypatch.context() as patched:
-        now = time.time()
-        patched.setattr(time, "time", lambda: now - hours_ago * 3600)
-        made = serializer.dumps({"inside": True, "_permanent": True})
+    made = serializer.dumps(session)
     return made if isinstance(made, str) else made.decode()
 
 
+def read(cookie: str) -> dict[str, object]:
+    app = Flask("signed")
+    app.secret_key = "secret-key-of-ours"
+    serializer = SecureCookieSessionInterface().get_signing_serializer(app)
+    assert serializer is not None
+    found: dict[str, object] = serializer.loads(cookie)
+    return found
+
+
 def test_a_session_that_is_not_ours_or_too_old_is_none(
-    switch: Switch, planfix: Planfix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
     more = {"ADMIN_PASSWORD": PASSWORD, "SECRET_KEY": "secret-key-of-ours"}
     with running(switch, planfix, tmp_path, **more) as service:
+        first = Visitor(service)
+        first.log_in()
+        ours = read(first.cookies["session"])
+        assert isinstance(ours["until"], float)
+        assert ours["until"] < time.time() + 12 * 3600
         for cookie, inside in [
             ("eyJpbnNpZGUiOnRydWV9.aaaa.bbbb", False),
-            (signed(13, monkeypatch), False),
-            (signed(11, monkeypatch), True),
+            (signed({**ours, "until": time.time() - 1}), False),
+            (signed({**ours, "until": "9" * 20}), False),
+            (signed({**ours, "inside": True}), False),
+            (signed({**ours, "inside": "ä"}), False),
+            (signed({"inside": True, "_permanent": True}), False),
+            (signed(ours), True),
         ]:
             visitor = Visitor(service)
             visitor.cookies.set("session", cookie)
+            assert ("Nobody calls." in visitor.see("/")) == inside
+
+
+def test_logging_out_ends_every_session_and_every_open_page(service: Service) -> None:
+    owner, thief = Visitor(service), Visitor(service)
+    owner.log_in()
+    thief.cookies.set("session", owner.cookies["session"])
+    with thief.get(service.address + "/live", stream=True, timeout=60) as stream:
+        lines = stream.iter_lines()
+        assert b"Nobody calls." in b"".join(next(lines) for _ in range(40))
+        owner.press("/logout", owner.see("/"))
+        assert b"event: over" in list(lines)
+    assert "Nobody calls." not in thief.see("/")
+    owner.log_in()
+    assert "Nobody calls." in owner.see("/")
+    assert "Nobody calls." not in thief.see("/")
+
+
+def test_another_password_ends_every_session(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    with running(switch, planfix, tmp_path, ADMIN_PASSWORD=PASSWORD) as service:
+        visitor = Visitor(service)
+        visitor.log_in()
+    for password, inside in ((PASSWORD, True), ("another-password", False), (PASSWORD, True)):
+        with running(switch, planfix, tmp_path, ADMIN_PASSWORD=password) as service:
+            visitor.at = service.address
             assert ("Nobody calls." in visitor.see("/")) == inside
 
 
@@ -250,6 +292,7 @@ def test_a_store_that_does_not_answer_is_said(service: Service, tmp_path: Path) 
         store.execute("alter table notices rename to gone")
     store.close()
     assert "The database does not answer." in visitor.see("/")
+    assert "The database does not answer." in visitor.see("/calls/x", 503)
 
 
 # languages

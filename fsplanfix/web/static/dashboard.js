@@ -14,3 +14,4 @@ source.onmessage = (event) => {
   }
 };
 source.onerror = () => { stale.hidden = false; };
+source.addEventListener("over", () => location.reload());
