@@ -27,6 +27,7 @@ from .outbox.queue import Queue
 from .outbox.store import Store
 from .outbox.tables import DEAD, WAITING
 from .planfix.messages import form
+from .printable import lines, printable
 from .recordings.links import Links
 from .replay import replay as replay_trace
 from .replay import settings_of
@@ -45,9 +46,14 @@ def explained(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **kwargs)
         except FsplanfixError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(lines(str(error))) from None
 
     return run
+
+
+def say(text: str) -> None:
+    """Print a line or several; nothing in them steers the terminal."""
+    click.echo(lines(text))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -74,14 +80,14 @@ def replay(traces: tuple[Path, ...], as_json: bool) -> None:
         for notice in replay_trace(trace, rules):
             fields = form(notice, links.link)
             if as_json:
-                click.echo(json.dumps(fields, ensure_ascii=False))
+                say(json.dumps(fields, ensure_ascii=False))
                 continue
             if notice.callid != callid:
                 callid = notice.callid
-                click.echo(timeline.header({**fields, "type": notice.type, "phone": notice.phone}))
-            click.echo(timeline.line(fields, notice.at))
+                say(timeline.header({**fields, "type": notice.type, "phone": notice.phone}))
+            say(timeline.line(fields, notice.at))
         if not as_json and not callid:
-            click.echo(
+            say(
                 f"{trace.name}: Planfix is told nothing "
                 "(no client took part, or the call is ignored)."
             )
@@ -94,9 +100,7 @@ def normalize(numbers: tuple[str, ...]) -> None:
     """Show how phone numbers are written for Planfix."""
     settings = load(RuleSettings)
     for number in numbers:
-        click.echo(
-            f"{number} -> {normalize_number(number, settings.country) or settings.hidden_number}"
-        )
+        say(f"{number} -> {normalize_number(number, settings.country) or settings.hidden_number}")
 
 
 @cli.command()
@@ -135,7 +139,7 @@ def run(roles: tuple[str, ...], shadow: bool) -> None:
 @explained
 def demo(serve: bool) -> None:
     """Show six calls from FreeSWITCH to Planfix, both simulated."""
-    raise SystemExit(demonstration.run(serve, click.echo, timeline.header, timeline.line))
+    raise SystemExit(demonstration.run(serve, say, timeline.header, timeline.line))
 
 
 @cli.command()
@@ -184,8 +188,8 @@ def init(file: Path, force: bool, **given: str | None) -> None:
         **installing.made_up(),
     }
     installing.write(file, {name: value for name, value in values.items() if value})
-    click.echo(f"Written: {file}, readable for you alone.")
-    click.echo(installing.what_to_do(values, host.strip("[]"), port, password))
+    say(f"Written: {file}, readable for you alone.")
+    say(installing.what_to_do(values, host.strip("[]"), port, password))
 
 
 QUESTIONS: dict[str, tuple[str, str, str]] = {
@@ -221,7 +225,7 @@ def _ask(
         )
         if not wrong:
             return str(answer)
-        click.echo(fill(wrong[0], 80))
+        say(fill(wrong[0], 80))
     return default if given is None else given.strip()
 
 
@@ -236,14 +240,18 @@ def check(as_json: bool) -> None:
     for finding in _findings():
         worst = max(worst, finding.grade)
         if as_json:
-            click.echo(json.dumps({"mark": finding.mark, **asdict(finding)}, ensure_ascii=False))
+            say(json.dumps({"mark": finding.mark, **asdict(finding)}, ensure_ascii=False))
             continue
         head = f"{finding.mark} {finding.part:<17} "
-        click.echo(fill(finding.what, 80, initial_indent=head, subsequent_indent=" " * len(head)))
+        say(
+            fill(
+                printable(finding.what), 80, initial_indent=head, subsequent_indent=" " * len(head)
+            )
+        )
         if finding.cure:
-            click.echo(
+            say(
                 fill(
-                    finding.cure,
+                    printable(finding.cure),
                     80,
                     initial_indent=" " * len(head),
                     subsequent_indent=" " * len(head),
@@ -292,15 +300,17 @@ def explain(call: str, last: bool, file: Path | None, mask: bool) -> None:
         stories = [
             explaining.story(archive, settings.rules(), callid) for callid in callids if callid
         ]
-        lines = ["\n".join(lines) for lines in stories if lines]
+        told = ["\n".join(story) for story in stories if story]
         refused = (
             [explaining.refusal(entry) for entry in archive.refused(number)]
             if number and not last
             else []
         )
-        if not lines and not refused:
-            raise click.ClickException(f"Nothing is kept about {call[:80] or 'any call'}.")
-        click.echo("\n\n".join([*lines, *(["\n".join(refused)] if refused else [])]))
+        if not told and not refused:
+            raise click.ClickException(
+                f"Nothing is kept about {printable(call[:80]) or 'any call'}."
+            )
+        say("\n\n".join([*told, *(["\n".join(refused)] if refused else [])]))
 
 
 def _export(archive: Archive, callids: list[str], file: Path, mask: bool) -> None:
@@ -310,9 +320,7 @@ def _export(archive: Archive, callids: list[str], file: Path, mask: bool) -> Non
             "Nothing that FreeSWITCH said is kept about this call (or it is not over yet)."
         )
     count = explaining.export(packed, file, callids[0], mask)
-    click.echo(
-        f"{count} events of call {callids[0]} in {file}; fsplanfix replay {file} plays them."
-    )
+    say(f"{count} events of call {callids[0]} in {file}; fsplanfix replay {file} plays them.")
 
 
 @cli.group()
@@ -330,16 +338,14 @@ def list_queue(everything: bool, limit: int) -> None:
         standing = Queue(store).backlog()
         for item in Queue(store).listed([DEAD, WAITING] if everything else [DEAD], limit):
             notice = item.notice
-            click.echo(
-                f"{item.id:>8}  {item.state:<8}"
-                f"{notice.phone:<13}{notice.ext or '-':<6}{notice.what}"
-            )
+            line = f"{item.id:>8}  {item.state:<8}{notice.phone:<13}{notice.ext or '-':<6}"
+            say(printable(f"{line}{notice.what}"))
             if item.answer:
-                click.echo(f"          {item.answer[:68]}")
+                say(f"          {printable(item.answer[:68])[:68]}")
         paused = (
             "; Planfix does not know our token, everything is kept" if standing.unauthorized else ""
         )
-        click.echo(f"{standing.waiting} waiting, {standing.dead} set aside{paused}")
+        say(f"{standing.waiting} waiting, {standing.dead} set aside{paused}")
 
 
 @queue.command()
@@ -350,7 +356,7 @@ def retry(ids: tuple[int, ...], everything: bool) -> None:
     """Send notices that were set aside again."""
     with _store() as store:
         found = Queue(store).send_again(_chosen(store, ids, everything), time.time())
-        click.echo(f"{found} will be sent again.")
+        say(f"{found} will be sent again.")
 
 
 @queue.command()
@@ -360,7 +366,7 @@ def retry(ids: tuple[int, ...], everything: bool) -> None:
 def drop(ids: tuple[int, ...], everything: bool) -> None:
     """Delete notices that were set aside; Planfix never gets them."""
     with _store() as store:
-        click.echo(f"{Queue(store).drop(_chosen(store, ids, everything))} deleted.")
+        say(f"{Queue(store).drop(_chosen(store, ids, everything))} deleted.")
 
 
 @contextmanager
@@ -404,12 +410,12 @@ def freeswitch(listen: str, password: str, speed: float, recordings: tuple[str, 
     """A FreeSWITCH that plays recorded calls to whoever follows it, over and over."""
     switch = Switch(_address(listen), password, speed=speed)
     _start(switch, listen)
-    click.echo(f"Event socket on 127.0.0.1:{switch.port}; Ctrl-C ends it.")
+    say(f"Event socket on 127.0.0.1:{switch.port}; Ctrl-C ends it.")
     with _until_interrupted():
         while True:
             for recording in recordings or names():
                 switch.wait_for_subscriber(timeout=10**9)
-                click.echo(f"playing {recording}")
+                say(f"playing {recording}")
                 switch.play(recording)
 
 
@@ -429,8 +435,8 @@ def planfix(listen: str, token: str, pbx_url: str, pbx_token: str) -> None:
     """A strict Planfix with a page of call windows and history."""
     crm = Planfix(_address(listen), token, pbx_url, pbx_token)
     _start(crm, listen)
-    click.echo(f"Set PLANFIX_URL={crm.url} and PLANFIX_TOKEN={token}.")
-    click.echo(f"Call windows and history: {crm.page}   Ctrl-C ends it.")
+    say(f"Set PLANFIX_URL={crm.url} and PLANFIX_TOKEN={token}.")
+    say(f"Call windows and history: {crm.page}   Ctrl-C ends it.")
     with _until_interrupted():
         while True:
             gevent.sleep(3600)

@@ -17,6 +17,7 @@ from .outbox.archive import Archive
 from .outbox.queue import Queue
 from .outbox.store import Store
 from .outbox.tables import DEAD
+from .printable import printable
 
 SESSIONS = "dashboard_sessions"
 """The fact of the store that names the sessions that hold."""
@@ -167,7 +168,7 @@ def _dead(item: Any) -> Dead:
         notice.ext,
         notice.what,
         notice.phone,
-        item.answer,
+        printable(item.answer),
         notice.at / 1_000_000,
     )
 

@@ -24,6 +24,7 @@ from .outbox.archive import Archive
 from .outbox.rows import Entry, Queued
 from .outbox.tables import DEAD, DONE, SHADOW, SKIPPED, WAITING
 from .planfix.messages import form
+from .printable import printable
 from .scribe import unpacked
 
 WIDTH = 80
@@ -67,7 +68,7 @@ def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
     lines += [_written(entry) for entry in noted]
     if not lines:
         return []
-    head = _header(said[0].notice) if said else f"Call {callid}"
+    head = _header(said[0].notice) if said else f"Call {printable(callid)}"
     marks = {MARKS[queued.state] for queued in said}
     legend = [f"{mark} {meaning}" for mark, meaning in MEANINGS.items() if mark in marks]
     silent = [] if said else ["Planfix is told nothing of this call."]
@@ -202,7 +203,8 @@ def _told(queued: Queued, rule: str) -> Iterator[Line]:
     )
     if about:
         yield Line(
-            notice.at, fill(about, WIDTH, initial_indent=INDENT * 2, subsequent_indent=INDENT * 2)
+            notice.at,
+            fill(printable(about), WIDTH, initial_indent=INDENT * 2, subsequent_indent=INDENT * 2),
         )
 
 
@@ -222,9 +224,8 @@ def refusal(entry: Entry) -> str:
 
 
 def _line(at: int, mark: str, who: str, what: str) -> str:
-    return fill(
-        f"{mark} {_clock(at / 1_000_000)}  {who:>11}  {what}", WIDTH, subsequent_indent=INDENT * 2
-    )
+    line = printable(f"{mark} {_clock(at / 1_000_000)}  {who:>11}  {what}")
+    return fill(line, WIDTH, subsequent_indent=INDENT * 2)
 
 
 def _clock(at: float) -> str:

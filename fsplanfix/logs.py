@@ -11,6 +11,8 @@ from typing import Any, TextIO
 
 import structlog
 
+from .printable import lines, printable
+
 _NUMBER = re.compile(r"(?<![0-9A-Fa-f-])[0-9]{7,15}(?![0-9A-Fa-f-])", re.ASCII)
 
 
@@ -39,6 +41,14 @@ def mask(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[s
     return line
 
 
+def harmless(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Leave nothing in a log line that forges another or steers the terminal that shows it."""
+    for name, value in line.items():
+        if not isinstance(value, bool | int | float | None):
+            line[name] = lines(str(value)) if name == "exception" else printable(str(value))
+    return line
+
+
 def set_up(level: str, form: str = "logfmt", masked: bool = False) -> None:
     """Write log lines of `level` (such as INFO) and above to stderr, as logfmt or json.
 
@@ -56,6 +66,7 @@ def set_up(level: str, form: str = "logfmt", masked: bool = False) -> None:
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
             *([mask] if masked and level != "DEBUG" else []),
+            harmless,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),

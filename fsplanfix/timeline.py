@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from .printable import printable
+
 SAID = {
     "INCOMING": "rings: call window opens",
     "OUTGOING": "calls the client",
@@ -25,13 +27,13 @@ def header(fields: Mapping[str, str]) -> str:
     """Return the line that introduces a call, from the fields of any of its events."""
     way = "from" if fields.get("type") == "in" else "to"
     line = f" by {fields['diversion']}" if fields.get("diversion") else ""
-    return f"Call {way} {fields.get('phone', '?')}{line}  ({fields['callid'][:8]})"
+    return printable(f"Call {way} {fields.get('phone', '?')}{line}  ({fields['callid'][:8]})")
 
 
 def line(fields: Mapping[str, str], at: int) -> str:
     """Return one line: time of day (UTC), ext, what Planfix is told. at: µs since 1970."""
     clock = datetime.fromtimestamp(at / 1_000_000, UTC).strftime("%H:%M:%S.%f")[:-4]
-    return f"  {clock}  {fields.get('ext', '-'):>11}  {meaning(fields)}"
+    return printable(f"  {clock}  {fields.get('ext', '-'):>11}  {meaning(fields)}")
 
 
 def meaning(fields: Mapping[str, str]) -> str:

@@ -213,7 +213,8 @@ class Planfix:
 
     canceled: how it spells that status. knows_ping: whether it is one of 2025.
     retry_after: the header it sends with 429 and 503. answers: what the next
-    requests get instead: a code, "html", "drop" or "drop after". before: is given
+    requests get instead: a code, "html", "drop" or "drop after". refusal: what it says with such
+    a code, "" for its own words. before: is given
     a request's fields before it is answered, and may keep it waiting.
     """
 
@@ -231,6 +232,7 @@ class Planfix:
         self.before: Callable[[dict[str, str]], object] = lambda _: None
         self.canceled = "Canceled"
         self.retry_after = ""
+        self.refusal = ""
         self.knows_ping = False
         self.answers: deque[int | str] = deque()
         self.received: list[Received] = []
@@ -308,7 +310,7 @@ class Planfix:
                 form, 200, Response("<html><body>Under maintenance</body></html>", status=502)
             )
         if isinstance(planned, int) and planned != 200:
-            answer = jsonify(error="Planned failure")
+            answer = Response(self.refusal) if self.refusal else jsonify(error="Planned failure")
             if planned in (429, 503) and self.retry_after:
                 answer.headers["Retry-After"] = self.retry_after
             return self._answer(form, planned, answer)
