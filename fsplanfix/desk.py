@@ -6,9 +6,8 @@ import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from . import explain
@@ -18,6 +17,7 @@ from .outbox.queue import Queue
 from .outbox.store import Store
 from .outbox.tables import DEAD
 from .printable import printable
+from .today import Said, Today
 
 SESSIONS = "dashboard_sessions"
 """The fact of the store that names the sessions that hold."""
@@ -63,14 +63,17 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """How everything stands. today: ext to status to how many."""
+    """How everything stands. oldest: seconds the oldest notice has waited.
+
+    today: ext to status to how many.
+    """
 
     links: dict[str, bool]
     unauthorized: bool
     shadow: bool
     waiting: int
     dead: int
-    oldest: float
+    oldest: int
     calls: list[LiveCall]
     letters: list[Dead]
     today: dict[str, dict[str, int]]
@@ -91,6 +94,7 @@ class Desk:
         self._store = store
         self._queue = Queue(store)
         self._archive = Archive(store)
+        self._today = Today(self._archive, MOST_RECENT * 20)
         self._rules = rules
         self._links = links
         self._link = link
@@ -98,19 +102,19 @@ class Desk:
 
     def overview(self) -> Overview:
         """Return how everything stands now. Raises StoreError."""
+        self._today.catch_up()
         standing = self._queue.backlog()
-        said = self._archive.since(_midnight())
         return Overview(
             links=self._links(),
             unauthorized=standing.unauthorized,
             shadow=self._shadow,
             waiting=standing.waiting,
             dead=standing.dead,
-            oldest=time.time() - standing.oldest if standing.oldest else 0.0,
+            oldest=int(time.time() - standing.oldest) if standing.oldest else 0,
             calls=[_live(json.loads(state)["call"]) for state in self._archive.open_calls()],
             letters=[_dead(item) for item in self._queue.listed([DEAD], MOST_DEAD)],
-            today=_by_ext(said),
-            recent=_recent(self._archive.latest(MOST_RECENT * 20)),
+            today=_by_ext(self._today.ends),
+            recent=_recent(self._today.latest),
         )
 
     def story(self, callid: str) -> list[str]:
@@ -143,12 +147,6 @@ class Desk:
         self._store.replace_fact(SESSIONS, secrets.token_urlsafe(16))
 
 
-def _midnight() -> float:
-    return (
-        datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
-    )
-
-
 def _live(call: dict[str, Any]) -> LiveCall:
     parts = [(part["ext"], _doing(part)) for part in call["engagements"] if not part["ended_at"]]
     return LiveCall(call["callid"], call["phone"], call["type"], call["born"] / 1_000_000, parts)
@@ -173,21 +171,18 @@ def _dead(item: Any) -> Dead:
     )
 
 
-def _by_ext(said: list[Notice]) -> dict[str, dict[str, int]]:
-    counted = Counter((n.ext or "-", n.status.value) for n in said if n.status is not None)
+def _by_ext(ends: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
-    for (ext, status), count in sorted(counted.items()):
+    for (ext, status), count in sorted(ends.items()):
         found.setdefault(ext, {})[status] = count
     return found
 
 
-def _recent(said: list[Notice]) -> list[Recent]:
+def _recent(latest: Iterable[Said]) -> list[Recent]:
     """Return the latest calls, the newest first; of each employee the last that is known."""
     calls: dict[str, Recent] = {}
-    for notice in said:
-        call = calls.setdefault(
-            notice.callid, Recent(notice.callid, notice.phone, notice.type, notice.at / 1_000_000)
-        )
-        if notice.status is not None:
-            call.parts.append((notice.ext or "-", notice.status.value))
+    for said in latest:
+        call = calls.setdefault(said.callid, Recent(said.callid, said.phone, said.way, said.at))
+        if said.status:
+            call.parts.append((said.ext or "-", said.status))
     return sorted(calls.values(), key=lambda call: -call.at)[:MOST_RECENT]

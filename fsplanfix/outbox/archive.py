@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import NamedTuple
 
-from sqlalchemy import and_, select
+from sqlalchemy import Select, select
 
-from ..calls.model import Kind, Notice
-from .rows import Entry, Queued, entry_from, notice_json, queued_from
+from ..calls.model import Kind
+from .rows import Entry, Queued, entry_from, queued_from
 from .store import Store
 from .tables import heard, journal, notices, open_calls
+
+_written = select(notices.c.id, notices.c.created, notices.c.body)
+
+
+class Written(NamedTuple):
+    """A notice as it was written. created: seconds since 1970. body: the notice as JSON."""
+
+    id: int
+    created: float
+    body: str
 
 
 class Archive:
@@ -67,19 +78,23 @@ class Archive:
         with self._store.transaction() as connection:
             return list(connection.execute(query).scalars())
 
-    def since(self, moment: float) -> list[Notice]:
-        """Return what was said of ended parts since a moment (seconds since 1970)."""
-        ended = and_(notices.c.kind == Kind.COMPLETED.value, notices.c.created >= moment)
-        with self._store.transaction() as connection:
-            bodies = connection.execute(select(notices.c.body).where(ended)).scalars().all()
-        return [notice_json.validate_json(body) for body in bodies]
+    def before(self, notice: int | None, most: int, kind: Kind | None = None) -> list[Written]:
+        """Return the newest notices before one (None: of all), the newest first."""
+        query = _written.order_by(notices.c.id.desc()).limit(most)
+        if notice is not None:
+            query = query.where(notices.c.id < notice)
+        if kind is not None:
+            query = query.where(notices.c.kind == kind.value)
+        return self._read(query)
 
-    def latest(self, count: int) -> list[Notice]:
-        """Return the latest notices, the oldest of them first."""
-        query = select(notices.c.body).order_by(notices.c.id.desc()).limit(count)
+    def after(self, notice: int, most: int) -> list[Written]:
+        """Return the oldest notices after one, the oldest first."""
+        query = _written.order_by(notices.c.id).limit(most)
+        return self._read(query.where(notices.c.id > notice))
+
+    def _read(self, query: Select[tuple[int, float, str]]) -> list[Written]:
         with self._store.transaction() as connection:
-            bodies = connection.execute(query).scalars().all()
-        return [notice_json.validate_json(body) for body in reversed(bodies)]
+            return [Written(row.id, row.created, row.body) for row in connection.execute(query)]
 
     def last_call(self) -> str:
         """Return the callid of the call that was heard of last, "" if there is none."""

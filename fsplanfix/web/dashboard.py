@@ -6,6 +6,7 @@ Every change carries a token of its own.
 from __future__ import annotations
 
 import hmac
+import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
@@ -29,6 +30,7 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from flask_babel import Babel, gettext
 from flask_wtf.csrf import CSRFError, CSRFProtect
+from gevent.lock import BoundedSemaphore
 
 from ..errors import StoreError
 from .guesses import Guesses, address
@@ -39,6 +41,9 @@ LANGUAGES = ("en", "ru")
 STAYS = timedelta(hours=12)
 LOOK_EVERY = 1.0
 """Seconds between two looks at what has changed."""
+
+SAY_AGAIN_AFTER = 15.0
+"""Seconds after which a page is told again what has not changed, so that the line stays open."""
 
 OPEN_TO_ALL = ("dashboard.login", "dashboard.enter", "dashboard.static", "dashboard.language")
 WRONG_A_MINUTE = 5
@@ -246,21 +251,29 @@ def _doors(pages: Blueprint, password: str, guesses: Guesses, sessions: Sessions
 
 
 def _views(pages: Blueprint, desk: Desk, sessions: Sessions) -> None:
+    look = Look(desk)
+
     @pages.get("/")
     def home() -> ResponseReturnValue:
-        return render_template("home.html", now=_fragment(desk))
+        return render_template("home.html", now=_fragment(look.now()))
 
     @pages.get("/live")
     def live() -> ResponseReturnValue:
+        peer_is_gone = request.environ.get("fsplanfix.peer_is_gone", lambda: False)
+
         def changes() -> Iterator[str]:
-            shown, quiet = "", 0.0
+            shown, seen, quiet = "", None, math.inf
             while sessions.holds():
-                now = _fragment(desk)
-                if now != shown or quiet > 15:
-                    shown, quiet = now, 0.0
-                    yield "".join(f"data: {line}\n" for line in now.splitlines()) + "\n"
+                now = look.of_late()
+                if now != seen or quiet > SAY_AGAIN_AFTER:
+                    seen, fragment = now, _fragment(now)
+                    if fragment != shown or quiet > SAY_AGAIN_AFTER:
+                        shown, quiet = fragment, 0.0
+                        yield "".join(f"data: {line}\n" for line in shown.splitlines()) + "\n"
                 gevent.sleep(LOOK_EVERY)
                 quiet += LOOK_EVERY
+                if peer_is_gone():
+                    return
             yield "event: over\ndata:\n\n"
 
         return Response(stream_with_context(changes()), mimetype="text/event-stream")
@@ -283,8 +296,35 @@ def _views(pages: Blueprint, desk: Desk, sessions: Sessions) -> None:
         return redirect(url_for("dashboard.home"))
 
 
-def _fragment(desk: Desk) -> str:
-    try:
-        return render_template("now.html", now=desk.overview())
-    except StoreError:
-        return render_template("now.html", now=None)
+class Look:
+    """How everything stands, read once for all open pages, and only while one asks."""
+
+    def __init__(self, desk: Desk, clock: Callable[[], float] = time.monotonic) -> None:
+        self._desk = desk
+        self._clock = clock
+        self._read_at = -math.inf
+        self._found: Any = None
+        self._lock = BoundedSemaphore()
+
+    def now(self) -> Any:
+        """Return how everything stands now, None if the store does not answer."""
+        with self._lock:
+            return self._read()
+
+    def of_late(self) -> Any:
+        """Return how everything stood within the last second, None if the store did not answer."""
+        with self._lock:  # whoever waited for another's look takes that
+            is_old = self._clock() >= self._read_at + LOOK_EVERY
+            return self._read() if is_old else self._found
+
+    def _read(self) -> Any:
+        try:
+            self._found = self._desk.overview()
+        except StoreError:
+            self._found = None
+        self._read_at = self._clock()
+        return self._found
+
+
+def _fragment(now: Any) -> str:
+    return render_template("now.html", now=now)

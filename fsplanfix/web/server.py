@@ -99,6 +99,8 @@ class Handler(pywsgi.WSGIHandler):
         """Return the request for the application, which may ask whether the peer has gone."""
         environ: dict[str, Any] = super().get_environ()
         self._is_asked = True
+        if not self.waits:
+            self._stop_clock()
         environ["fsplanfix.peer_is_gone"] = self._peer_is_gone
         return environ
 
@@ -123,8 +125,9 @@ class Handler(pywsgi.WSGIHandler):
             self._connection.shutdown(socket.SHUT_RD)
 
     def _peer_is_gone(self) -> bool:
+        bare = getattr(self._connection, "_sock", self._connection)  # gevent's own would wait
         try:
-            return self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            return bool(bare.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
         except BlockingIOError:
             return False
         except OSError:

@@ -18,6 +18,7 @@ from flask.sessions import SecureCookieSessionInterface
 
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
+from fsplanfix.web.dashboard import LOOK_EVERY, Look
 
 from ..service import PATIENCE, Halt, Service, running
 from ..test_service import told
@@ -293,6 +294,46 @@ def test_a_store_that_does_not_answer_is_said(service: Service, tmp_path: Path) 
     store.close()
     assert "The database does not answer." in visitor.see("/")
     assert "The database does not answer." in visitor.see("/calls/x", 503)
+
+
+class Desk:
+    """Stands where the store is asked."""
+
+    looks = 0
+
+    def overview(self) -> int:
+        self.looks += 1
+        gevent.sleep(0)  # as a store that is read in bites does
+        return self.looks
+
+
+def test_all_open_pages_share_one_look() -> None:
+    desk, now = Desk(), [100.0]
+    look = Look(desk, lambda: now[0])  # type: ignore[arg-type]
+    for seen in (1, 2):
+        pages = [gevent.spawn(look.of_late) for _ in range(20)]
+        gevent.joinall(pages, timeout=PATIENCE)
+        assert {page.value for page in pages} == {seen}
+        now[0] += LOOK_EVERY
+    assert look.now() == 3  # who changed something sees it at once
+    assert look.of_late() == 3
+
+
+def test_a_closed_page_is_looked_at_no_more(service: Service) -> None:
+    visitor = Visitor(service)
+    visitor.log_in()
+    files = Path(f"/proc/{service.process.pid}/fd")
+    visitor.see("/")
+    before = len(list(files.iterdir()))
+    pages = [visitor.get(service.address + "/live", stream=True, timeout=60) for _ in range(5)]
+    assert len(list(files.iterdir())) >= before + 4
+    for page in pages:
+        page.raw._fp.close()  # type: ignore[union-attr]
+        page.close()
+    visitor.close()
+    with gevent.Timeout(PATIENCE):
+        while len(list(files.iterdir())) > before:
+            gevent.sleep(0.01)
 
 
 # languages
