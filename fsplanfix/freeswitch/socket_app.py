@@ -39,8 +39,11 @@ LISTEN_AGAIN_AFTER = 2.0
 LONGEST_TEXT = 60
 """Characters of a value."""
 
-PUNCTUATION = frozenset(" .-+()/№«»’–—_")
-"""What a value may hold besides letters, marks and digits: nothing with a meaning."""
+PUNCTUATION = frozenset(" .-+()№«»’–—_")
+"""What a value may hold besides letters, marks and digits: nothing with a meaning.
+
+Of a name with a slash FreeSWITCH shows a phone only what stands behind it.
+"""
 
 GREETING = b"connect\n\n"
 

@@ -12,6 +12,7 @@ import phonenumbers
 import pytest
 from gevent import socket
 from gevent.event import Event
+from structlog.testing import capture_logs
 
 from fsplanfix import headroom
 from fsplanfix.calls import numbers
@@ -171,6 +172,66 @@ def test_where_all_are_being_answered_one_more_is_turned_away() -> None:
         assert all_of(connect(WHOLE)) == b""
         go_on.set()
         assert [code(sock) for sock in held] == [b"200"] * 2
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n",
+        b"GET / HTTP/1\r\n\r\n",
+        b"GET / HTTP/x.y\r\n\r\n",
+        b"GET / HTTP/\r\n\r\n",
+        b"\r\n\r\n",
+        b"\0\x1b[2J\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+        b"GET /" + b"y" * 70_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"no colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\n: empty\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\xff\x00: \x0b\x85\r\n\r\n",
+    ],
+)
+def test_a_bent_request_is_answered_without_a_word_in_the_log(
+    says: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serving(request=5) as connect:
+        sock = connect(says)
+        sock.shutdown(socket.SHUT_WR)
+        assert all_of(sock)[9:10] in (b"4", b"2")
+        assert code(connect(WHOLE)) == b"200"
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
+
+
+def test_a_reader_that_goes_is_no_mistake_of_ours_and_a_mistake_is_one_line(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    left = Event()
+
+    def endless(environ: dict[str, Any], start: Any) -> Iterator[bytes]:
+        start("200 OK", [])
+        try:
+            while True:
+                yield b"x" * 65536
+                gevent.sleep(0)
+        finally:
+            left.set()
+
+    def wrong(environ: dict[str, Any], start: Any) -> list[bytes]:
+        raise KeyError("a mistake")
+
+    with serving(endless) as connect:
+        sock = connect(WHOLE)
+        sock.recv(10)
+        sock.close()
+        assert left.wait(PATIENCE)
+    with serving(wrong) as connect, capture_logs() as logged:
+        assert code(connect(WHOLE)) == b"500"
+    assert [(line["event"], line["part"]) for line in logged] == [("crashed", "web")]
+    said = capfd.readouterr()
+    assert "Traceback" not in said.out + said.err
 
 
 def test_a_kept_connection_answers_again_and_again() -> None:
