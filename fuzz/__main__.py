@@ -1,7 +1,8 @@
 """Sends hostile input to everything that listens; exits 1 if the service does wrong.
 
 No answer of 500 and above, no hang, no leak, no traceback or secret in the log, and nothing but a
-checked ext and digits ever in a command to FreeSWITCH.
+checked ext and digits ever in a command to FreeSWITCH; no sign that steers in the log or on a
+terminal.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ monkey.patch_all()
 import re  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
+from collections import deque  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 
 import click  # noqa: E402
 import gevent  # noqa: E402
 from gevent import socket  # noqa: E402
+
+from fsplanfix.simulators.crm import Planfix  # noqa: E402
 
 from .inputs import Inputs  # noqa: E402
 from .target import TOKEN, Target, running  # noqa: E402
@@ -41,7 +45,7 @@ CONNECTIONS = 110
 SAID = re.compile(
     r"connect|resume|exit|"
     r"sendmsg\ncall-command: execute\nexecute-app-name: set\nexecute-app-arg: "
-    r"(?:planfix_manager=[0-9]{2,5}|(?:effective_caller_id_name|planfix_contact_name)=[^\x00-\x1f\"'`\\,;|^:=$&{}\[\]<>%]{1,60})"
+    r"(?:planfix_manager=[0-9]{2,5}|(?:effective_caller_id_name|planfix_contact_name)=[^\x00-\x1f\"'`\\,;|^:=$&{}\[\]<>%/\x7f-\x9f]{1,60})"
 )
 
 
@@ -55,6 +59,25 @@ class Contacts(dict[str, dict[str, object]]):
     def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
         """Return a hostile contact."""
         return self._inputs.answer()
+
+
+class Verdicts(deque[int | str]):
+    """Whatever is told to Planfix, it may answer with something hostile."""
+
+    def __init__(self, planfix: Planfix, inputs: Inputs) -> None:
+        super().__init__()
+        self.given = 0
+        self._planfix = planfix
+        self._inputs = inputs
+
+    def __bool__(self) -> bool:
+        return True
+
+    def popleft(self) -> int:
+        """Return the code of the next answer, and have its words said."""
+        code, self._planfix.refusal = self._inputs.verdict()
+        self.given += code != 200
+        return code
 
 
 def ask_http(target: Target, make: Callable[[], bytes], count: int) -> None:
@@ -154,12 +177,13 @@ def judge(target: Target, before: tuple[int, int], after: tuple[int, int]) -> No
     help="Whether seconds, memory and open files are judged, or only what is said.",
 )
 def main(count: int, seed: int, figures: bool) -> None:
-    """Fuzz a running service: its HTTP endpoint, a signed link, the socket application."""
+    """Fuzz a running service: commands, links to recordings, the dialplan's socket, Planfix."""
     begun = time.monotonic()
     with running() as target:
         target.hang = HANG if figures else UNJUDGED
         inputs = Inputs(seed, TOKEN, target.link)
         target.planfix.contacts = Contacts(inputs)  # type: ignore[assignment]
+        verdicts = target.planfix.answers = Verdicts(target.planfix, inputs)
         share = {
             "commands over HTTP": (count * 5 // 10, lambda n: ask_http(target, inputs.request, n)),
             "links to recordings": (count * 3 // 10, lambda n: ask_http(target, inputs.listen, n)),
@@ -171,8 +195,10 @@ def main(count: int, seed: int, figures: bool) -> None:
         for name, (amount, work) in share.items():
             spread(work, amount - int(amount * WARM))
             print(f"{name:<22}{amount:>8}   {time.monotonic() - begun:>6.0f} s", flush=True)
+        print(f"{'answers of Planfix':<22}{verdicts.given:>8}", flush=True)
         target.check_commands()
         target.check_log()
+        target.check_shown()
         gevent.sleep(1.5)
         after = target.memory(), target.descriptors()
         if figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from urllib.parse import quote, quote_plus
 
@@ -11,12 +12,16 @@ PIECES = [
     ",", "|", "&", ":_:", "^^", "^^|", "${x}", "${system(reboot)}", "$1", "\\", "'", '"', "`",
     ";", "<", ">", "=", ":", " ", "\t",
     "\0", "\x1b[31m", "\u0661\u0660\u0661", "\u202e", "\u2028", "\u0085", "\uff11\uff10\uff11",
-    "\U0001f600", "e\u0301",
+    "\U0001f600", "e\u0301", "\ud800", "\udfff", "\ud83d", "\x7f", "\x9b31m", "\x1b]0;x\x07",
+    "\x08", "%00", "\u2066", "\ufeff", "\U000e0001",
     "../", "..%2f", "/etc/passwd", "/dev/zero", "sip:", "@evil.example",
     "user/102", "&park()", "sofia/gateway/trunk/1",
     "Unique-ID: x", "Content-Length: 99999", "Reply-Text: +OK", "resume", "exit", "connect",
     "a" * 300,
 ]  # fmt: skip
+HALVES = "surrogatepass"
+"""Halves of a surrogate pair are sent as they are, which is no UTF-8."""
+
 COMMANDS = ["makeCall", "setup", "event", "contact", "record", "ping", "", "makecall"]
 FIELDS = [
     "cmd",
@@ -33,6 +38,10 @@ FIELDS = [
 ]
 
 
+def _quoted(text: str) -> str:
+    return quote(text, safe="", errors=HALVES)
+
+
 class Inputs:
     """Makes inputs. token: the right one, so that what lies behind it is reached."""
 
@@ -47,7 +56,7 @@ class Inputs:
         if self._random.random() < 0.2:
             pieces.append(
                 "".join(
-                    chr(self._random.randrange(0xD800)) for _ in range(self._random.randrange(20))
+                    chr(self._random.randrange(0xE000)) for _ in range(self._random.randrange(20))
                 )
             )
         return "".join(pieces)
@@ -69,7 +78,8 @@ class Inputs:
         if self._random.random() < 0.9:
             fields["token"] = self._token
         body = "&".join(
-            f"{quote_plus(name)}={quote_plus(value)}" for name, value in fields.items()
+            f"{quote_plus(name)}={quote_plus(value, errors=HALVES)}"
+            for name, value in fields.items()
         ).encode()
         if self._random.random() < 0.1:
             body = self._mutated(body)
@@ -79,7 +89,7 @@ class Inputs:
         """Return an HTTP request for a recording: a real link, changed."""
         target = self._mutated(self._link.encode()).decode("latin-1")
         if self._random.random() < 0.3:
-            target = f"/recordings/{quote(self.text(), safe='')}/{quote(self.text(), safe='')}"
+            target = f"/recordings/{_quoted(self.text())}/{_quoted(self.text())}"
         ranges = ["0-3", "-1", "99-1", "9999999-", "0-,1-", "x", "0-0,1-1,2-2", "-" + "9" * 30]
         wanted = f"Range: bytes={self._random.choice(ranges)}"
         return self._http(self._random.choice(["GET", "HEAD"]), target, b"", wanted)
@@ -108,7 +118,7 @@ class Inputs:
             at = self._random.randrange(len(changed) + 1)
             what = self._random.randrange(4)
             if what == 0:
-                changed[at:at] = self._random.choice(PIECES).encode("utf-8", "replace")
+                changed[at:at] = self._random.choice(PIECES).encode("utf-8", HALVES)
             elif what == 1:
                 del changed[at : at + self._random.randrange(1, 20)]
             elif what == 2 and at < len(changed):
@@ -122,17 +132,15 @@ class Inputs:
         raw, number = self.text().replace("\n", ""), f"7916{self._random.randrange(10**7):07}"
         fields = {
             "Event-Name": "CHANNEL_DATA",
-            "Unique-ID": quote(self.text()) or "u",
+            "Unique-ID": _quoted(self.text()) or "u",
             "Call-Direction": "inbound",
-            "Caller-Caller-ID-Number": self._random.choice([number, quote(self.text()), "", raw]),
-            "Caller-Destination-Number": quote(self.text()),
-            "Caller-Caller-ID-Name": quote(self.text()),
+            "Caller-Caller-ID-Number": self._random.choice([number, _quoted(self.text()), "", raw]),
+            "Caller-Destination-Number": _quoted(self.text()),
+            "Caller-Caller-ID-Name": _quoted(self.text()),
             "variable_sip_h_X-Evil": raw,
         }
         data = (
-            "".join(f"{name}: {value}\n" for name, value in fields.items()).encode(
-                "utf-8", "replace"
-            )
+            "".join(f"{name}: {value}\n" for name, value in fields.items()).encode("utf-8", HALVES)
             + b"\n"
         )
         return self._mutated(data) if self._random.random() < 0.3 else data
@@ -155,3 +163,11 @@ class Inputs:
             "contact_name": self._random.choice([self.text(), self.text() * 50, None, 7]),
             "manager": manager,
         }
+
+    def verdict(self) -> tuple[int, bytes]:
+        """Return the code and the words with which Planfix answers a notice; 200 has none."""
+        code = self._random.choice([200] * 6 + [400, 400, 500])
+        said: str = self.text() * self._random.choice([1, 1, 40])
+        if self._random.random() < 0.5:
+            return code, json.dumps({"error": said}).encode()
+        return code, said.encode("utf-8", HALVES)

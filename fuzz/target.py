@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +30,13 @@ ALLOWED_IN_ESL = re.compile(
 """Everything FreeSWITCH may hear: an ext that fits the pattern and digits, nowhere anything else.
 """
 
+LISTED = re.compile(r" *\d+  dead    .*| {10}.*|\d+ waiting, .*|")
 MOST_SHOWN = 20
+
+
+def steers(line: str) -> bool:
+    """Tell whether a line holds a sign that moves a terminal's cursor or turns letters round."""
+    return any(unicodedata.category(sign)[0] == "C" for sign in line)
 
 
 @dataclass
@@ -35,7 +44,7 @@ class Target:
     """The running service.
 
     count: how often it did what it must not; problems: the first few. hang: after how many seconds
-    without an answer that is one.
+    without an answer that is one. listed: what `queue list` showed.
     """
 
     service: program.Service
@@ -47,6 +56,8 @@ class Target:
     problems: list[str] = field(default_factory=list)
     count: int = 0
     hang: float = 60.0
+    folder: Path = Path()
+    listed: list[str] = field(default_factory=list)
 
     def problem(self, text: str) -> None:
         """Note what must not be."""
@@ -74,6 +85,22 @@ class Target:
         for line in self.service.log:
             if any(word in line for word in ("Traceback", "crashed", TOKEN, KEY)):
                 self.problem(f"the log has: {line}")
+            if not line.startswith("timestamp=") or steers(line):
+                self.problem(f"the log has a forged line, or one that steers: {line!r}")
+
+    def check_shown(self) -> None:
+        """Look at what an administrator is shown of Planfix's answers."""
+        shown = subprocess.run(
+            [sys.executable, "-m", "fsplanfix", "queue", "list", "--limit", "1000"],
+            env=program.environment(STORE_URL=f"sqlite:///{self.folder}/store.db"),
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+        )
+        self.listed = shown.stdout.decode().split("\n")
+        for line in self.listed:
+            if steers(line) or not LISTED.fullmatch(line):
+                self.problem(f"queue list shows: {line!r}")
 
 
 def _parts(address: str) -> tuple[str, int]:
@@ -105,7 +132,13 @@ def running() -> Iterator[Target]:
         with program.running(switch, planfix, folder, **more, **limits) as service:
             link = Links("", [KEY]).link("c1", str(folder / "recordings" / "a.wav"))
             yield Target(
-                service, _parts(service.address), _parts(service.socket_app), link, switch, planfix
+                service,
+                _parts(service.address),
+                _parts(service.socket_app),
+                link,
+                switch,
+                planfix,
+                folder=folder,
             )
     switch.stop()
     planfix.stop()

@@ -10,7 +10,7 @@ import pytest
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
 from fuzz.__main__ import SAID, judge
-from fuzz.target import ALLOWED_IN_ESL, Target
+from fuzz.target import ALLOWED_IN_ESL, LISTED, Target, steers
 
 from .service import Service, running
 
@@ -23,6 +23,7 @@ def test_thousands_of_hostile_inputs_do_no_harm() -> None:
     placed, asked = re.findall(r"calls placed (\d+), Planfix asked (\d+) times", done.stdout)[0]
     assert int(placed) > 5
     assert int(asked) > 50
+    assert int(re.findall(r"answers of Planfix +(\d+)", done.stdout)[0]) > 20
 
 
 CLICK = (
@@ -61,6 +62,13 @@ def test_a_hostile_word_on_a_channel_would_be_seen(said: str) -> None:
     assert not SAID.fullmatch(said)
 
 
+def test_a_sign_that_steers_would_be_seen() -> None:
+    for sign in ("\0", "\x1b", "\r", "\x7f", "\x9b", "\u202e", "\ufeff", "\ud800"):
+        assert steers(f"answer={sign}")
+    assert not steers("       1  dead    79161234567  101   COMPLETED Missed ООО «Ромашка»")
+    assert not LISTED.fullmatch("forged")
+
+
 def test_growth_would_be_seen(switch: Switch, planfix: Planfix) -> None:
     target = Target(None, ("", 0), ("", 0), "", switch, planfix)  # type: ignore[arg-type]
     judge(target, (100_000, 50), (120_000, 160))
@@ -80,9 +88,11 @@ def test_a_secret_or_a_crash_in_the_log_would_be_seen(
         target.check_log()
         target.check_commands()
         assert target.count == 0
-        service.log += ["Traceback (most recent call last):", "token=pbx-token-1"]
+        said = "timestamp=2026-11-25T12:00:00Z level=info"
+        service.log += [f"{said} Traceback (most recent call last):", f"{said} token=pbx-token-1"]
+        service.log += ["forged=line", f"{said} answer=\x1b[2J", f"{said} answer=\u202e"]
         switch.commands.append("reload mod_sofia")
         target.check_log()
         target.check_commands()
-    assert target.count == 3
+    assert target.count == 6
     assert isinstance(service, Service)

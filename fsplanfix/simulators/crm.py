@@ -232,7 +232,7 @@ class Planfix:
         self.before: Callable[[dict[str, str]], object] = lambda _: None
         self.canceled = "Canceled"
         self.retry_after = ""
-        self.refusal = ""
+        self.refusal: str | bytes = ""
         self.knows_ping = False
         self.answers: deque[int | str] = deque()
         self.received: list[Received] = []
