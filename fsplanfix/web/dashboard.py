@@ -280,7 +280,7 @@ def _views(pages: Blueprint, desk: Desk, sessions: Sessions) -> None:
 
     @pages.get("/calls/<path:callid>")
     def call(callid: str) -> ResponseReturnValue:
-        lines = desk.story(callid)
+        lines = desk.story(callid) if callid.isprintable() else []
         if not lines:
             return _problem(gettext("Nothing is kept about this call."), 404)
         return render_template(

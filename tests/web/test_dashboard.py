@@ -95,6 +95,7 @@ def test_the_cookie_and_the_page_are_hardened(service: Service) -> None:
     answer = visitor.get(service.address + "/", timeout=60)
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
     assert answer.headers["Cache-Control"] == "no-store"
     page = answer.text + visitor.see("/login")
@@ -284,6 +285,50 @@ def test_what_strangers_sent_is_shown_as_text(
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert" not in page
     assert "<b>x" not in page
+
+
+def test_nobody_is_sent_elsewhere(service: Service) -> None:
+    visitor = Visitor(service)
+    page = visitor.see("/login?next=https://evil.example")
+    for path in ("/login?next=https://evil.example", "/login?url=//evil.example"):
+        entered = visitor.press(path, page, password=PASSWORD)
+        assert entered.headers["Location"] == "/"
+        page = visitor.see("/")
+    for name in ("Host", "X-Forwarded-Host"):
+        answer = visitor.get(
+            service.address + "/calls/x/..", headers={name: "evil.example"}, allow_redirects=False
+        )
+        assert "evil.example" not in answer.headers.get("Location", "")
+
+
+def test_what_strangers_sent_forges_no_line_of_the_stream(
+    service: Service, switch: Switch, planfix: Planfix
+) -> None:
+    planfix.refusal = "x\n\nevent: over\ndata: forged\n\n\r\rdata: forged\x0b\x85\u2028data: forged"
+    planfix.answers.extend([400, 400])
+    switch.play("in_one_no_answer", speed=0)
+    service.wait_for("set_aside.*kind=COMPLETED")
+    visitor = Visitor(service)
+    visitor.log_in()
+    with visitor.get(service.address + "/live", stream=True, timeout=60) as stream:
+        lines = stream.iter_lines()
+        seen = [next(lines).decode()]
+        while "Latest calls" not in seen[-1]:
+            seen.append(next(lines).decode())
+    assert any("forged" in line for line in seen)
+    assert all(line.startswith("data: ") for line in seen)
+    assert not any(line.startswith("data: forged") for line in seen)
+
+
+def test_a_callid_that_no_call_can_have_is_unknown(
+    switch: Switch, planfix: Planfix, tmp_path: Path, store_url: str
+) -> None:
+    more = {"ADMIN_PASSWORD": PASSWORD, "STORE_URL": store_url}
+    with running(switch, planfix, tmp_path, **more) as service:
+        visitor = Visitor(service)
+        visitor.log_in()
+        for callid in ("a%00b", "%ED%A0%80", "%1B%5B2J", "%E2%80%AE", "x" * 5000):
+            assert "Nothing is kept about this call." in visitor.see(f"/calls/{callid}", 404)
 
 
 def test_a_store_that_does_not_answer_is_said(service: Service, tmp_path: Path) -> None:
