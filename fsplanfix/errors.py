@@ -18,7 +18,15 @@ class RecordingFileError(FsplanfixError):
 
 
 class StoreError(FsplanfixError):
-    """The database cannot be opened or used."""
+    """The database cannot be opened or used.
+
+    permanent: it refuses what it was given, and will whenever it is asked; otherwise asking again
+    may help.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
 
 
 class PortTakenError(FsplanfixError):

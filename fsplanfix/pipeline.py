@@ -22,6 +22,7 @@ from .calls.model import Notice, Rules
 from .calls.reconcile import Dump, missed
 from .calls.tracker import Tracker
 from .freeswitch.events import SwitchEvent, hanging_up
+from .outbox.batch import Batch
 from .outbox.patience import insist
 from .outbox.store import Store
 from .scribe import Scribe
@@ -89,8 +90,9 @@ class Pipeline:
 
     said: hears of each notice once it is committed. lag: seconds between what happened last and our
     taking it in. overflows: how often the queue was full, so that reading had to wait and
-    FreeSWITCH may have dropped events. set_aside: how many events could not be taken. in_doubt: set
-    when FreeSWITCH should be asked for its channels at once.
+    FreeSWITCH may have dropped events. set_aside: how many events could not be taken. refused: how
+    much the database refused for its content. in_doubt: set when FreeSWITCH should be asked for its
+    channels at once.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Pipeline:
         self.tracker = Tracker(rules)
         self._scribe = Scribe()
         self.overflows = 0
+        self.refused = 0
         self.lag = 0.0
         self._said = said
         self._store = store
@@ -286,9 +289,8 @@ class Pipeline:
         closed = {callid: self._scribe.close(callid, self.tracker) for callid in over}
         events = {callid: packed for callid, packed in closed.items() if packed}
         alive = self.tracker.last_at if is_due else 0
-        self._insist(
-            lambda: self._store.save(said, calls, self.server, time.time(), events, reopened, alive)
-        )
+        batch = Batch(said, calls, events, reopened)
+        self.refused += batch.write(self._store, self.server, alive, self._insist)
         self._written_alive = alive or self._written_alive
         self._note_news()
         for notice in said:

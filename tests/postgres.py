@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -28,9 +29,9 @@ def server(folder: Path) -> Iterator[str]:
         started.cleanup()
 
 
-def empty_database(address: str) -> str:
+def empty_database(address: str, options: LiteralString = "") -> str:
     """Make a database on a server; return its address."""
     name = f"test_{uuid4().hex}"
     with psycopg.connect(address, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} {options}")
     return address.replace("/postgres?", f"/{name}?")

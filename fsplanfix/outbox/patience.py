@@ -18,10 +18,15 @@ ASK_AGAIN_AFTER = 1.0
 
 
 def insist(ask: Callable[[], T], about: Callable[[], dict[str, object]] = dict) -> T:
-    """Ask the store until it answers, loudly. about: what each log line shall tell."""
+    """Ask the store until it answers, loudly. about: what each log line shall tell.
+
+    Raises StoreError if it refuses what it was given, which no patience helps against.
+    """
     while True:
         try:
             return ask()
         except StoreError as error:
+            if error.permanent:
+                raise
             log.error("store_unavailable", problem=str(error), **about())
             gevent.sleep(ASK_AGAIN_AFTER)

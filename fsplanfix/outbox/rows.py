@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from ..calls.model import Kind, Notice, Status
 from .tables import WAITING
+from .texts import clean
 
 notice_json = TypeAdapter(Notice)
 
@@ -70,6 +71,26 @@ class Entry:
     callid: str = ""
     ext: str = ""
     phone: str = ""
+
+
+def cleaned(notice: Notice) -> Notice:
+    """Return a notice whose every text the store can hold, so that its row and its JSON agree."""
+    texts = (
+        *(notice.callid, notice.phone, notice.diversion, notice.ext, notice.recording),
+        *notice.data,
+        *notice.data.values(),
+    )
+    if all(text == clean(text) for text in texts):
+        return notice
+    return replace(
+        notice,
+        callid=clean(notice.callid),
+        phone=clean(notice.phone),
+        diversion=clean(notice.diversion),
+        ext=clean(notice.ext),
+        recording=clean(notice.recording),
+        data={clean(name): clean(value) for name, value in notice.data.items()},
+    )
 
 
 def queued_from(row: Any) -> Queued:

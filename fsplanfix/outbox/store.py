@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import structlog
@@ -27,13 +27,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 
 from ..calls.endings import left_open
 from ..calls.model import Kind, Notice
 from ..errors import StoreError
-from .rows import notice_json, rows_of
+from .rows import cleaned, notice_json, rows_of
 from .tables import facts, heard, holds_up, is_waiting, notices, open_calls, prepare
+from .texts import CleanText, clean
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,7 @@ _LOCK_CALLS = text(
     "SELECT DISTINCT hashtextextended(callid, 0) AS number "
     "FROM unnest(CAST(:callids AS text[])) AS callid ORDER BY 1"
     ") AS calls"
-)
+).bindparams(bindparam("callids", type_=postgresql.ARRAY(CleanText)))
 
 _before = notices.alias("before")
 _due = func.coalesce(
@@ -129,9 +130,11 @@ class Store:
             # a prepared statement keeps the plan it was given while the table was small
             plan_anew = {"prepare_threshold": None}
             url_for = parsed.set(drivername="postgresql+psycopg")
-            return create_engine(
+            engine = create_engine(
                 url_for, connect_args=plan_anew, pool_pre_ping=True, max_overflow=50
             )
+            event.listen(engine, "connect", partial(_prepare_postgresql, engine))
+            return engine
         engine = create_engine(parsed)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)
@@ -152,7 +155,12 @@ class Store:
                 yield connection
         except SQLAlchemyError as error:
             raise StoreError(
-                f"The database does not answer as it should: {_reason(error)}."
+                f"The database does not answer as it should: {_reason(error)}.",
+                permanent=isinstance(error, (DataError, IntegrityError)),
+            ) from None
+        except (UnicodeError, OverflowError) as error:  # the driver cannot even send it
+            raise StoreError(
+                f"The database cannot hold this: {type(error).__name__}.", permanent=True
             ) from None
 
     def _insert(self, table: Any) -> Any:
@@ -196,6 +204,10 @@ class Store:
         whomever, gets its end. alive: the last sign of life of the server (microseconds since
         1970), 0 to leave what is known of it.
         """
+        # whatever is compared with what the store holds must be as clean as that
+        calls = {clean(callid): state for callid, state in calls.items()}
+        reopened = set(map(clean, reopened))
+        said = [cleaned(notice) for notice in said]
         with self.transaction() as connection:
             if alive:
                 self.note(connection, _alive(server), str(alive))
@@ -219,7 +231,7 @@ class Store:
             if states:
                 connection.execute(self._put_calls, states)
             kept = [
-                {"callid": callid, "at": now, "events": packed}
+                {"callid": clean(callid), "at": now, "events": packed}
                 for callid, packed in (events or {}).items()
             ]
             if kept:
@@ -285,7 +297,8 @@ class Store:
     def closed(self, callids: Collection[str]) -> set[str]:
         """Return which of some calls another worker has closed."""
         with self.transaction() as connection:
-            return self._closed(connection, set(callids))
+            closed = self._closed(connection, set(map(clean, callids)))
+        return {callid for callid in callids if clean(callid) in closed}
 
     def fact(self, name: str, value: str) -> str:
         """Return what is known under `name`; the first caller's `value` is kept for good."""
@@ -348,6 +361,11 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy begins transactions itself, see _connect
     for pragma in ("busy_timeout=3000", "journal_mode=WAL", "synchronous=FULL", "cache_size=-8000"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_postgresql(engine: Engine, connection: Any, _: Any) -> None:
+    """Note what the database's text can hold (outbox/texts.py)."""
+    engine.dialect.text_codec = connection.info.encoding  # type: ignore[attr-defined]
 
 
 def _reason(error: SQLAlchemyError) -> str:

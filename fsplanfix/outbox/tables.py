@@ -16,9 +16,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    String,
     Table,
-    Text,
     UniqueConstraint,
     and_,
     inspect,
@@ -29,6 +27,7 @@ from sqlalchemy import (
 from ..calls.model import Kind
 from ..errors import StoreError
 from .schedule import POPUPS
+from .texts import CleanString, CleanText
 
 if TYPE_CHECKING:
     from alembic.operations import Operations
@@ -54,20 +53,20 @@ notices = Table(
     Column(
         "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
     ),
-    Column("callid", String(LONGEST_CALLID), nullable=False),
-    Column("ext", String(64), nullable=False),
-    Column("kind", String(16), nullable=False),
+    Column("callid", CleanString(LONGEST_CALLID), nullable=False),
+    Column("ext", CleanString(64), nullable=False),
+    Column("kind", CleanString(16), nullable=False),
     Column("ordinal", Integer, nullable=False),
     Column("position", Integer, nullable=False),
     Column("barrier", Boolean, nullable=False),
-    Column("body", Text, nullable=False),
-    Column("state", String(8), nullable=False, server_default=WAITING),
+    Column("body", CleanText, nullable=False),
+    Column("state", CleanString(8), nullable=False, server_default=WAITING),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("created", Float, nullable=False),
     Column("due", Float, nullable=False),
     Column("leased_until", Float, nullable=False, server_default="0"),
-    Column("answer", Text, nullable=False, server_default=""),
-    Column("owner", String(64), nullable=False, server_default=""),
+    Column("answer", CleanText, nullable=False, server_default=""),
+    Column("owner", CleanString(64), nullable=False, server_default=""),
     Column("settled", Float, nullable=False, server_default="0"),
     UniqueConstraint("callid", "ext", "kind", "ordinal", name="notices_key"),
 )
@@ -124,9 +123,9 @@ _index("notices_settled", notices.c.settled, where=notices.c.settled > literal_c
 open_calls = Table(
     "open_calls",
     metadata,
-    Column("callid", String(LONGEST_CALLID), primary_key=True),
-    Column("server", String(255), nullable=False),
-    Column("state", Text, nullable=False),
+    Column("callid", CleanString(LONGEST_CALLID), primary_key=True),
+    Column("server", CleanString(255), nullable=False),
+    Column("state", CleanText, nullable=False),
     Column("closed", Float, nullable=False, server_default="0", index=True),
 )
 """The calls that are not over, as JSON, so that a restart knows what was already said.
@@ -138,8 +137,8 @@ which heard less or later, still has to say about it is dropped.
 facts = Table(
     "facts",
     metadata,
-    Column("name", String(64), primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("name", CleanString(64), primary_key=True),
+    Column("value", CleanText, nullable=False),
 )
 """What is known beyond calls: the schema's version, the key that signs links, pauses."""
 
@@ -150,10 +149,10 @@ journal = Table(
         "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
     ),
     Column("at", Float, nullable=False, index=True),
-    Column("callid", String(LONGEST_CALLID), nullable=False, index=True),
-    Column("ext", String(64), nullable=False),
-    Column("phone", String(32), nullable=False, index=True),
-    Column("what", Text, nullable=False),
+    Column("callid", CleanString(LONGEST_CALLID), nullable=False, index=True),
+    Column("ext", CleanString(64), nullable=False),
+    Column("phone", CleanString(32), nullable=False, index=True),
+    Column("what", CleanText, nullable=False),
 )
 """What Planfix is not told but somebody may ask about, such as a click that led nowhere.
 
@@ -163,7 +162,7 @@ at: seconds since 1970. callid, ext, phone: "" where unknown.
 heard = Table(
     "heard",
     metadata,
-    Column("callid", String(LONGEST_CALLID), primary_key=True),
+    Column("callid", CleanString(LONGEST_CALLID), primary_key=True),
     Column("at", Float, nullable=False, index=True),
     Column("events", LargeBinary, nullable=False),
 )
@@ -217,7 +216,9 @@ def migrate(connection: Connection, version: int) -> None:
 
 def _to_2(operations: Operations) -> None:
     """Say who holds a lease, when a notice was settled, and when a call was closed."""
-    operations.add_column("notices", Column("owner", String(64), nullable=False, server_default=""))
+    operations.add_column(
+        "notices", Column("owner", CleanString(64), nullable=False, server_default="")
+    )
     operations.add_column("notices", Column("settled", Float, nullable=False, server_default="0"))
     operations.add_column("open_calls", Column("closed", Float, nullable=False, server_default="0"))
 
@@ -237,7 +238,7 @@ def _to_5(operations: Operations) -> None:
     """Make room for callids that are Call-IDs. SQLite does not ask how long a text is."""
     if operations.get_bind().dialect.name == "postgresql":
         for table in (notices, open_calls, journal, heard):
-            operations.alter_column(table.name, "callid", type_=String(LONGEST_CALLID))
+            operations.alter_column(table.name, "callid", type_=CleanString(LONGEST_CALLID))
 
 
 STEPS = (_to_2, _to_3, _to_4, _to_5)

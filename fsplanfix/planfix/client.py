@@ -20,6 +20,7 @@ from requests.adapters import HTTPAdapter
 
 from ..errors import TransportError
 from ..outbox.schedule import LONGEST_HOLD
+from ..outbox.texts import clean
 
 CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 15.0
 LONGEST_ANSWER = 64 * 1024
@@ -43,13 +44,13 @@ def seconds_to_wait(retry_after: str) -> float:
 
 
 def _text(answer: requests.Response) -> str:
-    """Return the beginning of an answer as text."""
+    """Return the beginning of an answer as text that the store can hold."""
     body = b""
     for chunk in answer.iter_content(8192):
         body += chunk
         if len(body) >= LONGEST_ANSWER:
             break
-    return body[:LONGEST_ANSWER].decode("utf-8", "replace").strip()
+    return clean(body[:LONGEST_ANSWER].decode("utf-8", "replace")).strip()
 
 
 def fetch(url: str, seconds: float) -> tuple[int, int]:

@@ -273,7 +273,12 @@ class Courier:
         if problem != queued.answer:
             notice = queued.notice
             what = f"try {queued.attempts + 1} to send {notice.what}: {problem}"
-            Archive(self._store).write_down(Entry(now, what, notice.callid, notice.ext))
+            try:
+                Archive(self._store).write_down(Entry(now, what, notice.callid, notice.ext))
+            except StoreError as error:
+                if not error.permanent:
+                    raise
+                log.error("set_aside", callid=notice.callid, what="a try", problem=str(error))
 
     def _refused(self, queued: Queued, problem: TransportError) -> Outcome | None:
         """Return what became of a notice Planfix did not take.

@@ -513,3 +513,28 @@ def test_a_strange_answer_is_worth_another_try(answer: bytes, words: str) -> Non
     server.stop(timeout=0.1)
     assert words in str(error)
     assert not error.permanent
+
+
+@pytest.mark.parametrize("code", [b"500 Oops", b"400 Bad"])
+def test_a_nul_in_an_answer_holds_up_nothing(store: Store, clock: Clock, code: bytes) -> None:
+    """PostgreSQL holds no NUL: that answer was written down again and again, its slot never free."""
+
+    def speak(sock: gevent.socket.socket, _: object) -> None:
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.1 " + code + b"\r\nContent-Length: 3\r\n\r\na\0b")
+        sock.close()
+
+    server = StreamServer(("127.0.0.1", 0), speak)
+    server.start()
+    client = Client(f"http://127.0.0.1:{server.server_port}/", "planfix-token", concurrency=1)
+    courier = Courier(store, client, LINKS.link, Manner(concurrency=1), complete, now=clock)
+    store.save(GROUP[:1], {}, "s", clock())
+    with gevent.Timeout(60):
+        courier.step()
+        courier._pool.join()
+        courier.step()
+    (queued,) = Queue(store).listed(["waiting", "dead"], 10)
+    assert "a\ufffdb" in queued.answer
+    assert courier._under_way == set()
+    client.close()
+    server.stop(timeout=0.1)

@@ -1,0 +1,90 @@
+"""What is written to the store at once, and what of it is left out if the database refuses it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+import structlog
+
+from ..calls.model import Notice
+from ..errors import StoreError
+from .archive import Archive
+from .rows import Entry
+from .store import Store
+
+log = structlog.get_logger(__name__)
+
+LONGEST_PROBLEM = 200
+
+Write = Callable[[Callable[[], None]], None]
+"""Writes, and goes on trying while the store is away (patience.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Notices and the states of the calls they came from; see Store.save."""
+
+    said: Sequence[Notice]
+    calls: Mapping[str, str | None] = field(default_factory=dict)
+    events: Mapping[str, bytes] = field(default_factory=dict)
+    reopened: Set[str] = frozenset()
+
+    def write(self, store: Store, server: str, alive: int, write: Write) -> int:
+        """Write everything the database takes; return how many pieces it refused.
+
+        One bad value costs its own notice or state: what was said of other calls, and the rest of
+        its own, is written. What is refused stands in the log and in the journal.
+        """
+        try:
+            write(
+                lambda: store.save(
+                    self.said,
+                    self.calls,
+                    server,
+                    time.time(),
+                    self.events,
+                    self.reopened,
+                    alive,
+                )
+            )
+        except StoreError as error:
+            pieces = list(self._pieces())
+            if len(pieces) > 1:
+                return sum(piece.write(store, server, alive, write) for piece in pieces)
+            self._set_aside(store, str(error), write)
+            return 1
+        return 0
+
+    def _pieces(self) -> Iterator[Batch]:
+        """Yield each call by itself; of a single call each notice, and its state."""
+        callids = list(dict.fromkeys([*(n.callid for n in self.said), *self.calls]))
+        if len(callids) > 1:
+            for callid in callids:
+                said = [notice for notice in self.said if notice.callid == callid]
+                yield Batch(said, *self._of(callid))
+            return
+        for callid in callids:
+            for notice in self.said:
+                yield Batch([notice], reopened=self.reopened)
+            if callid in self.calls:
+                yield Batch([], *self._of(callid))
+
+    def _of(self, callid: str) -> tuple[dict[str, str | None], dict[str, bytes], Set[str]]:
+        """Return state, events and whether it was reopened, of one call."""
+        calls = {callid: self.calls[callid]} if callid in self.calls else {}
+        events = {callid: self.events[callid]} if callid in self.events else {}
+        return calls, events, self.reopened & {callid}
+
+    def _set_aside(self, store: Store, problem: str, write: Write) -> None:
+        """Say what is lost and why."""
+        said = self.said[0] if self.said else None
+        callid = said.callid if said else next(iter(self.calls), "")
+        what = said.what if said else "the state of the call"
+        log.error("set_aside", callid=callid, what=what, problem=problem)
+        line = f"not kept: {what}: {problem[:LONGEST_PROBLEM]}"
+        try:
+            write(lambda: Archive(store).write_down(Entry(time.time(), line, callid)))
+        except StoreError as error:
+            log.error("set_aside", callid=callid, what="a line about it", problem=str(error))
