@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from . import headroom
 from .calls import numbers
 from .desk import Desk
-from .errors import LinkError, PortTakenError, RecordingUnknown, StoreError
+from .errors import LinkError, PortTakenError, RecordingFileError, RecordingUnknown, StoreError
 from .freeswitch import tones
 from .freeswitch.link import Connection, Link, Server, live_channels
 from .freeswitch.originate import Click, Dialler, DialPlan
@@ -390,8 +390,11 @@ class App:
             work = partial(self._compare, pipeline)
             self._helpers.append(keep_running(f"comparison {pipeline.server}", work))
 
-    def run(self) -> None:
-        """Start, work until `stop` is called, and end in order."""
+    def run(self) -> int:
+        """Start, work until `stop` is called, and end in order.
+
+        Return the exit code: 1 if events or answers could not be stored.
+        """
         self.start()
         # what was imported and built stays: to walk through it at every collection held windows up
         # for 40 ms
@@ -409,12 +412,38 @@ class App:
             pipeline.stop(is_linked=linked.get(pipeline.server, False))
         self._courier.stop()
         gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
-        self._courier.finish(TIME_TO_FINISH)
+        unwritten = self._courier.finish(TIME_TO_FINISH)
         gevent.killall(self._helpers)
+        is_whole = self._keep_the_rest() and not unwritten
         if self._web is not None:
             self._web.stop(timeout=1)
         self._client.close()
         self._store.close()
+        return 0 if is_whole else 1
+
+    def _keep_the_rest(self) -> bool:
+        """Write events that are not stored to files; tell if there were none."""
+        for pipeline in self._pipelines:
+            pipeline.give_up()
+        gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
+        gevent.killall(self._workers)
+        is_whole = True
+        for pipeline in self._pipelines:
+            try:
+                file = pipeline.keep_the_rest()
+            except RecordingFileError as error:
+                is_whole = False
+                log.error("events_lost", server=pipeline.server, problem=str(error))
+                continue
+            if file is not None:
+                is_whole = False
+                log.error(
+                    "events_kept",
+                    server=pipeline.server,
+                    file=str(file),
+                    hint="the store did not answer; the next start takes them up",
+                )
+        return is_whole
 
     def stop(self) -> None:
         """Ask for the end."""

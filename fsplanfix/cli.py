@@ -127,7 +127,7 @@ def run(roles: tuple[str, ...], shadow: bool) -> None:
     app = App(settings, roles or ROLES, shadow)
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, app.stop)
-    app.run()
+    raise SystemExit(app.run())
 
 
 @cli.command()

@@ -29,6 +29,10 @@ class StoreError(FsplanfixError):
         self.permanent = permanent
 
 
+class GivenUp(FsplanfixError):
+    """The store did not answer before the service must end."""
+
+
 class PortTakenError(FsplanfixError):
     """A listening address is already in use or not ours."""
 

@@ -6,8 +6,6 @@ that each thing Planfix was told stands under the event that caused it.
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +16,13 @@ from textwrap import fill
 from . import timeline
 from .calls.model import Leg, Notice, Role, Rules
 from .calls.tracker import Tracker
-from .errors import RecordingFileError
 from .freeswitch.events import SwitchEvent
 from .outbox.archive import Archive
 from .outbox.rows import Entry, Queued
 from .outbox.tables import DEAD, DONE, SHADOW, SKIPPED, WAITING
 from .planfix.messages import form
 from .printable import printable
+from .replay import write_trace
 from .scribe import unpacked
 
 WIDTH = 80
@@ -245,22 +243,17 @@ def export(packed: bytes, file: Path, callid: str, masked: bool) -> int:
     """
     events = unpacked(packed)
     numbers: dict[str, str] = {}
-    begun = events[0].at if events else 0
-    head = {
+    head: dict[str, object] = {
         "scenario": callid,
         "what": "exported by fsplanfix",
         "freeswitch": "unknown",
-        "events": len(events),
     }
-    lines = [json.dumps(head)]
+    bodies = []
     for event in events:
         body = event.raw.decode("utf-8", "replace")
         text = "\n".join(_masked(line, numbers) if masked else line for line in body.split("\n"))
-        lines.append(json.dumps({"t": round((event.at - begun) / 1_000_000, 3), "event": text}))
-    try:
-        file.write_bytes(gzip.compress("\n".join(lines).encode() + b"\n", mtime=0))
-    except OSError as error:
-        raise RecordingFileError(f"{file} cannot be written ({error.strerror}).") from None
+        bodies.append((event.at, text))
+    write_trace(file, head, bodies)
     return len(events)
 
 

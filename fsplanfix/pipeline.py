@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import gevent
@@ -21,11 +23,13 @@ from .calls.identity import REMEMBERED_CALLS
 from .calls.model import Notice, Rules
 from .calls.reconcile import Dump, missed
 from .calls.tracker import Tracker
+from .errors import GivenUp, StoreError
 from .freeswitch.events import SwitchEvent, hanging_up
 from .outbox.batch import Batch
 from .outbox.patience import insist
 from .outbox.store import Store
 from .scribe import Scribe
+from .spool import Spool
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -121,6 +125,10 @@ class Pipeline:
         self._believes_at_once = False
         self._troubles: dict[str, int] = {}
         self._news: dict[str, str] = {}
+        self._spool = Spool(store.beside, server)
+        self._unsaved: list[SwitchEvent] = []
+        self._in_hand: Sequence[SwitchEvent | Resync | Comparison | Stop] = ()
+        self._is_giving_up = False
 
     def put(self, event: SwitchEvent) -> None:
         """Take an event in. Waits while too many are waiting already."""
@@ -164,12 +172,70 @@ class Pipeline:
 
         is_linked: FreeSWITCH can be heard now, which is a sign of life (call-rules.md, rule 15).
         """
-        self._queue.put(Stop(int(time.time() * 1_000_000) if is_linked else 0))
+        stop = Stop(int(time.time() * 1_000_000) if is_linked else 0)
+        gevent.spawn(self._queue.put, stop)  # which waits while the queue is full
+        gevent.sleep(0)
 
     def run(self) -> None:
-        """Work until `stop`."""
-        while self.step():
-            pass
+        """Work until `stop`, or `give_up`; take up first what was kept at the last end."""
+        try:
+            self._take_up()
+            while self.step():
+                pass
+        except GivenUp:
+            return
+
+    def give_up(self) -> None:
+        """End `run` also if the store does not answer: after this try."""
+        self._is_giving_up = True
+
+    def keep_the_rest(self) -> Path | None:
+        """Store the events that are left, or write them to a file; return it, None without one.
+
+        To be called when `run` has ended. Raises RecordingFileError if they are lost.
+        """
+        self.give_up()
+        with suppress(GivenUp):
+            while not self._unsaved and not self._in_hand and not self._queue.empty():
+                self.step()
+        items = list(self._in_hand)
+        while not self._queue.empty():
+            items.append(self._queue.get_nowait())
+        events = list(self._unsaved)
+        for item in items:
+            if isinstance(item, SwitchEvent):
+                events.append(item)
+            elif isinstance(item, Resync):
+                events += item.heard
+        if not events:
+            return None
+        log.error("events_not_stored", server=self.server, events=len(events))
+        return self._spool.keep(events)
+
+    def _take_up(self) -> None:
+        """Feed what the store could not take before the last end.
+
+        It is told under the callids it would have been told under, so that what another worker has
+        told of it meanwhile is told once.
+        """
+        for file, events in self._spool.files():
+            self._reload(self._insist(lambda: self._store.open_calls(self.server)))
+            try:
+                self._commit(self._feed(events))
+                file.unlink(missing_ok=True)
+            except GivenUp:
+                raise
+            except Exception:
+                log.exception("spool_failed", server=self.server, file=str(file))
+                file.rename(file.with_suffix(".failed"))
+                continue
+            log.info("spool_taken_up", server=self.server, events=len(events))
+        if self.tracker.last_at:
+            self._remember_past_calls()
+
+    def _remember_past_calls(self) -> None:
+        past = self._insist(lambda: self._store.past_calls(self.server, REMEMBERED_CALLS))
+        self.tracker.callids.remember(past)
 
     def step(self) -> bool:
         """Wait for events, feed the tracker, commit what it says; return False once `stop` was
@@ -181,16 +247,21 @@ class Pipeline:
             except Empty:
                 break
         said: list[Notice] = []
-        for item in batch:
+        for n, item in enumerate(batch):
+            self._in_hand = batch[n:]
+            events: list[SwitchEvent] = []
             if isinstance(item, Resync):
                 self._commit(said)
-                said = self._feed([*self._missed(item), *item.heard])
+                said = []
+                events = [*self._missed(item), *item.heard]
             elif isinstance(item, Comparison):
-                said += self._feed(self._lost(item))
+                events = self._lost(item)
             elif isinstance(item, Stop):
                 self.tracker.last_at = max(self.tracker.last_at, item.alive)
             else:
-                said += self._feed([item])
+                events = [item]
+            self._in_hand = batch[n + 1 :]
+            said += self._feed(events)
         self._commit(said)
         if isinstance(batch[-1], SwitchEvent):
             self.lag = max(time.time() - batch[-1].at / 1_000_000, 0.0)
@@ -198,6 +269,7 @@ class Pipeline:
 
     def _feed(self, events: list[SwitchEvent]) -> list[Notice]:
         said = []
+        self._unsaved += events
         for event in events:
             try:
                 said += self.tracker.feed(event)
@@ -249,8 +321,7 @@ class Pipeline:
 
     def _missed(self, item: Resync) -> list[SwitchEvent]:
         if not self.tracker.last_at:
-            past = self._insist(lambda: self._store.past_calls(self.server, REMEMBERED_CALLS))
-            self.tracker.callids.remember(past)
+            self._remember_past_calls()
         self._reload(item.states)
         self.tracker.last_at = max(self.tracker.last_at, item.alive)
         if item.channels is None:
@@ -284,6 +355,7 @@ class Pipeline:
         reopened, self.tracker.callids.reopened = self.tracker.callids.reopened, set()
         is_due = self.tracker.last_at - self._written_alive >= SIGN_OF_LIFE_EVERY
         if not said and not calls and not is_due and not self._news:
+            self._unsaved = []
             return
         over = [callid for callid, state in calls.items() if state is None]
         closed = {callid: self._scribe.close(callid, self.tracker) for callid in over}
@@ -291,6 +363,7 @@ class Pipeline:
         alive = self.tracker.last_at if is_due else 0
         batch = Batch(said, calls, events, reopened)
         self.refused += batch.write(self._store, self.server, alive, self._insist)
+        self._unsaved = []
         self._written_alive = alive or self._written_alive
         self._note_news()
         for notice in said:
@@ -317,5 +390,14 @@ class Pipeline:
             self._insist(partial(self._store.replace_fact, name, value))
 
     def _insist(self, ask: Callable[[], T]) -> T:
-        """Ask the store until it answers; events wait meanwhile."""
-        return insist(ask, lambda: {"server": self.server, "waiting": self._queue.qsize()})
+        """Ask the store until it answers; events wait meanwhile. Raises GivenUp at the end."""
+
+        def ask_or_end() -> T:
+            try:
+                return ask()
+            except StoreError as error:
+                if self._is_giving_up and not error.permanent:
+                    raise GivenUp("The store did not answer before the end.") from None
+                raise
+
+        return insist(ask_or_end, lambda: {"server": self.server, "waiting": self._queue.qsize()})

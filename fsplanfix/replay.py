@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -39,6 +39,21 @@ def read_trace(path: Path) -> Iterator[tuple[float, str]]:
                     f"{path}: line {count} is not an event of a recorded call."
                 ) from None
             yield at, body
+
+
+def write_trace(path: Path, head: dict[str, object], events: Sequence[tuple[int, str]]) -> None:
+    """Write a recorded call that `read_trace` reads, packed. Raises RecordingFileError.
+
+    events: when each happened (microseconds since 1970), and its body.
+    """
+    begun = events[0][0] if events else 0
+    lines = [json.dumps({**head, "events": len(events)})]
+    for at, body in events:
+        lines.append(json.dumps({"t": round((at - begun) / 1_000_000, 3), "event": body}))
+    try:
+        path.write_bytes(gzip.compress("\n".join(lines).encode() + b"\n", mtime=0))
+    except OSError as error:
+        raise RecordingFileError(f"{path} cannot be written ({error.strerror}).") from None
 
 
 def settings_of(path: Path) -> dict[str, str]:

@@ -12,20 +12,24 @@ class Supervision:
     """What systemd hears."""
 
     def __init__(self) -> None:
-        self._notifier = SystemdNotifier()
+        self._notifier = SystemdNotifier() if "NOTIFY_SOCKET" in os.environ else None
         microseconds = os.environ.get("WATCHDOG_USEC", "")
         self._every = int(microseconds) / 2_000_000 if microseconds.isdigit() else 0.0
 
     def ready(self) -> None:
         """Everything is started."""
-        self._notifier.notify("READY=1")
+        self._say("READY=1")
 
     def ending(self) -> None:
         """The end has begun."""
-        self._notifier.notify("STOPPING=1")
+        self._say("STOPPING=1")
+
+    def _say(self, what: str) -> None:
+        if self._notifier is not None:
+            self._notifier.notify(what)
 
     def run(self) -> None:
         """Say twice per WatchdogSec that greenlets get their turn; return if nobody listens."""
         while self._every:
-            self._notifier.notify("WATCHDOG=1")
+            self._say("WATCHDOG=1")
             gevent.sleep(self._every)

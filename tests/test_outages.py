@@ -10,13 +10,19 @@ from pathlib import Path
 import gevent
 import pytest
 
+from fsplanfix.app import App
+from fsplanfix.calls.model import Rules
+from fsplanfix.errors import StoreError
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.tables import DONE
+from fsplanfix.replay import replay
+from fsplanfix.settings import Settings, load
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import Step
 from fsplanfix.simulators.switch import Switch
 
+from .recordings import by_ext
 from .service import PATIENCE, Halt, Service, running, settings_for, split
 from .test_service import told, wanted
 
@@ -276,3 +282,53 @@ def test_a_switch_that_cannot_name_its_channels_is_followed_all_the_same(
     with running(switch, planfix, tmp_path):
         callid = switch.play(WHOLE, speed=0)
         planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
+
+
+# an end while the store does not answer
+
+
+class Worker:
+    """The service within this process, so that a test can take its store away."""
+
+    def __init__(self, switch: Switch, planfix: Planfix, folder: Path, store_url: str) -> None:
+        settings = settings_for(switch, planfix, folder, STORE_URL=store_url)
+        self.app = App(load(Settings, settings), ["events", "courier"])
+        self._run = gevent.spawn(self.app.run)
+        switch.wait_for_subscriber(PATIENCE)
+
+    def end(self) -> int:
+        self.app.stop()
+        return int(self._run.get(timeout=PATIENCE))
+
+
+def away(*_: object, **__: object) -> None:
+    raise StoreError("The database does not answer.")
+
+
+def test_what_cannot_be_stored_at_the_end_is_told_after_the_next_start(
+    switch: Switch,
+    planfix: Planfix,
+    tmp_path: Path,
+    store_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Answered, recorded and ended while the store was away: FreeSWITCH knows nothing of it now."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    worker = Worker(switch, planfix, tmp_path, store_url)
+    with monkeypatch.context() as outage:
+        outage.setattr("fsplanfix.app.TIME_TO_FINISH", 0.1)
+        outage.setattr(Store, "save", away)
+        callid = switch.play(WHOLE, speed=0)
+        pipeline = worker.app._pipelines[0]
+        with gevent.Timeout(PATIENCE):
+            while not pipeline._unsaved:
+                gevent.sleep(0.01)
+        assert worker.end() == 1
+    (spool,) = tmp_path.glob("*.spool-*")
+    assert len(list(replay(spool, Rules()))) == len(wanted(WHOLE))
+    again = Worker(switch, planfix, tmp_path, store_url)
+    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
+    assert again.end() == 0
+    assert list(tmp_path.glob("*.spool-*")) == []
+    assert by_ext(told(planfix, callid)) == by_ext(wanted(WHOLE))
+    assert planfix.history.surprises == []

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from fsplanfix.calls.model import Leg, Notice, Rules, Status
-from fsplanfix.errors import LinkDown
+from fsplanfix.errors import LinkDown, StoreError
 from fsplanfix.freeswitch.events import SwitchEvent, hanging_up
 from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.pipeline import Pipeline
 
@@ -211,6 +212,53 @@ def test_a_link_lost_meanwhile_is_the_links_business(store: Store) -> None:
     with pytest.raises(LinkDown):
         worker.pipeline.compare(ask)
     worker.hear(*events("in_one_answered"))
+    assert worker.tokens == by_ext(wanted("in_one_answered"))
+
+
+# an end while the store does not answer
+
+
+def test_what_another_worker_told_meanwhile_is_told_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker is cut off from the store and stopped; the other tells the whole call."""
+    name = "group_answered"
+    cut_off, other = Worker(store), Worker(store)
+    cut_off.pipeline.give_up()
+    with monkeypatch.context() as outage:
+        outage.setattr(Store, "save", unanswered)
+        for event in events(name):
+            cut_off.pipeline.put(event)
+        cut_off.pipeline.run()
+        assert cut_off.pipeline.keep_the_rest() is not None
+    other.hear(*events(name))
+    counts = Queue(store).counts()
+    again = Worker(store)
+    again.pipeline.stop()
+    again.pipeline.run()
+    assert Queue(store).counts() == counts
+    assert again.pipeline.keep_the_rest() is None
+
+
+def unanswered(*_: object, **__: object) -> None:
+    raise StoreError("The database does not answer.")
+
+
+def test_a_spool_that_cannot_be_read_stays(store: Store) -> None:
+    file = store.beside.with_name(f"{store.beside.name}.spool-127.0.0.1_8021-1.jsonl.gz")
+    file.write_bytes(b"nonsense")
+    worker = Worker(store)
+    worker.pipeline.stop()
+    worker.pipeline.run()
+    assert file.exists()
+
+
+def test_events_that_come_after_the_end_are_stored(store: Store) -> None:
+    worker = Worker(store)
+    worker.stop(is_linked=False)
+    for event in events("in_one_answered"):
+        worker.pipeline.put(event)
+    assert worker.pipeline.keep_the_rest() is None
     assert worker.tokens == by_ext(wanted("in_one_answered"))
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -142,6 +143,17 @@ class Store:
                 engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
             )
         return engine
+
+    @property
+    def beside(self) -> Path:
+        """What the names of files that belong to the store begin with.
+
+        They stand beside an SQLite file, else in systemd's StateDirectory or the service's folder.
+        """
+        if self._engine.dialect.name == "sqlite":
+            return Path(self._engine.url.database or "fsplanfix.db").absolute()
+        folder = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        return Path(folder or ".").absolute() / "fsplanfix"
 
     def close(self) -> None:
         """Close every connection."""

@@ -116,12 +116,23 @@ class Courier:
         self._stopping = True
         self._called.set()
 
-    def finish(self, seconds: float) -> None:
-        """Wait until the requests under way are answered and their outcomes written down."""
+    def finish(self, seconds: float) -> int:
+        """Wait until the requests under way are answered and their outcomes written down.
+
+        Return how many outcomes could not be: those requests are sent again at the next start.
+        """
         with suppress(gevent.Timeout), gevent.Timeout(seconds):
             self._pool.join()
             if self._outcomes:
                 insist(lambda: self._turn(0))
+        if self._outcomes:
+            log.error(
+                "answers_not_stored",
+                count=len(self._outcomes),
+                callids=",".join(outcome.queued.notice.callid for outcome in self._outcomes),
+                hint="the store did not answer; these requests are sent once more",
+            )
+        return len(self._outcomes)
 
     # what runs at the same time
 

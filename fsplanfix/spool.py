@@ -1,0 +1,58 @@
+"""Events that could not be stored before the end, kept in files until the next start.
+
+A file is a recorded call like those of `explain --export`: `replay` plays it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+
+from .errors import RecordingFileError
+from .freeswitch.events import SwitchEvent
+from .replay import read_trace, write_trace
+
+log = structlog.get_logger(__name__)
+
+
+class Spool:
+    """The files of one FreeSWITCH. beside: what their names begin with, such as the store's."""
+
+    def __init__(self, beside: Path, server: str) -> None:
+        self._server = server
+        self._folder = beside.parent
+        self._name = f"{beside.name}.spool-{re.sub(r'[^A-Za-z0-9.-]', '_', server)}-"
+
+    def keep(self, events: Sequence[SwitchEvent]) -> Path:
+        """Write events down, safe from a power cut. Raises RecordingFileError if it cannot."""
+        name = f"{self._name}{uuid4().hex}.jsonl.gz"
+        file, unfinished = self._folder / name, self._folder / f".{name}"
+        head: dict[str, object] = {
+            "scenario": "events that were not stored",
+            "what": "kept by fsplanfix when it was stopped; taken up at its next start",
+            "freeswitch": self._server,
+        }
+        bodies = [(event.at, event.raw.decode("utf-8", "surrogateescape")) for event in events]
+        write_trace(unfinished, head, bodies)
+        try:
+            with unfinished.open("rb") as written:
+                os.fsync(written.fileno())
+            unfinished.rename(file)
+        except OSError as error:
+            raise RecordingFileError(f"{file} cannot be written ({error.strerror}).") from None
+        return file
+
+    def files(self) -> Iterator[tuple[Path, list[SwitchEvent]]]:
+        """Yield each file that is there, with its events; one that cannot be read stays."""
+        for file in sorted(self._folder.glob(f"{self._name}*.jsonl.gz")):
+            try:
+                bodies = [body for _, body in read_trace(file)]
+            except RecordingFileError as error:
+                log.error("spool_unreadable", server=self._server, problem=str(error))
+                continue
+            yield file, [SwitchEvent(body.encode("utf-8", "surrogateescape")) for body in bodies]
