@@ -123,6 +123,7 @@ class App:
             self._link,
             _manner(settings, shadow),
             self._files.ready,
+            now=self._store.now,
             told=self._tally.delivered,
         )
         self._pipelines: list[Pipeline] = []

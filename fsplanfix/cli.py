@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -355,7 +354,7 @@ def list_queue(everything: bool, limit: int) -> None:
 def retry(ids: tuple[int, ...], everything: bool) -> None:
     """Send notices that were set aside again."""
     with _store() as store:
-        found = Queue(store).send_again(_chosen(store, ids, everything), time.time())
+        found = Queue(store).send_again(_chosen(store, ids, everything), store.now())
         say(f"{found} will be sent again.")
 
 

@@ -93,6 +93,7 @@ class Desk:
     ) -> None:
         self._store = store
         self._queue = Queue(store)
+        self._now = store.now
         self._archive = Archive(store)
         self._today = Today(self._archive, MOST_RECENT * 20)
         self._rules = rules
@@ -132,7 +133,7 @@ class Desk:
 
     def send_again(self, ids: Collection[int]) -> int:
         """Send dead letters again; return how many."""
-        return self._queue.send_again(ids, time.time())
+        return self._queue.send_again(ids, self._now())
 
     def drop(self, ids: Collection[int]) -> int:
         """Delete dead letters for good; return how many."""

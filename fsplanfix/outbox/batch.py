@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
@@ -43,7 +42,7 @@ class Batch:
                     self.said,
                     self.calls,
                     server,
-                    time.time(),
+                    store.now(),
                     self.events,
                     self.reopened,
                     alive,
@@ -85,6 +84,6 @@ class Batch:
         log.error("set_aside", callid=callid, what=what, problem=problem)
         line = f"not kept: {what}: {problem[:LONGEST_PROBLEM]}"
         try:
-            write(lambda: Archive(store).write_down(Entry(time.time(), line, callid)))
+            write(lambda: Archive(store).write_down(Entry(store.now(), line, callid)))
         except StoreError as error:
             log.error("set_aside", callid=callid, what="a line about it", problem=str(error))

@@ -27,16 +27,20 @@ from sqlalchemy import (
 )
 
 from ..calls.model import Kind
+from .clock import database_now
 from .rows import Backlog, Outcome, Queued, Turn, queued_from
 from .schedule import LONGEST_HOLD, PROBE_PAUSE
 from .store import Store, fact_in
 from .tables import DEAD, DONE, WAITING, facts, holds_up, is_in, is_waiting, notices, open_calls
 
 LEASE = 12.0
-"""Seconds a notice belongs to the courier who sends it; renewed while the request is under way."""
+"""Seconds by the database's clock that a notice belongs to the courier who sends it.
+
+Renewed while the request is under way.
+"""
 
 CLOCK_JUMP = 60.0
-"""Seconds by which clocks may differ; a time further ahead is from before a jump back."""
+"""Seconds; a time that lies further ahead than is ever planned is from before a jump back."""
 
 LONGEST_ANSWER = 500
 NOW: BindParameter[float] = bindparam("now", type_=Float)
@@ -55,8 +59,14 @@ _waits = exists().where(
         ),
     )
 )
-is_free = or_(notices.c.leased_until <= NOW, notices.c.leased_until > NOW + (LEASE + CLOCK_JUMP))
-"""Nobody is sending it: it has no lease, or one from before the clock jumped back."""
+is_free = or_(
+    notices.c.leased_until <= database_now(),
+    notices.c.leased_until > database_now() + (LEASE + CLOCK_JUMP),
+)
+"""Nobody is sending it: it has no lease, or one from before the clock jumped back.
+
+By the database's clock: those of the workers may differ by any amount.
+"""
 
 _next = (
     select(notices.c.id)
@@ -69,7 +79,7 @@ _next = (
 _lease = (
     update(notices)
     .where(notices.c.id.in_(select(_next.c.id)))
-    .values(leased_until=NOW + LEASE, owner=bindparam("for_whom"))
+    .values(leased_until=database_now() + LEASE, owner=bindparam("for_whom"))
     .returning(*notices.c)
 )
 _settle = (
@@ -122,11 +132,12 @@ class Queue:
             upcoming = held or connection.execute(_upcoming, {"now": now}).scalar()
         return Turn([queued_from(row) for row in rows], known_again, upcoming)
 
-    def renew(self, ids: Iterable[int], now: float, owner: str) -> None:
+    def renew(self, ids: Iterable[int], owner: str) -> None:
         """Keep the leases of the requests that are still under way."""
         mine = and_(notices.c.id.in_(list(ids)), notices.c.owner == owner, is_waiting(notices))
         with self._store.transaction() as connection:
-            connection.execute(update(notices).where(mine).values(leased_until=now + LEASE))
+            until = database_now() + LEASE
+            connection.execute(update(notices).where(mine).values(leased_until=until))
 
     def try_again(
         self, queued: Queued, due: float, answer: str, hold_until: float = 0, owner: str = ""

@@ -6,6 +6,7 @@ What was said and the state it came from share one transaction.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -33,6 +34,7 @@ from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyE
 from ..calls.endings import left_open
 from ..calls.model import Kind, Notice
 from ..errors import StoreError
+from .clock import Clock, database_now
 from .rows import cleaned, notice_json, rows_of
 from .tables import facts, heard, holds_up, is_waiting, notices, open_calls, prepare
 from .texts import CleanText, clean
@@ -90,7 +92,8 @@ CHANNEL = "fsplanfix_notices"
 class Store:
     """Opens the database and makes its tables. Raises StoreError with the cure.
 
-    create: whether an SQLite file that is not there yet is made.
+    create: whether an SQLite file that is not there yet is made. now: the database's clock, seconds
+    since 1970.
     """
 
     def __init__(self, url: str, create: bool = True) -> None:
@@ -103,6 +106,7 @@ class Store:
                     "go to the service's folder or set STORE_URL as it does."
                 )
             self._prepare()
+            self.now = Clock(self._time)
         except (ArgumentError, ModuleNotFoundError):
             raise StoreError(
                 "STORE_URL is no database address; write it like sqlite:///fsplanfix.db "
@@ -143,6 +147,12 @@ class Store:
                 engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
             )
         return engine
+
+    def _time(self) -> float:
+        if self._engine.dialect.name == "sqlite":
+            return time.time()  # all who open its file are on this machine
+        with self.transaction() as connection:
+            return float(connection.execute(select(database_now())).scalar_one())
 
     @property
     def beside(self) -> Path:

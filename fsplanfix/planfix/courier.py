@@ -156,7 +156,7 @@ class Courier:
             gevent.sleep(RENEW_EVERY)
             try:
                 if self._under_way:
-                    self._queue.renew(list(self._under_way), self._now(), self.owner)
+                    self._queue.renew(list(self._under_way), self.owner)
             except StoreError as error:
                 log.error("store_unavailable", problem=str(error))
 

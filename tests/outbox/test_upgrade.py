@@ -15,7 +15,7 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.tables import DEAD, DONE, LONGEST_CALLID, VERSION
 from fsplanfix.outbox.upkeep import Upkeep
 
-from .test_store import FIRST, GROUP, claim, settle
+from .test_store import FIRST, GROUP, claim, let_leases_end, settle
 
 VERSION_1 = """
 CREATE TABLE notices (
@@ -189,10 +189,14 @@ def test_a_lease_that_went_to_another_is_left_to_that_one(store_url: str) -> Non
     store = Store(store_url)
     store.save([FIRST], {}, "s", now=1.0)
     (mine,) = claim(store, 1, 2.0, "me")
-    (theirs,) = claim(store, 1, 20.0, "you")
+    let_leases_end(store)
+    (theirs,) = claim(store, 1, 2.0, "you")
     Queue(store).try_again(mine, due=300.0, answer="late", owner="me")
-    Queue(store).renew([mine.id], 25.0, "me")
-    assert claim(store, 1, 31.0, "third") == []
-    Queue(store).renew([theirs.id], 30.0, "you")
-    assert claim(store, 1, 41.0, "third") == []
+    let_leases_end(store)
+    Queue(store).renew([mine.id], "me")
+    Queue(store).renew([theirs.id], "you")
+    assert claim(store, 1, 2.0, "third") == []
+    let_leases_end(store)
+    Queue(store).renew([mine.id], "me")
+    assert len(claim(store, 1, 2.0, "third")) == 1
     store.close()

@@ -23,7 +23,7 @@ from fsplanfix.planfix.courier import Courier, Manner
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
 
-from ..outbox.test_store import GROUP, HOP, OFFERS, claim, notice
+from ..outbox.test_store import GROUP, HOP, OFFERS, claim, let_leases_end, notice
 from ..recordings import events, told
 
 COMPLETED = GROUP[-2]
@@ -360,10 +360,9 @@ def test_another_courier_takes_over_when_one_is_gone(
     store.save([COMPLETED], {}, "s", clock())
     assert len(claim(store, 10, clock(), "one that was killed")) == 1
     alive = Courier(store, client, LINKS.link, Manner(), complete, now=clock)
-    clock.ahead += 11
     send_all(alive)
     assert planfix.received == []
-    clock.ahead += 4
+    let_leases_end(store)
     send_all(alive)
     assert Queue(store).counts() == {"done": 1}
 
@@ -417,6 +416,7 @@ def test_a_clock_that_jumps_an_hour_holds_nothing_up(
     store.save([COMPLETED], {}, "s", clock())
     send_all(courier)
     claim(store, 10, clock() + 2, "one that was killed before the jump")
+    let_leases_end(store)
     clock.ahead += hours * 3600 + 2
     send_all(courier)
     assert Queue(store).counts() == {"done": 1}

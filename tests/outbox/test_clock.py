@@ -1,0 +1,83 @@
+"""The clock that all workers go by."""
+
+import time
+
+import pytest
+
+from fsplanfix.errors import StoreError
+from fsplanfix.outbox.clock import Clock
+from fsplanfix.outbox.store import Store
+
+
+class Times:
+    """The database's clock and a steady one, moved at will. slow: seconds an answer takes."""
+
+    def __init__(self) -> None:
+        self.database, self.steady, self.slow = 1_000_000.0, 5.0, 0.0
+
+    def ask(self) -> float:
+        self.steady += self.slow
+        return self.database
+
+    def pass_by(self, seconds: float, jump: float = 0.0) -> None:
+        self.steady += seconds
+        self.database += seconds + jump
+
+
+@pytest.fixture
+def times() -> Times:
+    return Times()
+
+
+@pytest.fixture
+def clock(times: Times) -> Clock:
+    return Clock(times.ask, lambda: times.steady)
+
+
+def test_time_passes_steadily_between_two_looks(times: Times, clock: Clock) -> None:
+    assert clock() == 1_000_000.0
+    times.pass_by(10.0)
+    assert clock() == 1_000_010.0
+    assert not clock.jumped()
+
+
+@pytest.mark.parametrize("jump", [-1e9, -3600.0, -70.0, -3.0, 3.0, 300.0, 1e9])
+def test_a_jump_of_any_size_is_noticed_once(times: Times, clock: Clock, jump: float) -> None:
+    clock()
+    times.pass_by(1.0, jump)
+    assert clock() == 1_000_001.0
+    assert clock.jumped()
+    assert clock() == 1_000_001.0 + jump
+    assert not clock.jumped()
+
+
+def test_a_jump_is_lived_with_where_nobody_asks_for_jumps(times: Times, clock: Clock) -> None:
+    clock()
+    times.pass_by(10.0, 600.0)
+    assert clock() == 1_000_610.0
+    assert clock.jumped()
+
+
+def test_the_time_goes_on_while_the_database_is_away(times: Times) -> None:
+    def ask() -> float:
+        if times.slow:
+            raise StoreError("The database does not answer.")
+        return times.ask()
+
+    clock = Clock(ask, lambda: times.steady)
+    clock()
+    times.slow = 1.0
+    times.pass_by(100.0)
+    assert clock() == 1_000_100.0
+
+
+def test_a_slow_answer_is_no_jump(times: Times, clock: Clock) -> None:
+    clock()
+    times.slow = 3.0  # its time is that of the question
+    assert not clock.jumped()
+    assert clock() == 1_000_003.0
+
+
+def test_both_databases_tell_the_time(store: Store) -> None:
+    assert store.now() == pytest.approx(time.time(), abs=600)
+    assert not store.now.jumped()
