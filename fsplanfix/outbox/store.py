@@ -38,6 +38,7 @@ from .clock import Clock, database_now
 from .rows import cleaned, notice_json, rows_of
 from .tables import facts, heard, holds_up, is_waiting, notices, open_calls, prepare
 from .texts import CleanText, clean
+from .waits import Limits, begin_sqlite, prepare_sqlite
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +97,8 @@ class Store:
     since 1970.
     """
 
-    def __init__(self, url: str, create: bool = True) -> None:
+    def __init__(self, url: str, create: bool = True, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
         try:
             self._engine = self._connect(url)
             file = self._engine.url.database or ""
@@ -140,12 +142,10 @@ class Store:
             )
             event.listen(engine, "connect", partial(_prepare_postgresql, engine))
             return engine
-        engine = create_engine(parsed)
+        engine, limits = create_engine(parsed), self._limits
         if engine.dialect.name == "sqlite":
-            event.listen(engine, "connect", _prepare_sqlite)
-            event.listen(
-                engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
-            )
+            event.listen(engine, "connect", lambda driver, _: prepare_sqlite(driver, limits))
+            event.listen(engine, "begin", lambda connection: begin_sqlite(connection, limits))
         return engine
 
     def _time(self) -> float:
@@ -373,16 +373,6 @@ def _alive(server: str) -> str:
 def fact_in(connection: Connection, name: str) -> str:
     """Return what is known under `name`, "" if nothing is, within a transaction."""
     return connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar() or ""
-
-
-def _prepare_sqlite(connection: Any, _: Any) -> None:
-    """Write ahead, and sync at every commit: what was committed survives a power cut.
-
-    8 MB of pages stay in memory.
-    """
-    connection.isolation_level = None  # SQLAlchemy begins transactions itself, see _connect
-    for pragma in ("busy_timeout=3000", "journal_mode=WAL", "synchronous=FULL", "cache_size=-8000"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 def _prepare_postgresql(engine: Engine, connection: Any, _: Any) -> None:
