@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import gevent
 import structlog
 from sqlalchemy import (
     Connection,
@@ -38,7 +39,14 @@ from .clock import Clock, database_now
 from .rows import cleaned, notice_json, rows_of
 from .tables import facts, heard, holds_up, is_waiting, notices, open_calls, prepare
 from .texts import CleanText, clean
-from .waits import Limits, begin_sqlite, prepare_sqlite
+from .waits import (
+    Limits,
+    begin_sqlite,
+    comes_of,
+    connection_settings,
+    limit_statements,
+    prepare_sqlite,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -123,6 +131,9 @@ class Store:
         try:
             with self._engine.begin() as connection:
                 if connection.dialect.name == "postgresql":
+                    # to change large tables takes its time
+                    connection.execute(text("SET LOCAL statement_timeout = 0"))
+                    connection.execute(text("SET LOCAL lock_timeout = 0"))
                     connection.execute(
                         text("SELECT pg_advisory_xact_lock(7461001)")
                     )  # one worker makes the tables
@@ -135,12 +146,12 @@ class Store:
         parsed = make_url(url)
         if parsed.get_backend_name() == "postgresql":
             # a prepared statement keeps the plan it was given while the table was small
-            plan_anew = {"prepare_threshold": None}
+            settings = connection_settings(self._limits, parsed.query) | {"prepare_threshold": None}
             url_for = parsed.set(drivername="postgresql+psycopg")
             engine = create_engine(
-                url_for, connect_args=plan_anew, pool_pre_ping=True, max_overflow=50
+                url_for, connect_args=settings, pool_pre_ping=True, max_overflow=50
             )
-            event.listen(engine, "connect", partial(_prepare_postgresql, engine))
+            event.listen(engine, "connect", partial(_prepare_postgresql, engine, self._limits))
             return engine
         engine, limits = create_engine(parsed), self._limits
         if engine.dialect.name == "sqlite":
@@ -172,10 +183,17 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Give a connection in a transaction of its own. Raises StoreError if it cannot."""
+        is_remote = self._engine.dialect.name == "postgresql"
+        late = gevent.Timeout(self._limits.transaction if is_remote else None)
         try:
-            with self._engine.begin() as connection:
+            with late, self._engine.begin() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (gevent.Timeout, SQLAlchemyError) as error:
+            if comes_of(error, late):
+                self._engine.dispose()  # the way to the other connections is as frozen
+                raise StoreError("The database does not answer in time.") from None
+            if isinstance(error, gevent.Timeout):
+                raise
             raise StoreError(
                 f"The database does not answer as it should: {_reason(error)}.",
                 permanent=isinstance(error, (DataError, IntegrityError)),
@@ -362,7 +380,7 @@ class Store:
         """
         from . import watch  # noqa: PLC0415 - psycopg is only there with the postgres extra
 
-        yield from watch.changes(self._engine, CHANNEL)
+        yield from watch.changes(self._engine, CHANNEL, self._limits)
 
 
 def _alive(server: str) -> str:
@@ -375,8 +393,9 @@ def fact_in(connection: Connection, name: str) -> str:
     return connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar() or ""
 
 
-def _prepare_postgresql(engine: Engine, connection: Any, _: Any) -> None:
-    """Note what the database's text can hold (outbox/texts.py)."""
+def _prepare_postgresql(engine: Engine, limits: Limits, connection: Any, _: Any) -> None:
+    """Limit what statements may take, and note what the database's text can hold (texts.py)."""
+    limit_statements(connection, limits)
     engine.dialect.text_codec = connection.info.encoding  # type: ignore[attr-defined]
 
 

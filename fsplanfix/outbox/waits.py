@@ -56,6 +56,14 @@ def limit_statements(connection: Any, limits: Limits) -> None:
     connection.autocommit = False
 
 
+def comes_of(error: BaseException, first: BaseException) -> bool:
+    """Tell whether an error is another one, or was met while that one was dealt with."""
+    found: BaseException | None = error
+    while found is not None and found is not first:
+        found = found.__cause__ or found.__context__
+    return found is first
+
+
 def prepare_sqlite(connection: Any, limits: Limits) -> None:
     """Write ahead, and sync at every commit: what was committed survives a power cut.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import gevent
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import StoreError
+from .waits import Limits
 
 LOOK_EVERY = 0.1
 """Seconds between two looks at SQLite's data_version.
@@ -17,18 +19,38 @@ Every commit of another connection raises that counter.
 """
 
 
-def changes(engine: Engine, channel: str) -> Iterator[None]:
-    """Yield for each change, for ever. Raises StoreError when the database is gone."""
+@contextmanager
+def _connected(engine: Engine, limits: Limits, late: StoreError) -> Iterator[Connection]:
+    """Give a connection that is thrown away if it failed: no word is waited for at its end."""
+    with gevent.Timeout(limits.transaction, late):
+        connection = engine.connect()
     try:
-        with engine.connect() as connection:
+        yield connection
+    except BaseException:
+        connection.invalidate()
+        raise
+    finally:
+        connection.close()
+
+
+def changes(engine: Engine, channel: str, limits: Limits) -> Iterator[None]:
+    """Yield for each change, for ever. Raises StoreError when the database is gone."""
+    late = StoreError("The database does not answer in time.")
+    try:
+        with _connected(engine, limits, late) as connection:
             if engine.dialect.name == "postgresql":
                 driver = connection.execution_options(
                     isolation_level="AUTOCOMMIT"
                 ).connection.driver_connection
                 assert driver is not None  # noqa: S101 - for the type checker
-                connection.execute(text(f"LISTEN {channel}"))
-                for _ in driver.notifies():
-                    yield
+                with gevent.Timeout(limits.transaction, late):
+                    connection.execute(text(f"LISTEN {channel}"))
+                while True:
+                    for _ in driver.notifies(timeout=limits.look):
+                        yield
+                    # a frozen path looks like a quiet one
+                    with gevent.Timeout(limits.transaction, late):
+                        driver.execute("SELECT 1")
             driver, seen = connection.connection.driver_connection, -1
             while driver is not None:
                 (version,) = driver.execute("PRAGMA data_version").fetchone()

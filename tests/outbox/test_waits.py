@@ -1,18 +1,25 @@
 """Databases that keep us waiting: every wait has an end, and stops nobody else."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import gevent
 import pytest
+from gevent import socket as gsocket
+from gevent.event import Event
+from gevent.server import StreamServer
 
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.waits import Limits
+from fsplanfix.outbox.waits import Limits, connection_settings
 
+from ..postgres import empty_database
 from .test_store import FIRST
 
 # SQLite: its lock is held by another process
@@ -53,3 +60,116 @@ def test_a_lock_that_is_never_released_is_not_waited_for_for_ever(tmp_path: Path
             Store(f"sqlite:///{tmp_path}/store.db", limits=Limits(lock=0.01))
     store.save([FIRST], {}, "s", now=1.0)
     store.close()
+
+
+# PostgreSQL: the way to it freezes
+
+
+class Way:
+    """A way to PostgreSQL over TCP. `freeze`: the connections there are carry nothing any more.
+
+    They stay open, and whatever is sent is acknowledged, as by a firewall or a moved address.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._there = re.search(r"host=([^&]+)", address)[1]  # type: ignore[index]
+        self._frozen = Event()
+        self._server = StreamServer(("127.0.0.1", 0), self._carry)
+        self._server.start()
+        self.url = f"{address.split('?', maxsplit=1)[0].replace('@', f'@127.0.0.1:{self._server.server_port}')}"
+
+    def _carry(self, here: gsocket.socket, _: object) -> None:
+        frozen = self._frozen
+        with gsocket.socket(gsocket.AF_UNIX) as there:
+            there.connect(f"{unquote(self._there)}/.s.PGSQL.5432")
+            both = [
+                gevent.spawn(self._pass_on, here, there, frozen),
+                gevent.spawn(self._pass_on, there, here, frozen),
+            ]
+            gevent.joinall(both, count=1)
+            gevent.killall(both)
+
+    @staticmethod
+    def _pass_on(one: gsocket.socket, other: gsocket.socket, frozen: Event) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                if not frozen.is_set():
+                    other.sendall(data)
+
+    def freeze(self) -> None:
+        self._frozen.set()
+        self._frozen = Event()
+
+    def stop(self) -> None:
+        self._server.stop(timeout=0.1)
+
+
+@pytest.fixture
+def way(postgres: str) -> Iterator[Way]:
+    made = Way(empty_database(postgres))
+    yield made
+    made.stop()
+
+
+QUICK = Limits(transaction=0.5, look=0.05)
+
+
+def test_a_frozen_way_to_postgresql_is_noticed_and_left(way: Way) -> None:
+    store = Store(way.url, limits=QUICK)
+    store.save([FIRST], {}, "s", now=1.0)
+    way.freeze()
+    with gevent.Timeout(60):
+        with pytest.raises(StoreError, match="does not answer in time") as caught:
+            store.save([FIRST], {}, "s", now=1.0)
+        assert not caught.value.permanent
+        assert Queue(store).counts() == {"waiting": 1}
+    store.close()
+
+
+def test_every_connection_to_a_frozen_way_is_left_at_once(way: Way) -> None:
+    store = Store(way.url, limits=QUICK)
+    with store.transaction(), store.transaction(), store.transaction():
+        pass  # three in the pool
+    way.freeze()
+    with gevent.Timeout(60):
+        with pytest.raises(StoreError):
+            Queue(store).counts()
+        assert Queue(store).counts() == {}
+    store.close()
+
+
+def test_listening_on_a_frozen_way_ends(way: Way) -> None:
+    store = Store(way.url, limits=QUICK)
+    heard = Event()
+
+    def listen() -> None:
+        for _ in store.changes():
+            heard.set()
+
+    listening = gevent.spawn(listen)
+    with gevent.Timeout(60):
+        while not heard.is_set():
+            store.save([FIRST], {}, "s", now=1.0)
+            store.save([replace(FIRST, callid="c2")], {}, "s", now=1.0)
+            heard.wait(0.05)
+        way.freeze()
+        with pytest.raises(StoreError, match="in time"):
+            listening.get()
+    store.close()
+
+
+def test_a_lock_within_postgresql_is_not_waited_for_for_ever(postgres: str) -> None:
+    url = empty_database(postgres)
+    one, other = Store(url), Store(url, limits=Limits(statement=0.05))
+    with one.transaction() as connection, gevent.Timeout(60):
+        one.note(connection, "name", "value")
+        with pytest.raises(StoreError, match="timeout"):
+            other.replace_fact("name", "other")
+    one.close()
+    other.close()
+
+
+def test_what_store_url_says_of_waits_counts() -> None:
+    given = connection_settings(Limits(), {"connect_timeout": "2"})
+    assert "connect_timeout" not in given
+    assert given["tcp_user_timeout"] == 10_000
