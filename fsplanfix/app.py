@@ -40,6 +40,7 @@ from .planfix.client import Client
 from .planfix.commands import Account, Commands, Limits
 from .planfix.contacts import Contacts
 from .planfix.courier import Courier, Manner
+from .readiness import Readiness
 from .recordings import convert
 from .recordings.convert import Converter
 from .recordings.files import Files, Found
@@ -132,6 +133,8 @@ class App:
             if LINKED_ROLES & set(roles)
             else []
         )
+        courier = self._courier if "courier" in roles else None
+        self._readiness = Readiness(self._store, self._pipelines, courier)
         self._web: WebServer | None = None
         if listener is not None:
             self._registry.register(Standing(self._store, self._links, self._pipelines))
@@ -332,19 +335,16 @@ class App:
 
     def _health(self) -> Health:
         return Health(
-            {"freeswitch": lambda: all(self._linked().values()), "store": self._store_writes}
+            {
+                "freeswitch": lambda: all(self._linked().values()),
+                "store": self._readiness.store_works,
+                "pipeline": self._readiness.pipeline_gets_on,
+                "courier": self._readiness.courier_gets_on,
+            }
         )
 
     def _linked(self) -> dict[str, bool]:
         return {link.server.name: link.connection is not None for link in self._links}
-
-    def _store_writes(self) -> bool:
-        """A full disk or a locked database shows only in a write."""
-        try:
-            self._store.replace_fact("last_readiness_check", str(int(time.time())))
-        except StoreError:
-            return False
-        return True
 
     def _compare_rules(self) -> None:
         """Warn if workers that share a store follow different rules.
@@ -385,6 +385,7 @@ class App:
             self._helpers.append(keep_running("retention", self._delete_old_recordings))
         if self._socket_app is not None:
             self._helpers.append(keep_running("socket", self._socket_app.run))
+        self._helpers.append(keep_running("readiness", self._readiness.prove))
         for link in self._links:
             self._helpers.append(keep_running(f"link {link.server.name}", link.run))
         for pipeline in self._pipelines:
@@ -400,7 +401,7 @@ class App:
         # what was imported and built stays: to walk through it at every collection held windows up
         # for 40 ms
         gc.freeze()
-        supervision = Supervision()
+        supervision = Supervision(self._readiness.gets_on)
         self._helpers.append(keep_running("supervision", supervision.run))
         supervision.ready()
         self._stopping.wait()

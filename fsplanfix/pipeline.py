@@ -96,7 +96,8 @@ class Pipeline:
     taking it in. overflows: how often the queue was full, so that reading had to wait and
     FreeSWITCH may have dropped events. set_aside: how many events could not be taken. refused: how
     much the database refused for its content. in_doubt: set when FreeSWITCH should be asked for its
-    channels at once.
+    channels at once. at_work_since: when the step under way began or asked the store last
+    (monotonic seconds), None while there is nothing to do.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Pipeline:
         self._scribe = Scribe()
         self.overflows = 0
         self.refused = 0
+        self.at_work_since: float | None = None
         self.lag = 0.0
         self._said = said
         self._store = store
@@ -240,7 +242,9 @@ class Pipeline:
     def step(self) -> bool:
         """Wait for events, feed the tracker, commit what it says; return False once `stop` was
         called."""
+        self.at_work_since = None
         batch = [self._queue.get()]
+        self.at_work_since = time.monotonic()
         while len(batch) < BATCH:
             try:
                 batch.append(self._queue.get_nowait())
@@ -393,6 +397,8 @@ class Pipeline:
         """Ask the store until it answers; events wait meanwhile. Raises GivenUp at the end."""
 
         def ask_or_end() -> T:
+            if self.at_work_since is not None:
+                self.at_work_since = time.monotonic()
             try:
                 return ask()
             except StoreError as error:

@@ -6,6 +6,7 @@ What was said and the state it came from share one transaction.
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
@@ -36,8 +37,9 @@ from ..calls.endings import left_open
 from ..calls.model import Kind, Notice
 from ..errors import StoreError
 from .clock import Clock, database_now
+from .file import StoreFile, take_over
 from .rows import cleaned, notice_json, rows_of
-from .tables import facts, heard, holds_up, is_waiting, notices, open_calls, prepare
+from .tables import facts, heard, holds_up, is_waiting, metadata, notices, open_calls, prepare
 from .texts import CleanText, clean
 from .waits import (
     Limits,
@@ -96,17 +98,25 @@ _are_closed = select(open_calls.c.callid).where(
 )
 
 CHANNEL = "fsplanfix_notices"
+COLUMNS = {
+    name: [column.name for column in table.columns if column.name != "id"]
+    for name, table in metadata.tables.items()
+}
+"""By table, without the ids."""
 
 
 class Store:
     """Opens the database and makes its tables. Raises StoreError with the cure.
 
-    create: whether an SQLite file that is not there yet is made. now: the database's clock, seconds
+    create: whether an SQLite file that is not there yet is made. takes_writes: whether what was
+    written last was taken. now: the database's clock, seconds
     since 1970.
     """
 
     def __init__(self, url: str, create: bool = True, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
+        self._file: StoreFile | None = None
+        self.takes_writes = True
         try:
             self._engine = self._connect(url)
             file = self._engine.url.database or ""
@@ -115,7 +125,9 @@ class Store:
                     f"There is no store at {file}: "
                     "go to the service's folder or set STORE_URL as it does."
                 )
-            self._prepare()
+            self._prepare(self._engine)
+            if self._engine.dialect.name == "sqlite" and file not in ("", ":memory:"):
+                self._file = StoreFile(Path(file).absolute())
             self.now = Clock(self._time)
         except (ArgumentError, ModuleNotFoundError):
             raise StoreError(
@@ -127,9 +139,10 @@ class Store:
                 f"The database in STORE_URL cannot be opened: {_reason(error)}."
             ) from None
 
-    def _prepare(self) -> None:
+    @staticmethod
+    def _prepare(engine: Engine) -> None:
         try:
-            with self._engine.begin() as connection:
+            with engine.begin() as connection:
                 if connection.dialect.name == "postgresql":
                     # to change large tables takes its time
                     connection.execute(text("SET LOCAL statement_timeout = 0"))
@@ -139,7 +152,7 @@ class Store:
                     )  # one worker makes the tables
                 prepare(connection)
         except BaseException:
-            self._engine.dispose()
+            engine.dispose()
             raise
 
     def _connect(self, url: str) -> Engine:
@@ -156,7 +169,7 @@ class Store:
         engine, limits = create_engine(parsed), self._limits
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", lambda driver, _: prepare_sqlite(driver, limits))
-            event.listen(engine, "begin", lambda connection: begin_sqlite(connection, limits))
+            event.listen(engine, "begin", self._begin_sqlite)
         return engine
 
     def _time(self) -> float:
@@ -176,6 +189,41 @@ class Store:
         folder = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         return Path(folder or ".").absolute() / "fsplanfix"
 
+    def _begin_sqlite(self, connection: Connection) -> None:
+        begin_sqlite(connection, self._limits)
+        # it may have gone while we waited for the lock
+        if connection.engine is self._engine and self._file and not self._file.is_there:
+            raise StoreError("The file in STORE_URL was deleted or replaced.")
+
+    def _stay_with_the_file(self, file: StoreFile) -> None:
+        """Go over to a new file if the one we opened was deleted or replaced.
+
+        What the old one holds is taken along: it can be read as long as it is open.
+        """
+        if file.is_emptied:
+            raise StoreError("The file in STORE_URL was emptied: put a copy of it in its place.")
+        if file.is_there:
+            return
+        if not file.is_missed:
+            file.is_missed = True
+            log.error("store_file_gone", file=str(file.path))
+        old = self._engine.raw_connection()
+        try:
+            file.leave()
+            fresh = self._connect(str(self._engine.url))
+            self._prepare(fresh)
+            try:
+                take_over(old.driver_connection, file.path, COLUMNS)
+            except sqlite3.Error as error:
+                log.error("store_lost", file=str(file.path), problem=str(error))
+        except SQLAlchemyError as error:
+            raise StoreError(f"The file in STORE_URL is gone: {_reason(error)}.") from None
+        finally:
+            old.close()
+        self._engine.dispose()
+        self._engine, self._file = fresh, StoreFile(file.path)
+        log.error("store_file_made_anew", file=str(file.path), hint="what it held is in it again")
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
@@ -183,6 +231,8 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Give a connection in a transaction of its own. Raises StoreError if it cannot."""
+        if self._file is not None:
+            self._stay_with_the_file(self._file)
         is_remote = self._engine.dialect.name == "postgresql"
         late = gevent.Timeout(self._limits.transaction if is_remote else None)
         try:
@@ -202,6 +252,21 @@ class Store:
             raise StoreError(
                 f"The database cannot hold this: {type(error).__name__}.", permanent=True
             ) from None
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """Give a transaction that writes; what came of the last one is `takes_writes`."""
+        try:
+            with self.transaction() as connection:
+                yield connection
+        except StoreError as error:
+            if self.takes_writes and not error.permanent:
+                self.takes_writes = False
+                log.error("store_takes_nothing", problem=str(error))
+            raise
+        if not self.takes_writes:
+            self.takes_writes = True
+            log.info("store_takes_writes_again")
 
     def _insert(self, table: Any) -> Any:
         return (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
@@ -248,7 +313,7 @@ class Store:
         calls = {clean(callid): state for callid, state in calls.items()}
         reopened = set(map(clean, reopened))
         said = [cleaned(notice) for notice in said]
-        with self.transaction() as connection:
+        with self._write() as connection:
             if alive:
                 self.note(connection, _alive(server), str(alive))
             concerned = {*calls, *(notice.callid for notice in said)}
@@ -358,7 +423,7 @@ class Store:
 
         A real write: it proves the disk.
         """
-        with self.transaction() as connection:
+        with self._write() as connection:
             before = fact_in(connection, name)
             self.note(connection, name, value)
             return before

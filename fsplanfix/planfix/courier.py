@@ -76,6 +76,7 @@ class Courier:
     """Sends what is due.
 
     now: the clock, seconds since 1970. ready: tells whether a recording may be linked yet.
+    looked_at: when it last began to look for what is due (monotonic seconds).
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Courier:
         self._outcomes: list[Outcome] = []
         self._upcoming: float | None = None
         self._looked = 0.0
+        self.looked_at = time.monotonic()
         self._called = Event()
         self._stopping = False
         self._spelling = manner.canceled if manner.canceled != "auto" else ""
@@ -140,6 +142,7 @@ class Courier:
         """Send until `stop`; a store that does not answer is tried again."""
         while not self._stopping:
             self._called.clear()
+            self.looked_at = time.monotonic()
             try:
                 self.step()
                 wait = 0.0 if self._outcomes else self._until_next()

@@ -1,0 +1,94 @@
+"""An SQLite store whose file is deleted, replaced or emptied while it is in use."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fsplanfix.errors import StoreError
+from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.rows import Entry
+from fsplanfix.outbox.store import Store
+from fsplanfix.outbox.tables import DONE
+
+from .test_store import FIRST, GROUP, claim, settle
+
+OTHER = replace(FIRST, callid="c2")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Store:
+    """A store with a delivered notice, waiting ones, an open call, a key and a journal."""
+    store = Store(f"sqlite:///{path}")
+    store.save(GROUP, {"c1": "state"}, "s", now=1.0)
+    settle(store, claim(store, 1, 2.0, "me")[0], DONE, 2.0)
+    store.fact("secret_key", "kept")
+    Archive(store).write_down(Entry(1.0, "a line", "c1"))
+    return store
+
+
+@pytest.mark.parametrize("suffixes", [[""], ["", "-wal"], ["", "-wal", "-shm"]])
+def test_a_deleted_file_is_made_anew_with_all_it_held(
+    store: Store, path: Path, suffixes: list[str]
+) -> None:
+    for suffix in suffixes:
+        path.with_name(path.name + suffix).unlink()
+    store.save([OTHER], {}, "s", now=2.0)
+    store.close()
+    again = Store(f"sqlite:///{path}")
+    assert Queue(again).counts() == {"done": 1, "waiting": len(GROUP)}
+    assert again.open_calls("s") == ["state"]
+    assert again.known("secret_key") == "kept"
+    assert [entry.what for entry in Archive(again).about("c1")[1]] == ["a line"]
+    assert [q.notice for q in Queue(again).listed(["done", "waiting"], 99)] == [*GROUP, OTHER]
+    again.close()
+
+
+def test_two_workers_agree_on_the_new_file(store: Store, path: Path) -> None:
+    other = Store(f"sqlite:///{path}")
+    Queue(other).counts()
+    path.unlink()
+    store.save([OTHER], {}, "s", now=2.0)
+    other.save([replace(OTHER, callid="c3")], {}, "s", now=2.0)
+    for worker in (store, other):
+        assert Queue(worker).counts() == {"done": 1, "waiting": len(GROUP) + 1}
+        assert [entry.what for entry in Archive(worker).about("c1")[1]] == ["a line"]
+        worker.close()
+
+
+def test_an_older_copy_in_its_place_learns_what_was_settled_since(path: Path) -> None:
+    store = Store(f"sqlite:///{path}")
+    store.save(GROUP[:1], {}, "s", now=1.0)
+    store.close()
+    copy = path.with_name("copy.db")
+    shutil.copy(path, copy)
+    store = Store(f"sqlite:///{path}")
+    settle(store, claim(store, 1, 2.0, "me")[0], DONE, 2.0)
+    store.save([OTHER], {}, "s", now=2.0)
+    copy.rename(path)
+    assert Queue(store).counts() == {"done": 1, "waiting": 1}
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense " * 1000])
+def test_what_is_no_store_is_waited_out(store: Store, path: Path, content: bytes) -> None:
+    """It is not written into; once the file is gone or right again, everything goes on."""
+    shutil.move(path, path.with_name("moved"))
+    path.write_bytes(content)
+    with pytest.raises(StoreError) as caught:
+        store.save([OTHER], {}, "s", now=2.0)
+    assert not caught.value.permanent
+    took = [store.takes_writes]
+    assert path.read_bytes() == content
+    path.unlink()
+    store.save([OTHER], {}, "s", now=2.0)
+    assert [*took, store.takes_writes] == [False, True]
+    assert Queue(store).counts() == {"done": 1, "waiting": len(GROUP)}
+    store.close()

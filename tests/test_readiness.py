@@ -1,0 +1,99 @@
+"""Whether the service does its work."""
+
+import time
+from pathlib import Path
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from fsplanfix.calls.model import Rules
+from fsplanfix.outbox.store import Store
+from fsplanfix.pipeline import Pipeline
+from fsplanfix.planfix.client import Client
+from fsplanfix.planfix.courier import Courier, Manner
+from fsplanfix.readiness import AT_MOST, Readiness
+from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.switch import Switch
+
+from .recordings import events
+from .service import PATIENCE, running
+from .test_service import told, wanted
+
+
+class Steady:
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+def test_a_pipeline_that_is_stuck_does_not_get_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, may_go_on, steady = Event(), Event(), Steady()
+    pipeline = Pipeline("127.0.0.1:8021", Rules(), store, lambda: None)
+    readiness = Readiness(store, [pipeline], None, steady)
+
+    def stuck(*_: object, **__: object) -> None:
+        reached.set()
+        may_go_on.wait()
+
+    monkeypatch.setattr(Store, "save", stuck)
+    running = gevent.spawn(pipeline.run)
+    steady.ahead = 2 * AT_MOST
+    assert readiness.gets_on()  # there is nothing to do
+    for event in events("in_one_no_answer"):
+        pipeline.put(event)
+    assert reached.wait(60)
+    stands = readiness.gets_on()
+    may_go_on.set()
+    pipeline.stop()
+    running.join()
+    assert not stands
+
+
+def test_a_courier_that_does_not_look_for_work_does_not_get_on(store: Store) -> None:
+    steady = Steady()
+    client = Client("http://127.0.0.1:1/", "token", concurrency=1)
+    courier = Courier(store, client, lambda _, path: path, Manner(), lambda _: True)
+    readiness = Readiness(store, [], courier, steady)
+    assert readiness.gets_on()
+    steady.ahead = 2 * AT_MOST
+    assert not readiness.gets_on()
+    client.close()
+
+
+def test_a_deleted_store_is_made_anew_and_nothing_is_lost(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    """The file is deleted while Planfix is down: what waits is sent all the same."""
+    with running(switch, planfix, tmp_path) as service:
+        planfix.answers.extend([500] * 3)
+        callid = switch.play("group_answered", speed=0)
+        planfix.wait_for(lambda crm: crm.asked > 0)
+        (tmp_path / "store.db").unlink()
+        service.wait_for("store_file_gone")
+        service.wait_for("store_file_made_anew")
+        planfix.wait_for(
+            lambda crm: len(told(crm, callid)) == len(wanted("group_answered")), PATIENCE
+        )
+        assert service.get("/health/ready").json() == {
+            "status": "ready",
+            **dict.fromkeys(("freeswitch", "store", "pipeline", "courier"), True),
+        }
+    assert planfix.history.surprises == []
+
+
+def test_a_store_without_content_is_not_ready(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    """Without any call: the service looks by itself."""
+    with running(switch, planfix, tmp_path) as service:
+        assert service.get("/health/ready").status_code == 200
+        with (tmp_path / "store.db").open("r+b") as file:
+            file.truncate(0)
+        service.wait_for("store_takes_nothing")
+        answer = service.get("/health/ready")
+        assert (answer.status_code, answer.json()["store"]) == (503, False)
