@@ -126,6 +126,7 @@ class App:
             self._files.ready,
             now=self._store.now,
             told=self._tally.delivered,
+            jumped=self._store.now.jumped,
         )
         self._pipelines: list[Pipeline] = []
         self._links = (

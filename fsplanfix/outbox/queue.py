@@ -122,6 +122,9 @@ class Queue:
             if known_again:
                 connection.execute(_known_again)
                 account = {}
+            if "unauthorized" in account and any(not outcome.tried for outcome in outcomes):
+                self._was_no_probe(connection)
+                account.pop("hold_until", None)
             most, held = _allowed(account, most, now)
             if most:
                 leased = connection.execute(_lease, {"now": now, "most": most, "for_whom": owner})
@@ -154,6 +157,13 @@ class Queue:
         """It cannot be sent before `due`, and was not tried."""
         with self._store.transaction() as connection:
             self._postpone(connection, queued, owner, due=due)
+            if fact_in(connection, "unauthorized"):
+                self._was_no_probe(connection)
+
+    @staticmethod
+    def _was_no_probe(connection: Connection) -> None:
+        """Let the next notice find out whether Planfix knows our token: this one was not sent."""
+        connection.execute(delete(facts).where(facts.c.name == "hold_until"))
 
     def unauthorized(self, queued: Queued, now: float, owner: str = "") -> bool:
         """Planfix does not know our token: keep all, probe once a minute; tell if this is news."""

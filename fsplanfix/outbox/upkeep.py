@@ -12,6 +12,7 @@ from .tables import (
     DONE,
     SHADOW,
     SKIPPED,
+    facts,
     heard,
     is_waiting,
     is_window,
@@ -55,6 +56,19 @@ class Upkeep:
         )
         with self._store.transaction() as connection:
             connection.execute(misdated, {"now": now})
+
+    def clock_jumped(self, now: float) -> None:
+        """Have everything tried now: when it was to be tried was said by a clock that is gone.
+
+        Also what Planfix asked us to wait for: it will say so again.
+        """
+        later = and_(is_waiting(notices), notices.c.due > NOW)
+        some = update(notices).where(
+            notices.c.id.in_(select(notices.c.id).where(later).limit(AT_ONCE))
+        )
+        self._in_pieces(some.values(due=NOW), now)
+        with self._store.transaction() as connection:
+            connection.execute(delete(facts).where(facts.c.name == "hold_until"))
 
     def clean(self, before: float) -> int:
         """Delete what was settled or over before a moment; return how much."""

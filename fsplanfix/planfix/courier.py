@@ -76,7 +76,8 @@ class Courier:
     """Sends what is due.
 
     now: the clock, seconds since 1970. ready: tells whether a recording may be linked yet.
-    looked_at: when it last began to look for what is due (monotonic seconds).
+    jumped: tells whether that clock has jumped since it was last asked. looked_at: when it last
+    began to look for what is due (monotonic seconds).
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Courier:
         ready: Callable[[str], bool],
         now: Callable[[], float] = time.time,
         told: Told | None = None,
+        jumped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.owner = uuid4().hex
         self._store = store
@@ -97,6 +99,7 @@ class Courier:
         self._link = link
         self._manner = manner
         self._now = now
+        self._jumped = jumped
         self._ready = ready
         self._told = told
         self._pool = Pool(manner.concurrency)
@@ -204,6 +207,10 @@ class Courier:
         if 0 <= now - self._looked < LOOK_AFTER_EVERY:
             return
         self._looked = now
+        if self._jumped():
+            log.warning("clock_jumped")
+            now = self._now()
+            self._upkeep.clock_jumped(now)
         self._upkeep.mend_dates(now)
         if self._manner.popup_ttl and (
             skipped := self._upkeep.skip_stale(now, self._manner.popup_ttl)

@@ -422,6 +422,79 @@ def test_a_clock_that_jumps_an_hour_holds_nothing_up(
     assert Queue(store).counts() == {"done": 1}
 
 
+@pytest.mark.parametrize("seconds", [-1e9, -3600.0, -300.0, -70.0, -3.0, 3.0, 300.0])
+@pytest.mark.parametrize("code", [500, 503, 401])
+def test_what_waits_for_another_try_survives_a_jump_of_any_size(
+    store: Store, client: Client, planfix: Planfix, clock: Clock, seconds: float, code: int
+) -> None:
+    """Its time was said by the clock of before: it is tried at once."""
+    jumps: list[bool] = []
+    courier = Courier(
+        store,
+        client,
+        LINKS.link,
+        Manner(popup_ttl=0),
+        complete,
+        now=clock,
+        jumped=lambda: bool(jumps) and jumps.pop(),
+    )
+    planfix.retry_after = "60"
+    planfix.answers.append(code)
+    store.save(GROUP, {}, "s", clock())
+    send_all(courier)
+    assert len(planfix.received) == 1
+    clock.ahead += seconds
+    jumps.append(True)
+    send_all(courier)
+    assert Queue(store).counts() == {"done": len(GROUP)}
+    assert planfix.history.surprises == []
+
+
+def test_the_store_itself_notices_a_jump(
+    store: Store, client: Client, planfix: Planfix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    courier = Courier(
+        store, client, LINKS.link, Manner(), complete, now=store.now, jumped=store.now.jumped
+    )
+    planfix.answers.append(500)
+    store.save([COMPLETED], {}, "s", store.now())
+    send_all(courier)
+    real = store.now._ask
+    monkeypatch.setattr(store.now, "_ask", lambda: real() - 70.0)
+    courier._looked = 0.0  # a second later
+    send_all(courier)
+    assert Queue(store).counts() == {"done": 1}
+
+
+def test_a_window_too_late_is_no_probe(
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
+) -> None:
+    """It grows stale between the look for stale ones and its turn: the next is asked with."""
+    planfix.answers.extend([401, 401])
+    store.save([GROUP[0], replace(COMPLETED, callid="c2")], {}, "s", clock())
+    send_all(courier)
+    clock.ahead = 59.9
+    courier.step()  # the window is not stale yet
+    clock.ahead = 60.5
+    send_all(courier)
+    assert Queue(store).counts() == {"done": 1, "skipped": 1}
+
+
+def test_a_recording_that_is_not_ready_is_no_probe(
+    store: Store, client: Client, planfix: Planfix, clock: Clock
+) -> None:
+    courier = Courier(store, client, LINKS.link, Manner(), lambda _: False, now=clock)
+    planfix.answers.append(401)
+    store.save([replace(COMPLETED, callid="c2")], {}, "s", clock())
+    send_all(courier)
+    clock.ahead += 30
+    store.save([GROUP[-1]], {}, "s", clock() - 40)
+    Queue(store).try_again(Queue(store).listed(["waiting"], 1)[0], clock() + 31, "401")
+    clock.ahead += 31.5
+    send_all(courier)
+    assert Queue(store).counts() == {"done": 1, "waiting": 1}
+
+
 def test_a_request_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def drip(sock: gevent.socket.socket, _: object) -> None:
         sock.recv(65536)
