@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
+import select
 import sys
+from collections import deque
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
+import gevent
 import structlog
+from gevent.monkey import get_original
+
+MOST_WAITING = 1000
+"""Lines that are kept for a reader that is slow."""
+
+AT_ONCE = select.PIPE_BUF
+"""Bytes; a pipe that can be written to takes so many without waiting."""
+
+AGAIN_AFTER = 0.1
+"""Seconds."""
+
+_thread_number = get_original("_thread", "get_ident")  # gevent's tells greenlets apart
 
 from .printable import lines, printable
 
@@ -17,20 +33,85 @@ _NUMBER = re.compile(r"(?<![0-9A-Fa-f-])[0-9]{7,15}(?![0-9A-Fa-f-])", re.ASCII)
 
 
 class Unbreakable:
-    """Writes to a stream and passes over what it cannot take: a full disk must stop no call."""
+    """Writes lines to a stream, and never waits for it: whoever reads the log must stop no call.
+
+    A reader that stops reading is given what fits into memory later; more is lost, and counted. So
+    is what cannot be written at all, as to a full disk.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._file = _descriptor(stream)
+        self._poll = get_original("select", "poll")()
+        if self._file is not None:
+            self._poll.register(self._file, select.POLLOUT)
+        self._lock = get_original("threading", "RLock")()
+        self._thread = _thread_number()
+        self._waiting: deque[bytes] = deque()
+        self._lost = 0
+        self._is_called_again = False
 
     def write(self, text: str) -> None:
-        """Write a line, or lose it."""
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
+        """Write a line, keep it for later, or lose it."""
+        if self._file is None:
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write(text)
+            return
+        with self._lock:
+            if len(self._waiting) < MOST_WAITING:
+                self._waiting.append(text.encode("utf-8", "backslashreplace"))
+            else:
+                self._lost += 1
+            self._send_out()
 
     def flush(self) -> None:
-        """Send out what was written, or lose it."""
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
+        """Send out what may be sent without waiting."""
+        if self._file is None:
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.flush()
+            return
+        with self._lock:
+            self._send_out()
+
+    def _send_out(self) -> None:
+        while self._waiting and self._poll.poll(0):
+            line = self._waiting.popleft()
+            rest = line[self._written(line[:AT_ONCE]) :]
+            if rest:
+                self._waiting.appendleft(rest)
+        if self._waiting:
+            self._call_again()
+        elif self._lost:
+            count, self._lost = self._lost, 0
+            structlog.get_logger(__name__).error("log_lines_lost", count=count)
+
+    def _written(self, piece: bytes) -> int:
+        """Write a piece of a line; return how much is done with, also because it cannot be."""
+        assert self._file is not None  # noqa: S101 - for the type checker
+        try:
+            return os.write(self._file, piece)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(piece)
+
+    def _call_again(self) -> None:
+        """Come back soon: the next line may be far away. Only our thread has a loop."""
+        if _thread_number() == self._thread and not self._is_called_again:
+            self._is_called_again = True
+            gevent.spawn_later(AGAIN_AFTER, self._again)
+
+    def _again(self) -> None:
+        self._is_called_again = False
+        self.flush()
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    """Return the file behind a stream, None if it is none."""
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):
+        return None
 
 
 def mask(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

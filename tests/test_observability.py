@@ -1,21 +1,26 @@
 """What an administrator sees of a running service: log, numbers, systemd, shadow mode."""
 
+import fcntl
 import json
 import os
 import re
 import signal
 import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import gevent
 import pytest
 import requests
+from gevent.socket import wait_read
 
 from fsplanfix import logs
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
 
-from .service import Service, running, settings_for
+from .service import Service, environment, running, settings_for
 from .test_cli import run_cli
 from .test_service import told, wanted
 
@@ -81,6 +86,74 @@ def test_only_what_may_be_a_phone_number_is_hidden(text: str, masked: str) -> No
         "reason": masked,
         "callid": text,
     }
+
+
+# a reader of the log that stops reading
+
+
+class SlowReader:
+    """A pipe that holds 4 kB, as whoever reads the log may leave it. lines: read so far."""
+
+    def __init__(self) -> None:
+        self.reads, self.writes = os.pipe()
+        fcntl.fcntl(self.writes, fcntl.F_SETPIPE_SZ, 4096)
+        self.text = ""
+
+    def read_until(self, pattern: str) -> re.Match[str]:
+        with gevent.Timeout(60, AssertionError(f"no {pattern!r}")):
+            while (found := re.search(pattern, self.text)) is None:
+                wait_read(self.reads)
+                self.text += os.read(self.reads, 65536).decode()
+        return found
+
+
+@pytest.fixture
+def reader() -> Iterator[SlowReader]:
+    made = SlowReader()
+    yield made
+    os.close(made.reads)
+
+
+def test_a_log_that_nobody_reads_stops_no_call(
+    switch: Switch, planfix: Planfix, tmp_path: Path, reader: SlowReader
+) -> None:
+    settings = settings_for(switch, planfix, tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fsplanfix", "run"],
+        cwd=tmp_path,
+        env=environment(**settings),
+        stderr=reader.writes,
+    )
+    os.close(reader.writes)
+    try:
+        address = reader.read_until(r"web_listening address=(\S+)")[1]
+        switch.wait_for_subscriber(60)
+        callids = [switch.play(CALL, speed=0) for _ in range(10)]  # 160 lines, 30 kB
+        planfix.wait_for(lambda crm: len(crm.accepted) == 10 * len(wanted(CALL)))
+        assert requests.get(f"{address}/health/live", timeout=60).ok
+        reader.read_until(f"delivered callid={callids[-1]}.*kind=record")
+    finally:
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+
+
+def test_lines_that_nobody_reads_are_kept_then_counted(
+    reader: SlowReader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logs, "MOST_WAITING", 10)
+    with os.fdopen(reader.writes, "w") as stream:
+        log = logs.Unbreakable(stream)
+        for n in range(100):
+            log.write(f"{n:3}" + "x" * 997 + "\n")
+        reader.read_until(" 9x")
+        with gevent.Timeout(60):
+            while "log_lines_lost" not in capsys.readouterr().out:
+                log.flush()
+        log.write("and on\n")
+        reader.read_until("and on")
+    numbers = [int(line[:3]) for line in reader.text.splitlines()[:-1]]
+    assert numbers == list(range(len(numbers)))
+    assert 10 < len(numbers) < 100
 
 
 # systemd
