@@ -16,6 +16,8 @@ import gevent
 import structlog
 from gevent.monkey import get_original
 
+from .printable import lines, printable
+
 MOST_WAITING = 1000
 """Lines that are kept for a reader that is slow."""
 
@@ -26,8 +28,6 @@ AGAIN_AFTER = 0.1
 """Seconds."""
 
 _thread_number = get_original("_thread", "get_ident")  # gevent's tells greenlets apart
-
-from .printable import lines, printable
 
 _NUMBER = re.compile(r"(?<![0-9A-Fa-f-])[0-9]{7,15}(?![0-9A-Fa-f-])", re.ASCII)
 

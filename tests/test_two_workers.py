@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fsplanfix.calls.model import Kind, Notice
 from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.rows import notice_json
 from fsplanfix.outbox.store import Store
 
 from .calls.test_reconcile import accounts, positions
@@ -53,7 +54,10 @@ class Office:
 
     @property
     def said(self) -> list[Notice]:
-        return Archive(self.store).latest(10_000)
+        return [
+            notice_json.validate_json(written.body)
+            for written in Archive(self.store).after(0, 10_000)
+        ]
 
 
 def assert_every_part_has_an_end(said: list[Notice]) -> None:
