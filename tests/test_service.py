@@ -351,10 +351,8 @@ def test_setup_succeeds_only_for_the_planfix_we_are_connected_to(
 def test_readiness_follows_the_link(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
     with running(switch, planfix, tmp_path) as service:
         ready = service.get("/health/ready")
-        assert (ready.status_code, ready.json()) == (
-            200,
-            {"status": "ready", "freeswitch": True, "store": True},
-        )
+        parts = dict.fromkeys(("freeswitch", "store", "pipeline", "courier"), True)
+        assert (ready.status_code, ready.json()) == (200, {"status": "ready", **parts})
         switch.stop()
         service.wait_for("freeswitch_link_lost")
         assert service.get("/health/ready").status_code == 503
