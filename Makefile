@@ -26,11 +26,11 @@ test: lint
 	$(BIN)/coverage report --format=total --fail-under=95 --include='fsplanfix/freeswitch/*'
 
 half-1: .venv/installed
-	COVERAGE_FILE=.coverage-1 $(BIN)/python -m pytest -m "not browser" --cov --cov-report= $(wildcard tests/test_[a-l]*.py) tests/calls tests/freeswitch
+	COVERAGE_FILE=.coverage-1 $(BIN)/python -m pytest -m "not browser" --cov --cov-report= $(wildcard tests/test_[a-l]*.py) tests/calls
 
 half-2: .venv/installed
 	COVERAGE_FILE=.coverage-2 $(BIN)/python -m pytest -m "not browser" --cov --cov-report= \
-		$(filter-out $(wildcard tests/test_[a-l]*.py) tests/calls tests/freeswitch tests/browser,$(wildcard tests/test_*.py) $(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py)))
+		$(filter-out $(wildcard tests/test_[a-l]*.py) tests/calls tests/browser,$(wildcard tests/test_*.py) $(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py)))
 
 test-browser: .venv/installed
 	$(BIN)/python -m pytest -m browser

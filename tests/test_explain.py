@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import gevent
@@ -26,6 +27,7 @@ from .test_cli import run_cli
 from .test_service import told, wanted
 
 
+@cache
 def kept(name: str) -> tuple[list[Notice], dict[str, bytes], Scribe]:
     """Play a recorded call as the pipeline does; return what was said and what was kept of each call."""
     tracker, scribe = Tracker(rules_of(name)), Scribe()

@@ -16,7 +16,7 @@ from .calls.test_reconcile import accounts, positions
 from .recordings import NAMES, bodies, events, rules_of
 from .test_pipeline import Worker
 
-SLOW = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Office:
