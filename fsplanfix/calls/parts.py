@@ -6,6 +6,7 @@ and what a call that is over still owes (3, 6).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .identity import counts_as
@@ -250,18 +251,7 @@ class Parts:
             part = self.begin(call, shown, [], start, Direction.IN, rule="6")
             part.accepted_at = start
             self._say(call, Kind.ACCEPTED, part, start, rule="6")
-            self._complete_all(call, part, his, at)
-
-    def _complete_all(self, call: Call, part: Engagement, talks: list[Engagement], at: int) -> None:
-        """End a part that stands for several talks with the same ext."""
-        spans = [(talk.accepted_at, talk.ended_at or at) for talk in talks]
-        recorded = any(is_recorded(call, part.ext, start, end) for start, end in spans)
-        talked = sum(max(end - start, 0) for start, end in spans)
-        call.talks += spans
-        call.engagements.remove(part)
-        self._say_end(
-            call, part, Status.SUCCESS, at, "6", duration=talked // MICROSECONDS, recorded=recorded
-        )
+            self._complete(call, part, Status.SUCCESS, at, "6", talks=his)
 
     # saying so
 
@@ -295,27 +285,24 @@ class Parts:
     def _offers(call: Call) -> list[Engagement]:
         return [part for part in call.engagements if part.is_offer]
 
-    def _complete(self, call: Call, part: Engagement, status: Status, at: int, rule: str) -> None:
-        """End an employee's part in the call and say so."""
-        call.engagements.remove(part)
-        duration, recorded = 0, False
-        if status is Status.SUCCESS:
-            start, end = part.accepted_at, part.ended_at or at
-            call.talks.append((start, end))
-            duration = max(end - start, 0) // MICROSECONDS
-            recorded = is_recorded(call, part.ext, start, end)
-        self._say_end(call, part, status, at, rule, duration, recorded)
-
-    def _say_end(
+    def _complete(
         self,
         call: Call,
         part: Engagement,
         status: Status,
         at: int,
         rule: str,
-        duration: int,
-        recorded: bool,
+        talks: Sequence[Engagement] = (),
     ) -> None:
+        """End an employee's part in the call and say so.
+
+        talks: the talks that a Success stands for; without any, the part itself is the one.
+        """
+        spans: list[tuple[int, int]] = []
+        if status is Status.SUCCESS:
+            spans = [(talk.accepted_at, talk.ended_at or at) for talk in talks or [part]]
+        call.talks += spans
+        call.engagements.remove(part)
         self._say(
             call,
             Kind.COMPLETED,
@@ -323,8 +310,8 @@ class Parts:
             at,
             rule,
             status=status,
-            duration=duration,
-            is_recorded=recorded,
+            duration=sum(max(end - start, 0) for start, end in spans) // MICROSECONDS,
+            is_recorded=any(is_recorded(call, part.ext, start, end) for start, end in spans),
             data=dict(call.data),
         )
 
