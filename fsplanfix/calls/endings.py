@@ -17,6 +17,7 @@ def left_open(said: Sequence[Notice]) -> list[Notice]:
     whomever.
     """
     at = max((n.at for n in said), default=0)
+    position = max((n.position for n in said), default=0)
     begun = {(n.ext, n.ordinal): n for n in said if n.kind in (Kind.INCOMING, Kind.OUTGOING)}
     accepted = {(n.ext, n.ordinal): n for n in said if n.kind is Kind.ACCEPTED}
     ended = {(n.ext, n.ordinal) for n in said if n.kind is Kind.COMPLETED}
@@ -30,6 +31,15 @@ def left_open(said: Sequence[Notice]) -> list[Notice]:
             duration = max(at - accepted[part].at, 0) // 1_000_000
         elif start.type is Direction.OUT:
             status = Status.NOT_AVAILABLE
-        end = replace(start, kind=Kind.COMPLETED, at=at, status=status, duration=duration, rule="")
-        ends.append(replace(end, position=max(n.position for n in said)))
+        ends.append(
+            replace(
+                start,
+                kind=Kind.COMPLETED,
+                position=position,
+                at=at,
+                status=status,
+                duration=duration,
+                rule="",
+            )
+        )
     return ends
