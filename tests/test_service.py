@@ -13,19 +13,9 @@ from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import names
 from fsplanfix.simulators.switch import Switch, variables
 
-from .recordings import by_ext, expected, path_of
+from .recordings import ENDS, SHORT, by_ext, expected, path_of
 from .service import PATIENCE, Service, running, settings_for
 from .test_cli import run_cli
-
-LETTERS = {"INCOMING": "I", "OUTGOING": "O", "ACCEPTED": "A", "COMPLETED": ""}
-STATUS_LETTERS = {
-    "Success": "S",
-    "Missed": "M",
-    "Canceled": "X",
-    "Busy": "B",
-    "NoAnswer": "N",
-    "NotAvailable": "V",
-}
 
 
 def told(planfix: Planfix, callid: str) -> list[str]:
@@ -36,7 +26,8 @@ def told(planfix: Planfix, callid: str) -> list[str]:
         if fields["cmd"] == "record":
             tokens.append("R")
             continue
-        letter = LETTERS[fields["event"]] or STATUS_LETTERS[fields["status"]]
+        is_end = fields["event"] == "COMPLETED"
+        letter = ENDS[fields["status"]] if is_end else SHORT[fields["event"]]
         tokens.append(
             letter + fields.get("ext", "-") + ("!" if fields.get("is_recorded") == "1" else "")
         )
