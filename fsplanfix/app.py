@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from . import headroom
 from .calls import numbers
 from .desk import Desk
-from .errors import LinkError, PortTakenError, RecordingFileError, RecordingUnknown, StoreError
+from .errors import LinkError, PortTakenError, RecordingFileError, StoreError
 from .freeswitch import tones
 from .freeswitch.link import Connection, Link, Server, live_channels
 from .freeswitch.originate import Click, Dialler, DialPlan
@@ -43,8 +43,9 @@ from .planfix.courier import Courier, Manner
 from .readiness import Readiness
 from .recordings import convert
 from .recordings.convert import Converter
-from .recordings.files import Files, Found
-from .recordings.links import Links, elsewhere
+from .recordings.files import Files
+from .recordings.library import Library
+from .recordings.links import Links
 from .settings import RuleSettings, Settings
 from .supervision import Supervision
 from .web import factory
@@ -80,9 +81,6 @@ ROLES = ("events", "courier", "web", "socket")
 COMPARE_EVERY = 60.0
 """Seconds between comparisons of FreeSWITCH's channels with our open calls (call-rules.md, 16)."""
 
-LOOK_FOR_OLD_EVERY = 3600.0
-"""Seconds between deletions of old recordings."""
-
 LINKED_ROLES = {"events", "web"}
 """Those that need a link to FreeSWITCH."""
 
@@ -111,19 +109,16 @@ class App:
         self._registry = CollectorRegistry()
         self._tally = Tally(self._registry)
         self._keys = self._read_keys()
-        self._recording_links = Links(
-            settings.public_url or self.address or f"http://{settings.http_listen}", self._keys
-        )
-        self._files = self._recordings()
+        self._recordings = self._library()
         token = settings.planfix_token.get_secret_value()
         self._client = Client(settings.planfix_url, token, settings.planfix_concurrency)
         self._socket_app = self._name_callers(token, spare) if "socket" in roles else None
         self._courier = Courier(
             self._store,
             self._client,
-            self._link,
+            self._recordings.link,
             _manner(settings, shadow),
-            self._files.ready,
+            self._recordings.is_ready,
             now=self._store.now,
             told=self._tally.delivered,
             jumped=self._store.now.jumped,
@@ -142,7 +137,7 @@ class App:
             web = factory.make(
                 self._commands().answer,
                 self._health(),
-                self._find_recording,
+                self._recordings.open,
                 exposition(self._registry),
                 self._board(),
                 self._tally.guessed,
@@ -211,51 +206,30 @@ class App:
         )
         return [key for key in (*older, made, given) if key]
 
-    def _recordings(self) -> Files:
+    def _library(self) -> Library:
         settings = self._settings
         wanted = bool(settings.recordings_convert) and "courier" in self._roles
         if wanted and not convert.installed():
             log.error(
                 "ffmpeg_missing",
-                cure="recordings stay as they are: install ffmpeg (apt-get install ffmpeg)",
+                hint="recordings stay as they are: install ffmpeg (apt-get install ffmpeg)",
             )
-        converter = Converter(self._converted) if wanted and convert.installed() else None
-        finished = converter.finished if converter else None
-        return Files(
+
+        converter = Converter(self._on_converted) if wanted and convert.installed() else None
+        files = Files(
             settings.recordings_dir,
             settings.recordings_map,
             settings.recordings_keep_days,
-            finished,
+            converter.submit if converter else None,
         )
 
-    def _converted(self) -> None:
+        ours = settings.public_url or self.address or f"http://{settings.http_listen}"
+        return Library(
+            settings.recordings_dir, files, Links(ours, self._keys), settings.recordings_url
+        )
+
+    def _on_converted(self) -> None:
         self._courier.call()
-
-    def _link(self, callid: str, path: str) -> str:
-        linked = self._files.linked(path)
-        if self._settings.recordings_url:
-            return elsewhere(
-                self._settings.recordings_url,
-                self._files.local(linked),
-                str(self._settings.recordings_dir),
-            )
-        return self._recording_links.link(callid, linked)
-
-    def _find_recording(self, signed: str, name: str) -> Found:
-        path = self._recording_links.path(signed, name)
-        if path is None:
-            raise RecordingUnknown("There is no such recording.")
-        return self._files.find(self._files.linked(path))
-
-    def _delete_old_recordings(self) -> None:
-        while True:
-            gone = gevent.get_hub().threadpool.apply(self._files.delete_old, (time.time(),))
-            log.info(
-                "recordings_deleted",
-                files=gone,
-                older_than_days=self._settings.recordings_keep_days,
-            )
-            gevent.sleep(LOOK_FOR_OLD_EVERY)
 
     def _name_callers(self, token: str, spare: int) -> SocketApp:
         """Make what answers the dialplan.
@@ -383,7 +357,7 @@ class App:
                 self._helpers.append(keep_running(name, work))
             log.info("courier_ready", owner=self._courier.owner)
         if "web" in self._roles and self._settings.recordings_keep_days:
-            self._helpers.append(keep_running("retention", self._delete_old_recordings))
+            self._helpers.append(keep_running("retention", self._recordings.keep_deleting_old))
         if self._socket_app is not None:
             self._helpers.append(keep_running("socket", self._socket_app.run))
         self._helpers.append(keep_running("readiness", self._readiness.prove))

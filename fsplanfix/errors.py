@@ -58,11 +58,17 @@ class UnsafeCommand(LinkError):
 
 
 class RecordingUnknown(FsplanfixError):
-    """A link leads to no recording of ours."""
+    """A link does not lead to a recording of ours."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such recording.")
 
 
 class RecordingGone(FsplanfixError):
     """A recording was deleted when its time was over."""
+
+    def __init__(self) -> None:
+        super().__init__("This recording was deleted after RECORDINGS_KEEP_DAYS.")
 
 
 class TransportError(FsplanfixError):

@@ -181,7 +181,7 @@ def left_open(monkeypatch: pytest.MonkeyPatch) -> set[int]:
         "\ud800.wav",
     ],
 )
-def test_nothing_else_is(folder: Path, name: str, left_open: set[int]) -> None:
+def test_anything_else_is_refused(folder: Path, name: str, left_open: set[int]) -> None:
     for path in (name, f"{folder}/{name}"):
         with pytest.raises(RecordingUnknown):
             Files(folder).find(path)
@@ -222,12 +222,12 @@ def test_old_recordings_are_deleted_and_nothing_else(folder: Path, tmp_path: Pat
 
 def test_a_file_still_growing_is_not_ready(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = Files(folder)
-    assert files.ready("a.wav")
+    assert files.is_ready("a.wav")
     monkeypatch.setattr("fsplanfix.recordings.files.time.time", lambda: 1_800_000_000.0)
     for changed, ready in ((1_800_000_000.0, False), (1_799_999_999.0, True)):
         os.utime(folder / "a.wav", (changed, changed))
-        assert files.ready("a.wav") == ready
-    assert files.ready("/on/another/machine.wav")
+        assert files.is_ready("a.wav") == ready
+    assert files.is_ready("/on/another/machine.wav")
 
 
 # over HTTP
@@ -448,7 +448,7 @@ def test_files_are_converted_two_at_a_time_beside_everything_else(
     converter = Converter(lambda: done.append(True))
     for n in range(6):
         write_tone(tmp_path / f"{n}.wav")
-        assert not converter.finished(tmp_path / f"{n}.wav")
+        assert not converter.submit(tmp_path / f"{n}.wav")
     counted = tools / "count"
     with gevent.Timeout(60):
         while not counted.exists() or "2" not in counted.read_text():
@@ -470,9 +470,9 @@ def test_without_ffmpeg_a_recording_stays_as_it_is(
     write_tone(wav)
     converter = Converter(done.set)
     assert not convert.installed()
-    assert not converter.finished(wav)
+    assert not converter.submit(wav)
     assert done.wait(60)
-    assert converter.finished(wav)
+    assert converter.submit(wav)
     assert wav.exists()
 
 

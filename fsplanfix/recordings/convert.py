@@ -37,16 +37,19 @@ def installed() -> bool:
 
 
 class Converter:
-    """Converts recordings. done: is called after each."""
+    """Converts recordings. on_done: is called after each."""
 
-    def __init__(self, done: Callable[[], None]) -> None:
-        self._done = done
+    def __init__(self, on_done: Callable[[], None]) -> None:
+        self._on_done = on_done
         self._under_way: set[Path] = set()
         self._failed: set[Path] = set()
         self._slots = BoundedSemaphore(AT_ONCE)
 
-    def finished(self, wav: Path) -> bool:
-        """Tell whether a wav file is done with; the first question begins the work."""
+    def submit(self, wav: Path) -> bool:
+        """Begin to convert a wav file unless that is under way.
+
+        Return whether it stays as it is, because its conversion has failed.
+        """
         if wav in self._failed:
             return True
         if wav not in self._under_way:
@@ -67,11 +70,11 @@ class Converter:
                 "recording_not_converted",
                 file=wav.name,
                 problem=str(error)[:200],
-                cure="it is served as it is",
+                hint="it is served as it is",
             )
         finally:
             self._under_way.discard(wav)
-            self._done()
+            self._on_done()
 
 
 def convert(wav: Path) -> Path:

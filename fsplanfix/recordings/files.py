@@ -6,6 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -21,9 +22,13 @@ DAY = 86400.0
 
 @dataclass(slots=True)
 class Found:
-    """An open recording; who gets it closes it. size: bytes. changed: seconds since 1970."""
+    """An open recording; who gets it closes it.
+
+    path: as FreeSWITCH would name it. size: bytes. changed: seconds since 1970.
+    """
 
     file: BinaryIO
+    path: str
     name: str
     type: str
     size: int
@@ -35,8 +40,9 @@ class Files:
     """The recordings below one folder.
 
     place: where FreeSWITCH's paths begin and where we see them, if that differs (a container).
-    keep_days: how long recordings are kept, 0 for ever. convert: is told of a complete wav file,
-    says whether it is done with it; None if nothing is converted.
+    keep_days: how long recordings are kept, 0 for ever. convert: takes a complete wav file that
+    shall become an mp3 file, and tells whether it stays as it is because that failed; None if
+    nothing is converted.
     """
 
     def __init__(
@@ -59,29 +65,39 @@ class Files:
         return path
 
     def find(self, path: str) -> Found:
-        """Open a recording by FreeSWITCH's path of it.
+        """Open a recording by FreeSWITCH's path of it, or the mp3 file that took its place.
 
         Raises RecordingUnknown for anything but a plain sound file really inside the folder,
         reached without a symbolic link; RecordingGone if it is not there any more and recordings
         are only kept for some time.
         """
+        try:
+            return self._found(path)
+        except (RecordingUnknown, RecordingGone):
+            if not path.endswith(".wav"):
+                raise
+            with suppress(RecordingUnknown, RecordingGone):
+                return self._found(str(PurePosixPath(path).with_suffix(".mp3")))
+            raise
+
+    def _found(self, path: str) -> Found:
         inside = self._inside(path)
         try:
             descriptor = self._open(inside)
         except FileNotFoundError:
             if self._keep_days and self._folder.is_dir():
-                raise RecordingGone(
-                    "This recording was deleted after RECORDINGS_KEEP_DAYS."
-                ) from None
-            raise RecordingUnknown("There is no such recording.") from None
+                raise RecordingGone from None
+            raise RecordingUnknown from None
         except (OSError, ValueError):
-            raise RecordingUnknown("There is no such recording.") from None
+            raise RecordingUnknown from None
+
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             os.close(descriptor)
-            raise RecordingUnknown("There is no such recording.")
+            raise RecordingUnknown
         return Found(
             file=os.fdopen(descriptor, "rb"),
+            path=path,
             name=inside.name,
             type=TYPES[inside.suffix.lower()],
             size=about.st_size,
@@ -97,7 +113,7 @@ class Files:
             or ".." in where.parts
             or where.suffix.lower() not in TYPES
         ):
-            raise RecordingUnknown("There is no such recording.")
+            raise RecordingUnknown
         return where.relative_to(self._folder)
 
     def _open(self, inside: PurePosixPath) -> int:
@@ -113,7 +129,7 @@ class Files:
         finally:
             os.close(step)
 
-    def ready(self, path: str) -> bool:
+    def is_ready(self, path: str) -> bool:
         """Tell whether a recording may be linked: it no longer grows and is not being converted.
 
         What we cannot see (another machine's file) is taken for complete: FreeSWITCH has said that
@@ -124,25 +140,21 @@ class Files:
         except (RecordingUnknown, RecordingGone):
             return True
         found.file.close()
+
         if 0 <= time.time() - found.changed < SETTLED:
             return False
-        is_wav = found.type == TYPES[".wav"]
-        return (
-            self._convert(self._folder / self._inside(path))
-            if self._convert is not None and is_wav
-            else True
-        )
+        if self._convert is not None and found.type == TYPES[".wav"]:
+            return self._convert(self._folder / self._inside(path))
+        return True
 
-    def linked(self, path: str) -> str:
-        """Return the path to link: the converted file's, if it has replaced the wav file."""
-        converted = str(PurePosixPath(path).with_suffix(".mp3")) if path.endswith(".wav") else path
-        for candidate in (path, converted):
-            try:
-                self.find(candidate).file.close()
-            except (RecordingUnknown, RecordingGone):
-                continue
-            return candidate
-        return path
+    def current_path(self, path: str) -> str:
+        """Return the path under which a recording is found now: the mp3 file's once it is there."""
+        try:
+            found = self.find(path)
+        except (RecordingUnknown, RecordingGone):
+            return path
+        found.file.close()
+        return found.path
 
     def delete_old(self, now: float) -> int:
         """Delete recordings older than they are kept, and nothing else; return how many."""

@@ -1,0 +1,60 @@
+"""Everything that is done with call recordings: link, open, convert, delete."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import gevent
+import structlog
+
+from ..errors import RecordingUnknown
+from .files import Files, Found
+from .links import Links, elsewhere
+
+log = structlog.get_logger(__name__)
+
+DELETE_EVERY = 3600.0
+"""Seconds between deletions of old recordings."""
+
+
+class Library:
+    """The recordings in `folder` (RECORDINGS_DIR).
+
+    other_server: the address under which another server serves them (RECORDINGS_URL), None if we
+    do.
+    """
+
+    def __init__(self, folder: Path, files: Files, links: Links, other_server: str | None) -> None:
+        self._folder = folder
+        self._files = files
+        self._links = links
+        self._other_server = other_server
+
+    def link(self, callid: str, path: str) -> str:
+        """Return the link to a recording of a call. path: as FreeSWITCH names the file."""
+        current = self._files.current_path(path)
+        if self._other_server:
+            return elsewhere(self._other_server, self._files.local(current), str(self._folder))
+        return self._links.link(callid, current)
+
+    def open(self, signed: str, name: str) -> Found:
+        """Open the recording behind a link's two parts.
+
+        Raises RecordingUnknown or RecordingGone.
+        """
+        path = self._links.path(signed, name)
+        if path is None:
+            raise RecordingUnknown
+        return self._files.find(path)
+
+    def is_ready(self, path: str) -> bool:
+        """Tell whether a recording may be linked; begins its conversion if it shall be."""
+        return self._files.is_ready(path)
+
+    def keep_deleting_old(self) -> None:
+        """Delete the recordings that are older than they are kept, once an hour, for ever."""
+        while True:
+            deleted = gevent.get_hub().threadpool.apply(self._files.delete_old, (time.time(),))
+            log.info("recordings_deleted", files=deleted)
+            gevent.sleep(DELETE_EVERY)
