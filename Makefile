@@ -1,56 +1,80 @@
-# The same targets run on a laptop and in CI. Everything is installed into .venv.
+# The same targets run on a laptop and in CI. Everything is installed into $(VENV).
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 
-.PHONY: demo test half-1 half-2 test-browser bench chaos fuzz soak lint format clean
+# Versions that are known to work together. `make newest` tries the newest of everything instead.
+CONSTRAINTS ?= --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.venv/installed: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[postgres,dev]"
+# Test processes side by side.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check test test-browser bench chaos fuzz soak lint format newest clean
+
+help:  ## Show this list
+	@awk -F ':.*## *' '/^[a-z-]+:.*##/ { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# What the service needs, and nothing for developers.
+$(VENV)/service: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet $(CONSTRAINTS) --editable ".[postgres]"
 	touch $@
 
-demo: .venv/installed
+# pip knows dependency groups since 25.1; Debian 12 has 23.0.
+$(VENV)/tools: $(VENV)/service
+	$(PIP) install --quiet --upgrade "pip>=25.1"
+	$(PIP) install --quiet $(CONSTRAINTS) --group dev
+	touch $@
+
+demo: $(VENV)/service  ## Play six recorded calls through the real service
 	$(BIN)/fsplanfix demo
 
-lint: .venv/installed
+check: lint  ## Check format, style and types, then run the fast tests
+	$(PYTEST) --numprocesses $(JOBS) tests/calls tests/planfix tests/outbox
+
+lint: $(VENV)/tools  ## Check format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Two halves side by side: most tests wait for programs they have started.
-test: lint
-	$(MAKE) --no-print-directory -j2 --output-sync=target half-1 half-2
-	$(BIN)/coverage combine .coverage-1 .coverage-2
+ifdef T
+test: $(VENV)/tools
+	$(PYTEST) --numprocesses $(JOBS) -m "not browser" $(T)
+else
+test: lint  ## Run every test that needs no browser; make test T=tests/calls runs some
+	$(PYTEST) --numprocesses $(JOBS) --dist worksteal -m "not browser" --cov --cov-report=
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --format=total --fail-under=97 --include='fsplanfix/calls/*'
 	$(BIN)/coverage report --format=total --fail-under=95 --include='fsplanfix/freeswitch/*'
+endif
 
-half-1: .venv/installed
-	COVERAGE_FILE=.coverage-1 $(BIN)/python -m pytest -m "not browser" --cov --cov-report= $(wildcard tests/test_[a-l]*.py) tests/calls
+test-browser: $(VENV)/tools  ## Run the tests in Debian's chromium
+	$(PYTEST) -m browser
 
-half-2: .venv/installed
-	COVERAGE_FILE=.coverage-2 $(BIN)/python -m pytest -m "not browser" --cov --cov-report= \
-		$(filter-out $(wildcard tests/test_[a-l]*.py) tests/calls tests/browser,$(wildcard tests/test_*.py) $(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py)))
-
-test-browser: .venv/installed
-	$(BIN)/python -m pytest -m browser
-
-bench: .venv/installed
+bench: $(VENV)/tools  ## Measure against references (8 minutes)
 	$(BIN)/python -m bench
 
-chaos: .venv/installed
+chaos: $(VENV)/tools  ## Kill, cut and starve the service during 2,000 calls
 	$(BIN)/python -m chaos
 
-fuzz: .venv/installed
+fuzz: $(VENV)/tools  ## Send 200,000 hostile inputs (4 minutes)
 	$(BIN)/python -m fuzz
 
-soak: .venv/installed
+soak: $(VENV)/tools  ## Play 20 calls a second and look for leaks (10 minutes)
 	$(BIN)/python -m soak
 
-format: .venv/installed
+format: $(VENV)/tools  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:
-	rm -rf .venv build dist *.egg-info .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache
+newest:  ## Run every test with the newest version of every dependency
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
+	.venv-newest/bin/python -m pip freeze --exclude-editable > .venv-newest/constraints.txt
+	@echo "To use these versions from now on: cp .venv-newest/constraints.txt constraints.txt"
+
+clean:  ## Delete everything that make made
+	rm -rf .venv .venv-newest build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,32 @@
 """gevent patches the standard library before any test module is imported, as the service does."""
 
+import os
+import sys
+
+import gevent
 from gevent import monkey
 
-monkey.patch_all()
+IS_XDIST_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+HANDS_OUT_TESTS = not IS_XDIST_WORKER and any(
+    argument.startswith(("-n", "--numprocesses")) for argument in sys.argv[1:]
+)
+
+
+def keep_the_loop_alive() -> None:
+    """Wait for ever.
+
+    An xdist worker is told of its next test by a native thread. gevent raises LoopExit if it waits
+    for that while nothing else is left to wait for.
+    """
+    while True:
+        gevent.sleep(3600)
+
+
+# the process that hands tests out to xdist's workers reads their pipes in native threads
+if not HANDS_OUT_TESTS:
+    monkey.patch_all()
+if IS_XDIST_WORKER:
+    gevent.spawn(keep_the_loop_alive)
 
 import tempfile  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
