@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import re
 import secrets
 import socket
 import time
@@ -46,7 +45,7 @@ from .recordings.convert import Converter
 from .recordings.files import Files
 from .recordings.library import Library
 from .recordings.links import Links
-from .settings import RuleSettings, Settings
+from .settings import Address, RuleSettings, Settings
 from .supervision import Supervision
 from .web import factory
 from .web.health import Health
@@ -58,17 +57,11 @@ TIME_TO_FINISH = 10.0
 """Seconds that requests under way are given at the end."""
 
 
-def _parts(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _listen(address: str) -> socket.socket:
+def _listen(address: Address) -> socket.socket:
     """Take the web server's port at once, before anything else is begun."""
-    host, port = _parts(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=256)
+        return socket.create_server(tuple(address), family=family, backlog=256)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise PortTakenError(
@@ -125,7 +118,7 @@ class App:
         )
         self._pipelines: list[Pipeline] = []
         self._links = (
-            [self._follow(Server(*parts)) for parts in settings.servers()]
+            [self._follow(server) for server in settings.freeswitch_esl]
             if LINKED_ROLES & set(roles)
             else []
         )
@@ -244,9 +237,8 @@ class App:
             self._tally.looked_up,
         )
         lookup = Lookup(settings.rules(), known)
-        listen = _parts(settings.esl_listen)
         return SocketApp(
-            listen,
+            settings.esl_listen,
             settings.esl_allow,
             lookup.variables,
             settings.contact_deadline,
@@ -263,7 +255,6 @@ class App:
             settings.auto_answer,
             settings.ringback or tones.ringback(settings.country),
         )
-        allow = re.compile(settings.dial_allow, re.ASCII) if settings.dial_allow else None
         return Commands(
             Account(
                 settings.planfix_url,
@@ -271,7 +262,7 @@ class App:
                 settings.pbx_token.get_secret_value(),
             ),
             rules,
-            Limits(allow, settings.dial_limit_per_ext, settings.dial_limit),
+            Limits(settings.dial_allow, settings.dial_limit_per_ext, settings.dial_limit),
             Dialler(self._connections, plan, rules.is_outside, self._clicked).start,
             self._click_refused,
         )

@@ -44,6 +44,8 @@ DOMAIN_COLUMN = 2
 MOST_NAMES = 5
 """Names in one line of the check."""
 
+DEFAULT_PASSWORD = "ClueCon"  # noqa: S105 - FreeSWITCH's own, known to everybody
+
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}", re.ASCII)
 
 OK, ODD, BROKEN = range(3)
@@ -69,8 +71,8 @@ def everything(settings: Settings, env_file: Path = Path(".env")) -> Iterator[Fi
     yield from _settings(settings, env_file)
     keys: list[str] = []
     yield from _store(settings, keys)
-    for parts in settings.servers():
-        yield from _freeswitch(settings, Server(*parts))
+    for server in settings.freeswitch_esl:
+        yield from _freeswitch(settings, server)
     yield from _socket_app(settings)
     yield from _recordings(settings, keys)
     yield from planfix(settings)
@@ -89,8 +91,7 @@ def _settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
             "PBX_TOKEN is short enough to be guessed",
             "make a longer one: openssl rand -hex 16",
         )
-    passwords = {password for _, _, password in settings.servers()}
-    if "ClueCon" in passwords:  # FreeSWITCH's default
+    if any(server.password == DEFAULT_PASSWORD for server in settings.freeswitch_esl):
         sound = False
         yield Finding(
             ODD, part, "the event socket has the password everybody knows", "change it from ClueCon"
@@ -258,7 +259,7 @@ def _clock(_: Settings, connection: Connection) -> Iterator[Finding]:
 
 
 def _socket_app(settings: Settings) -> Iterator[Finding]:
-    if greeted(settings.esl_listen):
+    if greeted(*settings.esl_listen):
         yield Finding(OK, "socket", f"the dialplan is answered at {settings.esl_listen}")
     else:
         cure = "is `fsplanfix run` running? without it phones show no names"

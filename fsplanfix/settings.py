@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import phonenumbers
@@ -26,6 +26,7 @@ from .calls.model import Missed, Rules
 from .calls.numbers import normalize
 from .errors import SettingsError
 from .freeswitch import tones
+from .freeswitch.link import Server
 
 SECRETS = (
     "planfix_token",
@@ -37,6 +38,19 @@ SECRETS = (
 )
 """Settings that may also be read from the file that NAME_FILE names."""
 
+
+class Address(NamedTuple):
+    """Where we listen. host: without the brackets of IPv6."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+Pattern = re.Pattern[str]
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|localhost|::1", re.ASCII)
@@ -63,12 +77,13 @@ def _address(value: str) -> str:
     return value
 
 
-def _pattern(value: str) -> str:
+def _pattern(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
     try:
-        re.compile(value)
+        return re.compile(value, re.ASCII)
     except re.error as error:
         raise ValueError(f"'{value}' is no regular expression ({error}).") from None
-    return value
 
 
 def _country(value: str) -> str:
@@ -77,21 +92,27 @@ def _country(value: str) -> str:
     return value.upper()
 
 
-def _listen(value: str) -> str:
+def _listen(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
     host, _, port = value.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise ValueError(f"'{value}' is no address to listen on; write it like 127.0.0.1:8080.")
-    return value
+    return Address(host.strip("[]"), int(port))
 
 
-def _servers(value: str) -> str:
+def _servers(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    servers = []
     for item in value.split(","):
         found = _ESL.fullmatch(item.strip())
         if not found or not 0 < int(found["port"]) < 65536:
             raise ValueError(
                 "write it like esl://:PASSWORD@127.0.0.1:8021, several with commas between them."
             )
-    return value
+        servers.append(Server(found["host"].strip("[]"), int(found["port"]), found["password"]))
+    return tuple(servers)
 
 
 def _aliases(value: Any) -> Any:
@@ -196,7 +217,9 @@ class RuleSettings(_Source):
     """The settings the call rules depend on; all have defaults."""
 
     country: Annotated[str, AfterValidator(_country)] = "RU"
-    extension_pattern: Annotated[str, AfterValidator(_pattern)] = r"^\d{2,5}$"
+    extension_pattern: Annotated[Pattern, BeforeValidator(_pattern)] = re.compile(
+        r"^\d{2,5}$", re.ASCII
+    )
     extension_aliases: Annotated[dict[str, str], NoDecode, BeforeValidator(_aliases)] = Field(
         default_factory=dict
     )
@@ -214,7 +237,7 @@ class RuleSettings(_Source):
         """Return the settings of the call rules."""
         return Rules(
             country=self.country,
-            ext_pattern=re.compile(self.extension_pattern, re.ASCII),
+            ext_pattern=self.extension_pattern,
             aliases=self.extension_aliases,
             hidden_number=self.hidden_number,
             default_ext={
@@ -254,16 +277,16 @@ class Settings(RuleSettings, StoreSettings):
     ] = "auto"
     popup_ttl: float = Field(default=60.0, ge=0)
     keep_days: float = Field(default=30.0, ge=0)
-    freeswitch_esl: Annotated[
-        SecretStr, AfterValidator(lambda s: SecretStr(_servers(s.get_secret_value())))
-    ] = SecretStr("esl://:ClueCon@127.0.0.1:8021")
-    esl_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8084"
+    freeswitch_esl: Annotated[tuple[Server, ...], NoDecode, BeforeValidator(_servers)] = (
+        Server("127.0.0.1", 8021, "ClueCon"),
+    )
+    esl_listen: Annotated[Address, NoDecode, BeforeValidator(_listen)] = Address("127.0.0.1", 8084)
     esl_allow: Annotated[Networks, NoDecode, BeforeValidator(_networks)] = (
         ipaddress.ip_network("127.0.0.0/8"),
         ipaddress.ip_network("::1"),
     )
     contact_deadline: float = Field(default=1.5, ge=0.3, le=5)
-    http_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8080"
+    http_listen: Annotated[Address, NoDecode, BeforeValidator(_listen)] = Address("127.0.0.1", 8080)
     public_url: Annotated[str, AfterValidator(_address)] | None = None
     recordings_dir: Annotated[Path, AfterValidator(_folder)] = Path(
         "/var/lib/freeswitch/recordings"
@@ -275,7 +298,7 @@ class Settings(RuleSettings, StoreSettings):
     dial_string: Annotated[str, AfterValidator(_dial_string)] = "sofia/gateway/trunk/{number}"
     dial_context: Annotated[str, _matching(_NAME, "default")] = ""
     user_domain: Annotated[str, _matching(_NAME, "pbx.example.com")] = ""
-    dial_allow: Annotated[str, AfterValidator(_pattern)] = ""
+    dial_allow: Annotated[Pattern | None, BeforeValidator(_pattern)] = None
     dial_limit: int = Field(default=120, ge=1, le=100_000)
     dial_limit_per_ext: int = Field(default=20, ge=1, le=100_000)
     auto_answer: bool = False
@@ -287,6 +310,14 @@ class Settings(RuleSettings, StoreSettings):
     log_format: Annotated[str, _matching(re.compile("logfmt|json"), "json")] = "logfmt"
     log_mask: bool = False
     log_level: Annotated[str, _matching(re.compile("DEBUG|INFO|WARNING|ERROR"), "INFO")] = "INFO"
+
+    # the files that SECRETS may be read from
+    planfix_token_file: str = ""
+    pbx_token_file: str = ""
+    secret_key_file: str = ""
+    secret_key_old_file: str = ""
+    admin_password_file: str = ""
+    freeswitch_esl_file: str = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -302,21 +333,6 @@ class Settings(RuleSettings, StoreSettings):
                         f"{name.upper()}_FILE: {path} cannot be read ({reason})."
                     ) from None
         return values
-
-    planfix_token_file: str = ""
-    pbx_token_file: str = ""
-    secret_key_file: str = ""
-    secret_key_old_file: str = ""
-    admin_password_file: str = ""
-    freeswitch_esl_file: str = ""
-
-    def servers(self) -> list[tuple[str, int, str]]:
-        """Return (host, port, password) of each FreeSWITCH to follow."""
-        found = [
-            _ESL.fullmatch(item.strip())
-            for item in self.freeswitch_esl.get_secret_value().split(",")
-        ]
-        return [(m["host"].strip("[]"), int(m["port"]), m["password"]) for m in found if m]
 
 
 T = TypeVar("T", bound=_Source)

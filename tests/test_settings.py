@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fsplanfix.errors import SettingsError
+from fsplanfix.freeswitch.link import Server
 from fsplanfix.settings import SECRETS, RuleSettings, Settings, load
 
 from .service import environment
@@ -38,7 +39,7 @@ def problems(monkeypatch: pytest.MonkeyPatch, **changed: str) -> list[str]:
 
 def test_three_settings_are_enough() -> None:
     settings = load(Settings)
-    assert settings.servers() == [("127.0.0.1", 8021, "ClueCon")]
+    assert settings.freeswitch_esl == (Server("127.0.0.1", 8021, "ClueCon"),)
     assert settings.rules().ext_pattern.fullmatch("101")
 
 
@@ -99,7 +100,20 @@ def test_loopback_may_be_plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_several_servers_also_by_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREESWITCH_ESL", "esl://:a@b:c@[::1]:8021, esl://:x@pbx.example.com:8022")
-    assert load(Settings).servers() == [("::1", 8021, "a@b:c"), ("pbx.example.com", 8022, "x")]
+    servers = load(Settings).freeswitch_esl
+    assert servers == (Server("::1", 8021, "a@b:c"), Server("pbx.example.com", 8022, "x"))
+    assert [server.name for server in servers] == ["[::1]:8021", "pbx.example.com:8022"]
+
+
+def test_an_address_may_be_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_LISTEN", "[::1]:8080")
+    address = load(Settings).http_listen
+    assert (address.host, address.port, str(address)) == ("::1", 8080, "[::1]:8080")
+
+
+def test_passwords_are_not_shown_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREESWITCH_ESL", "esl://:hunter2@127.0.0.1:8021")
+    assert "hunter2" not in repr(load(Settings))
 
 
 def test_aliases_and_contexts_are_lists(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +178,11 @@ def test_a_secret_may_come_from_a_file(
     (tmp_path / "secret").write_text(value + "\n")
     monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv(f"{name.upper()}_FILE", str(tmp_path / "secret"))
-    assert getattr(load(Settings), name).get_secret_value() == value
+    settings = load(Settings)
+    if name == "freeswitch_esl":
+        assert settings.freeswitch_esl[0].password == "fromfile"
+    else:
+        assert getattr(settings, name).get_secret_value() == value
 
 
 def test_a_secret_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import socket as stdlib_socket
 import string
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 from uuid import uuid4
@@ -58,11 +58,11 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where one FreeSWITCH listens."""
+    """Where one FreeSWITCH listens. host: without the brackets of IPv6."""
 
     host: str
     port: int
-    password: str
+    password: str = field(repr=False)
 
     @property
     def name(self) -> str:

@@ -59,13 +59,11 @@ def clean(text: str) -> str:
     return " ".join("".join(kept).split())[:LONGEST_TEXT].strip()
 
 
-def greeted(address: str, seconds: float = 2.0) -> bool:
-    """Tell whether a SocketApp answers at host:port."""
-    host, _, port = address.rpartition(":")
-    bare = host.strip("[]")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104 - not bound here
+def greeted(host: str, port: int, seconds: float = 2.0) -> bool:
+    """Tell whether a SocketApp answers at an address it listens on."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here
     try:
-        with socket.create_connection((host, int(port)), timeout=seconds) as sock:
+        with socket.create_connection((host, port), timeout=seconds) as sock:
             return bool(sock.recv(64) == GREETING)
     except OSError:
         return False
