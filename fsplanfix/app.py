@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
-import secrets
 import socket
-import time
 from collections.abc import Collection
 from contextlib import suppress
 from functools import partial
@@ -20,34 +17,37 @@ from prometheus_client import CollectorRegistry
 
 from . import headroom
 from .calls import numbers
+from .clicks import ClickJournal
 from .desk import Desk
-from .errors import LinkError, PortTakenError, RecordingFileError, StoreError
+from .errors import LinkError, PortTakenError, RecordingFileError
 from .freeswitch import tones
 from .freeswitch.link import Connection, Link, Server, live_channels
-from .freeswitch.originate import Click, Dialler, DialPlan
+from .freeswitch.originate import Dialler, DialPlan
 from .freeswitch.socket_app import SocketApp
 from .greenlets import keep_running
 from .lookup import Lookup
 from .metrics import Standing, Tally, exposition
 from .outbox.archive import Archive
-from .outbox.queue import Queue
-from .outbox.rows import Entry
 from .outbox.store import Store
+from .outbox.upkeep import Upkeep
+from .outbox.wakeups import keep_waking
 from .pipeline import Pipeline
 from .planfix import contacts
 from .planfix.client import Client
 from .planfix.commands import Account, Commands, Limits
 from .planfix.contacts import Contacts
-from .planfix.courier import Courier, Manner
+from .planfix.courier import Courier, DeliverySettings
 from .readiness import Readiness
 from .recordings import convert
 from .recordings.convert import Converter
 from .recordings.files import Files
 from .recordings.library import Library
 from .recordings.links import Links
-from .settings import Address, RuleSettings, Settings
+from .settings import Address, Settings
+from .store_guard import keep_shadow_apart, signing_keys, warn_of_other_rules
 from .supervision import Supervision
 from .web import factory
+from .web.dashboard import DashboardConfig
 from .web.health import Health
 from .web.server import Bounds, WebServer
 
@@ -98,10 +98,10 @@ class App:
         listener = _listen(settings.http_listen) if "web" in roles else None
         self.address = "http://{}:{}".format(*listener.getsockname()[:2]) if listener else ""
         self._store = Store(settings.store_url)
-        self._keep_shadow_apart()
+        keep_shadow_apart(self._store, shadow)
         self._registry = CollectorRegistry()
         self._tally = Tally(self._registry)
-        self._keys = self._read_keys()
+        self._keys = signing_keys(self._store, settings)
         self._recordings = self._library()
         token = settings.planfix_token.get_secret_value()
         self._client = Client(settings.planfix_url, token, settings.planfix_concurrency)
@@ -110,11 +110,16 @@ class App:
             self._store,
             self._client,
             self._recordings.link,
-            _manner(settings, shadow),
+            DeliverySettings(
+                settings.planfix_concurrency,
+                settings.popup_ttl,
+                settings.planfix_canceled,
+                shadow,
+            ),
             self._recordings.is_ready,
             now=self._store.now,
-            told=self._tally.delivered,
-            jumped=self._store.now.jumped,
+            on_delivered=self._tally.delivered,
+            has_jumped=self._store.now.jumped,
         )
         self._pipelines: list[Pipeline] = []
         self._links = (
@@ -132,7 +137,7 @@ class App:
                 self._health(),
                 self._recordings.open,
                 exposition(self._registry),
-                self._board(),
+                self._dashboard(),
                 self._tally.guessed,
             )
             places = min(Bounds().in_all, spare // headroom.HTTP_SHARE)
@@ -168,36 +173,6 @@ class App:
             if (connection := link.connection) is not None:
                 with suppress(LinkError):  # the link says so itself, and asks again once it is back
                     pipeline.compare(partial(live_channels, connection))
-
-    def _keep_shadow_apart(self) -> None:
-        """Refuse a store that another kind of worker writes.
-
-        What a shadow only says, a worker that sends would never send.
-        """
-        mode = "shadow" if self._shadow else "sends"
-        found = self._store.known("mode") or ("sends" if Queue(self._store).counts() else mode)
-        self._store.fact("mode", found)
-        if found != mode:
-            raise StoreError(
-                "STORE_URL is used by a worker that sends: give `run --shadow` one of its own."
-                if self._shadow
-                else "STORE_URL was written by `run --shadow`, which sends nothing: "
-                "start with a new one."
-            )
-
-    def _read_keys(self) -> list[str]:
-        """Return the keys that sign links, the oldest first.
-
-        One that was made by us is read for ever.
-        """
-        given = self._settings.secret_key.get_secret_value()
-        older = [key.strip() for key in self._settings.secret_key_old.get_secret_value().split(",")]
-        made = (
-            self._store.known("secret_key")
-            if given
-            else self._store.fact("secret_key", secrets.token_urlsafe(32))
-        )
-        return [key for key in (*older, made, given) if key]
 
     def _library(self) -> Library:
         settings = self._settings
@@ -255,6 +230,7 @@ class App:
             settings.auto_answer,
             settings.ringback or tones.ringback(settings.country),
         )
+        clicks = ClickJournal(Archive(self._store), self._tally)
         return Commands(
             Account(
                 settings.planfix_url,
@@ -263,71 +239,36 @@ class App:
             ),
             rules,
             Limits(settings.dial_allow, settings.dial_limit_per_ext, settings.dial_limit),
-            Dialler(self._connections, plan, rules.is_outside, self._clicked).start,
-            self._click_refused,
+            Dialler(self._connections, plan, rules.is_outside, clicks.on_done).start,
+            clicks.on_refused,
         )
 
-    def _board(self) -> tuple[Desk, str, str, bool]:
-        """Return what the dashboard needs."""
+    def _dashboard(self) -> DashboardConfig:
         settings = self._settings
-        desk = Desk(
-            self._store, settings.rules(), self._linked, Links("", self._keys).link, self._shadow
+        links = Links("", self._keys)  # without an address: they are opened from our own pages
+        desk = Desk(self._store, settings.rules(), self._is_linked, links.link, self._shadow)
+        return DashboardConfig(
+            desk=desk,
+            password=settings.admin_password.get_secret_value(),
+            secret=self._keys[-1],
+            is_https=(settings.public_url or "").startswith("https://"),
         )
-        https = (settings.public_url or "").startswith("https://")
-        return desk, settings.admin_password.get_secret_value(), self._keys[-1], https
 
     def _connections(self) -> list[Connection]:
         return [link.connection for link in self._links if link.connection is not None]
 
-    def _clicked(self, click: Click) -> None:
-        """Keep what came of a click, for the numbers and for `explain`."""
-        self._tally.clicks.labels(click.cause).inc()
-        what = f"click to call: {click.outcome or 'the employee picked up'}"
-        self._write_down(Entry(time.time(), what, click.callid, click.ext, click.number))
-
-    def _click_refused(self, ext: str, number: str, reason: str) -> None:
-        self._tally.clicks.labels("REFUSED").inc()
-        log.warning("click_refused", ext=ext, reason=reason)
-        if number:
-            self._write_down(
-                Entry(time.time(), f"click to call refused: {reason}", "", ext, number)
-            )
-
-    def _write_down(self, entry: Entry) -> None:
-        try:
-            Archive(self._store).write_down(entry)
-        except StoreError as error:
-            log.error("store_unavailable", problem=str(error))
-
     def _health(self) -> Health:
         return Health(
             {
-                "freeswitch": lambda: all(self._linked().values()),
+                "freeswitch": lambda: all(self._is_linked().values()),
                 "store": self._readiness.store_works,
                 "pipeline": self._readiness.pipeline_gets_on,
                 "courier": self._readiness.courier_gets_on,
             }
         )
 
-    def _linked(self) -> dict[str, bool]:
+    def _is_linked(self) -> dict[str, bool]:
         return {link.server.name: link.connection is not None for link in self._links}
-
-    def _compare_rules(self) -> None:
-        """Warn if workers that share a store follow different rules.
-
-        They write the same notices only under the same rules.
-        """
-        ours = self._settings.model_dump(mode="json", include=set(RuleSettings.model_fields))
-        before = self._store.replace_fact("rules", json.dumps(ours, sort_keys=True))
-        theirs = json.loads(before) if before else ours
-        differing = sorted(name.upper() for name in ours if ours[name] != theirs.get(name))
-        if differing:
-            log.warning(
-                "rules_changed",
-                settings=",".join(differing),
-                hint="if another worker shares this store, "
-                "give it the same settings and restart it",
-            )
 
     def start(self) -> None:
         """Start every part."""
@@ -335,18 +276,20 @@ class App:
             self._web.start()
             log.info("web_listening", address=self.address)
         if "events" in self._roles:
-            self._compare_rules()
+            warn_of_other_rules(self._store, self._settings)
         for pipeline in self._pipelines:
             self._workers.append(keep_running(f"pipeline {pipeline.server}", pipeline.run))
         if "courier" in self._roles:
             self._workers.append(keep_running("courier", self._courier.run))
+            upkeep = partial(Upkeep(self._store).keep_deleting_old, self._settings.keep_days)
+            wakeups = partial(keep_waking, self._store, self._courier.call)
             for name, work in (
-                ("leases", self._courier.keep_leases),
-                ("watch", self._courier.watch),
-                ("housekeeping", self._courier.keep_house),
+                ("leases", self._courier.leases.keep_renewing),
+                ("wake-ups", wakeups),
+                ("upkeep", upkeep),
             ):
                 self._helpers.append(keep_running(name, work))
-            log.info("courier_ready", owner=self._courier.owner)
+            log.info("courier_ready", owner=self._courier.leases.owner)
         if "web" in self._roles and self._settings.recordings_keep_days:
             self._helpers.append(keep_running("retention", self._recordings.keep_deleting_old))
         if self._socket_app is not None:
@@ -375,7 +318,7 @@ class App:
         supervision.ending()
         if self._socket_app is not None:
             self._socket_app.stop()
-        linked = self._linked()
+        linked = self._is_linked()
         for pipeline in self._pipelines:
             pipeline.stop(is_linked=linked.get(pipeline.server, False))
         self._courier.stop()
@@ -425,13 +368,3 @@ def _pass_over(_: object) -> None:
 def _nothing(_: object, __: float) -> dict[str, object]:
     """Answer for Planfix in shadow mode: it knows nobody."""
     return {}
-
-
-def _manner(settings: Settings, shadow: bool) -> Manner:
-    return Manner(
-        settings.planfix_concurrency,
-        settings.popup_ttl,
-        settings.planfix_canceled,
-        settings.keep_days,
-        shadow,
-    )

@@ -9,6 +9,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from .planfix.client import Client, days_left, fetch
 from .recordings.files import TYPES
 from .recordings.links import Links
 from .settings import Settings
+from .store_guard import signing_keys
 
 PATIENCE = 10.0
 """Seconds anybody has to answer."""
@@ -70,7 +72,15 @@ def everything(settings: Settings, env_file: Path = Path(".env")) -> Iterator[Fi
     """Look at every part; what cannot be looked at because another is broken is left out."""
     yield from _settings(settings, env_file)
     keys: list[str] = []
-    yield from _store(settings, keys)
+    try:
+        with closing(Store(settings.store_url)) as store:
+            store.replace_fact("last_check", str(int(time.time())))
+            keys = signing_keys(store, settings)
+            doubts = list(_doubts(settings, store))
+        yield Finding(OK, "store", "can be written")
+        yield from doubts
+    except StoreError as error:
+        yield Finding(BROKEN, "store", str(error), "see STORE_URL")
     for server in settings.freeswitch_esl:
         yield from _freeswitch(settings, server)
     yield from _socket_app(settings)
@@ -106,25 +116,6 @@ def _settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
         )
     if sound:
         yield Finding(OK, part, "complete")
-
-
-def _store(settings: Settings, keys: list[str]) -> Iterator[Finding]:
-    """Write to the store; note the keys that sign links."""
-    try:
-        store = Store(settings.store_url)
-        store.replace_fact("last_check", str(int(time.time())))
-        keys += [
-            key
-            for key in (store.known("secret_key"), settings.secret_key.get_secret_value())
-            if key
-        ]
-        doubts = list(_doubts(settings, store))
-        store.close()
-    except StoreError as error:
-        yield Finding(BROKEN, "store", str(error), "see STORE_URL")
-    else:
-        yield Finding(OK, "store", "can be written")
-        yield from doubts
 
 
 def _doubts(settings: Settings, store: Store) -> Iterator[Finding]:

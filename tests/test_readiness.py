@@ -11,7 +11,7 @@ from fsplanfix.calls.model import Rules
 from fsplanfix.outbox.store import Store
 from fsplanfix.pipeline import Pipeline
 from fsplanfix.planfix.client import Client
-from fsplanfix.planfix.courier import Courier, Manner
+from fsplanfix.planfix.courier import Courier, DeliverySettings
 from fsplanfix.readiness import AT_MOST, Readiness
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
@@ -57,7 +57,7 @@ def test_a_pipeline_that_is_stuck_does_not_get_on(
 def test_a_courier_that_does_not_look_for_work_does_not_get_on(store: Store) -> None:
     steady = Steady()
     client = Client("http://127.0.0.1:1/", "token", concurrency=1)
-    courier = Courier(store, client, lambda _, path: path, Manner(), lambda _: True)
+    courier = Courier(store, client, lambda _, path: path, DeliverySettings(), lambda _: True)
     readiness = Readiness(store, [], courier, steady)
     assert readiness.gets_on()
     steady.ahead = 2 * AT_MOST

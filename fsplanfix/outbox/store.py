@@ -39,7 +39,17 @@ from ..errors import StoreError
 from .clock import Clock, database_now
 from .file import StoreFile, take_over
 from .rows import cleaned, notice_json, rows_of
-from .tables import facts, heard, holds_up, is_waiting, metadata, notices, open_calls, prepare
+from .tables import (
+    CHANNEL,
+    facts,
+    heard,
+    holds_up,
+    is_waiting,
+    metadata,
+    notices,
+    open_calls,
+    prepare,
+)
 from .texts import CleanText, clean
 from .waits import (
     Limits,
@@ -97,7 +107,6 @@ _are_closed = select(open_calls.c.callid).where(
     open_calls.c.callid.in_(bindparam("callids", expanding=True)), open_calls.c.closed > 0
 )
 
-CHANNEL = "fsplanfix_notices"
 COLUMNS = {
     name: [column.name for column in table.columns if column.name != "id"]
     for name, table in metadata.tables.items()
@@ -114,19 +123,19 @@ class Store:
     """
 
     def __init__(self, url: str, create: bool = True, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
         self._file: StoreFile | None = None
         self.takes_writes = True
         try:
-            self._engine = self._connect(url)
-            file = self._engine.url.database or ""
-            if not create and self._engine.dialect.name == "sqlite" and not os.path.exists(file):
+            self.engine = self._connect(url)
+            file = self.engine.url.database or ""
+            if not create and self.engine.dialect.name == "sqlite" and not os.path.exists(file):
                 raise StoreError(
                     f"There is no store at {file}: "
                     "go to the service's folder or set STORE_URL as it does."
                 )
-            self._prepare(self._engine)
-            if self._engine.dialect.name == "sqlite" and file not in ("", ":memory:"):
+            self._prepare(self.engine)
+            if self.engine.dialect.name == "sqlite" and file not in ("", ":memory:"):
                 self._file = StoreFile(Path(file).absolute())
             self.now = Clock(self._time)
         except (ArgumentError, ModuleNotFoundError):
@@ -159,21 +168,21 @@ class Store:
         parsed = make_url(url)
         if parsed.get_backend_name() == "postgresql":
             # a prepared statement keeps the plan it was given while the table was small
-            settings = connection_settings(self._limits, parsed.query) | {"prepare_threshold": None}
+            settings = connection_settings(self.limits, parsed.query) | {"prepare_threshold": None}
             url_for = parsed.set(drivername="postgresql+psycopg")
             engine = create_engine(
                 url_for, connect_args=settings, pool_pre_ping=True, max_overflow=50
             )
-            event.listen(engine, "connect", partial(_prepare_postgresql, engine, self._limits))
+            event.listen(engine, "connect", partial(_prepare_postgresql, engine, self.limits))
             return engine
-        engine, limits = create_engine(parsed), self._limits
+        engine, limits = create_engine(parsed), self.limits
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", lambda driver, _: prepare_sqlite(driver, limits))
             event.listen(engine, "begin", self._begin_sqlite)
         return engine
 
     def _time(self) -> float:
-        if self._engine.dialect.name == "sqlite":
+        if self.engine.dialect.name == "sqlite":
             return time.time()  # all who open its file are on this machine
         with self.transaction() as connection:
             return float(connection.execute(select(database_now())).scalar_one())
@@ -184,15 +193,15 @@ class Store:
 
         They stand beside an SQLite file, else in systemd's StateDirectory or the service's folder.
         """
-        if self._engine.dialect.name == "sqlite":
-            return Path(self._engine.url.database or "fsplanfix.db").absolute()
+        if self.engine.dialect.name == "sqlite":
+            return Path(self.engine.url.database or "fsplanfix.db").absolute()
         folder = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         return Path(folder or ".").absolute() / "fsplanfix"
 
     def _begin_sqlite(self, connection: Connection) -> None:
-        begin_sqlite(connection, self._limits)
+        begin_sqlite(connection, self.limits)
         # it may have gone while we waited for the lock
-        if connection.engine is self._engine and self._file and not self._file.is_there:
+        if connection.engine is self.engine and self._file and not self._file.is_there:
             raise StoreError("The file in STORE_URL was deleted or replaced.")
 
     def _stay_with_the_file(self, file: StoreFile) -> None:
@@ -207,10 +216,10 @@ class Store:
         if not file.is_missed:
             file.is_missed = True
             log.error("store_file_gone", file=str(file.path))
-        old = self._engine.raw_connection()
+        old = self.engine.raw_connection()
         try:
             file.leave()
-            fresh = self._connect(str(self._engine.url))
+            fresh = self._connect(str(self.engine.url))
             self._prepare(fresh)
             try:
                 take_over(old.driver_connection, file.path, COLUMNS)
@@ -220,27 +229,27 @@ class Store:
             raise StoreError(f"The file in STORE_URL is gone: {_reason(error)}.") from None
         finally:
             old.close()
-        self._engine.dispose()
-        self._engine, self._file = fresh, StoreFile(file.path)
+        self.engine.dispose()
+        self.engine, self._file = fresh, StoreFile(file.path)
         log.error("store_file_made_anew", file=str(file.path), hint="what it held is in it again")
 
     def close(self) -> None:
         """Close every connection."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Give a connection in a transaction of its own. Raises StoreError if it cannot."""
         if self._file is not None:
             self._stay_with_the_file(self._file)
-        is_remote = self._engine.dialect.name == "postgresql"
-        late = gevent.Timeout(self._limits.transaction if is_remote else None)
+        is_remote = self.engine.dialect.name == "postgresql"
+        late = gevent.Timeout(self.limits.transaction if is_remote else None)
         try:
-            with late, self._engine.begin() as connection:
+            with late, self.engine.begin() as connection:
                 yield connection
         except (gevent.Timeout, SQLAlchemyError) as error:
             if comes_of(error, late):
-                self._engine.dispose()  # the way to the other connections is as frozen
+                self.engine.dispose()  # the way to the other connections is as frozen
                 raise StoreError("The database does not answer in time.") from None
             if isinstance(error, gevent.Timeout):
                 raise
@@ -269,7 +278,7 @@ class Store:
             log.info("store_takes_writes_again")
 
     def _insert(self, table: Any) -> Any:
-        return (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
+        return (postgresql if self.engine.dialect.name == "postgresql" else sqlite).insert(table)
 
     # statements that are written once
 
@@ -437,15 +446,6 @@ class Store:
             ),
             [{"name": name, "value": value}],
         )
-
-    def changes(self) -> Iterator[None]:
-        """Yield whenever another process has written notices.
-
-        At once on PostgreSQL, ten times a second on SQLite.
-        """
-        from . import watch  # noqa: PLC0415 - psycopg is only there with the postgres extra
-
-        yield from watch.changes(self._engine, CHANNEL, self._limits)
 
 
 def _alive(server: str) -> str:

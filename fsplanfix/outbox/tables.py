@@ -45,6 +45,9 @@ VERSION = 5
 LONGEST_CALLID = 300
 """Characters: a UUID of 256 (SWITCH_UUID_FORMATTED_LENGTH) and the number of a UUID used again."""
 
+CHANNEL = "fsplanfix_notices"
+"""PostgreSQL's channel on which workers tell each other of new notices."""
+
 metadata = MetaData()
 
 notices = Table(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gevent
+import structlog
 from sqlalchemy import Delete, Update, and_, delete, select, update
 
+from ..errors import StoreError
 from .queue import CLOCK_JUMP, NOW, is_free
 from .schedule import JITTER, LONGEST_PAUSE
 from .store import Store
@@ -20,6 +22,13 @@ from .tables import (
     notices,
     open_calls,
 )
+
+log = structlog.get_logger(__name__)
+
+DELETE_EVERY = 3600.0
+"""Seconds; a tenth of the time things are kept, if that is less."""
+
+DAY = 86400.0
 
 AT_ONCE = 500
 """Rows in one transaction: a long one would hold everybody up."""
@@ -92,6 +101,17 @@ class Upkeep:
                 (heard, heard.c.callid, heard.c.at < NOW),
             )
         )
+
+    def keep_deleting_old(self, keep_days: float) -> None:
+        """Delete what was settled or over `keep_days` ago, again and again, for ever."""
+        kept = keep_days * DAY
+        while True:
+            try:
+                rows = self.clean(self._store.now() - kept)
+                log.info("old_rows_deleted", rows=rows)
+            except StoreError as error:
+                log.error("store_unavailable", problem=str(error))
+            gevent.sleep(max(min(kept / 10, DELETE_EVERY), 1.0))
 
     def _in_pieces(self, statement: Update | Delete, now: float) -> int:
         """Carry out a statement until it finds less than a piece; return how many rows it found."""

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from uuid import uuid4
 
 import gevent
 import structlog
@@ -21,8 +20,9 @@ from gevent.pool import Pool
 from ..calls.model import Kind, Notice, Status
 from ..errors import StoreError, TransportError
 from ..outbox.archive import Archive
+from ..outbox.leases import Leases
 from ..outbox.patience import insist
-from ..outbox.queue import LEASE, Queue
+from ..outbox.queue import Queue
 from ..outbox.rows import Entry, Outcome, Queued
 from ..outbox.schedule import is_hopeless, is_stale, pause
 from ..outbox.store import Store
@@ -43,40 +43,34 @@ GATHER = 0.005
 LOOK_AGAIN = 0.5
 """Seconds until a recording that is still written, or converted, is looked at again."""
 
-RENEW_EVERY = LEASE / 3
-LOOK_AFTER_EVERY = 1.0
-CLEAN_EVERY = 3600.0
-"""Seconds; a tenth of the time things are kept, if that is less."""
+SKIP_EVERY = 1.0
+"""Seconds between two looks for call windows that come too late."""
 
-DAY = 86400.0
-
-Told = Callable[[Notice, float], None]
+OnDelivered = Callable[[Notice, float], None]
 """Hears of a notice that Planfix took, and how many seconds after it was written."""
 
 SPELLINGS = ("Canceled", "Cancelled")
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class DeliverySettings:
     """How notices are sent.
 
     concurrency: requests under way at once. popup_ttl: seconds after which a call window comes too
-    late, 0 never. canceled: "auto", "Canceled" or "Cancelled". keep_days: how long delivered
-    notices are kept. shadow: send nothing.
+    late, 0 never. canceled: "auto", "Canceled" or "Cancelled". shadow: send nothing.
     """
 
     concurrency: int = 16
     popup_ttl: float = 60.0
     canceled: str = "auto"
-    keep_days: float = 30.0
     shadow: bool = False
 
 
 class Courier:
     """Sends what is due.
 
-    now: the clock, seconds since 1970. ready: tells whether a recording may be linked yet.
-    jumped: tells whether that clock has jumped since it was last asked. looked_at: when it last
+    now: the clock, seconds since 1970. is_ready: tells whether a recording may be linked yet.
+    has_jumped: tells whether that clock has jumped since it was last asked. looked_at: when it last
     began to look for what is due (monotonic seconds).
     """
 
@@ -85,32 +79,31 @@ class Courier:
         store: Store,
         client: Client,
         link: LinkMaker,
-        manner: Manner,
-        ready: Callable[[str], bool],
+        settings: DeliverySettings,
+        is_ready: Callable[[str], bool],
         now: Callable[[], float] = time.time,
-        told: Told | None = None,
-        jumped: Callable[[], bool] = lambda: False,
+        on_delivered: OnDelivered | None = None,
+        has_jumped: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.owner = uuid4().hex
         self._store = store
         self._queue = Queue(store)
+        self.leases = Leases(self._queue)
         self._upkeep = Upkeep(store)
         self._client = client
         self._link = link
-        self._manner = manner
+        self._settings = settings
         self._now = now
-        self._jumped = jumped
-        self._ready = ready
-        self._told = told
-        self._pool = Pool(manner.concurrency)
-        self._under_way: set[int] = set()
+        self._has_jumped = has_jumped
+        self._is_ready = is_ready
+        self._on_delivered = on_delivered
+        self._pool = Pool(settings.concurrency)
         self._outcomes: list[Outcome] = []
         self._upcoming: float | None = None
-        self._looked = 0.0
+        self._skipped_at = 0.0
         self.looked_at = time.monotonic()
         self._called = Event()
         self._stopping = False
-        self._spelling = manner.canceled if manner.canceled != "auto" else ""
+        self._spelling = settings.canceled if settings.canceled != "auto" else ""
 
     def call(self, _: object = None) -> None:
         """There is something new to send, or room to send it in."""
@@ -156,111 +149,89 @@ class Courier:
             if wait and not self._stopping:
                 self._called.wait(wait)
 
-    def keep_leases(self) -> None:
-        """Renew the leases of the requests under way, so that no other courier sends the same."""
-        while not self._stopping:
-            gevent.sleep(RENEW_EVERY)
-            try:
-                if self._under_way:
-                    self._queue.renew(list(self._under_way), self.owner)
-            except StoreError as error:
-                log.error("store_unavailable", problem=str(error))
-
-    def watch(self) -> None:
-        """Look at the store whenever another process has written to it."""
-        while not self._stopping:
-            try:
-                for _ in self._store.changes():
-                    self.call()
-            except StoreError:
-                gevent.sleep(1)
-
-    def keep_house(self) -> None:
-        """Delete what was delivered long ago."""
-        while not self._stopping:
-            try:
-                gone = self._upkeep.clean(self._now() - self._manner.keep_days * DAY)
-                log.info("cleaned", rows=gone)
-            except StoreError as error:
-                log.error("store_unavailable", problem=str(error))
-            gevent.sleep(max(min(self._manner.keep_days * DAY / 10, CLEAN_EVERY), 1.0))
-
     # one step
 
     def step(self) -> bool:
         """Write down outcomes and start whatever may be sent; tell if there was anything."""
         settled = bool(self._outcomes)
-        self._look_after(self._now())
+        self._skip_stale(self._now())
         claimed = self._turn(self._pool.free_count())
         for queued in claimed:
-            if is_stale(queued.notice, queued.created, self._now(), self._manner.popup_ttl):
+            if is_stale(queued.notice, queued.created, self._now(), self._settings.popup_ttl):
                 self._outcomes.append(Outcome(queued, SKIPPED, TOO_LATE, tried=False))
-            elif queued.id not in self._under_way:
-                self._under_way.add(queued.id)
+            elif queued.id not in self.leases.held:
+                self.leases.held.add(queued.id)
                 # called once the pool counts it as free: sooner, a step would see no room and
                 # nobody would call again
                 self._pool.spawn(self._deliver, queued).rawlink(self.call)
         return settled or bool(claimed)
 
-    def _look_after(self, now: float) -> None:
+    def _skip_stale(self, now: float) -> None:
         """Skip the windows that come too late, also those that wait; at most once a second."""
-        if 0 <= now - self._looked < LOOK_AFTER_EVERY:
+        if 0 <= now - self._skipped_at < SKIP_EVERY:
             return
-        self._looked = now
-        if self._jumped():
+        self._skipped_at = now
+
+        if self._has_jumped():
             log.warning("clock_jumped")
             now = self._now()
             self._upkeep.clock_jumped(now)
         self._upkeep.mend_dates(now)
-        if self._manner.popup_ttl and (
-            skipped := self._upkeep.skip_stale(now, self._manner.popup_ttl)
-        ):
+
+        popup_ttl = self._settings.popup_ttl
+        skipped = self._upkeep.skip_stale(now, popup_ttl) if popup_ttl else 0
+        if skipped:
             log.warning("skipped", notices=skipped, reason="call windows older than POPUP_TTL")
 
     def _turn(self, most: int) -> list[Queued]:
         """Settle and claim in one transaction: under load many answers share it."""
         outcomes, self._outcomes = self._outcomes, []
         try:
-            turn = self._queue.turn(outcomes, most, self._now(), self.owner)
-        except BaseException:  # to settle twice does nothing, not to settle would send twice
+            turn = self._queue.turn(outcomes, most, self._now(), self.leases.owner)
+        except BaseException:
+            # to settle twice is harmless; an outcome that is lost means a request sent twice
             self._outcomes = [*outcomes, *self._outcomes]
             raise
-        self._under_way.difference_update(outcome.queued.id for outcome in outcomes)
+        self.leases.held.difference_update(outcome.queued.id for outcome in outcomes)
         self._upcoming = turn.upcoming
         if turn.known_again:
             log.info("planfix_token_known_again")
         return turn.claimed
 
     def _until_next(self) -> float:
-        return (
-            IDLE if self._upcoming is None else min(max(self._upcoming - self._now(), 0.05), IDLE)
-        )
+        if self._upcoming is None:
+            return IDLE
+        return min(max(self._upcoming - self._now(), 0.05), IDLE)
 
     def _deliver(self, queued: Queued) -> None:
         outcome = None
         try:
             outcome = self._outcome(queued)
         finally:
+            # without an outcome the notice is no longer ours: it is due later, or its lease ends
+            # and whoever finds it then sends it
             if outcome is not None:
                 self._outcomes.append(outcome)
             else:
-                self._under_way.discard(queued.id)
+                self.leases.held.discard(queued.id)
 
     def _outcome(self, queued: Queued) -> Outcome | None:
         """Send a notice; return what became of it, None if it is to be tried later."""
         notice = queued.notice
-        if notice.kind is Kind.RECORD and not self._ready(notice.recording):
-            insist(lambda: self._queue.postpone(queued, self._now() + LOOK_AGAIN, self.owner))
+        if notice.kind is Kind.RECORD and not self._is_ready(notice.recording):
+            insist(
+                lambda: self._queue.postpone(queued, self._now() + LOOK_AGAIN, self.leases.owner)
+            )
             return None
-        if self._manner.shadow:
+        if self._settings.shadow:
             return Outcome(queued, SHADOW, tried=False)
         try:
             self._send(queued)
         except TransportError as error:
             problem = error
             return insist(lambda: self._refused(queued, problem))
-        if self._told is not None:
-            self._told(notice, self._now() - queued.created)
+        if self._on_delivered is not None:
+            self._on_delivered(notice, self._now() - queued.created)
         log.info(
             "delivered",
             callid=notice.callid,
@@ -273,7 +244,7 @@ class Courier:
     def _send(self, queued: Queued) -> None:
         """Send one request; learn how this Planfix spells Canceled (shared/planfix-facts.md)."""
         notice = queued.notice
-        if notice.status is not Status.CANCELED or self._manner.canceled != "auto":
+        if notice.status is not Status.CANCELED or self._settings.canceled != "auto":
             self._client.post(form(notice, self._link, self._spelling or SPELLINGS[0]))
             return
         known = self._spelling or insist(partial(self._store.known, "canceled_spelling"))
@@ -315,19 +286,22 @@ class Courier:
             "problem": str(problem),
         }
         if problem.unauthorized:
-            if self._queue.unauthorized(queued, now, self.owner):
+            if self._queue.unauthorized(queued, now, self.leases.owner):
                 log.error(
                     "planfix_token_unknown",
                     cure="compare PLANFIX_TOKEN with the token in Planfix's settings",
                 )
             return None
-        if is_stale(notice, queued.created, now, self._manner.popup_ttl) and not problem.permanent:
+        if (
+            is_stale(notice, queued.created, now, self._settings.popup_ttl)
+            and not problem.permanent
+        ):
             return Outcome(queued, SKIPPED, TOO_LATE)
         if problem.permanent or is_hopeless(queued.created, now):
             log.error("set_aside", **about)
             return Outcome(queued, DEAD, str(problem))
         wait = pause(queued.attempts + 1, random.random())  # noqa: S311 - jitter
         hold = now + problem.retry_after if problem.retry_after else 0
-        self._queue.try_again(queued, now + wait, str(problem), hold, self.owner)
+        self._queue.try_again(queued, now + wait, str(problem), hold, self.leases.owner)
         log.warning("not_delivered", again_in=round(wait, 1), **about)
         return None

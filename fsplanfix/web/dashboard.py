@@ -9,6 +9,7 @@ import hmac
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -81,31 +82,39 @@ class Desk(Protocol):
         """Give it another name: none of them holds any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class DashboardConfig:
+    """What the dashboard needs.
+
+    password: "" if there is none, then nobody gets in. secret: signs the sessions' cookies.
+    is_https: whether browsers reach us that way.
+    """
+
+    desk: Desk
+    password: str
+    secret: str
+    is_https: bool
+
+
 def install(
-    app: Flask,
-    desk: Desk,
-    password: str,
-    secret: str,
-    https: bool,
-    guessed: Callable[[str], None],
+    app: Flask, config: DashboardConfig, on_wrong_secret: Callable[[str], None]
 ) -> CSRFProtect:
     """Put the dashboard at `/`; return what guards its forms.
 
-    password: "" if there is none, then nobody gets in. https: whether browsers reach us that way.
-    guessed: is told of each wrong password.
+    on_wrong_secret: hears of each wrong password.
     """
     app.config.update(
-        SECRET_KEY=secret,
+        SECRET_KEY=config.secret,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
-        SESSION_COOKIE_SECURE=https,
+        SESSION_COOKIE_SECURE=config.is_https,
         PERMANENT_SESSION_LIFETIME=STAYS,
         WTF_CSRF_TIME_LIMIT=None,
         WTF_CSRF_SSL_STRICT=False,
     )
     Babel(app, locale_selector=_language)
     guard = CSRFProtect(app)
-    app.register_blueprint(_pages(desk, password, guessed))
+    app.register_blueprint(_pages(config.desk, config.password, on_wrong_secret))
     app.register_error_handler(CSRFError, _forged)
     app.register_error_handler(StoreError, _no_store)
     app.add_template_filter(_clock, "clock")
@@ -146,11 +155,11 @@ def _problem(text: str, code: int) -> ResponseReturnValue:
     return render_template("problem.html", text=text), code
 
 
-def _pages(desk: Desk, password: str, guessed: Callable[[str], None]) -> Blueprint:
+def _pages(desk: Desk, password: str, on_wrong_secret: Callable[[str], None]) -> Blueprint:
     pages = Blueprint("dashboard", __name__, "static", "/static", "templates")
     sessions = Sessions(desk, password)
     _gate(pages, sessions)
-    _doors(pages, password, Guesses("password", WRONG_A_MINUTE, guessed), sessions)
+    _doors(pages, password, Guesses("password", WRONG_A_MINUTE, on_wrong_secret), sessions)
     _views(pages, desk, sessions)
     return pages
 

@@ -24,9 +24,6 @@ ABOUT = (
     "Planfix API for telephony, with your PBX_TOKEN as the key. It answers POST only."
 )
 
-Board = tuple[dashboard.Desk, str, str, bool]
-"""What dashboard.install takes."""
-
 CommandAnswer = Callable[[Mapping[str, str]], tuple[int, dict[str, str]]]
 
 
@@ -35,17 +32,17 @@ def make(
     health: Health,
     find_recording: Find,
     metrics: Callable[[], bytes],
-    board: Board,
-    guessed: Callable[[str], None],
+    board: dashboard.DashboardConfig,
+    on_wrong_secret: Callable[[str], None],
 ) -> Flask:
     """Return the application: commands, recordings, health, metrics, the dashboard.
 
-    guessed: is told of each wrong secret, with its kind.
+    on_wrong_secret: hears of each wrong secret, with its kind: a token or a password.
     """
     app = Flask(__name__, static_folder=None)
-    guard = dashboard.install(app, *board, guessed)
+    guard = dashboard.install(app, board, on_wrong_secret)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
-    guesses = Guesses("token", WRONG_A_MINUTE, guessed)
+    guesses = Guesses("token", WRONG_A_MINUTE, on_wrong_secret)
 
     @app.get("/planfix")
     def about() -> ResponseReturnValue:

@@ -20,6 +20,7 @@ from fsplanfix.outbox.rows import Outcome, Queued
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.tables import DEAD, DONE, SKIPPED, is_waiting, notices
 from fsplanfix.outbox.upkeep import Upkeep
+from fsplanfix.outbox.wakeups import changes
 
 from ..recordings import NAMES, events, rules_of, told
 
@@ -535,7 +536,7 @@ def test_what_another_process_writes_is_heard_of(store: Store, store_url: str) -
     heard = Event()
 
     def listen() -> None:
-        for _ in store.changes():
+        for _ in changes(store):
             heard.set()
 
     listening = gevent.spawn(listen)

@@ -18,6 +18,7 @@ from fsplanfix.errors import StoreError
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.waits import Limits, connection_settings
+from fsplanfix.outbox.wakeups import changes
 
 from ..postgres import empty_database
 from .test_store import FIRST
@@ -143,7 +144,7 @@ def test_listening_on_a_frozen_way_ends(way: Way) -> None:
     heard = Event()
 
     def listen() -> None:
-        for _ in store.changes():
+        for _ in changes(store):
             heard.set()
 
     listening = gevent.spawn(listen)

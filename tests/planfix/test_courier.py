@@ -19,7 +19,7 @@ from fsplanfix.errors import StoreError, TransportError
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.client import Client, seconds_to_wait
-from fsplanfix.planfix.courier import Courier, Manner
+from fsplanfix.planfix.courier import Courier, DeliverySettings
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
 
@@ -59,7 +59,7 @@ def client(planfix: Planfix) -> Iterator[Client]:
 
 @pytest.fixture
 def courier(store: Store, client: Client, clock: Clock) -> Courier:
-    return Courier(store, client, LINKS.link, Manner(), complete, now=clock)
+    return Courier(store, client, LINKS.link, DeliverySettings(), complete, now=clock)
 
 
 def send_all(courier: Courier) -> None:
@@ -83,7 +83,9 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
     store: Store, client: Client, planfix: Planfix, clock: Clock
 ) -> None:
     ready: list[str] = []
-    courier = Courier(store, client, LINKS.link, Manner(), lambda path: path in ready, now=clock)
+    courier = Courier(
+        store, client, LINKS.link, DeliverySettings(), lambda path: path in ready, now=clock
+    )
     store.save(told(events("group_answered")), {}, "s", clock())
     send_all(courier)
     assert (len(planfix.accepted), Queue(store).counts()) == (7, {"done": 7, "waiting": 1})
@@ -174,7 +176,9 @@ def test_one_request_at_a_time_follows_the_other_at_once(
 ) -> None:
     """No room while one is under way: the end of it is what calls for the next, whoever else is silent."""
     store.save([replace(GROUP[0], callid=f"c{n}") for n in range(6)], {}, "s", clock())
-    courier = Courier(store, client, LINKS.link, Manner(concurrency=1), complete, now=clock)
+    courier = Courier(
+        store, client, LINKS.link, DeliverySettings(concurrency=1), complete, now=clock
+    )
     with at_work(courier):
         planfix.wait_for(lambda crm: len(crm.accepted) == 6)
 
@@ -240,7 +244,7 @@ def test_late_windows_can_be_kept(
 ) -> None:
     store.save(GROUP[:1], {}, "s", clock())
     clock.ahead += 3600
-    send_all(Courier(store, client, LINKS.link, Manner(popup_ttl=0), complete, now=clock))
+    send_all(Courier(store, client, LINKS.link, DeliverySettings(popup_ttl=0), complete, now=clock))
     assert Queue(store).counts() == {"done": 1}
 
 
@@ -330,7 +334,7 @@ def test_the_spelling_of_canceled_is_found_out_once_and_kept(
     planfix.canceled = "Cancelled"
     for n in range(3):
         store.save([canceled(f"c{n}")], {}, "s", clock())
-        send_all(Courier(store, client, LINKS.link, Manner(), complete, now=clock))
+        send_all(Courier(store, client, LINKS.link, DeliverySettings(), complete, now=clock))
     assert [item.fields["status"] for item in planfix.received] == ["Canceled", *["Cancelled"] * 3]
     assert Queue(store).counts() == {"done": 3}
 
@@ -341,7 +345,9 @@ def test_the_spelling_of_canceled_can_be_fixed(
 ) -> None:
     planfix.canceled = spelling
     store.save([canceled("c")], {}, "s", clock())
-    send_all(Courier(store, client, LINKS.link, Manner(canceled=spelling), complete, now=clock))
+    send_all(
+        Courier(store, client, LINKS.link, DeliverySettings(canceled=spelling), complete, now=clock)
+    )
     assert [item.code for item in planfix.received] == [200]
 
 
@@ -359,7 +365,7 @@ def test_another_courier_takes_over_when_one_is_gone(
 ) -> None:
     store.save([COMPLETED], {}, "s", clock())
     assert len(claim(store, 10, clock(), "one that was killed")) == 1
-    alive = Courier(store, client, LINKS.link, Manner(), complete, now=clock)
+    alive = Courier(store, client, LINKS.link, DeliverySettings(), complete, now=clock)
     send_all(alive)
     assert planfix.received == []
     let_leases_end(store)
@@ -374,9 +380,12 @@ def test_two_couriers_send_nothing_twice(
     planfix.delay = 0.05
     for n in range(20):
         store.save([replace(item, callid=f"c{n}") for item in GROUP], {}, "s", clock())
-    couriers = [Courier(store, client, LINKS.link, Manner(), complete, now=clock) for _ in range(2)]
+    couriers = [
+        Courier(store, client, LINKS.link, DeliverySettings(), complete, now=clock)
+        for _ in range(2)
+    ]
     runners = [gevent.spawn(c.run) for c in couriers] + [
-        gevent.spawn(c.keep_leases) for c in couriers
+        gevent.spawn(c.leases.keep_renewing) for c in couriers
     ]
     planfix.wait_for(lambda crm: len(crm.received) >= 160, timeout=120)
     for courier in couriers:
@@ -433,10 +442,10 @@ def test_what_waits_for_another_try_survives_a_jump_of_any_size(
         store,
         client,
         LINKS.link,
-        Manner(popup_ttl=0),
+        DeliverySettings(popup_ttl=0),
         complete,
         now=clock,
-        jumped=lambda: bool(jumps) and jumps.pop(),
+        has_jumped=lambda: bool(jumps) and jumps.pop(),
     )
     planfix.retry_after = "60"
     planfix.answers.append(code)
@@ -454,14 +463,20 @@ def test_the_store_itself_notices_a_jump(
     store: Store, client: Client, planfix: Planfix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     courier = Courier(
-        store, client, LINKS.link, Manner(), complete, now=store.now, jumped=store.now.jumped
+        store,
+        client,
+        LINKS.link,
+        DeliverySettings(),
+        complete,
+        now=store.now,
+        has_jumped=store.now.jumped,
     )
     planfix.answers.append(500)
     store.save([COMPLETED], {}, "s", store.now())
     send_all(courier)
     real = store.now._ask
     monkeypatch.setattr(store.now, "_ask", lambda: real() - 70.0)
-    courier._looked = 0.0  # a second later
+    courier._skipped_at = 0.0  # a second later
     send_all(courier)
     assert Queue(store).counts() == {"done": 1}
 
@@ -483,7 +498,7 @@ def test_a_window_too_late_is_no_probe(
 def test_a_recording_that_is_not_ready_is_no_probe(
     store: Store, client: Client, planfix: Planfix, clock: Clock
 ) -> None:
-    courier = Courier(store, client, LINKS.link, Manner(), lambda _: False, now=clock)
+    courier = Courier(store, client, LINKS.link, DeliverySettings(), lambda _: False, now=clock)
     planfix.answers.append(401)
     store.save([replace(COMPLETED, callid="c2")], {}, "s", clock())
     send_all(courier)
@@ -600,7 +615,9 @@ def test_a_nul_in_an_answer_holds_up_nothing(store: Store, clock: Clock, code: b
     server = StreamServer(("127.0.0.1", 0), speak)
     server.start()
     client = Client(f"http://127.0.0.1:{server.server_port}/", "planfix-token", concurrency=1)
-    courier = Courier(store, client, LINKS.link, Manner(concurrency=1), complete, now=clock)
+    courier = Courier(
+        store, client, LINKS.link, DeliverySettings(concurrency=1), complete, now=clock
+    )
     store.save(GROUP[:1], {}, "s", clock())
     with gevent.Timeout(60):
         courier.step()
@@ -608,6 +625,6 @@ def test_a_nul_in_an_answer_holds_up_nothing(store: Store, clock: Clock, code: b
         courier.step()
     (queued,) = Queue(store).listed(["waiting", "dead"], 10)
     assert "a\ufffdb" in queued.answer
-    assert courier._under_way == set()
+    assert courier.leases.held == set()
     client.close()
     server.stop(timeout=0.1)

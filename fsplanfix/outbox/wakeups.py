@@ -1,0 +1,99 @@
+"""Wakes a courier when another process writes notices: at once on PostgreSQL, soon on SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..errors import StoreError
+from .store import Store
+from .tables import CHANNEL
+
+LOOK_EVERY = 0.1
+"""Seconds between two looks at SQLite's data_version.
+
+Every commit of another connection raises that counter.
+"""
+
+TRY_AGAIN_AFTER = 1.0
+"""Seconds until a database that is gone is connected to again."""
+
+
+def keep_waking(store: Store, on_change: Callable[[], None]) -> None:
+    """Call `on_change` for each change that another process makes, for ever."""
+    while True:
+        try:
+            for _ in changes(store):
+                on_change()
+        except StoreError:
+            gevent.sleep(TRY_AGAIN_AFTER)
+
+
+def changes(store: Store) -> Iterator[None]:
+    """Yield for each change, and once at the start. Raises StoreError when the database is gone."""
+    # both read through the driver itself, so its errors come as they are
+    gone = (SQLAlchemyError, OSError, store.engine.dialect.loaded_dbapi.Error)
+    try:
+        with _connected(store) as connection:
+            if connection.dialect.name == "postgresql":
+                yield from _on_postgresql(connection, store)
+            else:
+                yield from _on_sqlite(connection, store)
+    except gone as error:
+        raise StoreError(f"The database is gone ({type(error).__name__}).") from None
+
+
+@contextmanager
+def _connected(store: Store) -> Iterator[Connection]:
+    """Give a connection that is thrown away if it failed: no word is waited for at its end."""
+    with _in_time(store):
+        connection = store.engine.connect()
+
+    try:
+        yield connection
+    except BaseException:
+        connection.invalidate()
+        raise
+    finally:
+        connection.close()
+
+
+def _in_time(store: Store) -> gevent.Timeout:
+    late = StoreError("The database does not answer in time.")
+    return gevent.Timeout(store.limits.transaction, late)
+
+
+def _on_postgresql(connection: Connection, store: Store) -> Iterator[None]:
+    """Yield for each NOTIFY of another process."""
+    driver: Any = connection.execution_options(
+        isolation_level="AUTOCOMMIT"
+    ).connection.driver_connection
+    with _in_time(store):
+        connection.execute(text(f"LISTEN {CHANNEL}"))
+
+    while True:
+        for _ in driver.notifies(timeout=store.limits.look):
+            yield
+        # a frozen path looks like a quiet one
+        with _in_time(store):
+            driver.execute("SELECT 1")
+
+
+def _on_sqlite(connection: Connection, store: Store) -> Iterator[None]:
+    """Yield whenever the counter of other connections' commits has moved.
+
+    Ends when the store has gone over to another file.
+    """
+    driver: Any = connection.connection.driver_connection
+    seen = -1
+    while connection.engine is store.engine:
+        (version,) = driver.execute("PRAGMA data_version").fetchone()
+        if version != seen:
+            seen = version
+            yield
+        gevent.sleep(LOOK_EVERY)
