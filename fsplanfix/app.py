@@ -78,7 +78,10 @@ def _listen(address: str) -> socket.socket:
 
 ROLES = ("events", "courier", "web", "socket")
 COMPARE_EVERY = 60.0
-"""Seconds between comparisons of FreeSWITCH's channels with our open calls (call-rules.md, 16)."""
+"""Seconds between comparisons of FreeSWITCH's channels with our open calls.
+
+See docs/call-rules.md, rule 16.
+"""
 
 LOOK_FOR_OLD_EVERY = 3600.0
 """Seconds between deletions of old recordings."""

@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     *ROOT.glob("*.md"),
-    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
+    ROOT / "tests/traces/README.md",
     ROOT / "contrib/README.md",
     ROOT / "freeswitch-dialplan/README.md",
 ]
@@ -56,14 +57,21 @@ def test_defaults_are_the_same_in_both_languages() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_somewhere(document: Path) -> None:
     content = document.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)\)", content):
-        assert target.startswith("https://") or (document.parent / target).exists(), target
-    headings = {
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", content):
+        if target.startswith("https://"):
+            continue
+        page = document.parent / target if target else document
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), f"{target}#{anchor}"
+
+
+def anchors(document: Path) -> set[str]:
+    """What the headings of a document are linked by."""
+    content = document.read_text(encoding="utf-8")
+    return {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         for heading in re.findall(r"^#+ (.*)$", content, re.MULTILINE)
     }
-    for anchor in re.findall(r"\]\(#([^)]+)\)", content):
-        assert anchor in headings, anchor
 
 
 def test_the_picture_of_the_house_names_modules_that_exist_and_all_of_them() -> None:
