@@ -1,9 +1,12 @@
 """What people read is true, complete, and the same in both languages."""
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+
+from fsplanfix.calls import model
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -86,3 +89,17 @@ def test_the_picture_of_the_house_names_modules_that_exist_and_all_of_them() -> 
             assert found.name in drawn, found.name
         if found.is_dir() and (found / "__init__.py").exists():
             assert f"`{found.name}/`" in drawn, found.name
+
+
+def test_the_glossary_has_each_class_of_the_call_rules() -> None:
+    explained = re.findall(r"\(`(\w+)`\)", text("docs/glossary.md"))
+    for name, value in vars(model).items():
+        if inspect.isclass(value) and value.__module__ == model.__name__ and name[0] != "_":
+            assert explained.count(name) == 1, name
+
+
+def test_the_glossary_explains_a_word_once() -> None:
+    cells = re.findall(r"^\| (?!word|---)([^|]+) \|", text("docs/glossary.md"), re.MULTILINE)
+    words = [word for cell in cells for word in cell.split(", ")]
+    assert len(words) == len(set(words))
+    assert len(words) > 50
