@@ -8,6 +8,9 @@ import pytest
 
 from fsplanfix.calls import model
 
+from .freeswitch.faults import SCENARIOS
+from .test_house import MAY_IMPORT
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     *ROOT.glob("*.md"),
@@ -80,7 +83,7 @@ def anchors(document: Path) -> set[str]:
 def test_the_picture_of_the_house_names_modules_that_exist_and_all_of_them() -> None:
     drawn = text("docs/architecture.md")
     package = ROOT / "fsplanfix"
-    for module in re.findall(r"\b([a-z_]+(?:/[a-z_]+)?\.py)\b", drawn):
+    for module in re.findall(r"\b([a-z_]+(?:/[a-z_]+)*\.py)\b", drawn):
         assert (package / module).exists() or (ROOT / module).exists(), module
     for folder in re.findall(r"^\| `([a-z]+)/` \|", drawn, re.MULTILINE):
         assert (package / folder).is_dir()
@@ -89,6 +92,34 @@ def test_the_picture_of_the_house_names_modules_that_exist_and_all_of_them() -> 
             assert found.name in drawn, found.name
         if found.is_dir() and (found / "__init__.py").exists():
             assert f"`{found.name}/`" in drawn, found.name
+
+
+def test_the_table_of_imports_is_what_the_house_enforces() -> None:
+    rows = re.findall(
+        r"^\| `([a-z]+)/` \| [^|]+ \| ([^|]+) \|$", text("docs/architecture.md"), re.MULTILINE
+    )
+    drawn = {folder: set(re.findall(r"`([a-z.]+)`", allowed)) for folder, allowed in rows}
+    assert drawn == MAY_IMPORT
+
+
+def test_each_measured_fault_of_greenswitch_has_its_test() -> None:
+    rows = re.findall(
+        r"^\| \[([a-k])\]\([^)]+\) [^|]+ \| ([^|]+) \|$", text("docs/architecture.md"), re.MULTILINE
+    )
+    assert [letter for letter, _ in rows] == list("abcdefghijk")
+    tested = {test for _, tests in rows for test in re.findall(r"`(\w+)`", tests)}
+    assert {test for test in tested if not test.startswith("test_")} == set(SCENARIOS)
+    assert "def test_five_hundred_calls_at_once_are_all_greeted" in text(
+        "tests/freeswitch/test_socket_app.py"
+    )
+
+
+def test_the_drawings_fit_a_terminal() -> None:
+    drawings = re.findall(
+        r"^```\n(.*?)^```", text("docs/architecture.md"), re.MULTILINE | re.DOTALL
+    )
+    assert len(drawings) == 2
+    assert all(len(line) <= 80 for drawing in drawings for line in drawing.splitlines())
 
 
 def test_the_glossary_has_each_class_of_the_call_rules() -> None:
