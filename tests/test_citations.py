@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fsplanfix.calls.tracker import Tracker
+from fsplanfix.explain import REASONS
 
 from .freeswitch.faults import SCENARIOS
 from .recordings import NAMES, events, rules_of
@@ -182,6 +183,10 @@ def test_every_recorded_call_carries_rules_of_the_page() -> None:
     carried = set().union(*(deciding(trace) for trace in NAMES))
     assert carried == set(DECIDING)
     assert carried <= numbered(CALL_RULES, "Rule")
+
+
+def test_explain_gives_reasons_for_rules_of_the_page() -> None:
+    assert {rule for rule, _ in REASONS} <= numbered(CALL_RULES, "Rule")
 
 
 def test_the_scenarios_of_the_faults_exist_and_all_are_named() -> None:
