@@ -271,7 +271,7 @@ def start_up(rounds: Rounds) -> Iterator[Row]:
 
 
 def held(rounds: Rounds) -> Iterator[Row]:
-    """How long calls wait for the caller's name (issue 4)."""
+    """How long calls wait for the caller's name."""
     theirs, asked, cached = map(float, alone("lookups", "4").split())
     yield Row("call held, p99 above Planfix's own", "ms", asked - theirs, "", None, None, 20)
     yield Row("the same, number known", "ms", cached, "", None, None, 10)

@@ -1,7 +1,7 @@
 """Framing as it was before it was measured: the reference for events per second.
 
 A bytearray, each frame's head read into a dict, a Frame for each: 16 to 20 times greenswitch, like
-the framing that was measured for greenswitch-facts.md. The bar was set with it, so it stays; the
+the framing measured in docs/facts/greenswitch.md. The bar was set with it, so it stays; the
 service's own framer is faster now.
 """
 

@@ -72,7 +72,10 @@ def _listen(address: Address) -> socket.socket:
 
 ROLES = ("events", "courier", "web", "socket")
 COMPARE_EVERY = 60.0
-"""Seconds between comparisons of FreeSWITCH's channels with our open calls (call-rules.md, 16)."""
+"""Seconds between comparisons of FreeSWITCH's channels with our open calls.
+
+See docs/call-rules.md, rule 16.
+"""
 
 LINKED_ROLES = {"events", "web"}
 """Those that need a link to FreeSWITCH."""

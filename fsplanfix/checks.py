@@ -316,7 +316,7 @@ def _from_outside(settings: Settings, keys: list[str], file: Path) -> Iterator[F
 
 
 def planfix(settings: Settings) -> Iterator[Finding]:
-    """Ask Planfix if it knows our token, and what it knows of us (`ping`, planfix-facts.md)."""
+    """Ask Planfix if it knows our token, and what it knows of us: docs/facts/planfix.md."""
     yield from _certificates(settings)
     client = Client(settings.planfix_url, settings.planfix_token.get_secret_value(), 1)
     try:

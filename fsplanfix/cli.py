@@ -285,7 +285,10 @@ def _findings() -> Iterator[checks.Finding]:
 )
 @explained
 def explain(call: str, last: bool, file: Path | None, mask: bool) -> None:
-    """Show what is known about a call: what FreeSWITCH said, the rule, Planfix's answer."""
+    """Show what is known about a call: what FreeSWITCH said, the rule, Planfix's answer.
+
+    The rules are listed in docs/call-rules.md.
+    """
     settings = load(RuleSettings)
     if not call and not last:
         raise click.UsageError("Name a call by its callid or its client's number, or say --last.")

@@ -1,6 +1,6 @@
 """All that is known about a call: what FreeSWITCH said, which rule fired, the answer.
 
-The rules are those of shared/call-rules.md. What was heard is played through them once more, so
+The rules are those of docs/call-rules.md. What was heard is played through them once more, so
 that each thing Planfix was told stands under the event that caused it.
 """
 

@@ -156,9 +156,9 @@ class Pipeline:
         self._queue.put(Resync(states, alive, channels, let_through()))
 
     def compare(self, ask: Channels) -> None:
-        """Compare FreeSWITCH's account of its channels with what we know (call-rules.md, rule 16).
+        """Compare FreeSWITCH's account of its channels with what we know.
 
-        Raises LinkError if the link is lost meanwhile.
+        See docs/call-rules.md, rule 16. Raises LinkError if the link is lost meanwhile.
         """
         touched: set[str] = set()
         self._touched = touched
@@ -172,7 +172,8 @@ class Pipeline:
     def stop(self, is_linked: bool = False) -> None:
         """End `run` once everything that was put before is committed.
 
-        is_linked: FreeSWITCH can be heard now, which is a sign of life (call-rules.md, rule 15).
+        is_linked: FreeSWITCH can be heard now, which is a sign of life
+        (docs/call-rules.md, rule 15).
         """
         stop = Stop(int(time.time() * 1_000_000) if is_linked else 0)
         gevent.spawn(self._queue.put, stop)  # which waits while the queue is full

@@ -1,4 +1,4 @@
-"""Plays recorded calls (shared/freeswitch-facts.md describes the files) through the call rules."""
+"""Plays traces through the call rules (docs/facts/freeswitch.md, "Trace files")."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ ENDS = {
 class Expected:
     """What Planfix must be told of a recording.
 
-    calls: alternatives, none of which is a lie; each is a list of calls in call-rules.md's
-    shorthand. talk: the least and the most seconds that an ext may be credited with.
+    calls: alternatives, none of which is a lie; each is a list of calls in the shorthand
+    of docs/call-rules.md. talk: the least and the most seconds that an ext may be credited with.
     """
 
     calls: list[list[str]]
@@ -95,7 +95,7 @@ def told(stream: Iterable[SwitchEvent], rules: Rules | None = None) -> list[Noti
 
 
 def shorthand(notices: Iterable[Notice]) -> dict[str, list[str]]:
-    """Return per callid: the head of call-rules.md's shorthand, then a token for each notice."""
+    """Return per callid: the head of the call rules' shorthand, then a token for each notice."""
     calls: dict[str, list[str]] = {}
     for n in notices:
         tokens = calls.setdefault(n.callid, [f"{n.type} {n.phone} {n.diversion or '-'}"])

@@ -155,6 +155,10 @@ def test_a_stand_in_that_cannot_listen_says_why(
     assert "Traceback" not in done.stderr
 
 
+def test_the_help_of_explain_says_where_the_rules_are_listed(tmp_path: Path) -> None:
+    assert "docs/call-rules.md" in run_cli(tmp_path, "explain", "--help").stdout
+
+
 def test_every_command_has_help(tmp_path: Path) -> None:
     for words in (
         [],

@@ -1,14 +1,21 @@
 """What people read is true, complete, and the same in both languages."""
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+from fsplanfix.calls import model
+
+from .freeswitch.faults import SCENARIOS
+from .test_house import MAY_IMPORT
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     *ROOT.glob("*.md"),
-    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
+    ROOT / "tests/traces/README.md",
     ROOT / "contrib/README.md",
     ROOT / "freeswitch-dialplan/README.md",
 ]
@@ -56,20 +63,27 @@ def test_defaults_are_the_same_in_both_languages() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_somewhere(document: Path) -> None:
     content = document.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)\)", content):
-        assert target.startswith("https://") or (document.parent / target).exists(), target
-    headings = {
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", content):
+        if target.startswith("https://"):
+            continue
+        page = document.parent / target if target else document
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), f"{target}#{anchor}"
+
+
+def anchors(document: Path) -> set[str]:
+    """What the headings of a document are linked by."""
+    content = document.read_text(encoding="utf-8")
+    return {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         for heading in re.findall(r"^#+ (.*)$", content, re.MULTILINE)
     }
-    for anchor in re.findall(r"\]\(#([^)]+)\)", content):
-        assert anchor in headings, anchor
 
 
 def test_the_picture_of_the_house_names_modules_that_exist_and_all_of_them() -> None:
     drawn = text("docs/architecture.md")
     package = ROOT / "fsplanfix"
-    for module in re.findall(r"\b([a-z_]+(?:/[a-z_]+)?\.py)\b", drawn):
+    for module in re.findall(r"\b([a-z_]+(?:/[a-z_]+)*\.py)\b", drawn):
         assert (package / module).exists() or (ROOT / module).exists(), module
     for folder in re.findall(r"^\| `([a-z]+)/` \|", drawn, re.MULTILINE):
         assert (package / folder).is_dir()
@@ -78,3 +92,45 @@ def test_the_picture_of_the_house_names_modules_that_exist_and_all_of_them() -> 
             assert found.name in drawn, found.name
         if found.is_dir() and (found / "__init__.py").exists():
             assert f"`{found.name}/`" in drawn, found.name
+
+
+def test_the_table_of_imports_is_what_the_house_enforces() -> None:
+    rows = re.findall(
+        r"^\| `([a-z]+)/` \| [^|]+ \| ([^|]+) \|$", text("docs/architecture.md"), re.MULTILINE
+    )
+    drawn = {folder: set(re.findall(r"`([a-z.]+)`", allowed)) for folder, allowed in rows}
+    assert drawn == MAY_IMPORT
+
+
+def test_each_measured_fault_of_greenswitch_has_its_test() -> None:
+    rows = re.findall(
+        r"^\| \[([a-k])\]\([^)]+\) [^|]+ \| ([^|]+) \|$", text("docs/architecture.md"), re.MULTILINE
+    )
+    assert [letter for letter, _ in rows] == list("abcdefghijk")
+    tested = {test for _, tests in rows for test in re.findall(r"`(\w+)`", tests)}
+    assert {test for test in tested if not test.startswith("test_")} == set(SCENARIOS)
+    assert "def test_five_hundred_calls_at_once_are_all_greeted" in text(
+        "tests/freeswitch/test_socket_app.py"
+    )
+
+
+def test_the_drawings_fit_a_terminal() -> None:
+    drawings = re.findall(
+        r"^```\n(.*?)^```", text("docs/architecture.md"), re.MULTILINE | re.DOTALL
+    )
+    assert len(drawings) == 2
+    assert all(len(line) <= 80 for drawing in drawings for line in drawing.splitlines())
+
+
+def test_the_glossary_has_each_class_of_the_call_rules() -> None:
+    explained = re.findall(r"\(`(\w+)`\)", text("docs/glossary.md"))
+    for name, value in vars(model).items():
+        if inspect.isclass(value) and value.__module__ == model.__name__ and name[0] != "_":
+            assert explained.count(name) == 1, name
+
+
+def test_the_glossary_explains_a_word_once() -> None:
+    cells = re.findall(r"^\| (?!word|---)([^|]+) \|", text("docs/glossary.md"), re.MULTILINE)
+    words = [word for cell in cells for word in cell.split(", ")]
+    assert len(words) == len(set(words))
+    assert len(words) > 50

@@ -1,5 +1,5 @@
 """The ends of what one worker began and another, which closed the call, never heard of
-(delivery-rules.md, rule 8)."""
+(docs/delivery-rules.md, rule 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a client call is called and whose numbers it carries (call-rules.md, "Call identity")."""
+"""What a client call is called and whose numbers it carries.
+
+docs/call-rules.md, "Call identity".
+"""
 
 from __future__ import annotations
 

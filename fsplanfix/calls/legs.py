@@ -1,7 +1,7 @@
 """Raw bookkeeping of FreeSWITCH's legs: which hang together, who is bridged with whom.
 
-What any of it means for Planfix is the tracker's business (call-rules.md, "Which legs belong
-together").
+What any of it means for Planfix is the tracker's business (docs/call-rules.md, "Which legs
+belong together").
 """
 
 from __future__ import annotations

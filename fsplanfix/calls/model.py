@@ -1,4 +1,4 @@
-"""The words of the call rules as plain types. Source of their meaning: shared/call-rules.md."""
+"""The words of the call rules as plain types. They mean what docs/call-rules.md says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an outgoing call failed, by the hang-up of the client's leg (call-rules.md, rule 9)."""
+"""How an outgoing call failed, by the hang-up of the client's leg (docs/call-rules.md, rule 9)."""
 
 from __future__ import annotations
 

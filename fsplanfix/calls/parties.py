@@ -1,4 +1,4 @@
-"""Who is on a leg, decided once, at its CHANNEL_CREATE (call-rules.md, "Who is on a leg").
+"""Who is on a leg, decided once, at its CHANNEL_CREATE (docs/call-rules.md, "Who is on a leg").
 
 FreeSWITCH rewrites caller-ID headers later. Nothing here is read from what a stranger's phone can
 set, but the numbers of an outside party themselves.
@@ -18,7 +18,7 @@ PARENT_HEADERS = (
     "variable_fifo_bridge_uuid",
     "variable_planfix_client_uuid",
 )
-"""Where a leg names the one it was placed for, in the order of call-rules.md."""
+"""Where a leg names the one it was placed for, in the order of docs/call-rules.md."""
 
 
 def read_leg(event: SwitchEvent, rules: Rules) -> Leg:

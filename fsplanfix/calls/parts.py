@@ -1,7 +1,7 @@
 """The employees' parts in a call: how each begins, becomes a talk, ends, and is told to Planfix.
 
-Each rule of call-rules.md has one place here: offers (1, 3), talks (2, 5, 8), their ends (4, 9),
-and what a call that is over still owes (3, 6).
+Each rule of docs/call-rules.md has one place here: offers (rules 1 and 3), talks (rules 2, 5
+and 8), their ends (rules 4 and 9), and what a call that is over still owes (rules 3 and 6).
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class Parts:
 
     @staticmethod
     def _untold_talks(call: Call) -> list[Engagement]:
-        """Return the talks to tell of if no other was: in a conference, else without an ext (6).
+        """Return the talks to tell of if no other was: in a conference, else without an ext.
 
         A call that we placed to the client and that no employee took part in is nobody's business.
         """

@@ -1,5 +1,5 @@
 """What the tracker missed while FreeSWITCH could not be heard, told as events
-(call-rules.md, rules 15 and 16).
+(docs/call-rules.md, rules 15 and 16).
 
 Pure: takes the tracker and FreeSWITCH's own account of its live channels (`uuid_dump ... json`),
 gives events to feed. The account is read with the same care as events: a bridge whose leg answered

@@ -1,4 +1,4 @@
-"""Which recordings run during a call, and which are final (call-rules.md, rules 12 and 13)."""
+"""Which recordings run during a call, and which are final (docs/call-rules.md, rules 12 and 13)."""
 
 from __future__ import annotations
 

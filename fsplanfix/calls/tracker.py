@@ -1,4 +1,4 @@
-"""Turns the event stream of one FreeSWITCH into what Planfix is told. Rules: shared/call-rules.md.
+"""Turns the event stream of one FreeSWITCH into what Planfix is told: docs/call-rules.md.
 
 A function of the events alone: no clock, no timers. Feeding the same events again says nothing new.
 Who is on a leg is decided in parties.py, what belongs together in legs.py, what each employee's

@@ -1,10 +1,10 @@
 """One event of the event socket, read without ever trusting it.
 
-Facts: shared/freeswitch-facts.md ("the header encoding is not injective") and greenswitch-facts.md
-a, b, d, h. Headers end where a line ends, and each value is decoded by itself, so an encoded
-newline in a SIP header can never become a header of its own. An event has about 200 headers and the
-rules know about 30: one pass over the bytes finds those, whatever it is that comes between them
-(docs/performance.md).
+docs/facts/freeswitch.md, "The header encoding is not injective", and docs/facts/greenswitch.md,
+faults a, b, d and h. Headers end where a line ends, and each value is decoded by itself, so an
+encoded newline in a SIP header can never become a header of its own. An event has about 200 headers
+and the rules know about 40: one pass over the bytes finds those, whatever it is that comes between
+them (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class SwitchEvent:
         self._body = b""
         self._read(raw)
         if "Content-Length" in self._places:
-            # only what stands before the event's own body (h) is headers
+            # only what stands before the event's own body is headers (fault h)
             head, _, self._body = raw.partition(b"\n\n")
             self._read(head)
         self.name = self.get("Event-Name")

@@ -1,6 +1,7 @@
-"""Cuts the event socket's byte stream into frames. Facts: shared/greenswitch-facts.md b, c, d, h.
+"""Cuts the event socket's byte stream into frames.
 
 A frame is header lines, a blank line and, if Content-Length says so, that many bytes of body.
+What may come instead: docs/facts/greenswitch.md, faults b, c, d and h.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ LONGEST_BODY = 16 * 1024 * 1024
 """Bytes. Beyond these the peer is not FreeSWITCH or has lost its place."""
 
 _EVENT_HEAD = re.compile(rb"Content-Length: ([0-9]{1,7})\nContent-Type: text/event-plain\n\n")
-"""What stands before nearly every frame's body (wire/inbound_live_call.jsonl); any other head is
-read line by line."""
+"""What stands before nearly every frame's body; any other head is read line by line."""
 
 _EVENT = {"Content-Type": "text/event-plain"}
 

@@ -1,7 +1,6 @@
 """The connection to one FreeSWITCH: greenswitch's InboundESL, hardened and kept up.
 
-Every override answers a fault that shared/greenswitch-facts.md measured; the letters in the
-comments are its.
+Every override answers a measured fault of greenswitch (docs/facts/greenswitch.md).
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ SILENCE = 45.0
 """Seconds without a byte until the peer counts as gone; HEARTBEAT comes every 20 s."""
 
 FRAMES_IN_A_ROW = 64
-"""Frames handled in a row, about 1 ms; then others get their turn (j).
+"""Frames handled in a row, about 1 ms; then others get their turn (fault j).
 
 What the frames say may then share a commit.
 """
@@ -71,7 +70,7 @@ class Server:
 
 
 class Connection(InboundESL):
-    """One connection to one FreeSWITCH. Never used again once it is down: make a new one (k)."""
+    """One connection to one FreeSWITCH. Never used again once it is down: fault k."""
 
     def __init__(
         self,
@@ -94,7 +93,7 @@ class Connection(InboundESL):
     def connect(self) -> None:
         """Connect and log in.
 
-        Raises LinkDown, LinkTimeout or LoginRefused, and then leaves nothing behind (g).
+        Raises LinkDown, LinkTimeout or LoginRefused, and then leaves nothing behind (fault g).
         """
         try:
             self._open()
@@ -106,7 +105,7 @@ class Connection(InboundESL):
     def _open(self) -> None:
         where = f"FreeSWITCH at {self.server.name}"
         try:
-            # create_connection also speaks IPv6 (k)
+            # create_connection also speaks IPv6 (fault k)
             self.sock = socket.create_connection((self.host, self.port), timeout=self.timeout)
         except TimeoutError:
             raise LinkDown(
@@ -135,7 +134,7 @@ class Connection(InboundESL):
             )
 
     def _notice_dead_peers(self) -> None:
-        """Let the kernel report a peer that is gone (f); `silence` catches one that hangs."""
+        """Let the kernel report a peer that is gone (fault f); `silence` catches one that hangs."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPIDLE, 15)
@@ -156,7 +155,8 @@ class Connection(InboundESL):
     def send(self, data: str, timeout: float = ANSWER_TIMEOUT) -> Frame:
         """Send one command and return FreeSWITCH's reply.
 
-        Raises UnsafeCommand, LinkTimeout (after `timeout` seconds) or LinkDown; never hangs (e).
+        Raises UnsafeCommand, LinkTimeout (after `timeout` seconds) or LinkDown; never hangs:
+        fault e.
         """
         if "\r" in data or "\0" in data or "\n\n" in data or data.endswith("\n"):
             raise UnsafeCommand("A command with line breaks inside was not sent to FreeSWITCH.")
@@ -165,7 +165,7 @@ class Connection(InboundESL):
             timeout,
             LinkTimeout(f"FreeSWITCH at {self.server.name} did not answer in {timeout:g} s."),
         ):
-            with self._writing:  # whole commands, one after the other (e)
+            with self._writing:  # whole commands, one after the other (fault e)
                 if not self.connected:
                     raise LinkDown(f"There is no connection to FreeSWITCH at {self.server.name}.")
                 self._pending.append(answer)
@@ -219,7 +219,10 @@ class Connection(InboundESL):
             )
 
     def receive_events(self) -> None:
-        """Read until the connection ends, whatever comes; then mark the link down (b, c, d)."""
+        """Read until the connection ends, whatever comes; then mark the link down.
+
+        Faults b, c and d.
+        """
         framer, handled, reason = Framer(), 0, "FreeSWITCH closed the connection"
         try:
             while data := self.sock.recv(65536):
@@ -263,7 +266,7 @@ class Connection(InboundESL):
             self._on_event(event)
 
     def _mark_down(self, reason: str) -> None:
-        """Note the end once; whoever waits for an answer gets LinkDown (e)."""
+        """Note the end once; whoever waits for an answer gets LinkDown (fault e)."""
         if self.down.is_set():
             return
         if self.reason == "closed":

@@ -1,9 +1,9 @@
 """Answers the dialplan's `socket` application: says who calls, and lets the dialplan go on.
 
-Facts: shared/freeswitch-facts.md and wire/outbound_lookup_then_resume.jsonl. With
+docs/facts/freeswitch.md, "The dialplan's socket application". With
 `socket_resume=true` the call goes on as soon as we close, so whatever fails here is answered by
 closing. greenswitch's own server answers a call after 61 ms at the median and cannot be trusted
-beyond that (greenswitch-facts.md, i); this is gevent's.
+beyond that (docs/facts/greenswitch.md, fault i); this is gevent's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The notices that wait for Planfix: whose turn it is, what becomes of each.
 
-Rules: shared/delivery-rules.md, 3 to 5, 8 and 9.
+docs/delivery-rules.md, rules 3 to 5, 8 and 9.
 
 The statements of every turn are written once, with parameters: building them anew would cost more
 than running them.

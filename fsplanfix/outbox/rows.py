@@ -116,7 +116,8 @@ def rows_of(said: Sequence[Notice], now: float) -> list[dict[str, Any]]:
     """Return the parameters that write notices now (seconds since 1970).
 
     said: all that was said at once, in order. Later notices of a call wait for its barriers: its
-    first INCOMING or OUTGOING, every ACCEPTED, and the offers a hop gave up (delivery-rules.md, 3).
+    first INCOMING or OUTGOING, every ACCEPTED, and the offers a hop gave up
+    (docs/delivery-rules.md, rule 3).
     """
     given_up = _given_up(said)
     return [
@@ -132,9 +133,9 @@ def rows_of(said: Sequence[Notice], now: float) -> list[dict[str, Any]]:
 def _given_up(said: Sequence[Notice]) -> set[int]:
     """Return where the Canceled stand that a hop puts before the next INCOMING.
 
-    One event leads to all of them and that INCOMING (call-rules.md, 3), so they are said at once.
-    One event also leads to an ACCEPTED and the Canceled of those who lost to it: nobody waits for
-    them.
+    One event leads to all of them and that INCOMING (docs/call-rules.md, rule 3), so they are said
+    at once. One event also leads to an ACCEPTED and the Canceled of those who lost to it: nobody
+    waits for them.
     """
     found: set[int] = set()
     cancelled: dict[str, list[int]] = {}

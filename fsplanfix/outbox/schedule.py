@@ -1,4 +1,4 @@
-"""When a notice is tried again (delivery-rules.md, rule 4). Pure: takes time and chance."""
+"""When a notice is tried again (docs/delivery-rules.md, rule 4). Pure: takes time and chance."""
 
 from __future__ import annotations
 

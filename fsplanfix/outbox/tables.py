@@ -1,4 +1,4 @@
-"""The tables of the store and their versions. Rules: shared/delivery-rules.md."""
+"""The tables of the store and their versions. Rules: docs/delivery-rules.md."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def is_window(table: FromClause) -> ColumnElement[bool]:
 
 
 def holds_up(before: FromClause, kind: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Tell whether a notice is a barrier to a later one of a kind (delivery-rules.md, 3).
+    """Tell whether a notice is a barrier to a later one of a kind (rule 3).
 
     A COMPLETED that is one is an offer given up by a hop: the window that opens next waits for it.
     Other ends do not, so those of one hop go together.

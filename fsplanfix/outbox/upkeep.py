@@ -34,7 +34,10 @@ AT_ONCE = 500
 """Rows in one transaction: a long one would hold everybody up."""
 
 TOO_LATE = "too late to show"
-"""What stands in place of Planfix's answer to a call window that was skipped (rule 5)."""
+"""What stands in place of Planfix's answer to a call window that was skipped.
+
+See docs/delivery-rules.md, rule 5.
+"""
 
 
 class Upkeep:

@@ -1,4 +1,7 @@
-"""The commands Planfix sends (shared/planfix-voip-api.txt): checked strictly, answered at once."""
+"""The commands Planfix sends: checked strictly, answered at once.
+
+docs/facts/planfix.md, "What is answered".
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Carries notices from the outbox to Planfix: many at once, each in its turn.
 
-Rules: delivery-rules.md, 3 to 6, 8 and 9.
+docs/delivery-rules.md, rules 3 to 6, 8 and 9.
 """
 
 from __future__ import annotations
@@ -242,7 +242,10 @@ class Courier:
         return Outcome(queued, DONE)
 
     def _send(self, queued: Queued) -> None:
-        """Send one request; learn how this Planfix spells Canceled (shared/planfix-facts.md)."""
+        """Send one request; learn how this Planfix spells Canceled.
+
+        docs/facts/planfix.md, "Canceled or Cancelled".
+        """
         notice = queued.notice
         if notice.status is not Status.CANCELED or self._settings.canceled != "auto":
             self._client.post(form(notice, self._link, self._spelling or SPELLINGS[0]))

@@ -1,4 +1,4 @@
-"""The requests Planfix gets: the fields of shared/planfix-voip-api.txt, none of them empty."""
+"""The requests Planfix gets, no field empty (docs/facts/planfix.md, "What is sent")."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ LinkMaker = Callable[[str, str], str]
 def form(notice: Notice, link: LinkMaker, canceled: str = Status.CANCELED) -> dict[str, str]:
     """Return the form fields of the request for a notice, without the token.
 
-    canceled: how this Planfix spells that status (shared/planfix-facts.md).
+    canceled: how this Planfix spells that status (docs/facts/planfix.md, "Canceled or
+    Cancelled").
     """
     if notice.kind is Kind.RECORD:
         return {

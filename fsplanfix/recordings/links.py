@@ -1,6 +1,6 @@
 """Permanent, unguessable links to recordings: PUBLIC_URL/recordings/<signed path>/<callid>.<ext>.
 
-Planfix may open a link years later (shared/planfix-facts.md), so it carries the path itself,
+Planfix may open a link years later (docs/facts/planfix.md), so it carries the path itself,
 signed, and no date.
 """
 

@@ -1,7 +1,7 @@
 """A call that a simulated FreeSWITCH takes through dialplan files, `socket` included.
 
-What it says is modelled on shared/wire/outbound_*.jsonl and on the recorded calls; the times of
-phones are divided by the switch's `speed`.
+What it says is modelled on tests/wire/outbound_lookup_then_resume.jsonl and on the recorded calls;
+the times of phones are divided by the switch's `speed`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One client of the simulated event socket: login, commands, subscription, end.
 
-Modelled on shared/wire.
+Modelled on whole conversations with a real one.
 """
 
 from __future__ import annotations

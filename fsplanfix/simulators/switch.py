@@ -1,6 +1,6 @@
 """A FreeSWITCH that speaks the event socket and plays recorded calls. It can misbehave on demand.
 
-What it says is modelled on shared/wire (whole conversations with a real one); it shares no code
+What it says is modelled on whole conversations with a real one (tests/wire); it shares no code
 with the service.
 """
 

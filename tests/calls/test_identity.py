@@ -1,4 +1,4 @@
-"""Callids, numbers called, the next client, UUIDs that come again (call-rules.md)."""
+"""Callids, numbers called, the next client, UUIDs that come again (docs/call-rules.md, "Call identity")."""
 
 import pytest
 

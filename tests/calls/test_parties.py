@@ -1,4 +1,4 @@
-"""Who is on a leg (call-rules.md)."""
+"""Who is on a leg (docs/call-rules.md, "Who is on a leg")."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""When a call is offered, when people talk, and when they stop (call-rules.md, rules 1 to 10)."""
+"""When a call is offered, when people talk, and when they stop (docs/call-rules.md, rules 1 to 10)."""
 
 import pytest
 

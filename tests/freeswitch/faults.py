@@ -1,4 +1,4 @@
-"""The faults of greenswitch 0.0.19 (shared/greenswitch-facts.md), each as a scenario that a sound link survives.
+"""The faults of greenswitch 0.0.19 (docs/facts/greenswitch.md), each as a scenario that a sound link survives.
 
 A scenario takes a way to open a connection and raises AssertionError, hangs or breaks when the link has the fault.
 Run as a program it plays one scenario against stock greenswitch: `python -m tests.freeswitch.faults a`.

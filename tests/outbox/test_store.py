@@ -347,7 +347,7 @@ def test_a_talk_that_was_handed_on_holds_up_no_window(store: Store) -> None:
 
 
 class Made:
-    """A made-up call: what is said of it, and what each notice must wait for (delivery-rules.md, 3).
+    """A made-up call: what is said of it, and what each notice must wait for (docs/delivery-rules.md, rule 3).
 
     It says by itself what is a hop, a barrier, a loser: it shares no line with what it tests.
     """

@@ -1,4 +1,4 @@
-"""The simulated FreeSWITCH talks as the real one did in shared/wire."""
+"""The simulated FreeSWITCH talks as the real one did."""
 
 from __future__ import annotations
 
