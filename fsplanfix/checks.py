@@ -1,4 +1,4 @@
-"""What `fsplanfix check` looks at, one finding a line, each with its cure; nothing is changed."""
+"""What `fsplanfix check` looks at: one finding a line, each with a hint. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
 from .calls.doubts import DOUBTS
@@ -50,17 +51,23 @@ DEFAULT_PASSWORD = "ClueCon"  # noqa: S105 - FreeSWITCH's own, known to everybod
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}", re.ASCII)
 
-OK, ODD, BROKEN = range(3)
+
+class Grade(IntEnum):
+    """How bad a finding is; the worst is the exit code of `check`."""
+
+    OK = 0
+    WARNING = 1
+    BROKEN = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the check. grade: OK, ODD or BROKEN. cure: "" if there is nothing to do."""
+    """One line of the check. hint: how to fix it, "" if there is nothing to do."""
 
-    grade: int
+    grade: Grade
     part: str
     what: str
-    cure: str = ""
+    hint: str = ""
 
     @property
     def mark(self) -> str:
@@ -77,10 +84,10 @@ def everything(settings: Settings, env_file: Path = Path(".env")) -> Iterator[Fi
             store.replace_fact("last_check", str(int(time.time())))
             keys = signing_keys(store, settings)
             doubts = list(_doubts(settings, store))
-        yield Finding(OK, "store", "can be written")
+        yield Finding(Grade.OK, "store", "can be written")
         yield from doubts
     except StoreError as error:
-        yield Finding(BROKEN, "store", str(error), "see STORE_URL")
+        yield Finding(Grade.BROKEN, "store", str(error), "see STORE_URL")
     for server in settings.freeswitch_esl:
         yield from _freeswitch(settings, server)
     yield from _socket_app(settings)
@@ -92,48 +99,58 @@ def _settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
     part, sound = "settings", True
     if env_file.exists() and stat.S_IMODE(env_file.stat().st_mode) & 0o077:
         sound = False
-        yield Finding(ODD, part, f"{env_file} can be read by others", f"chmod 600 {env_file}")
+        yield Finding(
+            Grade.WARNING, part, f"{env_file} can be read by others", f"chmod 600 {env_file}"
+        )
     if len(settings.pbx_token.get_secret_value()) < 16:
         sound = False
         yield Finding(
-            ODD,
+            Grade.WARNING,
             part,
             "PBX_TOKEN is short enough to be guessed",
-            "make a longer one: openssl rand -hex 16",
+            "generate a longer one: openssl rand -hex 16",
         )
     if any(server.password == DEFAULT_PASSWORD for server in settings.freeswitch_esl):
         sound = False
         yield Finding(
-            ODD, part, "the event socket has the password everybody knows", "change it from ClueCon"
+            Grade.WARNING,
+            part,
+            "the event socket still uses the default password (ClueCon)",
+            "set a new one in event_socket.conf.xml and FREESWITCH_ESL",
         )
     if settings.public_url is None:
         sound = False
         yield Finding(
-            ODD,
+            Grade.WARNING,
             part,
             "PUBLIC_URL is missing: Planfix cannot reach us",
-            "set the https address from outside",
+            "set it to the https address of this service",
         )
     if sound:
-        yield Finding(OK, part, "complete")
+        yield Finding(Grade.OK, part, "complete")
 
 
 def _doubts(settings: Settings, store: Store) -> Iterator[Finding]:
     """Say who was seen doing what he should not, by what the service has noted."""
     aside = json.loads(store.known(SET_ASIDE) or "{}")
     if aside:
-        what = f"{aside['count']} events set aside, the last: {_printable(aside['event'])}"
-        cure = f"report it with the log's event_set_aside line ({_printable(aside['reason'])})"
-        yield Finding(ODD, "events", what, cure)
+        last, reason = _printable(aside["event"]), _printable(aside["reason"])
+        what = f"{aside['count']} events could not be processed, the last: {last}"
+        hint = f"please report it, with the event_set_aside line of the log ({reason})"
+        yield Finding(Grade.WARNING, "events", what, hint)
     noted = json.loads(store.known(DOUBTS) or "{}")
     users = sorted(set(noted.get("users", [])) - settings.trunk_users)
     gateways = sorted(set(noted.get("gateways", [])) - settings.house_gateways)
     if users:
-        cure = f"if they are gateways: TRUNK_USERS={_printable(users[0])}"
-        yield Finding(ODD, "users", f"show many callers' numbers: {_listed(users)}", cure)
+        hint = f"if they are gateways, set TRUNK_USERS={_printable(users[0])}"
+        yield Finding(
+            Grade.WARNING, "users", f"they show many callers' numbers: {_listed(users)}", hint
+        )
     if gateways:
-        cure = f"if colleagues are behind them: HOUSE_GATEWAYS={_printable(gateways[0])}"
-        yield Finding(ODD, "gateways", f"short numbers are dialled: {_listed(gateways)}", cure)
+        hint = f"if they lead to colleagues, set HOUSE_GATEWAYS={_printable(gateways[0])}"
+        yield Finding(
+            Grade.WARNING, "gateways", f"exts are dialled through them: {_listed(gateways)}", hint
+        )
 
 
 # FreeSWITCH
@@ -145,11 +162,13 @@ def _freeswitch(settings: Settings, server: Server) -> Iterator[Finding]:
     try:
         connection.connect()
         connection.subscribe(["HEARTBEAT"])
-        yield Finding(OK, part, "FreeSWITCH answers and takes the password")
+        yield Finding(Grade.OK, part, "FreeSWITCH answers and accepts the password")
         for look in (_version, _permissions, _gateway, _users, _clock):
             yield from look(settings, connection)
     except LinkError as error:
-        yield Finding(BROKEN, part, str(error), "see FREESWITCH_ESL and event_socket.conf.xml")
+        yield Finding(
+            Grade.BROKEN, part, str(error), "see FREESWITCH_ESL and event_socket.conf.xml"
+        )
     finally:
         connection.stop()
 
@@ -163,16 +182,17 @@ def _version(_: Settings, connection: Connection) -> Iterator[Finding]:
     version = tuple(int(part) for part in found.groups()) if found else ()
     if version < OLDEST:
         what = f"version {'.'.join(map(str, version))}" if version else "its version is unknown"
-        cure = "fsplanfix was made for 1.10.3 and later: before, a click may call the client first"
-        yield Finding(ODD, connection.server.name, what, cure)
+        hint = "upgrade to 1.10.3 or later: before, a click may call the client first"
+        yield Finding(Grade.WARNING, connection.server.name, what, hint)
 
 
 def _permissions(_: Settings, connection: Connection) -> Iterator[Finding]:
     if not connection.api("show channels as json").lstrip().startswith("{"):
-        cure = (
-            "allow it in the user's esl-allowed-api: calls of an outage cannot end properly without"
+        hint = (
+            "allow it in the user's esl-allowed-api; "
+            "calls of an outage cannot end properly without it"
         )
-        yield Finding(BROKEN, connection.server.name, "`show channels` is not allowed", cure)
+        yield Finding(Grade.BROKEN, connection.server.name, "`show channels` is not allowed", hint)
 
 
 def _gateway(settings: Settings, connection: Connection) -> Iterator[Finding]:
@@ -183,14 +203,19 @@ def _gateway(settings: Settings, connection: Connection) -> Iterator[Finding]:
     state = re.search(r"^State\s+(\S+)", answer, re.MULTILINE)
     up = re.search(r"^Status\s+UP", answer, re.MULTILINE)
     if not state:
-        yield Finding(BROKEN, part, f"there is no gateway {found[1]}", "name yours in DIAL_STRING")
-    elif not up or state[1] not in ("REGED", "NOREG"):
-        cure = f"fs_cli -x 'sofia status gateway {found[1]}'"
         yield Finding(
-            BROKEN, part, f"gateway {found[1]} is {state[1]}: clicks cannot call clients", cure
+            Grade.BROKEN, part, f"gateway {found[1]} does not exist", "name yours in DIAL_STRING"
+        )
+    elif not up or state[1] not in ("REGED", "NOREG"):
+        hint = f"fs_cli -x 'sofia status gateway {found[1]}'"
+        yield Finding(
+            Grade.BROKEN,
+            part,
+            f"gateway {found[1]} is {state[1]}: clicks cannot call clients",
+            hint,
         )
     else:
-        yield Finding(OK, part, f"gateway {found[1]} is up")
+        yield Finding(Grade.OK, part, f"gateway {found[1]} is up")
 
 
 def _users(settings: Settings, connection: Connection) -> Iterator[Finding]:
@@ -202,18 +227,18 @@ def _users(settings: Settings, connection: Connection) -> Iterator[Finding]:
     rules, part = settings.rules(), connection.server.name
     without = [user for user in domains if not rules.ext_for(user)]
     if domains and len(without) == len(domains):
-        what = f"EXTENSION_PATTERN fits none of {len(domains)} users"
-        yield Finding(BROKEN, part, what, "no window would ever open")
+        what = f"EXTENSION_PATTERN matches none of {len(domains)} users"
+        yield Finding(Grade.BROKEN, part, what, "no call window can open; change EXTENSION_PATTERN")
         return
     if domains:
         found = f"{len(domains) - len(without)} of {len(domains)} users have an ext"
-        yield Finding(OK, part, found)
+        yield Finding(Grade.OK, part, found)
     without = sorted(set(without) - rules.trunk_users)
     if without:
         user = without[0]
         number = _number_alias(connection, user, domains[user])
-        cure = f"EXTENSION_ALIASES={user}:{number} gives one; without, they are colleagues unnamed"
-        yield Finding(ODD, part, f"without an ext: {_listed(without)}", cure)
+        hint = f"EXTENSION_ALIASES={user}:{number} gives one; Planfix does not name who has none"
+        yield Finding(Grade.WARNING, part, f"users without an ext: {_listed(without)}", hint)
 
 
 def _number_alias(connection: Connection, user: str, domain: str) -> str:
@@ -243,18 +268,23 @@ def _clock(_: Settings, connection: Connection) -> Iterator[Finding]:
         and abs(int(answer[:12]) - time.time()) > CLOCKS_APART + 1
     ):
         apart = int(answer[:12]) - time.time()
-        cure = "set both clocks by NTP: windows would come too late to be shown"
+        hint = "synchronise both clocks (NTP); call windows would be dropped as too old"
         yield Finding(
-            ODD, connection.server.name, f"its clock is {apart:+.0f} s apart from ours", cure
+            Grade.WARNING,
+            connection.server.name,
+            f"its clock differs from ours by {apart:+.0f} s",
+            hint,
         )
 
 
 def _socket_app(settings: Settings) -> Iterator[Finding]:
     if greeted(*settings.esl_listen):
-        yield Finding(OK, "socket", f"the dialplan is answered at {settings.esl_listen}")
+        yield Finding(Grade.OK, "socket", f"answers the dialplan at {settings.esl_listen}")
     else:
-        cure = "is `fsplanfix run` running? without it phones show no names"
-        yield Finding(ODD, "socket", f"nobody answers the dialplan at {settings.esl_listen}", cure)
+        hint = "is `fsplanfix run` running? Without it, phones show no names"
+        yield Finding(
+            Grade.WARNING, "socket", f"nothing listens at {settings.esl_listen} (ESL_LISTEN)", hint
+        )
 
 
 # recordings
@@ -267,15 +297,20 @@ def _recordings(settings: Settings, keys: list[str]) -> Iterator[Finding]:
         if newest is not None:
             newest.open("rb").close()
     except OSError as error:
-        cure = "set RECORDINGS_DIR; let our user read it: adduser fsplanfix freeswitch"
-        yield Finding(BROKEN, part, f"{error.filename} cannot be read ({error.strerror})", cure)
+        hint = "set RECORDINGS_DIR and let our user read it: adduser fsplanfix freeswitch"
+        yield Finding(
+            Grade.BROKEN, part, f"{error.filename} cannot be read ({error.strerror})", hint
+        )
         return
     if newest is None:
         yield Finding(
-            ODD, part, f"there are none in {folder}", "see freeswitch-dialplan/ for how to record"
+            Grade.WARNING,
+            part,
+            f"{folder} holds none yet",
+            "freeswitch-dialplan/ shows how to record calls",
         )
         return
-    yield Finding(OK, part, f"{folder} can be read")
+    yield Finding(Grade.OK, part, f"{folder} can be read")
     if keys and settings.public_url and not settings.recordings_url:
         yield from _from_outside(settings, keys, newest)
 
@@ -299,17 +334,17 @@ def _from_outside(settings: Settings, keys: list[str], file: Path) -> Iterator[F
     try:
         code, size = fetch(link, PATIENCE)
     except TransportError as error:
-        cure = f"does the web server in front pass /recordings/ to {settings.http_listen}?"
-        yield Finding(BROKEN, "recordings", f"through PUBLIC_URL: {error}", cure)
+        hint = f"does the web server in front forward /recordings/ to {settings.http_listen}?"
+        yield Finding(Grade.BROKEN, "recordings", f"through PUBLIC_URL: {error}", hint)
         return
     if code == 200 and size == file.stat().st_size:
-        yield Finding(OK, "recordings", "one was fetched through PUBLIC_URL")
+        yield Finding(Grade.OK, "recordings", "one was fetched through PUBLIC_URL")
     else:
-        cure = (
-            f"the web server in front must pass /recordings/ to {settings.http_listen}, "
-            "with `fsplanfix run` there"
+        hint = (
+            f"the web server in front must forward /recordings/ to {settings.http_listen}, "
+            "where `fsplanfix run` listens"
         )
-        yield Finding(BROKEN, "recordings", f"PUBLIC_URL answers {code}", cure)
+        yield Finding(Grade.BROKEN, "recordings", f"PUBLIC_URL answers {code}", hint)
 
 
 # Planfix
@@ -326,7 +361,7 @@ def planfix(settings: Settings) -> Iterator[Finding]:
         return
     finally:
         client.close()
-    yield Finding(OK, "Planfix", "answers and knows our token")
+    yield Finding(Grade.OK, "Planfix", "reachable, token accepted")
     yield from _agreement(settings, known)
 
 
@@ -339,14 +374,14 @@ def _without_ping(client: Client, error: TransportError) -> Finding:
             error = second
         else:
             return Finding(
-                OK, "Planfix", "answers and knows our token (it cannot tell what it knows of us)"
+                Grade.OK, "Planfix", "reachable, token accepted (it does not know `ping`)"
             )
-    cure = (
+    hint = (
         "put the token that Planfix shows into PLANFIX_TOKEN"
         if error.unauthorized
         else "is PLANFIX_URL right?"
     )
-    return Finding(BROKEN, "Planfix", str(error), cure)
+    return Finding(Grade.BROKEN, "Planfix", str(error), hint)
 
 
 def _agreement(settings: Settings, known: dict[str, object]) -> Iterator[Finding]:
@@ -356,16 +391,16 @@ def _agreement(settings: Settings, known: dict[str, object]) -> Iterator[Finding
         token.encode("utf-8", "replace"), settings.pbx_token.get_secret_value().encode()
     ):
         yield Finding(
-            BROKEN,
+            Grade.BROKEN,
             "Planfix",
-            "has another key of the PBX",
-            "enter PBX_TOKEN in Planfix as the PBX's key",
+            "holds another PBX key",
+            "enter PBX_TOKEN in Planfix as the PBX key",
         )
     ours = f"{(settings.public_url or f'http://{settings.http_listen}').rstrip('/')}/planfix"
     if url.rstrip("/") != ours:
         shown = "".join(char for char in url[:100] if char.isprintable())
-        cure = f"enter {ours} in Planfix, or mend PUBLIC_URL"
-        yield Finding(ODD, "Planfix", f"sends clicks to {shown or 'nowhere'}", cure)
+        hint = f"enter {ours} in Planfix, or fix PUBLIC_URL"
+        yield Finding(Grade.WARNING, "Planfix", f"sends clicks to {shown or 'nowhere'}", hint)
 
 
 def _certificates(settings: Settings) -> Iterator[Finding]:
@@ -373,7 +408,9 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
     for name, url in (("PLANFIX_URL", settings.planfix_url), ("PUBLIC_URL", settings.public_url)):
         days = days_left(url, PATIENCE) if url else None
         if days is not None:
-            cure = "renew it" if name == "PUBLIC_URL" else "is this Planfix?"
-            short = days < SHORT_CERTIFICATE
-            what = f"its certificate lasts {days:.0f} more days"
-            yield Finding(ODD if short else OK, name, what, cure if short else "")
+            hint = "renew it" if name == "PUBLIC_URL" else "is this Planfix?"
+            what = f"its certificate is valid for {days:.0f} more days"
+            if days < SHORT_CERTIFICATE:
+                yield Finding(Grade.WARNING, name, what, hint)
+            else:
+                yield Finding(Grade.OK, name, what)

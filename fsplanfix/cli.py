@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,10 +17,10 @@ from typing import Any
 import click
 import gevent
 
-from . import checks, installing, logs, timeline
-from . import explain as explaining
+from . import checks, explain, installing, logs, timeline
 from .app import ROLES, App
-from .calls.numbers import normalize as normalize_number
+from .calls.numbers import normalize
+from .checks import Grade
 from .errors import FsplanfixError, PortTakenError, SettingsError
 from .outbox.archive import Archive
 from .outbox.queue import Queue
@@ -28,16 +29,15 @@ from .outbox.tables import DEAD, WAITING
 from .planfix.messages import form
 from .printable import lines, printable
 from .recordings.links import Links
-from .replay import replay as replay_trace
-from .replay import settings_of
+from .replay import replay, settings_of
 from .settings import RuleSettings, Settings, StoreSettings, load
-from .simulators import demo as demonstration
+from .simulators import demo
 from .simulators.crm import Planfix
 from .simulators.playback import names
 from .simulators.switch import Switch
 
 
-def explained(command: Callable[..., Any]) -> Callable[..., Any]:
+def errors_as_one_line(command: Callable[..., Any]) -> Callable[..., Any]:
     """Turn our own errors into one sentence and exit code 1."""
 
     @wraps(command)
@@ -51,32 +51,32 @@ def explained(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def say(text: str) -> None:
-    """Print a line or several; nothing in them steers the terminal."""
+    """Print one line or several, with control characters written out."""
     click.echo(lines(text))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fsplanfix")
 def cli() -> None:
-    """Connect FreeSWITCH to the CRM Planfix: call windows, history, click-to-call."""
+    """Connect FreeSWITCH to the CRM Planfix: call windows, history, click to call."""
 
 
-@cli.command()
+@cli.command("replay")
 @click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="One JSON object a line for each request Planfix would get.",
+    help="Print one JSON object per request to Planfix.",
 )
-@explained
-def replay(traces: tuple[Path, ...], as_json: bool) -> None:
-    """Show what Planfix would be told about recorded calls."""
+@errors_as_one_line
+def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
+    """Show what Planfix would be told about recorded calls (traces)."""
     links = Links("http://127.0.0.1:8080", ["replay"])
     for trace in traces:
         callid = ""
         rules = load(RuleSettings, settings_of(trace)).rules()
-        for notice in replay_trace(trace, rules):
+        for notice in replay(trace, rules):
             fields = form(notice, links.link)
             if as_json:
                 say(json.dumps(fields, ensure_ascii=False))
@@ -92,34 +92,31 @@ def replay(traces: tuple[Path, ...], as_json: bool) -> None:
             )
 
 
-@cli.command()
+@cli.command("normalize")
 @click.argument("numbers", nargs=-1, required=True)
-@explained
-def normalize(numbers: tuple[str, ...]) -> None:
+@errors_as_one_line
+def normalize_command(numbers: tuple[str, ...]) -> None:
     """Show how phone numbers are written for Planfix."""
     settings = load(RuleSettings)
     for number in numbers:
-        say(f"{number} -> {normalize_number(number, settings.country) or settings.hidden_number}")
+        say(f"{number} -> {normalize(number, settings.country) or settings.hidden_number}")
 
 
-@cli.command()
+@cli.command("run")
 @click.option(
     "--only",
     "roles",
     multiple=True,
     type=click.Choice(ROLES),
-    help="Take on this role only; repeatable.",
+    help="Run only this role (can be repeated).",
 )
-@click.option(
-    "--shadow", is_flag=True, help="Do everything but send: try it beside another PBX connector."
-)
-@explained
-def run(roles: tuple[str, ...], shadow: bool) -> None:
-    """Follow FreeSWITCH and tell Planfix, until stopped.
+@click.option("--shadow", is_flag=True, help="Dry run: process calls but send nothing to Planfix.")
+@errors_as_one_line
+def run_command(roles: tuple[str, ...], shadow: bool) -> None:
+    """Run the service until SIGTERM or Ctrl-C.
 
-    SIGTERM or Ctrl-C stops it in order. The roles: events follows FreeSWITCH, courier sends to
-    Planfix, web answers over HTTP, socket tells the dialplan who calls. Without --only this process
-    takes on all of them.
+    Roles: "events" follows FreeSWITCH, "courier" sends to Planfix, "web" answers HTTP, "socket"
+    tells the dialplan who calls. Without --only, one process runs all of them.
     """
     settings = load(Settings)
     logs.set_up(settings.log_level, settings.log_format, settings.log_mask)
@@ -129,53 +126,52 @@ def run(roles: tuple[str, ...], shadow: bool) -> None:
     raise SystemExit(app.run())
 
 
-@cli.command()
+@cli.command("demo")
 @click.option(
     "--serve",
     is_flag=True,
-    help="Keep running, with more calls, and print the address of Planfix's page.",
+    help="Keep running and print the address of a page with the call windows.",
 )
-@explained
-def demo(serve: bool) -> None:
-    """Show six calls from FreeSWITCH to Planfix, both simulated."""
-    raise SystemExit(demonstration.run(serve, say, timeline.header, timeline.line))
+@errors_as_one_line
+def demo_command(serve: bool) -> None:
+    """Play six recorded calls to a simulated Planfix."""
+    raise SystemExit(demo.run(serve, say, timeline.header, timeline.line))
 
 
-@cli.command()
+@cli.command("init")
 @click.option(
-    "--planfix-url", envvar="PLANFIX_URL", help="The address for requests that Planfix shows."
+    "--planfix-url", envvar="PLANFIX_URL", help="Address for requests, as Planfix shows it."
 )
 @click.option(
     "--planfix-token",
     envvar="PLANFIX_TOKEN",
-    help="The token it shows (better in the environment).",
+    help="Token, as Planfix shows it (safer in the environment).",
 )
-@click.option(
-    "--public-url", envvar="PUBLIC_URL", help="The https address under which Planfix reaches us."
-)
-@click.option("--freeswitch", help="Its event socket, host:port.")
-@click.option("--freeswitch-password", envvar="FREESWITCH_PASSWORD", help="Made up if not given.")
-@click.option("--recordings-dir", help="Where FreeSWITCH records.")
-@click.option("--store-url", help="The database.")
-@click.option("--country", help="Two letters: whose numbers have no country code.")
+@click.option("--public-url", envvar="PUBLIC_URL", help="Public https URL of this service.")
+@click.option("--freeswitch", help="Event socket of FreeSWITCH, host:port.")
+@click.option("--freeswitch-password", envvar="FREESWITCH_PASSWORD", help="Generated if omitted.")
+@click.option("--recordings-dir", help="Folder of FreeSWITCH's recordings.")
+@click.option("--store-url", help="Database URL.")
+@click.option("--country", help="Country of numbers without a country code, such as RU.")
 @click.option("--file", "file", default=".env", show_default=True, type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Replace the file without asking.")
-@explained
-def init(file: Path, force: bool, **given: str | None) -> None:
-    """Ask a few questions, make the secrets, write .env, say what to enter elsewhere.
+@click.option("--force", is_flag=True, help="Overwrite the file without asking.")
+@errors_as_one_line
+def init_command(file: Path, force: bool, **given: str | None) -> None:
+    """Create .env interactively.
 
-    Without a terminal nothing is asked: what has no option takes its default.
+    Generates the secrets and says what to enter in Planfix and FreeSWITCH. Without a terminal
+    nothing is asked: options that are missing take their defaults.
     """
     asks = sys.stdin.isatty()
     if file.exists() and not force:
         if not asks:
-            raise SettingsError([f"{file} is there already: say --force to replace it."])
-        click.confirm(f"{file} is there already. Replace it?", abort=True)
+            raise SettingsError([f"{file} already exists; use --force to overwrite it."])
+        click.confirm(f"{file} already exists. Overwrite it?", abort=True)
     answers = {
         name: _ask(asks, name, given[name], *question) for name, question in QUESTIONS.items()
     }
     host, _, port = answers["freeswitch"].rpartition(":")
-    password = answers["freeswitch_password"] or installing.made_up()["PBX_TOKEN"]
+    password = answers["freeswitch_password"] or secrets.token_hex(16)
     values = {
         "PLANFIX_URL": answers["planfix_url"],
         "PLANFIX_TOKEN": answers["planfix_token"],
@@ -187,7 +183,7 @@ def init(file: Path, force: bool, **given: str | None) -> None:
         **installing.made_up(),
     }
     installing.write(file, {name: value for name, value in values.items() if value})
-    say(f"Written: {file}, readable for you alone.")
+    say(f"Wrote {file} (readable only by you).")
     say(installing.what_to_do(values, host.strip("[]"), port, password))
 
 
@@ -196,7 +192,7 @@ QUESTIONS: dict[str, tuple[str, str, str]] = {
     "planfix_token": ("PLANFIX_TOKEN", "Token, as Planfix shows it", ""),
     "public_url": ("PUBLIC_URL", "Your https address, such as https://pbx.example.com", ""),
     "freeswitch": ("", "Event socket of FreeSWITCH", "127.0.0.1:8021"),
-    "freeswitch_password": ("", "Its password (empty: a new one is made)", ""),
+    "freeswitch_password": ("", "Its password (empty: generate a new one)", ""),
     "recordings_dir": (
         "RECORDINGS_DIR",
         "Folder of the recordings",
@@ -228,14 +224,14 @@ def _ask(
     return default if given is None else given.strip()
 
 
-@cli.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def check(as_json: bool) -> None:
-    """Look at everything that can be wrong, and say how to mend it.
+@cli.command("check")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+def check_command(as_json: bool) -> None:
+    """Check the installation and suggest fixes.
 
-    Exits with 0 if all is well, 1 if something is odd, 2 if something is broken.
+    Exit code: 0 if all is well, 1 if there are warnings, 2 if something is broken.
     """
-    worst = checks.OK
+    worst = Grade.OK
     for finding in _findings():
         worst = max(worst, finding.grade)
         if as_json:
@@ -247,10 +243,10 @@ def check(as_json: bool) -> None:
                 printable(finding.what), 80, initial_indent=head, subsequent_indent=" " * len(head)
             )
         )
-        if finding.cure:
+        if finding.hint:
             say(
                 fill(
-                    printable(finding.cure),
+                    printable(finding.hint),
                     80,
                     initial_indent=" " * len(head),
                     subsequent_indent=" " * len(head),
@@ -263,54 +259,49 @@ def _findings() -> Iterator[checks.Finding]:
     try:
         settings = load(Settings)
     except SettingsError as error:
-        yield from (
-            checks.Finding(checks.BROKEN, "settings", problem) for problem in error.problems
-        )
+        yield from (checks.Finding(Grade.BROKEN, "settings", problem) for problem in error.problems)
         return
     logs.set_up("CRITICAL")
     yield from checks.everything(settings)
 
 
-@cli.command()
+@cli.command("explain")
 @click.argument("call", metavar="CALLID|NUMBER", default="")
-@click.option("--last", is_flag=True, help="The call that was heard of last.")
+@click.option("--last", is_flag=True, help="The most recent call.")
 @click.option(
     "--export",
     "file",
     type=click.Path(path_type=Path),
-    help="Write it as a recording that `replay` plays.",
+    help="Write the call as a trace that `replay` plays.",
 )
-@click.option(
-    "--mask", is_flag=True, help="With --export: made-up phone numbers in place of the real ones."
-)
-@explained
-def explain(call: str, last: bool, file: Path | None, mask: bool) -> None:
-    """Show what is known about a call: what FreeSWITCH said, the rule, Planfix's answer.
+@click.option("--mask", is_flag=True, help="With --export: replace phone numbers by made-up ones.")
+@errors_as_one_line
+def explain_command(call: str, last: bool, file: Path | None, mask: bool) -> None:
+    """Explain what happened in a call.
 
-    The rules are listed in docs/call-rules.md.
+    Shows the events of FreeSWITCH, the rule behind each notice, and Planfix's answers. The rules
+    are listed in docs/call-rules.md.
     """
     settings = load(RuleSettings)
     if not call and not last:
-        raise click.UsageError("Name a call by its callid or its client's number, or say --last.")
+        raise click.UsageError("Give a callid or a phone number, or --last.")
     with _store() as store:
         archive = Archive(store)
-        number = normalize_number(call, settings.country)
+        number = normalize(call, settings.country)
         callids = [archive.last_call()] if last else archive.calls(call, number)
         if file is not None:
             _export(archive, [callid for callid in callids if callid][-1:], file, mask)
             return
-        stories = [
-            explaining.story(archive, settings.rules(), callid) for callid in callids if callid
-        ]
+        stories = [explain.story(archive, settings.rules(), callid) for callid in callids if callid]
         told = ["\n".join(story) for story in stories if story]
         refused = (
-            [explaining.refusal(entry) for entry in archive.refused(number)]
+            [explain.refusal(entry) for entry in archive.refused(number)]
             if number and not last
             else []
         )
         if not told and not refused:
             raise click.ClickException(
-                f"Nothing is kept about {printable(call[:80]) or 'any call'}."
+                f"No record of call or number {printable(call[:80])}." if call else "No calls yet."
             )
         say("\n\n".join([*told, *(["\n".join(refused)] if refused else [])]))
 
@@ -319,23 +310,24 @@ def _export(archive: Archive, callids: list[str], file: Path, mask: bool) -> Non
     packed = archive.heard(callids[0]) if callids else b""
     if not packed:
         raise click.ClickException(
-            "Nothing that FreeSWITCH said is kept about this call (or it is not over yet)."
+            "The events of this call are not stored, or the call is not over yet."
         )
-    count = explaining.export(packed, file, callids[0], mask)
-    say(f"{count} events of call {callids[0]} in {file}; fsplanfix replay {file} plays them.")
+    count = explain.export(packed, file, callids[0], mask)
+    say(f"Wrote {count} events of call {callids[0]} to {file}.")
+    say(f"To play them: fsplanfix replay {file}")
 
 
-@cli.group()
-def queue() -> None:
-    """Look after the notices that Planfix refused."""
+@cli.group("queue")
+def queue_group() -> None:
+    """Manage notices that Planfix rejected."""
 
 
-@queue.command("list")
-@click.option("--all", "everything", is_flag=True, help="Also those that only wait for their turn.")
-@click.option("--limit", default=100, show_default=True, help="How many at the most.")
-@explained
-def list_queue(everything: bool, limit: int) -> None:
-    """Show the notices that were set aside, with Planfix's answer."""
+@queue_group.command("list")
+@click.option("--all", "everything", is_flag=True, help="Include notices still waiting to be sent.")
+@click.option("--limit", default=100, show_default=True, help="Show at most this many.")
+@errors_as_one_line
+def queue_list_command(everything: bool, limit: int) -> None:
+    """List rejected notices with Planfix's answer."""
     with _store() as store:
         standing = Queue(store).backlog()
         for item in Queue(store).listed([DEAD, WAITING] if everything else [DEAD], limit):
@@ -344,29 +336,27 @@ def list_queue(everything: bool, limit: int) -> None:
             say(printable(f"{line}{notice.what}"))
             if item.answer:
                 say(f"          {printable(item.answer[:68])[:68]}")
-        paused = (
-            "; Planfix does not know our token, everything is kept" if standing.unauthorized else ""
-        )
-        say(f"{standing.waiting} waiting, {standing.dead} set aside{paused}")
+        paused = "; paused: Planfix does not accept our token" if standing.unauthorized else ""
+        say(f"{standing.waiting} waiting, {standing.dead} rejected{paused}")
 
 
-@queue.command()
+@queue_group.command("retry")
 @click.argument("ids", nargs=-1, type=int)
-@click.option("--all", "everything", is_flag=True, help="All that were set aside.")
-@explained
-def retry(ids: tuple[int, ...], everything: bool) -> None:
-    """Send notices that were set aside again."""
+@click.option("--all", "everything", is_flag=True, help="All rejected notices.")
+@errors_as_one_line
+def queue_retry_command(ids: tuple[int, ...], everything: bool) -> None:
+    """Send rejected notices again."""
     with _store() as store:
         found = Queue(store).send_again(_chosen(store, ids, everything), store.now())
         say(f"{found} will be sent again.")
 
 
-@queue.command()
+@queue_group.command("drop")
 @click.argument("ids", nargs=-1, type=int)
-@click.option("--all", "everything", is_flag=True, help="All that were set aside.")
-@explained
-def drop(ids: tuple[int, ...], everything: bool) -> None:
-    """Delete notices that were set aside; Planfix never gets them."""
+@click.option("--all", "everything", is_flag=True, help="All rejected notices.")
+@errors_as_one_line
+def queue_drop_command(ids: tuple[int, ...], everything: bool) -> None:
+    """Delete rejected notices; Planfix never gets them."""
     with _store() as store:
         say(f"{Queue(store).drop(_chosen(store, ids, everything))} deleted.")
 
@@ -382,34 +372,39 @@ def _store() -> Iterator[Store]:
 
 def _chosen(store: Store, ids: tuple[int, ...], everything: bool) -> list[int]:
     if not ids and not everything:
-        raise click.UsageError(
-            "Name the notices by the numbers that `queue list` shows, or say --all."
-        )
+        raise click.UsageError("Give the numbers that `queue list` shows, or --all.")
     return [item.id for item in Queue(store).listed([DEAD], 1_000_000)] if everything else list(ids)
 
 
-@cli.group()
-def simulate() -> None:
-    """Stand-ins to try fsplanfix against."""
+@cli.group("simulate")
+def simulate_group() -> None:
+    """Run a simulated FreeSWITCH or Planfix."""
 
 
-@simulate.command()
+@simulate_group.command("freeswitch")
 @click.option(
     "--listen", default="127.0.0.1:8021", show_default=True, help="Address of the event socket."
 )
 @click.option("--password", default="ClueCon", show_default=True)
-@click.option("--speed", default=1.0, show_default=True, help="How many times as fast as recorded.")
+@click.option(
+    "--speed",
+    default=1.0,
+    show_default=True,
+    help="Playback speed; 2 is twice as fast as recorded.",
+)
 @click.option(
     "--play",
     "recordings",
     multiple=True,
     type=click.Choice(names()),
     metavar="NAME",
-    help=f"Play only this: {', '.join(names())}.",
+    help=f"Play only this trace (can be repeated): {', '.join(names())}.",
 )
-@explained
-def freeswitch(listen: str, password: str, speed: float, recordings: tuple[str, ...]) -> None:
-    """A FreeSWITCH that plays recorded calls to whoever follows it, over and over."""
+@errors_as_one_line
+def simulate_freeswitch_command(
+    listen: str, password: str, speed: float, recordings: tuple[str, ...]
+) -> None:
+    """Simulate FreeSWITCH: play recorded calls to every client, in a loop."""
     switch = Switch(_address(listen), password, speed=speed)
     _start(switch, listen)
     say(f"Event socket on 127.0.0.1:{switch.port}; Ctrl-C ends it.")
@@ -421,20 +416,23 @@ def freeswitch(listen: str, password: str, speed: float, recordings: tuple[str, 
                 switch.play(recording)
 
 
-@simulate.command()
+@simulate_group.command("planfix")
 @click.option(
-    "--listen", default="127.0.0.1:8090", show_default=True, help="Address of the API and the page."
+    "--listen",
+    default="127.0.0.1:8090",
+    show_default=True,
+    help="Address of the API and of the page.",
 )
 @click.option(
-    "--token", default="planfix-demo-token", show_default=True, help="The planfix_token it accepts."
+    "--token", default="planfix-demo-token", show_default=True, help="The token it accepts."
 )
 @click.option(
-    "--pbx-url", default="", help="Where to send makeCall, such as http://127.0.0.1:8080/planfix."
+    "--pbx-url", default="", help="Where clicks are sent, such as http://127.0.0.1:8080/planfix."
 )
-@click.option("--pbx-token", default="", help="The token to send with it.")
-@explained
-def planfix(listen: str, token: str, pbx_url: str, pbx_token: str) -> None:
-    """A strict Planfix with a page of call windows and history."""
+@click.option("--pbx-token", default="", help="The token it sends with clicks.")
+@errors_as_one_line
+def simulate_planfix_command(listen: str, token: str, pbx_url: str, pbx_token: str) -> None:
+    """Simulate Planfix, with a page of call windows and history."""
     crm = Planfix(_address(listen), token, pbx_url, pbx_token)
     _start(crm, listen)
     say(f"Set PLANFIX_URL={crm.url} and PLANFIX_TOKEN={token}.")
@@ -448,7 +446,7 @@ def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise click.BadParameter(
-            f"'{text}' is no address; write it like 127.0.0.1:8021.", param_hint="--listen"
+            f"'{text}' is not an address; write it like 127.0.0.1:8021.", param_hint="--listen"
         )
     return host.strip("[]"), int(port)
 

@@ -70,7 +70,7 @@ def _address(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(
-            f"'{value}' is no web address; write it like https://example.planfix.com/tel/api."
+            f"'{value}' is not a web address; write it like https://example.planfix.com/tel/api."
         )
     if parts.scheme == "http" and not LOOPBACK.fullmatch(parts.hostname):
         raise ValueError("tokens would cross the network in clear text; begin it with https://.")
@@ -83,12 +83,12 @@ def _pattern(value: Any) -> Any:
     try:
         return re.compile(value, re.ASCII)
     except re.error as error:
-        raise ValueError(f"'{value}' is no regular expression ({error}).") from None
+        raise ValueError(f"'{value}' is not a regular expression ({error}).") from None
 
 
 def _country(value: str) -> str:
     if value.upper() not in phonenumbers.SUPPORTED_REGIONS:
-        raise ValueError(f"'{value}' is no country; write two letters like RU or KZ.")
+        raise ValueError(f"'{value}' is not a country code; use two letters, such as RU or KZ.")
     return value.upper()
 
 
@@ -97,7 +97,7 @@ def _listen(value: Any) -> Any:
         return value
     host, _, port = value.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"'{value}' is no address to listen on; write it like 127.0.0.1:8080.")
+        raise ValueError(f"'{value}' is not an address to listen on; write it like 127.0.0.1:8080.")
     return Address(host.strip("[]"), int(port))
 
 

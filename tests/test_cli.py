@@ -111,7 +111,7 @@ def test_a_wrong_country_is_named(tmp_path: Path) -> None:
     done = run_cli(tmp_path, "normalize", "1", COUNTRY="Mars")
     assert (done.returncode, done.stderr) == (
         1,
-        "Error: COUNTRY: 'Mars' is no country; write two letters like RU or KZ.\n",
+        "Error: COUNTRY: 'Mars' is not a country code; use two letters, such as RU or KZ.\n",
     )
 
 
@@ -184,10 +184,10 @@ def test_the_queue_shows_what_planfix_refused_and_obeys(tmp_path: Path) -> None:
     assert listed.stdout.splitlines() == [
         "       1  dead    79161234567  101   INCOMING",
         "          Planfix refused it for good: 400 Invalid parameters",
-        "1 waiting, 1 set aside",
+        "1 waiting, 1 rejected",
     ]
     assert "COMPLETED Missed" in run_cli(tmp_path, "queue", "list", "--all", STORE_URL=url).stdout
-    assert "say --all" in run_cli(tmp_path, "queue", "retry", STORE_URL=url).stderr
+    assert "or --all" in run_cli(tmp_path, "queue", "retry", STORE_URL=url).stderr
     assert (
         run_cli(tmp_path, "queue", "retry", "1", STORE_URL=url).stdout == "1 will be sent again.\n"
     )

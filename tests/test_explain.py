@@ -162,9 +162,9 @@ def test_an_unknown_call_is_a_sentence(played: dict[str, str], tmp_path: Path) -
     for unknown in (played["internal_answered"], "79260000099", "nonsense", "%", "' OR 1=1 --"):
         done = run_cli(tmp_path, "explain", unknown, STORE_URL=f"sqlite:///{tmp_path}/store.db")
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == f"Error: Nothing is kept about {unknown}.\n"
+        assert done.stderr == f"Error: No record of call or number {unknown}.\n"
     done = run_cli(tmp_path, "explain", STORE_URL=f"sqlite:///{tmp_path}/store.db")
-    assert "or say --last" in done.stderr
+    assert "or --last" in done.stderr
 
 
 def test_a_call_is_exported_and_played_again(played: dict[str, str], tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_call_is_exported_and_played_again(played: dict[str, str], tmp_path: P
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("nonsense",), "Nothing that FreeSWITCH said is kept"),
+        (("nonsense",), "The events of this call are not stored"),
         (
             ("--last", "--export", "/no/where/x.gz"),
             "/no/where/x.gz cannot be written (No such file or directory)",

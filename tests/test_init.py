@@ -25,7 +25,7 @@ def test_a_few_questions_lead_to_settings_that_work(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, "init")
     for question, answer in [
         ("Address for requests, as Planfix shows it: ", "example.com"),
-        ("'example.com' is no web address", None),
+        ("'example.com' is not a web address", None),
         ("Address for requests, as Planfix shows it: ", URL),
         ("Token, as Planfix shows it: ", "to'ken"),
         ("Your https address, such as https://pbx.example.com: ", "http://pbx.example.com"),
@@ -60,14 +60,14 @@ def test_a_few_questions_lead_to_settings_that_work(tmp_path: Path) -> None:
 def test_a_file_that_is_there_is_replaced_only_if_one_says_so(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PLANFIX_TOKEN=kept\n")
     terminal = Terminal(tmp_path, *GIVEN)
-    terminal.expect(r"\.env is there already. Replace it\? \[y/N\]")
+    terminal.expect(r"\.env already exists. Overwrite it\? \[y/N\]")
     terminal.type("n")
     assert terminal.end() == 1
     assert "Aborted" in terminal.shown
     done = run_cli(tmp_path, *GIVEN)
     assert (done.returncode, done.stderr) == (
         1,
-        "Error: .env is there already: say --force to replace it.\n",
+        "Error: .env already exists; use --force to overwrite it.\n",
     )
     assert (tmp_path / ".env").read_text() == "PLANFIX_TOKEN=kept\n"
     assert run_cli(tmp_path, *GIVEN, "--force").returncode == 0
@@ -96,7 +96,7 @@ def test_a_script_needs_no_terminal(tmp_path: Path) -> None:
         ),
         ((*GIVEN[1:], "--freeswitch", "nonsense"), "FREESWITCH_ESL: write it like"),
         ((*GIVEN[1:], "--freeswitch-password", "a b"), "FREESWITCH_ESL: write it like"),
-        ((*GIVEN[1:], "--country", "Russia"), "COUNTRY: 'Russia' is no country"),
+        ((*GIVEN[1:], "--country", "Russia"), "COUNTRY: 'Russia' is not a country code"),
         (
             (*GIVEN[1:], "--file", "no/where/.env"),
             "no/where/.env cannot be written (No such file or directory)",

@@ -52,7 +52,7 @@ def test_every_missing_setting_gets_its_sentence(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("PLANFIX_URL", "example.planfix.com", "is no web address"),
+        ("PLANFIX_URL", "example.planfix.com", "is not a web address"),
         ("PLANFIX_URL", "http://example.planfix.com/tel/api", "begin it with https://"),
         ("PUBLIC_URL", "http://pbx.example.com", "begin it with https://"),
         ("PBX_TOKEN", "short", "at least 8"),
@@ -62,7 +62,7 @@ def test_every_missing_setting_gets_its_sentence(monkeypatch: pytest.MonkeyPatch
         ("HTTP_LISTEN", "8080", "write it like 127.0.0.1:8080"),
         ("HTTP_LISTEN", "127.0.0.1:99999", "write it like 127.0.0.1:8080"),
         ("COUNTRY", "Russia", "two letters"),
-        ("EXTENSION_PATTERN", "[", "no regular expression"),
+        ("EXTENSION_PATTERN", "[", "not a regular expression"),
         ("EXTENSION_ALIASES", "79260000007", "write it like 79260000007:101"),
         ("EXTENSION_ALIASES", "79260000007:{x}", "write it like 79260000007:101"),
         ("DEFAULT_EXT", "a", "write it like 101"),
@@ -75,7 +75,7 @@ def test_every_missing_setting_gets_its_sentence(monkeypatch: pytest.MonkeyPatch
         ("DIAL_CONTEXT", "default inline", "write it like default"),
         ("USER_DOMAIN", "a}b", "write it like pbx.example.com"),
         ("OUTBOUND_CALLER_ID", "7495,x=1", "write it like 74950000001"),
-        ("DIAL_ALLOW", "(", "no regular expression"),
+        ("DIAL_ALLOW", "(", "not a regular expression"),
         ("RINGBACK", "ring", "write a tone like %(1000,4000,425)"),
         ("RINGBACK", "%(1000,4000,425),x=1", "write a tone like %(1000,4000,425)"),
         ("RINGBACK", "%(1000,4000,425)}user/102", "write a tone like %(1000,4000,425)"),
@@ -166,7 +166,7 @@ def test_a_recorded_calls_own_settings_go_before_the_environment(
 ) -> None:
     monkeypatch.setenv("COUNTRY", "KZ")
     assert load(RuleSettings, {"COUNTRY": "BY", "UNKNOWN": "x"}).country == "BY"
-    with pytest.raises(SettingsError, match="COUNTRY: 'Russia' is no country"):
+    with pytest.raises(SettingsError, match="COUNTRY: 'Russia' is not a country code"):
         load(RuleSettings, {"COUNTRY": "Russia"})
 
 

@@ -140,7 +140,7 @@ class Store:
             self.now = Clock(self._time)
         except (ArgumentError, ModuleNotFoundError):
             raise StoreError(
-                "STORE_URL is no database address; write it like sqlite:///fsplanfix.db "
+                "STORE_URL is not a database address; write it like sqlite:///fsplanfix.db "
                 "or postgresql://user:password@host/name (pip install fsplanfix[postgres])."
             ) from None
         except SQLAlchemyError as error:
