@@ -145,7 +145,7 @@ def _forged(error: CSRFError) -> ResponseReturnValue:
 def _no_store(_: StoreError) -> ResponseReturnValue:
     return _problem(
         gettext(
-            "The database does not answer. Events wait, nothing is lost; it goes on by itself."
+            "The database does not respond. Nothing is lost: events are kept until it is back."
         ),
         503,
     )
@@ -233,11 +233,11 @@ def _doors(pages: Blueprint, password: str, guesses: Guesses, sessions: Sessions
     @pages.post("/login")
     def enter() -> ResponseReturnValue:
         if guesses.too_many(address()):
-            return form(gettext("Too many wrong tries. Wait a minute.")), 429
+            return form(gettext("Too many failed attempts. Wait a minute.")), 429
         given = request.form.get("password", "").encode("utf-8", "surrogatepass")
         if not password or not hmac.compare_digest(given, password.encode()):
             guesses.note(address())
-            return form(gettext("This is not the password.")), 401
+            return form(gettext("Wrong password.")), 401
         language = session.get("language")
         session.clear()
         session.permanent = True
@@ -291,7 +291,7 @@ def _views(pages: Blueprint, desk: Desk, sessions: Sessions) -> None:
     def call(callid: str) -> ResponseReturnValue:
         lines = desk.story(callid) if callid.isprintable() else []
         if not lines:
-            return _problem(gettext("Nothing is kept about this call."), 404)
+            return _problem(gettext("There is no record of this call."), 404)
         return render_template(
             "call.html", callid=callid, lines=lines, recordings=desk.recordings(callid)
         )

@@ -98,7 +98,7 @@ def test_a_call_arrives_live_and_its_story_is_told(page: Page, board: str, tmp_p
     log_in(page, board)
     page.evaluate("document.body.dataset.same = 'yes'")
     card = page.locator(".card", has_text="79161234567")
-    expect(card.get_by_text("102 talks")).to_be_visible()
+    expect(card.get_by_text("102 talking")).to_be_visible()
     page.set_viewport_size({"width": 1000, "height": 620})
     picture(page, "dashboard.png")
     latest = page.get_by_role("region", name="Latest calls")
@@ -127,7 +127,7 @@ def test_a_dead_letter_is_sent_again_by_keyboard(page: Page, board: str, tmp_pat
     assert serious(page) == []
     button.focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Set aside: 0")).to_be_visible()
+    expect(page.get_by_text("Rejected: 0")).to_be_visible()
 
 
 def test_it_speaks_russian_on_a_narrow_dark_screen(page: Page, board: str) -> None:
@@ -136,7 +136,7 @@ def test_it_speaks_russian_on_a_narrow_dark_screen(page: Page, board: str) -> No
     log_in(page, board)
     page.get_by_role("button", name="Русский").click()
     expect(page.get_by_role("heading", name="Обзор")).to_be_visible()
-    expect(page.get_by_text("102 говорит").first).to_be_visible()
+    expect(page.get_by_text("102 разговаривает").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator("html").get_attribute("lang") == "ru"
     assert serious(page) == []
@@ -147,4 +147,4 @@ def test_a_service_that_is_gone_is_said(page: Page, tmp_path: Path, board: str) 
     log_in(page, board)
     page.route("**/live", lambda route: route.abort())
     page.reload()
-    expect(page.get_by_text("what you see is not up to date")).to_be_visible()
+    expect(page.get_by_text("This page is out of date")).to_be_visible()

@@ -72,16 +72,16 @@ def test_nobody_sees_anything_without_the_password(service: Service) -> None:
     assert "Log in" in visitor.see("/")
     entered = visitor.log_in()
     assert (entered.status_code, entered.headers["Location"]) == (302, "/")
-    assert "Nobody calls." in visitor.see("/")
+    assert "No active calls." in visitor.see("/")
     assert visitor.press("/logout", visitor.see("/")).headers["Location"] == "/login"
-    assert "Nobody calls." not in visitor.see("/")
+    assert "No active calls." not in visitor.see("/")
 
 
 def test_five_wrong_passwords_a_minute_and_no_more(service: Service) -> None:
     visitor = Visitor(service)
     assert [visitor.log_in("wrong").status_code for _ in range(6)] == [401] * 5 + [429]
     answer = visitor.log_in()
-    assert (answer.status_code, "Too many wrong tries" in answer.text) == (429, True)
+    assert (answer.status_code, "Too many failed attempts" in answer.text) == (429, True)
     service.wait_for("wrong_password address=127.0.0.1")
     assert PASSWORD not in "\n".join(service.log)
 
@@ -185,7 +185,7 @@ def test_a_session_that_is_not_ours_or_too_old_is_none(
         ]:
             visitor = Visitor(service)
             visitor.cookies.set("session", cookie)
-            assert ("Nobody calls." in visitor.see("/")) == inside
+            assert ("No active calls." in visitor.see("/")) == inside
 
 
 def test_logging_out_ends_every_session_and_every_open_page(service: Service) -> None:
@@ -194,13 +194,13 @@ def test_logging_out_ends_every_session_and_every_open_page(service: Service) ->
     thief.cookies.set("session", owner.cookies["session"])
     with thief.get(service.address + "/live", stream=True, timeout=60) as stream:
         lines = stream.iter_lines()
-        assert b"Nobody calls." in b"".join(next(lines) for _ in range(40))
+        assert b"No active calls." in b"".join(next(lines) for _ in range(40))
         owner.press("/logout", owner.see("/"))
         assert b"event: over" in list(lines)
-    assert "Nobody calls." not in thief.see("/")
+    assert "No active calls." not in thief.see("/")
     owner.log_in()
-    assert "Nobody calls." in owner.see("/")
-    assert "Nobody calls." not in thief.see("/")
+    assert "No active calls." in owner.see("/")
+    assert "No active calls." not in thief.see("/")
 
 
 def test_another_password_ends_every_session(
@@ -212,7 +212,7 @@ def test_another_password_ends_every_session(
     for password, inside in ((PASSWORD, True), ("another-password", False), (PASSWORD, True)):
         with running(switch, planfix, tmp_path, ADMIN_PASSWORD=password) as service:
             visitor.at = service.address
-            assert ("Nobody calls." in visitor.see("/")) == inside
+            assert ("No active calls." in visitor.see("/")) == inside
 
 
 def test_a_dead_letter_is_sent_again_or_deleted(
@@ -256,7 +256,7 @@ def test_a_call_is_shown_live_then_in_the_history_with_its_story(
     following = gevent.spawn(follow)
     talking = Halt(switch, lambda step: step.get("Hangup-Cause") == "NORMAL_CLEARING")
     playing = gevent.spawn(switch.play, CALL, 0)
-    until_shown("102 talks")
+    until_shown("102 talking")
     talking.go_on()
     until_shown("talked 1")
     following.kill()
@@ -266,7 +266,7 @@ def test_a_call_is_shown_live_then_in_the_history_with_its_story(
     story = visitor.see(f"/calls/{callid}")
     assert "rule 2: connected with the client" in story
     assert re.search(r'<audio controls preload="none" src="/recordings/[^"]+/[^"]+\.wav"', story)
-    assert "Nothing is kept about this call." in visitor.see("/calls/unknown", 404)
+    assert "There is no record of this call." in visitor.see("/calls/unknown", 404)
 
 
 def test_what_strangers_sent_is_shown_as_text(
@@ -328,7 +328,7 @@ def test_a_callid_that_no_call_can_have_is_unknown(
         visitor = Visitor(service)
         visitor.log_in()
         for callid in ("a%00b", "%ED%A0%80", "%1B%5B2J", "%E2%80%AE", "x" * 5000):
-            assert "Nothing is kept about this call." in visitor.see(f"/calls/{callid}", 404)
+            assert "There is no record of this call." in visitor.see(f"/calls/{callid}", 404)
 
 
 def test_a_store_that_does_not_answer_is_said(service: Service, tmp_path: Path) -> None:
@@ -337,8 +337,8 @@ def test_a_store_that_does_not_answer_is_said(service: Service, tmp_path: Path) 
     with sqlite3.connect(tmp_path / "store.db") as store:
         store.execute("alter table notices rename to gone")
     store.close()
-    assert "The database does not answer." in visitor.see("/")
-    assert "The database does not answer." in visitor.see("/calls/x", 503)
+    assert "The database does not respond." in visitor.see("/")
+    assert "The database does not respond." in visitor.see("/calls/x", 503)
 
 
 class Desk:
