@@ -12,6 +12,7 @@ import socket as stdlib_socket
 import string
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -34,7 +35,16 @@ LOGIN_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 10.0
 ACCOUNT_TIMEOUT = 5.0
 SILENCE = 45.0
-"""Seconds without a byte until the peer counts as gone; HEARTBEAT comes every 20 s."""
+"""Seconds without a byte until the peer counts as gone."""
+
+PATIENT = 2 / 3
+"""The part of SILENCE after which the peer is asked for a sign of life.
+
+HEARTBEAT comes every 20 s, or as rarely as `event-heartbeat-interval` says.
+"""
+
+SIGN_OF_LIFE = "uptime"
+"""A command that costs FreeSWITCH nothing; a refusal is a sign of life as well."""
 
 FRAMES_IN_A_ROW = 64
 """Frames handled in a row, about 1 ms; then others get their turn (j).
@@ -90,6 +100,7 @@ class Connection(InboundESL):
         self._jobs: dict[str, AsyncResult[str]] = {}
         self._writing = BoundedSemaphore(1)
         self._rejected = False
+        self._is_logged_in = False
 
     def connect(self) -> None:
         """Connect and log in.
@@ -142,7 +153,7 @@ class Connection(InboundESL):
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPINTVL, 10)
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPCNT, 3)
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_USER_TIMEOUT, 30_000)
-        self.sock.settimeout(self._silence)
+        self.sock.settimeout(self._silence * PATIENT)
 
     def authenticate(self) -> None:
         """Log in. Raises LoginRefused if the password is wrong."""
@@ -152,6 +163,7 @@ class Connection(InboundESL):
                 f"FreeSWITCH at {self.server.name} refuses the password: put the one from "
                 "event_socket.conf.xml into FREESWITCH_ESL."
             )
+        self._is_logged_in = True
 
     def send(self, data: str, timeout: float = ANSWER_TIMEOUT) -> Frame:
         """Send one command and return FreeSWITCH's reply.
@@ -222,7 +234,7 @@ class Connection(InboundESL):
         """Read until the connection ends, whatever comes; then mark the link down (b, c, d)."""
         framer, handled, reason = Framer(), 0, "FreeSWITCH closed the connection"
         try:
-            while data := self.sock.recv(65536):
+            while data := self._hear():
                 for frame in framer.feed(data):
                     self.handle_event(frame)
                     handled += 1
@@ -236,6 +248,27 @@ class Connection(InboundESL):
             reason = f"what arrived is no event socket ({error})"
         finally:
             self._mark_down(reason)
+
+    def _hear(self) -> bytes:
+        """Return what arrives next. A peer that is silent for long is asked; then it must answer.
+
+        Raises TimeoutError once it has been silent for `silence` seconds.
+        """
+        try:
+            return self.sock.recv(65536)
+        except TimeoutError:
+            if not self._is_logged_in:
+                raise
+        gevent.spawn(self._ask_for_a_sign_of_life)
+        self.sock.settimeout(self._silence * (1 - PATIENT))
+        try:
+            return self.sock.recv(65536)
+        finally:
+            self.sock.settimeout(self._silence * PATIENT)
+
+    def _ask_for_a_sign_of_life(self) -> None:
+        with suppress(LinkError):  # without an answer the reader ends the connection
+            self.api(SIGN_OF_LIFE, self._silence * (1 - PATIENT))
 
     def handle_event(self, frame: Frame) -> None:
         """Handle one frame. A kind nobody asked for (log/data, text/event-json) is passed over."""

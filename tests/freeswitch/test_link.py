@@ -285,6 +285,29 @@ def test_a_switch_that_stalls_is_left_and_found_again() -> None:
         followed.stop()
 
 
+def test_a_silent_switch_that_answers_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quiet office, with an event-heartbeat-interval of hours."""
+    monkeypatch.setattr("fsplanfix.freeswitch.link.PATIENT", 0.01)
+    with switch(heartbeat=10_000) as simulated:
+        followed = Followed(simulated, silence=60)
+        assert followed.up.wait(30)
+        assert wait_for(lambda: simulated.commands.count("uptime") >= 3)
+        assert followed.link.connection is not None
+        assert len(followed.ups) == 1
+        followed.stop()
+
+
+def test_a_refusal_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsplanfix.freeswitch.link.PATIENT", 0.01)
+    with switch(heartbeat=10_000) as simulated:
+        simulated.denied = {"uptime"}
+        followed = Followed(simulated, silence=60)
+        assert followed.up.wait(30)
+        assert wait_for(lambda: simulated.commands.count("uptime") >= 2)
+        assert len(followed.ups) == 1
+        followed.stop()
+
+
 def test_a_half_open_connection_is_left() -> None:
     with switch(heartbeat=0.1) as simulated:
         followed = Followed(simulated, silence=2)
