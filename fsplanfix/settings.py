@@ -257,6 +257,7 @@ class Settings(RuleSettings, StoreSettings):
     freeswitch_esl: Annotated[
         SecretStr, AfterValidator(lambda s: SecretStr(_servers(s.get_secret_value())))
     ] = SecretStr("esl://:ClueCon@127.0.0.1:8021")
+    freeswitch_gone_after: float = Field(default=900.0, ge=120)
     esl_listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8084"
     esl_allow: Annotated[Networks, NoDecode, BeforeValidator(_networks)] = (
         ipaddress.ip_network("127.0.0.0/8"),

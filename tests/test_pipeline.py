@@ -26,18 +26,18 @@ SERVER = "127.0.0.1:8021"
 class Worker:
     """A pipeline that a test feeds, step by step."""
 
-    def __init__(self, store: Store, rules: Rules | None = None) -> None:
+    def __init__(self, store: Store, rules: Rules | None = None, server: str = SERVER) -> None:
         self.said: list[Notice] = []
         rules = rules or Rules()
-        self.pipeline = Pipeline(SERVER, rules, store, lambda: None, self.said.append)
+        self.pipeline = Pipeline(server, rules, store, lambda: None, self.said.append)
 
     def hear(self, *heard: SwitchEvent) -> None:
         for event in heard:
             self.pipeline.put(event)
             self.pipeline.step()
 
-    def relink(self, channels: list[dict[str, str]] | None) -> None:
-        self.pipeline.resync(lambda: channels, list)
+    def relink(self, channels: list[dict[str, str]] | None, core: str = "") -> None:
+        self.pipeline.resync(lambda: channels, list, core)
         self.pipeline.step()
 
     def compare(self, channels: list[dict[str, str]] | None, *heard: SwitchEvent) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import socket as stdlib_socket
 import string
 from collections import deque
@@ -62,6 +63,8 @@ done.
 
 _TAKEN_AS_IT_IS = frozenset(string.printable) - frozenset("\"'\\")
 """In an argument of an API command; quotes and backslashes are read (switch_separate_string)."""
+
+_CORE = re.compile(r"[0-9A-Fa-f-]{36}", re.ASCII)
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 
@@ -349,12 +352,24 @@ def live_channels(connection: Connection) -> list[dict[str, str]] | None:
     return dumps
 
 
+def core_of(connection: Connection) -> str:
+    """Return the Core-UUID, which FreeSWITCH makes anew at each start; "" if it does not tell.
+
+    Raises LinkError.
+    """
+    try:
+        found = connection.api("global_getvar core_uuid", timeout=ACCOUNT_TIMEOUT).strip()
+    except LinkTimeout:
+        return ""
+    return found if _CORE.fullmatch(found) else ""
+
+
 class Link:
     """Keeps a connection to one FreeSWITCH up for ever. ups: how often it came up.
 
     on_event gets every event. on_up is called once per connection, before it gets any event: with a
-    function that asks for the live channels (None if unknown), and one that returns the events
-    heard meanwhile and lets later ones through.
+    function that asks for the live channels (None if unknown), one that returns the events heard
+    meanwhile and lets later ones through, and the Core-UUID ("" if unknown).
     """
 
     def __init__(
@@ -363,7 +378,7 @@ class Link:
         event_names: list[str],
         on_event: Callable[[SwitchEvent], None],
         on_up: Callable[
-            [Callable[[], list[dict[str, str]] | None], Callable[[], list[SwitchEvent]]], None
+            [Callable[[], list[dict[str, str]] | None], Callable[[], list[SwitchEvent]], str], None
         ],
         silence: float = SILENCE,
     ) -> None:
@@ -396,7 +411,8 @@ class Link:
             try:
                 connection.connect()
                 connection.subscribe(self._names)
-                self._on_up(partial(live_channels, connection), self._let_through)
+                core = core_of(connection)
+                self._on_up(partial(live_channels, connection), self._let_through, core)
             except LinkError as error:
                 connection.stop()
                 if str(error) != last_problem:

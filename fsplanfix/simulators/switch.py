@@ -169,7 +169,7 @@ class Switch:
             ),
             "user_data": self._user_data,
             "sofia_contact": self._contact,
-            "global_getvar": lambda name: GLOBALS.get(name, ""),
+            "global_getvar": lambda name: {**GLOBALS, "core_uuid": self.core}.get(name, ""),
             "strftime": lambda form: time.strftime(
                 form or "%Y-%m-%d %H:%M:%S", time.gmtime(time.time() + self.ahead)
             ),

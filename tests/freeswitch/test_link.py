@@ -219,6 +219,7 @@ class Followed:
     def __init__(self, simulated: Switch, silence: float = 45.0) -> None:
         self.seen: list[SwitchEvent] = []
         self.ups: list[list[dict[str, str]] | None] = []
+        self.cores: list[str] = []
         self.up = Event()
         server = Server("127.0.0.1", simulated.port, "ClueCon")
         self.link = Link(server, ["CHANNEL_CREATE"], self.seen.append, self._up, silence)
@@ -228,7 +229,9 @@ class Followed:
         self,
         ask: Callable[[], list[dict[str, str]] | None],
         let_through: Callable[[], list[SwitchEvent]],
+        core: str,
     ) -> None:
+        self.cores.append(core)
         self.ups.append(ask())
         self.seen += let_through()
         self.up.set()
@@ -257,6 +260,26 @@ def test_the_link_comes_back_after_a_cut() -> None:
         assert wait_for(lambda: len(followed.seen) == 2)
         followed.stop()
     assert followed.link.connection is None
+
+
+def test_each_start_of_a_switch_has_a_core_of_its_own() -> None:
+    with switch() as simulated:
+        followed = Followed(simulated)
+        assert followed.up.wait(30)
+        first = simulated.core
+        simulated.restart()
+        assert wait_for(lambda: len(followed.ups) == 2)
+        followed.stop()
+    assert followed.cores == [first, simulated.core]
+
+
+def test_a_switch_may_not_tell_its_core() -> None:
+    with switch() as simulated:
+        simulated.denied = {"global_getvar"}
+        followed = Followed(simulated)
+        assert followed.up.wait(30)
+        followed.stop()
+    assert followed.cores == [""]
 
 
 def test_the_link_waits_for_a_switch_that_is_not_there_yet() -> None:
@@ -393,9 +416,11 @@ def test_a_switch_that_never_tells_of_its_channels_is_followed_all_the_same(
     accounts: list[object] = []
 
     def up(
-        ask: Callable[[], list[dict[str, str]] | None], let_through: Callable[[], list[SwitchEvent]]
+        ask: Callable[[], list[dict[str, str]] | None],
+        let_through: Callable[[], list[SwitchEvent]],
+        core: str,
     ) -> None:
-        accounts.append(ask())
+        accounts.append((core, ask()))
         seen.extend(let_through())
 
     with peer(script) as port:
@@ -403,4 +428,4 @@ def test_a_switch_that_never_tells_of_its_channels_is_followed_all_the_same(
         follower = gevent.spawn(link.run)
         assert wait_for(lambda: bool(seen))
         follower.kill()
-    assert accounts == [None]
+    assert accounts == [("", None)]
