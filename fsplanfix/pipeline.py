@@ -54,6 +54,9 @@ SET_ASIDE = "set_aside"
 
 LONGEST_REASON = 200
 
+LONGEST_SILENCE = 60_000_000
+"""Microseconds between signs of life of a FreeSWITCH that is heard (HEARTBEAT: every 20 s)."""
+
 SIGN_OF_LIFE_EVERY = 1_000_000
 """Microseconds of FreeSWITCH's time after which its last sign of life is written down anew."""
 
@@ -69,7 +72,8 @@ class Resync:
     core: the Core-UUID of FreeSWITCH, "" if unknown. left: the calls of those that were at its
     address before. states: the open calls as the store knew them before FreeSWITCH was asked.
     alive: its last sign of life known to the store (microseconds since 1970). channels: what it
-    then said is live, None if unknown. heard: the events that arrived meanwhile.
+    then said is live, None if unknown. heard: the events that arrived meanwhile. at: when that was
+    (microseconds, by our own clock).
     """
 
     core: str
@@ -78,6 +82,7 @@ class Resync:
     alive: int
     channels: Sequence[Dump] | None
     heard: list[SwitchEvent]
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +175,16 @@ class Pipeline:
         channels = ask()
         while self._queue.full():
             gevent.sleep(0.05)
-        self._queue.put(Resync(core, left, states, alive, channels, let_through()))
+        at = int(time.time() * 1_000_000)
+        self._queue.put(Resync(core, left, states, alive, channels, let_through(), at))
 
     def end_all(self, core: str) -> None:
         """Take it that a FreeSWITCH which nobody hears any more has no channels."""
         self.core = core
         states = self._insist(lambda: self._store.open_calls(self.server, core))
         alive = self._insist(lambda: self._store.alive(self.server, core))
-        self._queue.put(Resync("", [], states, alive, [], []))
+        at = int(time.time() * 1_000_000)
+        self._queue.put(Resync("", [], states, alive, [], [], at))
 
     def compare(self, ask: Channels) -> None:
         """Compare FreeSWITCH's account of its channels with what we know (call-rules.md, rule 16).
@@ -285,8 +292,8 @@ class Pipeline:
             events: list[SwitchEvent] = []
             if isinstance(item, Resync):
                 self._commit(said)
-                said = []
-                events = [*self._missed(item), *item.heard]
+                said = self._catch_up(item)
+                events = item.heard
             elif isinstance(item, Comparison):
                 events = self._lost(item)
             elif isinstance(item, Stop):
@@ -352,7 +359,8 @@ class Pipeline:
             del self.tracker.calls[callid]
             self._scribe.close(callid, self.tracker)
 
-    def _missed(self, item: Resync) -> list[SwitchEvent]:
+    def _catch_up(self, item: Resync) -> list[Notice]:
+        """Feed what FreeSWITCH's account says was missed."""
         if item.core and self.core not in ("", item.core) and self._is_elsewhere(self.core):
             self.tracker, self._scribe = Tracker(self.tracker.rules), Scribe()
         if not self.tracker.last_at:
@@ -362,11 +370,30 @@ class Pipeline:
         self.core = item.core or self.core
         self._reload(item.states)
         self.tracker.last_at = max(self.tracker.last_at, item.alive)
-        if item.channels is None:
-            return []
-        events = missed(self.tracker, item.channels, item.heard)
-        log.info("reconciled", server=self.server, channels=len(item.channels), missed=len(events))
-        return events
+        events: list[SwitchEvent] = []
+        if item.channels is not None:
+            events = missed(self.tracker, item.channels, item.heard)
+            channels = len(item.channels)
+            log.info("reconciled", server=self.server, channels=channels, missed=len(events))
+        return self._feed_missed(events, item.at)
+
+    def _feed_missed(self, events: list[SwitchEvent], until: int) -> list[Notice]:
+        """Feed events that stand for what nobody heard, and note for `explain` of which calls.
+
+        until: when somebody listened again, microseconds since 1970. Another worker may have
+        listened, of whom no more is known than FreeSWITCH's last sign of life: a gap that is no
+        longer than its silences, and in which nothing was missed, is none.
+        """
+        since, known = self.tracker.last_at, set(self.tracker.calls)
+        if not 0 < since < until:
+            return self._feed(events)
+        touched = {callid for event in events for callid in self.tracker.calls_about(event)}
+        for callid in known if until - since > LONGEST_SILENCE else touched:
+            self._scribe.note_gap(callid, since, until)
+        said = self._feed(events)
+        for callid in set(self.tracker.calls) - known:
+            self._scribe.note_gap(callid, since, until)
+        return said
 
     def _is_elsewhere(self, core: str) -> bool:
         """Tell whether a FreeSWITCH that is not at our address any more is heard at another."""
@@ -381,7 +408,7 @@ class Pipeline:
         self.tracker.last_at = max(self.tracker.last_at, left.alive)
         # nothing was heard of it now: that would keep another worker from ending its calls
         self._written_alive, self._is_answered = self.tracker.last_at, False
-        self._commit(self._feed(missed(self.tracker, [])))
+        self._commit(self._feed_missed(missed(self.tracker, []), int(time.time() * 1_000_000)))
 
     def _lost(self, item: Comparison) -> list[SwitchEvent]:
         """Return what two comparisons in a row have missed.
