@@ -408,17 +408,11 @@ class App:
         if "events" in self._roles:
             self._helpers.append(keep_running("leftovers", self._leftovers.run))
         for link in self._links:
-            work = partial(self._run_link, link)
+            work = partial(self._leftovers.then, link.run) if self._pipelines else link.run
             self._helpers.append(keep_running(f"link {link.server.name}", work))
         for pipeline in self._pipelines:
             work = partial(self._compare, pipeline)
             self._helpers.append(keep_running(f"comparison {pipeline.server}", work))
-
-    def _run_link(self, link: Link) -> None:
-        """Follow a FreeSWITCH, once what was left of it under another address is in the store."""
-        if "events" in self._roles:
-            self._leftovers.taken_up.wait()
-        link.run()
 
     def run(self) -> int:
         """Start, work until `stop` is called, and end in order.

@@ -74,6 +74,11 @@ class Leftovers:
             self._work(self._pipeline(server))
         self.taken_up.set()
 
+    def then(self, work: Callable[[], None]) -> None:
+        """Do what must find in the store what was left in files."""
+        self.taken_up.wait()
+        work()
+
     def look(self) -> None:
         """End the calls of each FreeSWITCH that was silent for so long while we looked.
 

@@ -175,6 +175,19 @@ def test_whoever_could_not_look_does_not_know(
     assert len(Archive(store).open_calls()) == 1
 
 
+def test_a_switch_that_comes_back_after_all_ends_no_call_twice(store: Store) -> None:
+    """The link was down for longer than the time, and the talk has gone on meanwhile."""
+    worker, rest = talking(store, ONE)
+    Watch(store, ONE).look(GONE_AFTER + LOOK_EVERY)
+    ended = told(store)
+    at = positions(NAME)[len(events(NAME)) - len(rest)]
+    worker.relink(accounts(NAME)[at], CORE)
+    worker.hear(*rest)
+    assert told(store) == ended
+    assert worker.pipeline.set_aside == 0
+    assert worker.pipeline.tracker.book.legs == {}
+
+
 # files of events that the store could not take
 
 
