@@ -25,6 +25,7 @@ from .freeswitch.link import Connection, Link, Server, live_channels
 from .freeswitch.originate import Dialler, DialPlan
 from .freeswitch.socket_app import SocketApp
 from .greenlets import keep_running
+from .leftovers import Leftovers
 from .lookup import Lookup
 from .metrics import Standing, Tally, exposition
 from .outbox.archive import Archive
@@ -130,6 +131,7 @@ class App:
             if LINKED_ROLES & set(roles)
             else []
         )
+        self._leftovers = self._look_after_others()
         courier = self._courier if "courier" in roles else None
         self._readiness = Readiness(self._store, self._pipelines, courier)
         self._web: WebServer | None = None
@@ -156,13 +158,29 @@ class App:
                 server,
                 [],
                 on_event=_pass_over,
-                on_up=lambda _, let_through: _pass_over(let_through()),
+                on_up=lambda _, let_through, __: _pass_over(let_through()),
             )
         pipeline = Pipeline(
-            server.name, self._settings.rules(), self._store, self._courier.call, self._tally.said
+            server.name,
+            self._settings.rules(),
+            self._store,
+            self._courier.call,
+            self._tally.said,
+            self._settings.freeswitch_gone_after,
         )
         self._pipelines.append(pipeline)
         return Link(server, pipeline.tracker.event_names, pipeline.put, pipeline.resync)
+
+    def _look_after_others(self) -> Leftovers:
+        """Make what ends the calls of those FreeSWITCHes that nobody hears any more."""
+        return Leftovers(
+            self._store,
+            self._settings.rules(),
+            self._courier.call,
+            self._tally.said,
+            self._settings.freeswitch_gone_after,
+            [pipeline.server for pipeline in self._pipelines],
+        )
 
     def _compare(self, pipeline: Pipeline) -> None:
         """Compare FreeSWITCH's channels with our open calls, once a minute while it is linked.
@@ -298,8 +316,11 @@ class App:
         if self._socket_app is not None:
             self._helpers.append(keep_running("socket", self._socket_app.run))
         self._helpers.append(keep_running("readiness", self._readiness.prove))
+        if "events" in self._roles:
+            self._helpers.append(keep_running("leftovers", self._leftovers.run))
         for link in self._links:
-            self._helpers.append(keep_running(f"link {link.server.name}", link.run))
+            work = partial(self._leftovers.then, link.run) if self._pipelines else link.run
+            self._helpers.append(keep_running(f"link {link.server.name}", work))
         for pipeline in self._pipelines:
             work = partial(self._compare, pipeline)
             self._helpers.append(keep_running(f"comparison {pipeline.server}", work))

@@ -16,14 +16,14 @@ from textwrap import fill
 from . import timeline
 from .calls.model import Leg, Notice, Role, Rules
 from .calls.tracker import Tracker
-from .freeswitch.events import SwitchEvent
+from .freeswitch.events import SwitchEvent, moment
 from .outbox.archive import Archive
 from .outbox.rows import Entry, Queued
 from .outbox.tables import DEAD, DONE, SHADOW, SKIPPED, WAITING
 from .planfix.messages import form
 from .printable import printable
 from .replay import write_trace
-from .scribe import unpacked
+from .scribe import UNHEARD, UNTIL, unpacked
 
 WIDTH = 80
 MARKS = {DONE: "✓", WAITING: "…", DEAD: "✗", SKIPPED: "-", SHADOW: "○"}
@@ -96,6 +96,10 @@ def _played(
     """
     tracker, marks = Tracker(rules), set[tuple[str, str]]()
     for event in events:
+        if event.name == UNHEARD:
+            since, until = _time(event.at), _time(moment(event.get(UNTIL)))
+            what = f"unknown: the service was not listening from {since} to {until}"
+            yield Line(event.at, _line(event.at, "?", "-", what))
         before = tracker.book.get(event.leg)
         notices = tracker.feed(event)
         leg = tracker.book.get(event.leg) or before
@@ -146,7 +150,10 @@ def _hung_up(event: SwitchEvent, leg: Leg, marks: set[tuple[str, str]]) -> str:
     was_called = leg.role is Role.EMPLOYEE and not leg.inbound
     rang = any((name, leg.uuid) in marks for name in RINGING)
     remark = " (never rang: no window, rule 1)" if was_called and not rang else ""
-    return f"hangs up: {event.get('Hangup-Cause')}{remark}"
+    cause = event.get("Hangup-Cause")
+    if not cause:
+        return "is gone: nobody heard its end (rule 15)"
+    return f"hangs up: {cause}{remark}"
 
 
 def _connected(event: SwitchEvent, leg: Leg, tracker: Tracker) -> str:
@@ -176,6 +183,7 @@ REASONS: dict[tuple[str, str], str] = {
     ("8", "ACCEPTED"): "connected with the client, both have answered",
     ("10", "INCOMING"): "gets the client of an outgoing call",
     ("13", "record"): "a final file of a talk",
+    ("15", "Canceled"): "the client was through, how it went on is not known",
 }
 """What a rule said of a notice, by the rule's number and the notice's kind or status."""
 
@@ -224,6 +232,11 @@ def refusal(entry: Entry) -> str:
 def _line(at: int, mark: str, who: str, what: str) -> str:
     line = printable(f"{mark} {_clock(at / 1_000_000)}  {who:>11}  {what}")
     return fill(line, WIDTH, subsequent_indent=INDENT * 2)
+
+
+def _time(at: int) -> str:
+    """Return a time of day to the second. at: microseconds since 1970."""
+    return _clock(at / 1_000_000)[:-3]
 
 
 def _clock(at: float) -> str:

@@ -26,6 +26,7 @@ from .calls.tracker import Tracker
 from .errors import GivenUp, StoreError
 from .freeswitch.events import SwitchEvent, hanging_up
 from .outbox.batch import Batch
+from .outbox.cores import Cores, Left
 from .outbox.patience import insist
 from .outbox.store import Store
 from .scribe import Scribe
@@ -53,23 +54,35 @@ SET_ASIDE = "set_aside"
 
 LONGEST_REASON = 200
 
+LONGEST_SILENCE = 60_000_000
+"""Microseconds between signs of life of a FreeSWITCH that is heard (HEARTBEAT: every 20 s)."""
+
 SIGN_OF_LIFE_EVERY = 1_000_000
 """Microseconds of FreeSWITCH's time after which its last sign of life is written down anew."""
+
+
+GONE_AFTER = 900.0
+"""Seconds without a word after which a FreeSWITCH counts as gone for good; see README.md."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resync:
     """The link is back.
 
-    states: the open calls as the store knew them before FreeSWITCH was asked. alive: its last sign
-    of life known to the store (microseconds since 1970). channels: what it then said is live, None
-    if unknown. heard: the events that arrived meanwhile.
+    core: the Core-UUID of FreeSWITCH, "" if unknown. left: the calls of those that were at its
+    address before. states: the open calls as the store knew them before FreeSWITCH was asked.
+    alive: its last sign of life known to the store (microseconds since 1970). channels: what it
+    then said is live, None if unknown. heard: the events that arrived meanwhile. at: when that was
+    (microseconds, by our own clock).
     """
 
+    core: str
+    left: list[Left]
     states: list[str]
     alive: int
     channels: Sequence[Dump] | None
     heard: list[SwitchEvent]
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +105,14 @@ class Pipeline:
     """Takes the events of one FreeSWITCH; `on_saved` is called after each commit that holds
     notices.
 
-    said: hears of each notice once it is committed. lag: seconds between what happened last and our
-    taking it in. overflows: how often the queue was full, so that reading had to wait and
-    FreeSWITCH may have dropped events. set_aside: how many events could not be taken. refused: how
-    much the database refused for its content. in_doubt: set when FreeSWITCH should be asked for its
-    channels at once. at_work_since: when the step under way began or asked the store last
-    (monotonic seconds), None while there is nothing to do.
+    server: its address as it is spelled. core: its Core-UUID as far as events were taken, "" if
+    unknown. said: hears of each notice once it is committed. lag: seconds between what happened
+    last and our taking it in. overflows: how often the queue was full, so that reading had to wait
+    and FreeSWITCH may have dropped events. set_aside: how many events could not be taken. refused:
+    how much the database refused for its content. in_doubt: set when FreeSWITCH should be asked for
+    its channels at once. at_work_since: when the step under way began or asked the store last
+    (monotonic seconds), None while there is nothing to do. gone_after: seconds without a word after
+    which a FreeSWITCH counts as gone.
     """
 
     def __init__(
@@ -107,8 +122,12 @@ class Pipeline:
         store: Store,
         on_saved: Callable[[], None],
         said: Callable[[Notice], None] | None = None,
+        gone_after: float = GONE_AFTER,
     ) -> None:
         self.server = server
+        self.core = ""
+        self._cores = Cores(store, gone_after)
+        self._is_answered = False
         self.tracker = Tracker(rules)
         self._scribe = Scribe()
         self.overflows = 0
@@ -141,19 +160,31 @@ class Pipeline:
             self._touched.update((event.leg, event.get("Other-Leg-Unique-ID")))
         self._queue.put(event)
 
-    def resync(self, ask: Channels, let_through: Callable[[], list[SwitchEvent]]) -> None:
+    def resync(
+        self, ask: Channels, let_through: Callable[[], list[SwitchEvent]], core: str = ""
+    ) -> None:
         """Take FreeSWITCH's account of its channels; nothing may come between it and the events
         that follow.
 
         The store is read first: a call it knows of and FreeSWITCH does not is over, never the other
         way round.
         """
-        states = self._insist(lambda: self._store.open_calls(self.server))
-        alive = self._insist(lambda: self._store.alive(self.server))
+        left = self._insist(lambda: self._cores.arrive(self.server, core))
+        states = self._insist(lambda: self._store.open_calls(self.server, core))
+        alive = self._insist(lambda: self._store.alive(self.server, core))
         channels = ask()
         while self._queue.full():
             gevent.sleep(0.05)
-        self._queue.put(Resync(states, alive, channels, let_through()))
+        at = int(time.time() * 1_000_000)
+        self._queue.put(Resync(core, left, states, alive, channels, let_through(), at))
+
+    def end_all(self, core: str) -> None:
+        """Take it that a FreeSWITCH which nobody hears any more has no channels."""
+        self.core = core
+        states = self._insist(lambda: self._store.open_calls(self.server, core))
+        alive = self._insist(lambda: self._store.alive(self.server, core))
+        at = int(time.time() * 1_000_000)
+        self._queue.put(Resync("", [], states, alive, [], [], at))
 
     def compare(self, ask: Channels) -> None:
         """Compare FreeSWITCH's account of its channels with what we know.
@@ -166,6 +197,7 @@ class Pipeline:
             channels = ask()
         finally:
             self._touched = None
+        self._is_answered = True
         if channels is not None:
             self._queue.put(Comparison(channels, touched))
 
@@ -222,7 +254,9 @@ class Pipeline:
         told of it meanwhile is told once.
         """
         for file, events in self._spool.files():
-            self._reload(self._insist(lambda: self._store.open_calls(self.server)))
+            named = filter(None, (event.get("Core-UUID") for event in events))
+            self.core = [self.core, *named][-1]
+            self._reload(self._insist(lambda: self._store.open_calls(self.server, self.core)))
             try:
                 self._commit(self._feed(events))
                 file.unlink(missing_ok=True)
@@ -237,7 +271,9 @@ class Pipeline:
             self._remember_past_calls()
 
     def _remember_past_calls(self) -> None:
-        past = self._insist(lambda: self._store.past_calls(self.server, REMEMBERED_CALLS))
+        past = self._insist(
+            lambda: self._store.past_calls(self.server, REMEMBERED_CALLS, self.core)
+        )
         self.tracker.callids.remember(past)
 
     def step(self) -> bool:
@@ -257,8 +293,8 @@ class Pipeline:
             events: list[SwitchEvent] = []
             if isinstance(item, Resync):
                 self._commit(said)
-                said = []
-                events = [*self._missed(item), *item.heard]
+                said = self._catch_up(item)
+                events = item.heard
             elif isinstance(item, Comparison):
                 events = self._lost(item)
             elif isinstance(item, Stop):
@@ -324,16 +360,56 @@ class Pipeline:
             del self.tracker.calls[callid]
             self._scribe.close(callid, self.tracker)
 
-    def _missed(self, item: Resync) -> list[SwitchEvent]:
+    def _catch_up(self, item: Resync) -> list[Notice]:
+        """Feed what FreeSWITCH's account says was missed."""
+        if item.core and self.core not in ("", item.core) and self._is_elsewhere(self.core):
+            self.tracker, self._scribe = Tracker(self.tracker.rules), Scribe()
         if not self.tracker.last_at:
             self._remember_past_calls()
+        for left in item.left:
+            self._end(left)
+        self.core = item.core or self.core
         self._reload(item.states)
         self.tracker.last_at = max(self.tracker.last_at, item.alive)
-        if item.channels is None:
-            return []
-        events = missed(self.tracker, item.channels, item.heard)
-        log.info("reconciled", server=self.server, channels=len(item.channels), missed=len(events))
-        return events
+        events: list[SwitchEvent] = []
+        if item.channels is not None:
+            events = missed(self.tracker, item.channels, item.heard)
+            channels = len(item.channels)
+            log.info("reconciled", server=self.server, channels=channels, missed=len(events))
+        return self._feed_missed(events, item.at)
+
+    def _feed_missed(self, events: list[SwitchEvent], until: int) -> list[Notice]:
+        """Feed events that stand for what nobody heard, and note for `explain` of which calls.
+
+        until: when somebody listened again, microseconds since 1970. Another worker may have
+        listened, of whom no more is known than FreeSWITCH's last sign of life: a gap that is no
+        longer than its silences, and in which nothing was missed, is none.
+        """
+        since, known = self.tracker.last_at, set(self.tracker.calls)
+        if not 0 < since < until:
+            return self._feed(events)
+        touched = {callid for event in events for callid in self.tracker.calls_about(event)}
+        for callid in known if until - since > LONGEST_SILENCE else touched:
+            self._scribe.note_gap(callid, since, until)
+        said = self._feed(events)
+        for callid in set(self.tracker.calls) - known:
+            self._scribe.note_gap(callid, since, until)
+        return said
+
+    def _is_elsewhere(self, core: str) -> bool:
+        """Tell whether a FreeSWITCH that is not at our address any more is heard at another."""
+        return self._insist(lambda: self._cores.goes_on(core))
+
+    def _end(self, left: Left) -> None:
+        """A FreeSWITCH that was at our address has ended, and its calls with it."""
+        if not left.states and left.core != self.core:
+            return
+        self.core = left.core
+        self._reload(left.states)
+        self.tracker.last_at = max(self.tracker.last_at, left.alive)
+        # nothing was heard of it now: that would keep another worker from ending its calls
+        self._written_alive, self._is_answered = self.tracker.last_at, False
+        self._commit(self._feed_missed(missed(self.tracker, []), int(time.time() * 1_000_000)))
 
     def _lost(self, item: Comparison) -> list[SwitchEvent]:
         """Return what two comparisons in a row have missed.
@@ -359,15 +435,16 @@ class Pipeline:
         calls = {callid: snapshot.dump(self.tracker, callid) for callid in sorted(changed)}
         reopened, self.tracker.callids.reopened = self.tracker.callids.reopened, set()
         is_due = self.tracker.last_at - self._written_alive >= SIGN_OF_LIFE_EVERY
+        is_due, self._is_answered = is_due or self._is_answered, False
         if not said and not calls and not is_due and not self._news:
             self._unsaved = []
             return
         over = [callid for callid, state in calls.items() if state is None]
         closed = {callid: self._scribe.close(callid, self.tracker) for callid in over}
         events = {callid: packed for callid, packed in closed.items() if packed}
-        alive = self.tracker.last_at if is_due else 0
+        alive = self.tracker.last_at if is_due else None
         batch = Batch(said, calls, events, reopened)
-        self.refused += batch.write(self._store, self.server, alive, self._insist)
+        self.refused += batch.write(self._store, self.server, self.core, alive, self._insist)
         self._unsaved = []
         self._written_alive = alive or self._written_alive
         self._note_news()

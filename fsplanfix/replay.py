@@ -62,7 +62,16 @@ def settings_of(path: Path) -> dict[str, str]:
     Raises RecordingFileError if its first line cannot be read.
     """
     with _opened(path) as lines:
-        return _head(path, lines)
+        return _head(path, lines)[1]
+
+
+def switch_of(path: Path) -> str:
+    """Return what a recorded call says of its FreeSWITCH.
+
+    Raises RecordingFileError if its first line cannot be read.
+    """
+    with _opened(path) as lines:
+        return _head(path, lines)[0]
 
 
 @contextmanager
@@ -81,8 +90,8 @@ def _opened(path: Path) -> Iterator[TextIO]:
         raise RecordingFileError(f"{path}: is not a recorded call (it is not text).") from None
 
 
-def _head(path: Path, lines: TextIO) -> dict[str, str]:
-    """Read the first line, which names the scenario, and return the settings in it."""
+def _head(path: Path, lines: TextIO) -> tuple[str, dict[str, str]]:
+    """Read the first line, which names the scenario; return its FreeSWITCH and its settings."""
     line = lines.readline(LONGEST_LINE)
     if not line:
         raise RecordingFileError(
@@ -91,7 +100,8 @@ def _head(path: Path, lines: TextIO) -> dict[str, str]:
     try:
         head = json.loads(line)
         head["scenario"], head["freeswitch"]
-        return {str(name): str(value) for name, value in head.get("settings", {}).items()}
+        settings = {str(name): str(value) for name, value in head.get("settings", {}).items()}
+        return str(head["freeswitch"]), settings
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise RecordingFileError(
             f"{path}: line 1 is not the first line of a recorded call."

@@ -47,19 +47,29 @@ KEPT = {
 }
 """What is kept of an event beyond ALWAYS and the `planfix_` variables."""
 
+UNHEARD, UNTIL = "UNHEARD", "Until-Timestamp"
+"""What stands among the events of a call for a time in which nobody listened, and when that ended.
+
+The call rules know no such event, so the call can be played again.
+"""
+
+MOST_GAPS = 20
+"""Of one call; a link that comes and goes all night is told of in its first."""
+
 MOST_EVENTS = 500
 """Of one leg; a leg that is held and resumed all day keeps its first."""
 
 
 class Scribe:
     """Listens after the tracker. For each leg its events, and in how many open calls it has a part;
-    the calls' legs."""
+    the calls' legs, and when nobody listened to them."""
 
     def __init__(self) -> None:
         self._numbers = count()
         self._heard: dict[str, list[bytes]] = {}
         self._parts: dict[str, int] = {}
         self._legs: dict[str, list[str]] = {}
+        self._gaps: dict[str, list[bytes]] = {}
 
     def hear(self, event: SwitchEvent, tracker: Tracker) -> None:
         """Keep an event the tracker has just been fed with."""
@@ -95,6 +105,18 @@ class Scribe:
         lines += [f"{OURS}{name}: {quote(value)}".encode() for name, value in event.ours().items()]
         return b"\n".join([b"%012d" % next(self._numbers), *lines])
 
+    def note_gap(self, callid: str, since: int, until: int) -> None:
+        """Note that nobody listened to a call for a time (microseconds since 1970)."""
+        gaps = self._gaps.setdefault(callid, [])
+        if len(gaps) < MOST_GAPS:
+            headers = {
+                "Event-Name": UNHEARD,
+                "Event-Date-Timestamp": str(since),
+                UNTIL: str(until),
+            }
+            body = SwitchEvent.made_of(headers).raw.strip(b"\n")
+            gaps.append(b"%012d\n%b" % (next(self._numbers), body))
+
     def _rename(self, old: str, new: str) -> None:
         self._heard[new] = self._heard.pop(old)
         if old in self._parts:
@@ -109,7 +131,7 @@ class Scribe:
 
     def close(self, callid: str, tracker: Tracker) -> bytes:
         """Return what was said about a call that is over, packed; b"" if nothing is known."""
-        lines: list[bytes] = []
+        lines = self._gaps.pop(callid, [])
         for uuid in self._legs.pop(callid, []):
             lines += self._heard.get(uuid, [])
             self._parts[uuid] -= 1

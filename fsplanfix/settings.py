@@ -280,6 +280,7 @@ class Settings(RuleSettings, StoreSettings):
     freeswitch_esl: Annotated[tuple[Server, ...], NoDecode, BeforeValidator(_servers)] = (
         Server("127.0.0.1", 8021, "ClueCon"),
     )
+    freeswitch_gone_after: float = Field(default=900.0, ge=120)
     esl_listen: Annotated[Address, NoDecode, BeforeValidator(_listen)] = Address("127.0.0.1", 8084)
     esl_allow: Annotated[Networks, NoDecode, BeforeValidator(_networks)] = (
         ipaddress.ip_network("127.0.0.0/8"),

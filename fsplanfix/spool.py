@@ -15,9 +15,20 @@ import structlog
 
 from .errors import RecordingFileError
 from .freeswitch.events import SwitchEvent
-from .replay import read_trace, write_trace
+from .replay import read_trace, switch_of, write_trace
 
 log = structlog.get_logger(__name__)
+
+
+def servers(beside: Path) -> set[str]:
+    """Return the addresses of every FreeSWITCH that has files; those nobody can read are named."""
+    found = set()
+    for file in beside.parent.glob(f"{beside.name}.spool-*.jsonl.gz"):
+        try:
+            found.add(switch_of(file))
+        except RecordingFileError as error:
+            log.error("spool_unreadable", problem=str(error))
+    return found
 
 
 class Spool:

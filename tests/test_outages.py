@@ -111,6 +111,27 @@ def test_the_end_of_a_call_that_nobody_heard(
     assert planfix.history.surprises == []
 
 
+def test_a_switch_spelled_otherwise_after_a_restart(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    """The talk ends while the address in FREESWITCH_ESL is written in another way."""
+    settings = settings_for(switch, planfix, tmp_path)
+    first = Service(tmp_path, settings)
+    first.wait_for("freeswitch_linked")
+    talking = Halt(switch, is_a("CALL_UPDATE"))
+    player = gevent.spawn(switch.play, WHOLE, 1.0)
+    callid = wait_until_told(planfix, "A102")
+    assert talking.reached()
+    assert first.end() == 0
+    talking.go_on()
+    player.join()
+    otherwise = {"FREESWITCH_ESL": f"esl://:ClueCon@localhost:{switch.port}"}
+    with running(switch, planfix, tmp_path, **otherwise):
+        wait_until_over(planfix, callid)
+    assert by_ext(told(planfix, callid))["102"] == ["I102", "A102", "S102!"]
+    assert planfix.history.surprises == []
+
+
 def test_a_transfer_that_nobody_heard(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
     """101 talks, the service is killed, the client is handed on to 102 who talks when the service is back."""
     settings = settings_for(switch, planfix, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from fsplanfix.calls.model import Leg, Notice, Rules, Status
+from fsplanfix.calls.tracker import Tracker
 from fsplanfix.errors import LinkDown, StoreError
+from fsplanfix.explain import story
 from fsplanfix.freeswitch.events import SwitchEvent, hanging_up
 from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.rows import notice_json
 from fsplanfix.outbox.store import Store
 from fsplanfix.pipeline import Pipeline
+from fsplanfix.scribe import unpacked
 
 from .calls.test_reconcile import accounts, positions
 from .recordings import by_ext, events, expected, shorthand
@@ -26,18 +30,18 @@ SERVER = "127.0.0.1:8021"
 class Worker:
     """A pipeline that a test feeds, step by step."""
 
-    def __init__(self, store: Store, rules: Rules | None = None) -> None:
+    def __init__(self, store: Store, rules: Rules | None = None, server: str = SERVER) -> None:
         self.said: list[Notice] = []
         rules = rules or Rules()
-        self.pipeline = Pipeline(SERVER, rules, store, lambda: None, self.said.append)
+        self.pipeline = Pipeline(server, rules, store, lambda: None, self.said.append)
 
     def hear(self, *heard: SwitchEvent) -> None:
         for event in heard:
             self.pipeline.put(event)
             self.pipeline.step()
 
-    def relink(self, channels: list[dict[str, str]] | None) -> None:
-        self.pipeline.resync(lambda: channels, list)
+    def relink(self, channels: list[dict[str, str]] | None, core: str = "") -> None:
+        self.pipeline.resync(lambda: channels, list, core)
         self.pipeline.step()
 
     def compare(self, channels: list[dict[str, str]] | None, *heard: SwitchEvent) -> None:
@@ -141,6 +145,83 @@ def by_ext_of(*workers: Worker) -> dict[str, list[str]]:
 
 def wanted(name: str) -> list[str]:
     return expected()[name].calls[0][0].split(": ")[1].split()
+
+
+# what nobody heard (rule 15)
+
+
+def explained(store: Store, *workers: Worker) -> str:
+    callid = next(n.callid for worker in workers for n in worker.said)
+    return " ".join(" ".join(story(Archive(store), Rules(), callid)).split())
+
+
+def clock(at: int) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(at / 1_000_000))
+
+
+def test_what_nobody_heard_of_a_call_is_said_to_be_unknown(store: Store) -> None:
+    """Answered and ended while the link was down: FreeSWITCH no longer knows."""
+    before, _ = upto("in_one_answered", "CHANNEL_PROGRESS")
+    worker = Worker(store)
+    worker.hear(*before)
+    worker.relink([])
+    said = explained(store, worker)
+    since = clock(before[-1].at)
+    gap = rf"unknown: the service was not listening from {since} to \d\d:\d\d:\d\d "
+    assert len(re.findall(gap, said)) == 1
+    assert "is gone: nobody heard its end" in said
+    assert "M101" in worker.tokens["101"]
+
+
+def test_a_restart_says_so_as_well(store: Store) -> None:
+    before, _ = upto("in_one_answered", "CHANNEL_PROGRESS")
+    first = Worker(store)
+    first.hear(*before)
+    second = Worker(store)
+    second.relink([])
+    assert "the service was not listening from" in explained(store, second)
+
+
+def test_a_call_found_after_a_silence_has_one_in_its_story(store: Store) -> None:
+    name = "in_one_answered"
+    talk, rest = upto(name, "CHANNEL_BRIDGE")
+    worker = Worker(store)
+    worker.hear(heartbeat(talk[0].at - 1_000_000))
+    worker.relink(accounts(name)[positions(name)[len(talk)]])
+    worker.hear(*rest)
+    assert "the service was not listening from" in explained(store, worker)
+
+
+def test_a_call_that_was_heard_from_beginning_to_end_has_no_gap(store: Store) -> None:
+    worker = Worker(store)
+    worker.relink([])
+    worker.hear(*events("in_one_answered"))
+    assert "unknown" not in explained(store, worker)
+
+
+def test_a_short_silence_in_which_nothing_was_missed_is_none(store: Store) -> None:
+    """Another worker may have listened meanwhile."""
+    talk, rest = upto("in_one_answered", "CHANNEL_BRIDGE")
+    shift = int(time.time() * 1_000_000) - talk[-1].at
+    worker = Worker(store)
+    worker.hear(*(moved(event, shift) for event in talk))
+    worker.relink(None)
+    worker.hear(*(moved(event, shift) for event in rest))
+    assert "unknown" not in explained(store, worker)
+
+
+def test_a_gap_does_not_change_what_a_call_says_when_it_is_played_again(store: Store) -> None:
+    before, _ = upto("ivr_to_ext", "CHANNEL_PROGRESS")
+    worker = Worker(store)
+    worker.hear(*before)
+    worker.relink([])
+    callid = worker.said[0].callid
+    tracker = Tracker(Rules())
+    again = [n for e in unpacked(Archive(store).heard(callid)) for n in tracker.feed(e)]
+    assert [(n.what, n.ext, n.rule) for n in again] == [
+        (n.what, n.ext, n.rule) for n in worker.said
+    ]
+    assert "COMPLETED Canceled" in [n.what for n in again]
 
 
 # once a minute (rule 16)

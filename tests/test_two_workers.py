@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,11 +20,18 @@ from .test_pipeline import Worker
 SLOW = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 
 
+ALIKE = (("127.0.0.1:8021", "127.0.0.1:8021"), "")
+"""How each worker spells the address of FreeSWITCH, and its Core-UUID, "" if it does not tell."""
+
+OTHERWISE = (("127.0.0.1:8021", "localhost:8021"), "00000000-0000-0000-0000-000000000001")
+
+
 class Office:
     """Workers beside one FreeSWITCH that plays a recording."""
 
-    def __init__(self, name: str, store: Store) -> None:
+    def __init__(self, name: str, store: Store, known_as: tuple[tuple[str, str], str]) -> None:
         self.name = name
+        self.servers, self.core = known_as
         self.store = store
         self.stream = events(name)
         self.where = [*positions(name), len(bodies(name))]
@@ -32,9 +40,9 @@ class Office:
 
     def bring_up(self, which: int, at: int) -> None:
         """A worker starts, or its link comes back: it asks FreeSWITCH what goes on."""
-        worker = self.workers[which] or Worker(self.store, rules_of(self.name))
+        worker = self.workers[which] or Worker(self.store, rules_of(self.name), self.servers[which])
         self.workers[which], self.linked[which] = worker, True
-        worker.relink(accounts(self.name)[self.where[at]])
+        worker.relink(accounts(self.name)[self.where[at]], self.core)
 
     def cut(self, which: int) -> None:
         self.linked[which] = False
@@ -66,14 +74,15 @@ def assert_every_part_has_an_end(said: list[Notice]) -> None:
     assert begun == ended
 
 
+@pytest.mark.parametrize("known_as", [ALIKE, OTHERWISE], ids=["alike", "otherwise"])
 @SLOW
-@given(st.data(), st.sampled_from(NAMES))
+@given(data=st.data(), name=st.sampled_from(NAMES))
 def test_no_cut_between_two_workers_leaves_a_part_without_an_end(
-    data: st.DataObject, name: str
+    known_as: tuple[tuple[str, str], str], data: st.DataObject, name: str
 ) -> None:
     with TemporaryDirectory(prefix="fsplanfix-") as folder:
         store = Store(f"sqlite:///{folder}/store.db")
-        office = Office(name, store)
+        office = Office(name, store, known_as)
         for which in (0, 1):
             office.bring_up(which, 0)
         moments = st.integers(0, len(office.stream))

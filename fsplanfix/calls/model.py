@@ -254,7 +254,8 @@ class Call:
 
     untold: talks that Planfix is told of only if nothing else is: with somebody without an ext, or
     in a conference. unrouted: nobody was told of it yet. talks: when each talk that was told began
-    and ended (microseconds). failure: how the last client leg of an outgoing call ended.
+    and ended (microseconds). failure: how the last client leg of an outgoing call ended. unheard:
+    the client's leg had answered (to a menu, a queue, somebody), and nobody heard how it ended.
 
     ordinals: the parts said so far, by ext. position: the notices said so far.
     """
@@ -279,6 +280,7 @@ class Call:
     unrouted: bool = True
     ignored: bool = False
     failure: Status = Status.NOT_AVAILABLE
+    unheard: bool = False
     over: bool = False
     data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)

@@ -209,25 +209,34 @@ class Parts:
     # a call that is over
 
     def close(self, call: Call, at: int) -> None:
-        """The client is gone: offers that are still open were missed (rules 3 and 6)."""
+        """The client is gone: offers that are still open were missed (rules 3 and 6).
+
+        If it is not known how it went on for a client who was through, nobody is said to have
+        missed him (rule 15).
+        """
         offers, untold = self._offers(call), self._untold_talks(call)
-        ends = [Status.CANCELED] * len(offers) if untold else self._missed_by(len(offers))
+        ends = [Status.CANCELED] * len(offers) if untold else self._missed_by(call, len(offers))
+        canceled = "15" if call.unheard and not untold else "6"
         for offer, status in zip(offers, ends, strict=True):
-            self._complete(call, offer, status, at, rule="3" if status is Status.MISSED else "6")
+            rule = "3" if status is Status.MISSED else canceled
+            self._complete(call, offer, status, at, rule)
         self._tell(call, untold, at)
         if call.type is Direction.OUT or not call.unrouted or not self._rules.report_unrouted:
             return
 
-        ends = self._missed_by(len(call.tried))
+        ends = self._missed_by(call, len(call.tried))
         missed = list(zip(call.tried, ends, strict=True))
         if not missed and call.came_in:
-            missed = [(self._rules.default_ext_of(call.diversion), Status.MISSED)]
+            status = Status.CANCELED if call.unheard else Status.MISSED
+            missed = [(self._rules.default_ext_of(call.diversion), status)]
         for ext, status in missed:
             part = self.begin(call, ext, [], at, Direction.IN, rule="6")
-            self._complete(call, part, status, at, rule="6")
+            self._complete(call, part, status, at, rule="15" if call.unheard else "6")
 
-    def _missed_by(self, count: int) -> list[Status]:
+    def _missed_by(self, call: Call, count: int) -> list[Status]:
         """Return how a call that nobody took ended for each employee, by MISSED (rule 6)."""
+        if call.unheard:
+            return [Status.CANCELED] * count
         missed = self._rules.missed_of(count)
         return [Status.MISSED if n in missed else Status.CANCELED for n in range(count)]
 

@@ -326,6 +326,8 @@ class Tracker:
         for call in self._calls_of(leg):
             if leg.client_of == call.callid:
                 call.failure = failure_of(event, leg.ringing)
+                # FreeSWITCH always names a cause: without one the end was made up afterwards
+                call.unheard = leg.answered and not event.get("Hangup-Cause")
             self._parts.hang_up(call, leg, event.at)
 
     def _on_hangup_complete(self, leg: Leg, event: SwitchEvent) -> None:

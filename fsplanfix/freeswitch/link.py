@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import socket as stdlib_socket
 import string
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
@@ -33,7 +35,16 @@ LOGIN_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 10.0
 ACCOUNT_TIMEOUT = 5.0
 SILENCE = 45.0
-"""Seconds without a byte until the peer counts as gone; HEARTBEAT comes every 20 s."""
+"""Seconds without a byte until the peer counts as gone."""
+
+PATIENT = 2 / 3
+"""The part of SILENCE after which the peer is asked for a sign of life.
+
+HEARTBEAT comes every 20 s, or as rarely as `event-heartbeat-interval` says.
+"""
+
+SIGN_OF_LIFE = "uptime"
+"""A command that costs FreeSWITCH nothing; a refusal is a sign of life as well."""
 
 FRAMES_IN_A_ROW = 64
 """Frames handled in a row, about 1 ms; then others get their turn (fault j).
@@ -51,6 +62,8 @@ done.
 
 _TAKEN_AS_IT_IS = frozenset(string.printable) - frozenset("\"'\\")
 """In an argument of an API command; quotes and backslashes are read (switch_separate_string)."""
+
+_CORE = re.compile(r"[0-9A-Fa-f-]{36}", re.ASCII)
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 
@@ -89,6 +102,7 @@ class Connection(InboundESL):
         self._jobs: dict[str, AsyncResult[str]] = {}
         self._writing = BoundedSemaphore(1)
         self._rejected = False
+        self._is_logged_in = False
 
     def connect(self) -> None:
         """Connect and log in.
@@ -141,7 +155,7 @@ class Connection(InboundESL):
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPINTVL, 10)
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPCNT, 3)
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_USER_TIMEOUT, 30_000)
-        self.sock.settimeout(self._silence)
+        self.sock.settimeout(self._silence * PATIENT)
 
     def authenticate(self) -> None:
         """Log in. Raises LoginRefused if the password is wrong."""
@@ -151,6 +165,7 @@ class Connection(InboundESL):
                 f"FreeSWITCH at {self.server.name} refuses the password: put the one from "
                 "event_socket.conf.xml into FREESWITCH_ESL."
             )
+        self._is_logged_in = True
 
     def send(self, data: str, timeout: float = ANSWER_TIMEOUT) -> Frame:
         """Send one command and return FreeSWITCH's reply.
@@ -225,7 +240,7 @@ class Connection(InboundESL):
         """
         framer, handled, reason = Framer(), 0, "FreeSWITCH closed the connection"
         try:
-            while data := self.sock.recv(65536):
+            while data := self._hear():
                 for frame in framer.feed(data):
                     self.handle_event(frame)
                     handled += 1
@@ -239,6 +254,27 @@ class Connection(InboundESL):
             reason = f"what arrived is no event socket ({error})"
         finally:
             self._mark_down(reason)
+
+    def _hear(self) -> bytes:
+        """Return what arrives next. A peer that is silent for long is asked; then it must answer.
+
+        Raises TimeoutError once it has been silent for `silence` seconds.
+        """
+        try:
+            return self.sock.recv(65536)
+        except TimeoutError:
+            if not self._is_logged_in:
+                raise
+        gevent.spawn(self._ask_for_a_sign_of_life)
+        self.sock.settimeout(self._silence * (1 - PATIENT))
+        try:
+            return self.sock.recv(65536)
+        finally:
+            self.sock.settimeout(self._silence * PATIENT)
+
+    def _ask_for_a_sign_of_life(self) -> None:
+        with suppress(LinkError):  # without an answer the reader ends the connection
+            self.api(SIGN_OF_LIFE, self._silence * (1 - PATIENT))
 
     def handle_event(self, frame: Frame) -> None:
         """Handle one frame. A kind nobody asked for (log/data, text/event-json) is passed over."""
@@ -319,12 +355,24 @@ def live_channels(connection: Connection) -> list[dict[str, str]] | None:
     return dumps
 
 
+def core_of(connection: Connection) -> str:
+    """Return the Core-UUID, which FreeSWITCH makes anew at each start; "" if it does not tell.
+
+    Raises LinkError.
+    """
+    try:
+        found = connection.api("global_getvar core_uuid", timeout=ACCOUNT_TIMEOUT).strip()
+    except LinkTimeout:
+        return ""
+    return found if _CORE.fullmatch(found) else ""
+
+
 class Link:
     """Keeps a connection to one FreeSWITCH up for ever. ups: how often it came up.
 
     on_event gets every event. on_up is called once per connection, before it gets any event: with a
-    function that asks for the live channels (None if unknown), and one that returns the events
-    heard meanwhile and lets later ones through.
+    function that asks for the live channels (None if unknown), one that returns the events heard
+    meanwhile and lets later ones through, and the Core-UUID ("" if unknown).
     """
 
     def __init__(
@@ -333,7 +381,7 @@ class Link:
         event_names: list[str],
         on_event: Callable[[SwitchEvent], None],
         on_up: Callable[
-            [Callable[[], list[dict[str, str]] | None], Callable[[], list[SwitchEvent]]], None
+            [Callable[[], list[dict[str, str]] | None], Callable[[], list[SwitchEvent]], str], None
         ],
         silence: float = SILENCE,
     ) -> None:
@@ -366,7 +414,8 @@ class Link:
             try:
                 connection.connect()
                 connection.subscribe(self._names)
-                self._on_up(partial(live_channels, connection), self._let_through)
+                core = core_of(connection)
+                self._on_up(partial(live_channels, connection), self._let_through, core)
             except LinkError as error:
                 connection.stop()
                 if str(error) != last_problem:

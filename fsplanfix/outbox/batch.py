@@ -30,7 +30,7 @@ class Batch:
     events: Mapping[str, bytes] = field(default_factory=dict)
     reopened: Set[str] = frozenset()
 
-    def write(self, store: Store, server: str, alive: int, write: Write) -> int:
+    def write(self, store: Store, server: str, core: str, alive: int | None, write: Write) -> int:
         """Write everything the database takes; return how many pieces it refused.
 
         One bad value costs its own notice or state: what was said of other calls, and the rest of
@@ -46,12 +46,13 @@ class Batch:
                     self.events,
                     self.reopened,
                     alive,
+                    core,
                 )
             )
         except StoreError as error:
             pieces = list(self._pieces())
             if len(pieces) > 1:
-                return sum(piece.write(store, server, alive, write) for piece in pieces)
+                return sum(piece.write(store, server, core, alive, write) for piece in pieces)
             self._set_aside(store, str(error), write)
             return 1
         return 0

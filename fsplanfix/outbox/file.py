@@ -24,6 +24,8 @@ _TAKE_OVER = (
     "INSERT INTO fresh.open_calls ({open_calls}) SELECT {open_calls} FROM main.open_calls"
     " WHERE true ON CONFLICT (callid) DO UPDATE SET state = excluded.state,"
     " closed = excluded.closed WHERE closed = 0",
+    "INSERT INTO fresh.cores ({cores}) SELECT {cores} FROM main.cores WHERE true"
+    " ON CONFLICT DO NOTHING",
     "INSERT INTO fresh.facts SELECT * FROM main.facts WHERE true ON CONFLICT DO NOTHING",
     "INSERT INTO fresh.heard ({heard}) SELECT {heard} FROM main.heard WHERE true"
     " ON CONFLICT DO NOTHING",

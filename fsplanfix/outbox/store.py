@@ -36,6 +36,7 @@ from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyE
 from ..calls.endings import left_open
 from ..calls.model import Kind, Notice
 from ..errors import StoreError
+from . import cores
 from .clock import Clock, database_now
 from .file import StoreFile, take_over
 from .rows import cleaned, notice_json, rows_of
@@ -277,24 +278,25 @@ class Store:
             self.takes_writes = True
             log.info("store_takes_writes_again")
 
-    def _insert(self, table: Any) -> Any:
+    def insert(self, table: Any) -> Any:
+        """Return an INSERT that may say what to do with a row that is there already."""
         return (postgresql if self.engine.dialect.name == "postgresql" else sqlite).insert(table)
 
     # statements that are written once
 
     @cached_property
     def _add_notices(self) -> Any:
-        return self._insert(notices).values(due=_due).on_conflict_do_nothing()
+        return self.insert(notices).values(due=_due).on_conflict_do_nothing()
 
     @cached_property
     def _put_calls(self) -> Any:
-        insert = self._insert(open_calls)
-        newer = {"state": insert.excluded.state, "closed": insert.excluded.closed}
+        insert = self.insert(open_calls)
+        newer = {name: insert.excluded[name] for name in ("state", "closed", "server", "core")}
         return insert.on_conflict_do_update(index_elements=["callid"], set_=newer)
 
     @cached_property
     def _add_heard(self) -> Any:
-        return self._insert(heard).on_conflict_do_nothing()
+        return self.insert(heard).on_conflict_do_nothing()
 
     # writing
 
@@ -306,7 +308,8 @@ class Store:
         now: float,
         events: Mapping[str, bytes] | None = None,
         reopened: Set[str] = frozenset(),
-        alive: int = 0,
+        alive: int | None = None,
+        core: str = "",
     ) -> None:
         """Write notices and the calls they came from, all or nothing.
 
@@ -315,16 +318,17 @@ class Store:
         calls: callid to state, None once the call is over. now: seconds since 1970. events: what
         FreeSWITCH said of calls that are over. Nothing is written about a call that another worker
         has closed, unless it was `reopened`; whatever was begun in one that is over now, by
-        whomever, gets its end. alive: the last sign of life of the server (microseconds since
-        1970), 0 to leave what is known of it.
+        whomever, gets its end. server, core: the address and the Core-UUID of the FreeSWITCH, ""
+        if unknown. alive: it was heard, and this is its last sign of life (microseconds since
+        1970); None to leave what is known of it.
         """
         # whatever is compared with what the store holds must be as clean as that
         calls = {clean(callid): state for callid, state in calls.items()}
         reopened = set(map(clean, reopened))
         said = [cleaned(notice) for notice in said]
         with self._write() as connection:
-            if alive:
-                self.note(connection, _alive(server), str(alive))
+            if alive is not None:
+                cores.note_alive(connection, self.insert, server, core, alive, now)
             concerned = {*calls, *(notice.callid for notice in said)}
             closed = self._closed(connection, concerned) - reopened if concerned else set()
             over = {callid for callid, state in calls.items() if state is None} - closed
@@ -334,6 +338,7 @@ class Store:
                 {
                     "callid": callid,
                     "server": server,
+                    "core": core,
                     "state": state or "",
                     "closed": 0 if state else now,
                 }
@@ -386,25 +391,25 @@ class Store:
             connection.execute(_LOCK_CALLS, {"callids": sorted(callids)})
         return set(connection.execute(_are_closed, {"callids": list(callids)}).scalars())
 
-    def open_calls(self, server: str) -> list[str]:
+    def open_calls(self, server: str, core: str = "") -> list[str]:
         """Return the states of the calls of one FreeSWITCH that were not over."""
+        ours = and_(cores.is_of(server, core), open_calls.c.closed == 0)
+        query = select(open_calls.c.state).where(ours).order_by(open_calls.c.callid)
         with self.transaction() as connection:
-            ours = and_(open_calls.c.server == server, open_calls.c.closed == 0)
-            return list(
-                connection.execute(
-                    select(open_calls.c.state).where(ours).order_by(open_calls.c.callid)
-                ).scalars()
-            )
+            return list(connection.execute(query).scalars())
 
-    def alive(self, server: str) -> int:
+    def alive(self, server: str, core: str = "") -> int:
         """Return the last sign of life of a FreeSWITCH (microseconds since 1970), 0 if unknown."""
-        known = self.known(_alive(server))
-        return int(known) if known.isdigit() else 0
+        with self.transaction() as connection:
+            return cores.alive(connection, server, core)
 
-    def past_calls(self, server: str, most: int) -> list[str]:
-        """Return the callids of the calls of one FreeSWITCH that were over last, the last last."""
-        ours = and_(open_calls.c.server == server, open_calls.c.closed > 0)
-        latest = select(open_calls.c.callid).where(ours).order_by(open_calls.c.closed.desc())
+    def past_calls(self, server: str, most: int, core: str = "") -> list[str]:
+        """Return the callids of the calls of one FreeSWITCH that were over last, the last last.
+
+        Also of those that were at its address before it.
+        """
+        past = and_(cores.are_past(server, core), open_calls.c.closed > 0)
+        latest = select(open_calls.c.callid).where(past).order_by(open_calls.c.closed.desc())
         with self.transaction() as connection:
             return list(connection.execute(latest.limit(most)).scalars())[::-1]
 
@@ -418,7 +423,7 @@ class Store:
         """Return what is known under `name`; the first caller's `value` is kept for good."""
         with self.transaction() as connection:
             connection.execute(
-                self._insert(facts).on_conflict_do_nothing(), [{"name": name, "value": value}]
+                self.insert(facts).on_conflict_do_nothing(), [{"name": name, "value": value}]
             )
             return fact_in(connection, name) or value
 
@@ -439,18 +444,13 @@ class Store:
 
     def note(self, connection: Connection, name: str, value: str) -> None:
         """Note `value` under `name` within a transaction."""
-        insert = self._insert(facts)
+        insert = self.insert(facts)
         connection.execute(
             insert.on_conflict_do_update(
                 index_elements=["name"], set_={"value": insert.excluded.value}
             ),
             [{"name": name, "value": value}],
         )
-
-
-def _alive(server: str) -> str:
-    """Return the fact that a FreeSWITCH's last sign of life is kept under."""
-    return f"alive {server}"[:64]
 
 
 def fact_in(connection: Connection, name: str) -> str:

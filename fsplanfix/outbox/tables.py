@@ -39,7 +39,7 @@ To be sent (again), accepted by Planfix, set aside for a person to decide, too l
 said to us (shadow mode).
 """
 
-VERSION = 5
+VERSION = 6
 """Raised with every change of the tables; `migrate` brings an older store up to it."""
 
 LONGEST_CALLID = 300
@@ -130,11 +130,29 @@ open_calls = Table(
     Column("server", CleanString(255), nullable=False),
     Column("state", CleanText, nullable=False),
     Column("closed", Float, nullable=False, server_default="0", index=True),
+    Column("core", CleanString(64), nullable=False, server_default=""),
 )
 """The calls that are not over, as JSON, so that a restart knows what was already said.
 
+core: the Core-UUID of their FreeSWITCH, "" where a release before version 6 wrote them or it was
+not told. server: the address under which they were written last.
+
 closed: when a worker saw the end of the call (seconds since 1970), 0 before. What another worker,
 which heard less or later, still has to say about it is dropped.
+"""
+
+cores = Table(
+    "cores",
+    metadata,
+    Column("uuid", CleanString(64), primary_key=True),
+    Column("server", CleanString(255), primary_key=True),
+    Column("alive", BigInteger, nullable=False, server_default="0"),
+    Column("heard", Float, nullable=False, server_default="0"),
+)
+"""Each run of a FreeSWITCH, by its Core-UUID ("" if unknown), under each address it was found at.
+
+alive: its last sign of life by its own clock (microseconds since 1970). heard: when that was
+written (seconds since 1970, the database's clock); 0 once another was found at the address.
 """
 
 facts = Table(
@@ -244,5 +262,25 @@ def _to_5(operations: Operations) -> None:
             operations.alter_column(table.name, "callid", type_=CleanString(LONGEST_CALLID))
 
 
-STEPS = (_to_2, _to_3, _to_4, _to_5)
+def _to_6(operations: Operations) -> None:
+    """Say which FreeSWITCH a call is on, by its core; create_all has made their table."""
+    connection = operations.get_bind()
+    there = {column["name"] for column in inspect(connection).get_columns("open_calls")}
+    if "core" not in there:
+        operations.add_column(
+            "open_calls", Column("core", CleanString(64), nullable=False, server_default="")
+        )
+    former = facts.c.name.like(f"{_ALIVE}%")
+    for name, value in connection.execute(facts.select().where(former)).all():
+        server, alive = name.removeprefix(_ALIVE), int(value) if value.isdigit() else 0
+        is_known = and_(cores.c.uuid == "", cores.c.server == server)
+        if connection.execute(cores.select().where(is_known)).first() is None:
+            connection.execute(cores.insert().values(uuid="", server=server, alive=alive))
+    connection.execute(facts.delete().where(former))
+
+
+_ALIVE = "alive "
+"""What the facts were called that cores has taken the place of."""
+
+STEPS = (_to_2, _to_3, _to_4, _to_5, _to_6)
 """The first brings version 1 to 2, and so on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gevent
 import structlog
-from sqlalchemy import Delete, Update, and_, delete, select, update
+from sqlalchemy import Delete, Update, and_, delete, exists, select, update
 
 from ..errors import StoreError
 from .queue import CLOCK_JUMP, NOW, is_free
@@ -14,6 +14,7 @@ from .tables import (
     DONE,
     SHADOW,
     SKIPPED,
+    cores,
     facts,
     heard,
     is_waiting,
@@ -85,6 +86,9 @@ class Upkeep:
     def clean(self, before: float) -> int:
         """Delete what was settled or over before a moment; return how much."""
         of_no_use = notices.c.state.in_((DONE, SKIPPED, SHADOW))
+        has_calls = exists().where(open_calls.c.core == cores.c.uuid, open_calls.c.closed == 0)
+        long_gone = delete(cores).where(cores.c.heard < NOW, cores.c.uuid != "", ~has_calls)
+        self._in_pieces(long_gone, before)
         return sum(
             self._in_pieces(
                 delete(table).where(key.in_(select(key).where(old).limit(AT_ONCE))), before

@@ -81,6 +81,7 @@ class Switch:
         self.originated: list[str] = []
         self.commands: list[str] = []
         self.beats = 0
+        self._begun = time.monotonic()
         self._sequence = 500
         self._change = Event()
         self._server = StreamServer(address, self._accept)
@@ -159,6 +160,7 @@ class Switch:
             "status": lambda _: (
                 f"UP 0 years, 0 days\nFreeSWITCH (Version {self.version} 64bit) is ready\n"
             ),
+            "uptime": self._uptime,
             "show": self._show,
             "uuid_dump": self._dump,
             "uuid_kill": self._kill,
@@ -167,7 +169,7 @@ class Switch:
             ),
             "user_data": self._user_data,
             "sofia_contact": self._contact,
-            "global_getvar": lambda name: GLOBALS.get(name, ""),
+            "global_getvar": lambda name: {**GLOBALS, "core_uuid": self.core}.get(name, ""),
             "strftime": lambda form: time.strftime(
                 form or "%Y-%m-%d %H:%M:%S", time.gmtime(time.time() + self.ahead)
             ),
@@ -178,6 +180,12 @@ class Switch:
             return "-ERR permission denied\n"
         answer = known.get(word)
         return answer(rest) if answer else f"-ERR {word} Command not found!\n"
+
+    def _uptime(self, unit: str) -> str:
+        """Return the seconds since the start; FreeSWITCH knows other units, too."""
+        if unit not in ("", "s", "seconds"):
+            return "-USAGE: uptime [s|seconds]\n"
+        return f"{int(time.monotonic() - self._begun)}\n"
 
     def _user_data(self, text: str) -> str:
         user, _, what = text.partition(" ")

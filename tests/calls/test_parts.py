@@ -400,3 +400,45 @@ def test_who_gave_up_at_the_second_gateway_is_not_told_of_the_first() -> None:
     scene = Scene().employee("A", "101").outside("B", "A").gone("B", "CALL_REJECTED", "403")
     scene.outside("C", "A").rings("C").hangs_up("A").torn_down("A")
     assert scene.gone("C", "ORIGINATOR_CANCEL").told == [OUT + "O101 N101"]
+
+
+# an end that nobody heard (rule 15)
+
+
+def in_a_menu(rules: Rules | None = None) -> Scene:
+    return Scene(rules).client().answers("A")
+
+
+def test_a_client_who_was_through_is_not_missed_if_nobody_heard_how_it_went_on() -> None:
+    scene = in_a_menu().phone("B", "101", "A").rings("B")
+    scene.event("CHANNEL_HANGUP_COMPLETE", "B").event("CHANNEL_HANGUP_COMPLETE", "A")
+    assert scene.told == [IN + "I101 X101"]
+    assert scene.notices[-1].rule == "15"
+
+
+def test_a_client_whom_nobody_had_answered_is_missed() -> None:
+    scene = ringing().event("CHANNEL_HANGUP_COMPLETE", "B").event("CHANNEL_HANGUP_COMPLETE", "A")
+    assert scene.told == [IN + "I101 M101"]
+
+
+def test_an_end_that_was_heard_is_what_it_was() -> None:
+    """Only its completion was not: what ran on the leg went on for long."""
+    scene = in_a_menu().phone("B", "101", "A").rings("B").gone("B", "NO_ANSWER")
+    scene.hangs_up("A").event("CHANNEL_HANGUP_COMPLETE", "A")
+    assert scene.told == [IN + "I101 M101"]
+
+
+def test_whoever_might_have_got_a_client_out_of_a_menu_did_not_miss_him() -> None:
+    scene = in_a_menu().phone("B", "101", "A").event("CHANNEL_HANGUP_COMPLETE", "B")
+    assert scene.event("CHANNEL_HANGUP_COMPLETE", "A").told == [IN + "I101 X101"]
+    assert in_a_menu().event("CHANNEL_HANGUP_COMPLETE", "A").told == [IN + "I- X-"]
+    assert in_a_menu().gone("A").told == [IN + "I- M-"]
+
+
+def test_the_rules_of_who_missed_a_call_do_not_matter_then() -> None:
+    scene = in_a_menu(Rules(missed=Missed.FIRST)).phone("B", "101", "A").rings("B")
+    scene.phone("C", "102", "A").rings("C")
+    for leg in "BCA":
+        scene.event("CHANNEL_HANGUP_COMPLETE", leg)
+    assert scene.told == [IN + "I101 I102 X101 X102"]
+    assert {n.rule for n in scene.notices if n.status} == {"15"}

@@ -219,6 +219,7 @@ class Followed:
     def __init__(self, simulated: Switch, silence: float = 45.0) -> None:
         self.seen: list[SwitchEvent] = []
         self.ups: list[list[dict[str, str]] | None] = []
+        self.cores: list[str] = []
         self.up = Event()
         server = Server("127.0.0.1", simulated.port, "ClueCon")
         self.link = Link(server, ["CHANNEL_CREATE"], self.seen.append, self._up, silence)
@@ -228,7 +229,9 @@ class Followed:
         self,
         ask: Callable[[], list[dict[str, str]] | None],
         let_through: Callable[[], list[SwitchEvent]],
+        core: str,
     ) -> None:
+        self.cores.append(core)
         self.ups.append(ask())
         self.seen += let_through()
         self.up.set()
@@ -259,6 +262,26 @@ def test_the_link_comes_back_after_a_cut() -> None:
     assert followed.link.connection is None
 
 
+def test_each_start_of_a_switch_has_a_core_of_its_own() -> None:
+    with switch() as simulated:
+        followed = Followed(simulated)
+        assert followed.up.wait(30)
+        first = simulated.core
+        simulated.restart()
+        assert wait_for(lambda: len(followed.ups) == 2)
+        followed.stop()
+    assert followed.cores == [first, simulated.core]
+
+
+def test_a_switch_may_not_tell_its_core() -> None:
+    with switch() as simulated:
+        simulated.denied = {"global_getvar"}
+        followed = Followed(simulated)
+        assert followed.up.wait(30)
+        followed.stop()
+    assert followed.cores == [""]
+
+
 def test_the_link_waits_for_a_switch_that_is_not_there_yet() -> None:
     simulated = Switch()
     simulated.start()
@@ -282,6 +305,29 @@ def test_a_switch_that_stalls_is_left_and_found_again() -> None:
         simulated.stall()
         assert followed.reason == "nothing was heard for 2 s"
         assert wait_for(lambda: len(followed.ups) == 2)
+        followed.stop()
+
+
+def test_a_silent_switch_that_answers_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quiet office, with an event-heartbeat-interval of hours."""
+    monkeypatch.setattr("fsplanfix.freeswitch.link.PATIENT", 0.01)
+    with switch(heartbeat=10_000) as simulated:
+        followed = Followed(simulated, silence=60)
+        assert followed.up.wait(30)
+        assert wait_for(lambda: simulated.commands.count("uptime") >= 3)
+        assert followed.link.connection is not None
+        assert len(followed.ups) == 1
+        followed.stop()
+
+
+def test_a_refusal_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsplanfix.freeswitch.link.PATIENT", 0.01)
+    with switch(heartbeat=10_000) as simulated:
+        simulated.denied = {"uptime"}
+        followed = Followed(simulated, silence=60)
+        assert followed.up.wait(30)
+        assert wait_for(lambda: simulated.commands.count("uptime") >= 2)
+        assert len(followed.ups) == 1
         followed.stop()
 
 
@@ -370,9 +416,11 @@ def test_a_switch_that_never_tells_of_its_channels_is_followed_all_the_same(
     accounts: list[object] = []
 
     def up(
-        ask: Callable[[], list[dict[str, str]] | None], let_through: Callable[[], list[SwitchEvent]]
+        ask: Callable[[], list[dict[str, str]] | None],
+        let_through: Callable[[], list[SwitchEvent]],
+        core: str,
     ) -> None:
-        accounts.append(ask())
+        accounts.append((core, ask()))
         seen.extend(let_through())
 
     with peer(script) as port:
@@ -380,4 +428,4 @@ def test_a_switch_that_never_tells_of_its_channels_is_followed_all_the_same(
         follower = gevent.spawn(link.run)
         assert wait_for(lambda: bool(seen))
         follower.kill()
-    assert accounts == [None]
+    assert accounts == [("", None)]

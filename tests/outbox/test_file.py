@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 def store(path: Path) -> Store:
     """A store with a delivered notice, waiting ones, an open call, a key and a journal."""
     store = Store(f"sqlite:///{path}")
-    store.save(GROUP, {"c1": "state"}, "s", now=1.0)
+    store.save(GROUP, {"c1": "state"}, "s", now=1.0, alive=7, core="core")
     settle(store, claim(store, 1, 2.0, "me")[0], DONE, 2.0)
     store.fact("secret_key", "kept")
     Archive(store).write_down(Entry(1.0, "a line", "c1"))
@@ -44,7 +44,8 @@ def test_a_deleted_file_is_made_anew_with_all_it_held(
     store.close()
     again = Store(f"sqlite:///{path}")
     assert Queue(again).counts() == {"done": 1, "waiting": len(GROUP)}
-    assert again.open_calls("s") == ["state"]
+    assert again.open_calls("elsewhere", "core") == ["state"]
+    assert again.alive("elsewhere", "core") == 7
     assert again.known("secret_key") == "kept"
     assert [entry.what for entry in Archive(again).about("c1")[1]] == ["a line"]
     assert [q.notice for q in Queue(again).listed(["done", "waiting"], 99)] == [*GROUP, OTHER]

@@ -89,6 +89,30 @@ def test_an_old_store_takes_the_longest_callid(store_url: str) -> None:
     store.close()
 
 
+VERSION_5 = """
+CREATE TABLE open_calls (callid VARCHAR(300) PRIMARY KEY, server VARCHAR(255) NOT NULL,
+    state TEXT NOT NULL, closed FLOAT DEFAULT '0' NOT NULL);
+INSERT INTO open_calls (callid, server, state) VALUES ('c1', 'localhost:8021', 'open');
+INSERT INTO facts (name, value) VALUES ('alive localhost:8021', '1700000000000000');
+INSERT INTO facts (name, value) VALUES ('alive nobody:8021', 'nonsense');
+UPDATE facts SET value = '5' WHERE name = 'schema'
+"""
+
+
+def test_a_call_known_by_its_address_alone_is_taken_up(store_url: str) -> None:
+    """Version 5 knew a FreeSWITCH only as FREESWITCH_ESL spells it."""
+    Store(store_url).close()
+    run_sql(store_url, "DROP TABLE open_calls; DROP TABLE cores;" + VERSION_5)
+    store = Store(store_url)
+    assert store.open_calls("localhost:8021", "core") == ["open"]
+    assert store.alive("localhost:8021", "core") == 1_700_000_000_000_000
+    assert store.alive("nobody:8021") == 0
+    assert store.known("alive localhost:8021") == ""
+    store.save([], {"c1": "changed"}, "localhost:8021", now=1.0, alive=5, core="core")
+    assert store.open_calls("127.0.0.1:8021", "core") == ["changed"]
+    store.close()
+
+
 @pytest.mark.parametrize("version", range(1, VERSION))
 def test_a_store_of_every_older_version_opens(store_url: str, version: int) -> None:
     """As it is today, but for the number: each step since must be possible again or needless."""

@@ -1,0 +1,135 @@
+"""Which FreeSWITCH a call is on, and whether anybody hears of it (docs/call-rules.md, rule 15).
+
+FreeSWITCH gives itself a Core-UUID at each start: that names it, however workers spell its address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, update
+
+from .tables import cores, open_calls
+
+if TYPE_CHECKING:
+    from .store import Store
+
+
+class Left(NamedTuple):
+    """The calls of a FreeSWITCH that has ended. alive: its last sign of life, microseconds."""
+
+    core: str
+    states: list[str]
+    alive: int
+
+
+class Standing(NamedTuple):
+    """A FreeSWITCH with open calls. core: "" if unknown. heard: changes with each sign of life."""
+
+    core: str
+    server: str
+    heard: float
+
+
+def is_of(server: str, core: str) -> ColumnElement[bool]:
+    """Tell the calls of a FreeSWITCH: of what was written without a core the address must do."""
+    if not core:
+        return open_calls.c.server == server
+    without = and_(open_calls.c.core == "", open_calls.c.server == server)
+    return or_(open_calls.c.core == core, without)
+
+
+def are_past(server: str, core: str) -> ColumnElement[bool]:
+    """Tell the calls of any FreeSWITCH that was ever at an address: UUIDs may come again."""
+    former = select(cores.c.uuid).where(cores.c.server == server, cores.c.uuid != "")
+    return or_(is_of(server, core), open_calls.c.server == server, open_calls.c.core.in_(former))
+
+
+def alive(connection: Connection, server: str, core: str) -> int:
+    """Return the last sign of life of a FreeSWITCH (microseconds since 1970), 0 if unknown."""
+    without = and_(cores.c.uuid == "", cores.c.server == server)
+    ours = or_(cores.c.uuid == core, without) if core else cores.c.server == server
+    return int(connection.execute(select(func.max(cores.c.alive)).where(ours)).scalar() or 0)
+
+
+def note_alive(
+    connection: Connection,
+    insert: Callable[[Any], Any],
+    server: str,
+    core: str,
+    at: int,
+    now: float,
+) -> None:
+    """Note that a FreeSWITCH was heard. at: its last sign of life by its own clock, or 0."""
+    new = insert(cores)
+    last = case((new.excluded.alive > cores.c.alive, new.excluded.alive), else_=cores.c.alive)
+    statement = new.on_conflict_do_update(
+        index_elements=["uuid", "server"], set_={"alive": last, "heard": new.excluded.heard}
+    )
+    connection.execute(statement, [{"uuid": core, "server": server, "alive": at, "heard": now}])
+
+
+class Cores:
+    """gone_after: seconds without a word after which a FreeSWITCH counts as gone for good.
+
+    Raises StoreError if the database does not answer.
+    """
+
+    def __init__(self, store: Store, gone_after: float) -> None:
+        self._store = store
+        self._gone_after = gone_after
+
+    def arrive(self, server: str, core: str) -> list[Left]:
+        """Note which FreeSWITCH is at an address; return what is left of those that were before.
+
+        FreeSWITCH makes a new core when it starts, so the former one has ended, unless it is heard
+        under another address.
+        """
+        if not core:
+            return []
+        now = self._store.now()
+        with self._store.transaction() as connection:
+            before = and_(cores.c.server == server, cores.c.uuid.not_in(("", core)))
+            connection.execute(update(cores).where(before).values(heard=0.0))
+            note_alive(connection, self._store.insert, server, core, 0, now)
+            goes_on = select(cores.c.uuid).where(cores.c.heard > now - self._gone_after)
+            ended = select(cores.c.uuid).where(before, cores.c.uuid.not_in(goes_on))
+            return [
+                Left(core, self._states(connection, core), alive(connection, server, core))
+                for core in connection.execute(ended.order_by(cores.c.alive)).scalars().all()
+            ]
+
+    @staticmethod
+    def _states(connection: Connection, core: str) -> list[str]:
+        ours = and_(open_calls.c.core == core, open_calls.c.closed == 0)
+        query = select(open_calls.c.state).where(ours).order_by(open_calls.c.callid)
+        return list(connection.execute(query).scalars())
+
+    def goes_on(self, core: str) -> bool:
+        """Tell whether anybody has heard of a core within the time."""
+        since = self._store.now() - self._gone_after
+        with self._store.transaction() as connection:
+            heard = select(cores.c.uuid).where(cores.c.uuid == core, cores.c.heard > since)
+            return connection.execute(heard).first() is not None
+
+    def with_open_calls(self) -> list[Standing]:
+        """Return every FreeSWITCH that has open calls, and when it was heard of by any worker."""
+        of_calls = select(open_calls.c.core, open_calls.c.server).where(open_calls.c.closed == 0)
+        with self._store.transaction() as connection:
+            calls = connection.execute(of_calls.distinct()).all()
+            heard = connection.execute(select(cores.c.uuid, cores.c.server, cores.c.heard)).all()
+        found: dict[tuple[str, str], Standing] = {}
+        for core, server in sorted(tuple(row) for row in calls):
+            last = max((row.heard for row in heard if _speaks_for(row, core, server)), default=0.0)
+            key = (core, "" if core else server)
+            before = found.get(key, Standing(core, server, 0.0))
+            found[key] = Standing(core, server, max(last, before.heard))
+        return list(found.values())
+
+
+def _speaks_for(row: Any, core: str, server: str) -> bool:
+    """Tell whether a FreeSWITCH that was heard is a call's; one side may not know its core."""
+    if core and row.uuid:
+        return bool(row.uuid == core)
+    return bool(row.server == server)
