@@ -387,6 +387,7 @@ class App:
         if self._socket_app is not None:
             self._helpers.append(keep_running("socket", self._socket_app.run))
         self._helpers.append(keep_running("readiness", self._readiness.prove))
+        self._helpers.append(keep_running("store's file", self._readiness.look_over))
         for link in self._links:
             self._helpers.append(keep_running(f"link {link.server.name}", link.run))
         for pipeline in self._pipelines:

@@ -16,6 +16,7 @@ from fsplanfix.readiness import AT_MOST, Readiness
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
 
+from .outbox.test_file import write_over, written_through
 from .recordings import events
 from .service import PATIENCE, running
 from .test_service import told, wanted
@@ -95,5 +96,17 @@ def test_a_store_without_content_is_not_ready(
         with (tmp_path / "store.db").open("r+b") as file:
             file.truncate(0)
         service.wait_for("store_takes_nothing")
+        answer = service.get("/health/ready")
+        assert (answer.status_code, answer.json()["store"]) == (503, False)
+
+
+def test_a_store_that_is_torn_where_nobody_writes_is_not_ready(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    with running(switch, planfix, tmp_path) as service:
+        assert service.get("/health/ready").status_code == 200
+        at, size = written_through(tmp_path / "store.db", "heard")
+        write_over(tmp_path / "store.db", at, bytes(size))
+        service.wait_for("store_damaged")
         answer = service.get("/health/ready")
         assert (answer.status_code, answer.json()["store"]) == (503, False)

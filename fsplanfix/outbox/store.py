@@ -37,7 +37,7 @@ from ..calls.endings import left_open
 from ..calls.model import Kind, Notice
 from ..errors import StoreError
 from .clock import Clock, database_now
-from .file import StoreFile, take_over
+from .file import StoreFile, is_damage, take_over
 from .rows import cleaned, notice_json, rows_of
 from .tables import facts, heard, holds_up, is_waiting, metadata, notices, open_calls, prepare
 from .texts import CleanText, clean
@@ -224,6 +224,16 @@ class Store:
         self._engine, self._file = fresh, StoreFile(file.path)
         log.error("store_file_made_anew", file=str(file.path), hint="what it held is in it again")
 
+    @property
+    def works(self) -> bool:
+        """Tell whether it took what it was given last, and no damage to its file is known."""
+        return self.takes_writes and not (self._file and self._file.damage)
+
+    def look_over(self) -> None:
+        """Look for damage in all of an SQLite file, beside everything else."""
+        if self._file is not None:
+            self._file.look_over()
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
@@ -244,6 +254,8 @@ class Store:
                 raise StoreError("The database does not answer in time.") from None
             if isinstance(error, gevent.Timeout):
                 raise
+            if self._file and is_damage(getattr(error, "orig", None)):
+                self._file.note_damage(_reason(error))
             raise StoreError(
                 f"The database does not answer as it should: {_reason(error)}.",
                 permanent=isinstance(error, (DataError, IntegrityError)),
