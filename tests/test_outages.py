@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import resource
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import gevent
@@ -22,6 +25,7 @@ from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import Step
 from fsplanfix.simulators.switch import Switch
 
+from .freeswitch.test_socket_app import CHANNEL_DATA, connect, read_until
 from .recordings import by_ext
 from .service import PATIENCE, Halt, Service, running, settings_for, split
 from .test_service import told, wanted
@@ -290,9 +294,11 @@ def test_a_switch_that_cannot_name_its_channels_is_followed_all_the_same(
 class Worker:
     """The service within this process, so that a test can take its store away."""
 
-    def __init__(self, switch: Switch, planfix: Planfix, folder: Path, store_url: str) -> None:
-        settings = settings_for(switch, planfix, folder, STORE_URL=store_url)
-        self.app = App(load(Settings, settings), ["events", "courier"])
+    def __init__(
+        self, switch: Switch, planfix: Planfix, folder: Path, store_url: str, *roles: str
+    ) -> None:
+        settings = settings_for(switch, planfix, folder, STORE_URL=store_url, CONTACT_DEADLINE="5")
+        self.app = App(load(Settings, settings), ["events", "courier", *roles])
         self._run = gevent.spawn(self.app.run)
         switch.wait_for_subscriber(PATIENCE)
 
@@ -332,3 +338,58 @@ def test_what_cannot_be_stored_at_the_end_is_told_after_the_next_start(
     assert list(tmp_path.glob("*.spool-*")) == []
     assert by_ext(told(planfix, callid)) == by_ext(wanted(WHOLE))
     assert planfix.history.surprises == []
+
+
+# SQLite's lock held by another process
+
+HOLD = """
+import select, sqlite3, sys
+store = sqlite3.connect(sys.argv[1], isolation_level=None)
+while True:
+    try:
+        store.execute("BEGIN IMMEDIATE")
+        break
+    except sqlite3.OperationalError:
+        pass
+print("held", flush=True)
+select.select([sys.stdin], [], [], 30)  # so that who waits without giving way is found out
+store.execute("ROLLBACK")
+"""
+
+
+@contextmanager
+def held(store: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Hold the lock, as a backup or a shell does, until standard input is closed."""
+    command = [sys.executable, "-c", HOLD, str(store)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        yield holder
+
+
+def test_a_caller_has_a_name_while_the_store_is_locked(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    """Whoever waited for the lock stopped everybody, so that the dialplan's time was over."""
+    worker = Worker(switch, planfix, tmp_path, f"sqlite:///{tmp_path}/store.db", "socket")
+    socket_app = worker.app._socket_app
+    assert socket_app is not None
+    assert socket_app.listening.wait(PATIENCE)
+    with held(tmp_path / "store.db") as holder:
+        callid = switch.play("in_one_no_answer", speed=0)
+        with gevent.Timeout(PATIENCE):
+            while worker.app._pipelines[0].at_work_since is None:  # it is to be written down
+                gevent.sleep(0.01)
+        with connect(socket_app) as sock:
+            assert read_until(sock, b"\n\n") == b"connect\n\n"
+            sock.sendall(CHANNEL_DATA.encode())
+            said = b""
+            while not said.endswith(b"exit\n\n"):
+                said += read_until(sock, b"\n\n")
+                sock.sendall(b"Content-Type: command/reply\nReply-Text: +OK\n\n")
+        assert holder.poll() is None
+        assert told(planfix, callid) == []
+    assert b"planfix_contact_name=Ivan Petrov" in said
+    assert b"planfix_manager=102" in said
+    planfix.wait_for(lambda crm: told(crm, callid) == ["I101", "M101"])
+    assert worker.end() == 0
