@@ -212,9 +212,11 @@ class Store:
             file.leave()
             fresh = self._connect(str(self._engine.url))
             self._prepare(fresh)
+            hint = "what it held is in it again"
             try:
                 take_over(old.driver_connection, file.path, COLUMNS)
             except sqlite3.Error as error:
+                hint = "what the old one held could not be read"
                 log.error("store_lost", file=str(file.path), problem=str(error))
         except SQLAlchemyError as error:
             raise StoreError(f"The file in STORE_URL is gone: {_reason(error)}.") from None
@@ -222,7 +224,7 @@ class Store:
             old.close()
         self._engine.dispose()
         self._engine, self._file = fresh, StoreFile(file.path)
-        log.error("store_file_made_anew", file=str(file.path), hint="what it held is in it again")
+        log.error("store_file_made_anew", file=str(file.path), hint=hint)
 
     @property
     def works(self) -> bool:

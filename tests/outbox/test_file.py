@@ -154,3 +154,21 @@ def test_whoever_meets_damage_says_so_for_all(
     again.replace_fact("name", "value")
     assert (again.takes_writes, again.works) == (True, False)
     again.close()
+
+
+def test_a_sound_copy_in_the_place_of_a_torn_file_is_gone_on_with(
+    store: Store, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at, size = written_through(path, "notices")
+    copy = path.with_name("copy.db")
+    shutil.copy(path, copy)
+    store.close()
+    write_over(path, at, bytes(size))
+    again = Store(f"sqlite:///{path}")
+    again.look_over()
+    copy.rename(path)
+    again.save([OTHER], {}, "s", now=2.0)
+    assert again.works
+    assert Queue(again).counts() == {"done": 1, "waiting": len(GROUP)}
+    assert "what the old one held could not be read" in capsys.readouterr().out
+    again.close()
