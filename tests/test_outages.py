@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import gevent
+import psycopg
 import pytest
 
 from fsplanfix.app import App
@@ -26,6 +28,7 @@ from fsplanfix.simulators.playback import Step
 from fsplanfix.simulators.switch import Switch
 
 from .freeswitch.test_socket_app import CHANNEL_DATA, connect, read_until
+from .postgres import empty_database
 from .recordings import by_ext
 from .service import PATIENCE, Halt, Service, running, settings_for, split
 from .test_service import told, wanted
@@ -93,8 +96,9 @@ def test_a_link_cut_in_the_middle_of_a_talk(
     assert planfix.history.surprises == []
 
 
+@pytest.mark.parametrize("freeswitch_too", [False, True])
 def test_the_end_of_a_call_that_nobody_heard(
-    switch: Switch, planfix: Planfix, tmp_path: Path
+    switch: Switch, planfix: Planfix, tmp_path: Path, freeswitch_too: bool
 ) -> None:
     """The service is killed while phones ring, and comes back when the call is long over."""
     settings = settings_for(switch, planfix, tmp_path)
@@ -105,6 +109,8 @@ def test_the_end_of_a_call_that_nobody_heard(
     callid = wait_until_told(planfix, "I101", "I102", "I103")
     wait_until_settled(settings["STORE_URL"], 3)
     first.process.send_signal(signal.SIGKILL)
+    if freeswitch_too:
+        switch.restart()
     first.end()
     ringing.go_on()
     player.join()
@@ -157,6 +163,31 @@ def test_a_restart_of_freeswitch_ends_every_call(
     assert planfix.history.surprises == []
 
 
+def test_calls_that_came_while_the_service_stood_still_are_told_as_they_were(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    """FreeSWITCH fills its socket to us and waits; nothing of 60 calls is lost."""
+    happened: list[Step] = []
+    with running(switch, planfix, tmp_path) as service:
+        switch.wait_for_subscriber(PATIENCE)
+        service.process.send_signal(signal.SIGSTOP)
+        switch.before = happened.append
+        calls = [gevent.spawn(switch.play, "in_one_answered", 0) for _ in range(60)]
+        before = -1
+        while before < len(happened):  # until the socket is full, or all is said
+            before = len(happened)
+            gevent.sleep(0.05)
+        service.process.send_signal(signal.SIGCONT)
+        gevent.joinall(calls)
+        planfix.wait_for(
+            lambda crm: len(crm.accepted) >= 60 * len(wanted("in_one_answered")),
+            timeout=2 * PATIENCE,
+        )
+    for call in calls:
+        assert by_ext(told(planfix, call.value)) == by_ext(wanted("in_one_answered"))
+    assert planfix.history.surprises == []
+
+
 def test_two_workers_on_one_switch_say_everything_once(
     switch: Switch, planfix: Planfix, tmp_path: Path, store_url: str
 ) -> None:
@@ -172,6 +203,27 @@ def test_two_workers_on_one_switch_say_everything_once(
         for service in (one, other):
             assert service.end() == 0  # whatever either had left to say is said by now
     assert len(planfix.received) == 80
+    assert planfix.history.surprises == []
+
+
+def test_a_postgresql_that_is_killed_costs_nothing(
+    switch: Switch, planfix: Planfix, tmp_path: Path, postgres: str
+) -> None:
+    """One of its processes is killed in the middle of a talk: it throws out all and recovers."""
+    worker = Worker(switch, planfix, tmp_path, empty_database(postgres))
+    talking = Halt(switch, is_a("CALL_UPDATE"))
+    playing = gevent.spawn(switch.play, WHOLE, 0)
+    assert talking.reached()
+    callid = wait_until_told(planfix, "A102")
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        os.kill(connection.info.backend_pid, signal.SIGKILL)
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+    talking.go_on()
+    playing.join()
+    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)), PATIENCE)
+    assert worker.end() == 0
+    assert by_ext(told(planfix, callid)) == by_ext(wanted(WHOLE))
     assert planfix.history.surprises == []
 
 
