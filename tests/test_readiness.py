@@ -66,6 +66,20 @@ def test_a_courier_that_does_not_look_for_work_does_not_get_on(store: Store) -> 
     client.close()
 
 
+def test_whether_it_is_ready_is_said_without_asking_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each unasked request to /health/ready made the disk write."""
+    client = Client("http://127.0.0.1:1/", "token", concurrency=1)
+    courier = Courier(store, client, lambda _, path: path, Manner(), lambda _: True)
+    pipeline = Pipeline("127.0.0.1:8021", Rules(), store, lambda: None)
+    readiness = Readiness(store, [pipeline], courier)
+    monkeypatch.setattr(Store, "transaction", lambda _: pytest.fail("it was asked"))
+    assert readiness.store_works()
+    assert readiness.gets_on()
+    client.close()
+
+
 def test_a_deleted_store_is_made_anew_and_nothing_is_lost(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
