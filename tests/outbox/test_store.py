@@ -148,12 +148,13 @@ def test_a_claimed_notice_belongs_to_one_sender_until_its_lease_ends(store: Stor
 @pytest.mark.parametrize("seconds", [-600.0, -20.0, 20.0, 600.0, 86400.0])
 def test_clocks_that_differ_give_no_notice_to_two(store: Store, seconds: float) -> None:
     """The lease is the database's: whatever another worker takes for the time, it holds."""
-    store.save([FIRST], {}, "s", now=100_000.0)
-    (mine,) = claim(store, 10, 100_000.0, ME)
-    assert claim(store, 10, 100_000.0 + seconds, "you") == []
+    now = store.now()
+    store.save([FIRST], {}, "s", now=now - 86400)  # due by any of the clocks
+    (mine,) = claim(store, 10, now, ME)
+    assert claim(store, 10, now + seconds, "you") == []
     Queue(store).renew([mine.id], ME)
-    Upkeep(store).skip_stale(100_000.0 + seconds, popup_ttl=1.0)
-    assert claim(store, 10, 100_000.0 + seconds, "you") == []
+    Upkeep(store).skip_stale(now + seconds, popup_ttl=1.0)
+    assert claim(store, 10, now + seconds, "you") == []
     assert Queue(store).counts() == {"waiting": 1}
 
 

@@ -402,6 +402,22 @@ def test_another_courier_takes_over_when_one_is_gone(
     assert Queue(store).counts() == {"done": 1}
 
 
+def test_an_end_waits_for_an_answer_no_longer_than_it_may(
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
+) -> None:
+    """As when names are not resolved: the store keeps what was not answered."""
+    over = Event()
+    planfix.before = lambda _: over.wait()
+    store.save(GROUP, {}, "s", clock())
+    with gevent.Timeout(60):
+        courier.step()
+        planfix.wait_for(lambda crm: crm.asked == 1)
+        courier.stop()
+        assert courier.finish(0.01) == 0
+    assert Queue(store).counts() == {"waiting": len(GROUP)}
+    over.set()
+
+
 def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
     store: Store, client: Client, planfix: Planfix, clock: Clock
 ) -> None:
