@@ -318,6 +318,7 @@ class App:
         self._helpers.append(keep_running("readiness", self._readiness.prove))
         if "events" in self._roles:
             self._helpers.append(keep_running("leftovers", self._leftovers.run))
+        self._helpers.append(keep_running("store's file", self._readiness.look_over))
         for link in self._links:
             work = partial(self._leftovers.then, link.run) if self._pipelines else link.run
             self._helpers.append(keep_running(f"link {link.server.name}", work))

@@ -16,6 +16,12 @@ from .planfix.courier import Courier
 PROVE_EVERY = 4.0
 """Seconds between two writes that prove the store: a full disk shows only in a write."""
 
+LOOK_OVER_EVERY = 4.0
+REST = 30
+"""Seconds between two looks for damage in a store's file, and how many times as long as a look
+took: it is noticed within 5 s in a store of 60 MB, within a minute in one of a gigabyte.
+"""
+
 AT_MOST = 30.0
 """Seconds that a step of the pipeline or the courier takes at the most, waits included."""
 
@@ -42,9 +48,16 @@ class Readiness:
                 self._store.replace_fact("last_readiness_check", str(int(time.time())))
             gevent.sleep(PROVE_EVERY)
 
+    def look_over(self) -> None:
+        """Look for damage in the store's file again and again."""
+        while True:
+            begun = self._steady()
+            self._store.look_over()
+            gevent.sleep(max(LOOK_OVER_EVERY, (self._steady() - begun) * REST))
+
     def store_works(self) -> bool:
-        """Tell whether the store took what it was given last."""
-        return self._store.takes_writes
+        """Tell whether the store took what it was given last, and its file is sound."""
+        return self._store.works
 
     def pipeline_gets_on(self) -> bool:
         """Tell whether events are taken in. To ask a store again that is away is getting on."""

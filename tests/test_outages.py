@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import gevent
+import psycopg
 import pytest
 
 from fsplanfix.app import App
@@ -22,6 +27,8 @@ from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import Step
 from fsplanfix.simulators.switch import Switch
 
+from .freeswitch.test_socket_app import CHANNEL_DATA, connect, read_until
+from .postgres import empty_database
 from .recordings import by_ext
 from .service import PATIENCE, Halt, Service, running, settings_for, split
 from .test_service import told, wanted
@@ -89,8 +96,9 @@ def test_a_link_cut_in_the_middle_of_a_talk(
     assert planfix.history.surprises == []
 
 
+@pytest.mark.parametrize("freeswitch_too", [False, True])
 def test_the_end_of_a_call_that_nobody_heard(
-    switch: Switch, planfix: Planfix, tmp_path: Path
+    switch: Switch, planfix: Planfix, tmp_path: Path, freeswitch_too: bool
 ) -> None:
     """The service is killed while phones ring, and comes back when the call is long over."""
     settings = settings_for(switch, planfix, tmp_path)
@@ -101,6 +109,8 @@ def test_the_end_of_a_call_that_nobody_heard(
     callid = wait_until_told(planfix, "I101", "I102", "I103")
     wait_until_settled(settings["STORE_URL"], 3)
     first.process.send_signal(signal.SIGKILL)
+    if freeswitch_too:
+        switch.restart()
     first.end()
     ringing.go_on()
     player.join()
@@ -174,6 +184,31 @@ def test_a_restart_of_freeswitch_ends_every_call(
     assert planfix.history.surprises == []
 
 
+def test_calls_that_came_while_the_service_stood_still_are_told_as_they_were(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    """FreeSWITCH fills its socket to us and waits; nothing of 60 calls is lost."""
+    happened: list[Step] = []
+    with running(switch, planfix, tmp_path) as service:
+        switch.wait_for_subscriber(PATIENCE)
+        service.process.send_signal(signal.SIGSTOP)
+        switch.before = happened.append
+        calls = [gevent.spawn(switch.play, "in_one_answered", 0) for _ in range(60)]
+        before = -1
+        while before < len(happened):  # until the socket is full, or all is said
+            before = len(happened)
+            gevent.sleep(0.05)
+        service.process.send_signal(signal.SIGCONT)
+        gevent.joinall(calls)
+        planfix.wait_for(
+            lambda crm: len(crm.accepted) >= 60 * len(wanted("in_one_answered")),
+            timeout=2 * PATIENCE,
+        )
+    for call in calls:
+        assert by_ext(told(planfix, str(call.value))) == by_ext(wanted("in_one_answered"))
+    assert planfix.history.surprises == []
+
+
 def test_two_workers_on_one_switch_say_everything_once(
     switch: Switch, planfix: Planfix, tmp_path: Path, store_url: str
 ) -> None:
@@ -189,6 +224,27 @@ def test_two_workers_on_one_switch_say_everything_once(
         for service in (one, other):
             assert service.end() == 0  # whatever either had left to say is said by now
     assert len(planfix.received) == 80
+    assert planfix.history.surprises == []
+
+
+def test_a_postgresql_that_is_killed_costs_nothing(
+    switch: Switch, planfix: Planfix, tmp_path: Path, postgres: str
+) -> None:
+    """One of its processes is killed in the middle of a talk: it throws out all and recovers."""
+    worker = Worker(switch, planfix, tmp_path, empty_database(postgres))
+    talking = Halt(switch, is_a("CALL_UPDATE"))
+    playing = gevent.spawn(switch.play, WHOLE, 0)
+    assert talking.reached()
+    callid = wait_until_told(planfix, "A102")
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        os.kill(connection.info.backend_pid, signal.SIGKILL)
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+    talking.go_on()
+    playing.join()
+    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)), PATIENCE)
+    assert worker.end() == 0
+    assert by_ext(told(planfix, callid)) == by_ext(wanted(WHOLE))
     assert planfix.history.surprises == []
 
 
@@ -311,9 +367,11 @@ def test_a_switch_that_cannot_name_its_channels_is_followed_all_the_same(
 class Worker:
     """The service within this process, so that a test can take its store away."""
 
-    def __init__(self, switch: Switch, planfix: Planfix, folder: Path, store_url: str) -> None:
-        settings = settings_for(switch, planfix, folder, STORE_URL=store_url)
-        self.app = App(load(Settings, settings), ["events", "courier"])
+    def __init__(
+        self, switch: Switch, planfix: Planfix, folder: Path, store_url: str, *roles: str
+    ) -> None:
+        settings = settings_for(switch, planfix, folder, STORE_URL=store_url, CONTACT_DEADLINE="5")
+        self.app = App(load(Settings, settings), ["events", "courier", *roles])
         self._run = gevent.spawn(self.app.run)
         switch.wait_for_subscriber(PATIENCE)
 
@@ -353,3 +411,58 @@ def test_what_cannot_be_stored_at_the_end_is_told_after_the_next_start(
     assert list(tmp_path.glob("*.spool-*")) == []
     assert by_ext(told(planfix, callid)) == by_ext(wanted(WHOLE))
     assert planfix.history.surprises == []
+
+
+# SQLite's lock held by another process
+
+HOLD = """
+import select, sqlite3, sys
+store = sqlite3.connect(sys.argv[1], isolation_level=None)
+while True:
+    try:
+        store.execute("BEGIN IMMEDIATE")
+        break
+    except sqlite3.OperationalError:
+        pass
+print("held", flush=True)
+select.select([sys.stdin], [], [], 30)  # so that who waits without giving way is found out
+store.execute("ROLLBACK")
+"""
+
+
+@contextmanager
+def held(store: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Hold the lock, as a backup or a shell does, until standard input is closed."""
+    command = [sys.executable, "-c", HOLD, str(store)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        yield holder
+
+
+def test_a_caller_has_a_name_while_the_store_is_locked(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    """Whoever waited for the lock stopped everybody, so that the dialplan's time was over."""
+    worker = Worker(switch, planfix, tmp_path, f"sqlite:///{tmp_path}/store.db", "socket")
+    socket_app = worker.app._socket_app
+    assert socket_app is not None
+    assert socket_app.listening.wait(PATIENCE)
+    with held(tmp_path / "store.db") as holder:
+        callid = switch.play("in_one_no_answer", speed=0)
+        with gevent.Timeout(PATIENCE):
+            while worker.app._pipelines[0].at_work_since is None:  # it is to be written down
+                gevent.sleep(0.01)
+        with connect(socket_app) as sock:
+            assert read_until(sock, b"\n\n") == b"connect\n\n"
+            sock.sendall(CHANNEL_DATA.encode())
+            said = b""
+            while not said.endswith(b"exit\n\n"):
+                said += read_until(sock, b"\n\n")
+                sock.sendall(b"Content-Type: command/reply\nReply-Text: +OK\n\n")
+        assert holder.poll() is None
+        assert told(planfix, callid) == []
+    assert b"planfix_contact_name=Ivan Petrov" in said
+    assert b"planfix_manager=102" in said
+    planfix.wait_for(lambda crm: told(crm, callid) == ["I101", "M101"])
+    assert worker.end() == 0

@@ -16,6 +16,7 @@ from fsplanfix.readiness import AT_MOST, Readiness
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
 
+from .outbox.test_file import write_over, written_through
 from .recordings import events
 from .service import PATIENCE, running
 from .test_service import told, wanted
@@ -65,6 +66,20 @@ def test_a_courier_that_does_not_look_for_work_does_not_get_on(store: Store) -> 
     client.close()
 
 
+def test_whether_it_is_ready_is_said_without_asking_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each unasked request to /health/ready made the disk write."""
+    client = Client("http://127.0.0.1:1/", "token", concurrency=1)
+    courier = Courier(store, client, lambda _, path: path, DeliverySettings(), lambda _: True)
+    pipeline = Pipeline("127.0.0.1:8021", Rules(), store, lambda: None)
+    readiness = Readiness(store, [pipeline], courier)
+    monkeypatch.setattr(Store, "transaction", lambda _: pytest.fail("it was asked"))
+    assert readiness.store_works()
+    assert readiness.gets_on()
+    client.close()
+
+
 def test_a_deleted_store_is_made_anew_and_nothing_is_lost(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
@@ -95,5 +110,17 @@ def test_a_store_without_content_is_not_ready(
         with (tmp_path / "store.db").open("r+b") as file:
             file.truncate(0)
         service.wait_for("store_takes_nothing")
+        answer = service.get("/health/ready")
+        assert (answer.status_code, answer.json()["store"]) == (503, False)
+
+
+def test_a_store_that_is_torn_where_nobody_writes_is_not_ready(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    with running(switch, planfix, tmp_path) as service:
+        assert service.get("/health/ready").status_code == 200
+        at, size = written_through(tmp_path / "store.db", "heard")
+        write_over(tmp_path / "store.db", at, bytes(size))
+        service.wait_for("store_damaged")
         answer = service.get("/health/ready")
         assert (answer.status_code, answer.json()["store"]) == (503, False)

@@ -307,6 +307,42 @@ def test_another_file_a_changed_signature_a_path_outside_are_refused(
     assert all(answer.json()["error"] and b"secret" not in answer.content for answer in answers)
 
 
+RANGES = [
+    *("bytes=-0", "bytes=5-2", "bytes=a-b", "bytes=--1", "bytes=0-0,2-3", "bytes=", "bytes"),
+    *("lines=0-1", "bytes=0x0-0x4", "bytes=+1-2", "bytes=0--1", "bytes=1e3-", "bytes=-", "\xff"),
+    *("bytes=" + "9" * 4000 + "-", "bytes=-" + "9" * 4000, "bytes=" + ",".join(["0-"] * 1000)),
+    *("bytes=99999999999999999999-", "bytes=0-18446744073709551616", "bytes=\t0-1"),
+]
+
+
+def test_bent_ranges_get_what_is_in_the_file_or_nothing(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    """And a recording that is moved away, or replaced by a link, is none."""
+    whole = bytes(range(256)) * 4
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    file = folder / "a.wav"
+    file.write_bytes(whole)
+    (tmp_path / "secret.wav").write_bytes(b"secret")
+    more = {"RECORDINGS_DIR": str(folder), "SECRET_KEY": "a-key-of-ours"}
+    with running(switch, planfix, tmp_path, **more) as service:
+        link = Links(service.address, ["a-key-of-ours"]).link("c", str(file))
+        for bent in RANGES:
+            answer = requests.get(link, headers={"Range": bent.encode("latin-1")}, timeout=60)
+            assert answer.status_code in (200, 206, 400, 416), bent
+            if answer.ok:
+                assert answer.content in whole, bent
+        file.rename(tmp_path / "moved.wav")
+        codes = [requests.get(link, timeout=60).status_code]
+        file.symlink_to(tmp_path / "secret.wav")
+        codes.append(requests.get(link, timeout=60).status_code)
+        file.unlink()
+        (tmp_path / "moved.wav").rename(file)
+        codes.append(requests.get(link, timeout=60).status_code)
+    assert codes == [404, 404, 200]
+
+
 def test_links_outlive_a_new_key(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
     switch.recordings_dir = str(tmp_path)
     with running(switch, planfix, tmp_path) as service:

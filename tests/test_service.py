@@ -337,6 +337,7 @@ def test_setup_succeeds_only_for_the_planfix_we_are_connected_to(
         answer = service.click(**{**right, **fields})
     assert answer.status_code == code
     assert sentence in answer.json().get("error", "")
+    assert planfix.asked == 0  # nothing is fetched from where a stranger says
 
 
 def test_readiness_follows_the_link(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
@@ -449,12 +450,14 @@ def test_a_port_already_taken_is_named(switch: Switch, planfix: Planfix, tmp_pat
     ]
 
 
+@pytest.mark.parametrize("at", ["/no/where/x.db", "/proc/x.db", "rubbish.db"])
 def test_a_store_that_cannot_be_opened_is_named(
-    switch: Switch, planfix: Planfix, tmp_path: Path
+    switch: Switch, planfix: Planfix, tmp_path: Path, at: str
 ) -> None:
-    code, log = run_once(
-        tmp_path, settings_for(switch, planfix, tmp_path, STORE_URL="sqlite:////no/where/x.db")
-    )
+    """No folder, one that takes no file, and a file that is something else."""
+    (tmp_path / "rubbish.db").write_bytes(b"rubbish " * 1000)
+    settings = settings_for(switch, planfix, tmp_path, STORE_URL=f"sqlite:///{tmp_path / at}")
+    code, log = run_once(tmp_path, settings)
     assert code == 1
     assert len(log) == 1
     assert "STORE_URL cannot be opened" in log[0]

@@ -2,31 +2,45 @@
 
 import gzip
 import json
+import re
+import time
 import wave
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gevent
 import pytest
 import requests
 from gevent import socket
+from gevent.event import Event
 from gevent.server import StreamServer
 
 from fsplanfix.errors import TransportError
 from fsplanfix.planfix.client import Client
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.playback import freshen, load
 from fsplanfix.simulators.switch import Switch
 
+from .freeswitch.peers import frame, log_in, peer, read_command
+from .recordings import by_ext
 from .service import PATIENCE, running
-from .test_service import told
+from .test_service import told, wanted
+from .web.test_dashboard import Visitor
 
 GOOD = "cmd=makeCall&token=pbx-token-1&from=101&to=79161234567"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 # commands over HTTP
+
+
+def names_of(numbers: str) -> set[str]:
+    """Return the numbers there are, with their labels: what strangers send makes no label."""
+    return {line.rpartition(" ")[0] for line in numbers.splitlines() if not line.startswith("#")}
 
 
 def test_bent_commands_ring_nobody(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
@@ -48,6 +62,7 @@ def test_bent_commands_ring_nobody(switch: Switch, planfix: Planfix, tmp_path: P
         ("POST", "/planfix%00", GOOD.encode(), FORM),
     ]
     with running(switch, planfix, tmp_path) as service:
+        numbers = names_of(service.get("/metrics").text)
         for method, path, body, headers in bent:
             answer = requests.request(
                 method,
@@ -59,6 +74,8 @@ def test_bent_commands_ring_nobody(switch: Switch, planfix: Planfix, tmp_path: P
             )
             assert answer.status_code < 500, (method, path, body)
             assert switch.originated == [], (method, path, body)
+        more = names_of(service.get("/metrics").text) - numbers
+        assert {name.partition("{")[2] for name in more} <= {'what="token"}', 'outcome="REFUSED"}'}
         honest = requests.post(
             service.address + "/planfix", data=GOOD, headers=FORM, timeout=PATIENCE
         )
@@ -183,3 +200,167 @@ def test_an_answer_with_odd_signs_is_read(planfix: Planfix) -> None:
     body = b'{"contact_name": "\\u0000\\ud800\\u202e\\u001b[2J", "manager": "101\\n"}'
     with answering(lambda _: iter([whole(body)])) as client:
         assert client.ask({"cmd": "contact"}, PATIENCE)["manager"] == "101\n"
+
+
+def test_no_redirect_of_planfix_is_followed(planfix: Planfix) -> None:
+    for code in (301, 302, 303, 307, 308):
+        head = b"HTTP/1.1 %d Go\r\nContent-Length: 0\r\nLocation: %s\r\n\r\n"
+        elsewhere = head % (code, planfix.url.encode())
+        with answering(lambda _, says=elsewhere: iter([says])) as client:  # type: ignore[misc]
+            with pytest.raises(TransportError, match=str(code)):
+                client.ask({"cmd": "contact", "phone": "79161234567"}, PATIENCE)
+            with pytest.raises(TransportError, match=str(code)):
+                client.post({"cmd": "event"})
+    assert planfix.asked == 0
+
+
+def test_of_an_answer_without_end_only_the_beginning_is_read() -> None:
+    """No time limit ends it here."""
+    with (
+        answering(endless) as client,
+        gevent.Timeout(PATIENCE),
+        pytest.raises(TransportError, match="no JSON object"),
+    ):
+        client.ask({"cmd": "contact", "phone": "79161234567"}, 10 * PATIENCE)
+
+
+# event sockets
+
+SUBSCRIBED = b"Content-Type: command/reply\nReply-Text: +OK event listener enabled plain\n\n"
+
+
+def followed(sock: socket.socket, channels: bytes = b'{"row_count":0}') -> None:
+    """Play FreeSWITCH's part until we follow its events."""
+    log_in(sock)
+    read_command(sock)
+    sock.sendall(SUBSCRIBED)
+    read_command(sock)
+    sock.sendall(frame(channels, b"api/response"))
+
+
+def odd_events(sock: socket.socket) -> None:
+    followed(sock)
+    for head in (
+        b"Event-Name: CHANNEL_CREATE\nUnique-ID: x\nCall-Direction: inbound\n"
+        b"Caller-Caller-ID-Number: 79260000001\nCaller-Destination-Number: 74950000001\n"
+        b"Event-Date-Timestamp: 99999999999999999999\n",
+        b"Event-Name: CHANNEL_UUID\nOld-Unique-ID: x\nUnique-ID: y\n",
+        b"Event-Name: CHANNEL_UUID\nOld-Unique-ID: y\nUnique-ID: x\n",
+        b"Event-Name: CHANNEL_BRIDGE\nUnique-ID: x\nOther-Leg-Unique-ID: x\n",
+        b"Event-Name: CHANNEL_ANSWER\nUnique-ID: \0\n",
+        b"Event-Name: CHANNEL_HANGUP\nUnique-ID: %0A%00\nEvent-Sequence: -1\n",
+        b"Event-Name: RECORD_STOP\nUnique-ID: x\nRecord-File-Path: ../../etc/passwd\n",
+        b"Event-Name: HEARTBEAT\nEvent-Date-Timestamp: -5\n",
+    ):
+        sock.sendall(frame(head + b"\n") * 50)
+
+
+def hostile_head(head: bytes) -> Callable[[socket.socket], None]:
+    def script(sock: socket.socket) -> None:
+        followed(sock)
+        sock.sendall(head)
+
+    return script
+
+
+SWITCHES: dict[str, Callable[[socket.socket], None]] = {
+    "silent": lambda _: None,
+    "garbage": lambda sock: sock.sendall(bytes(range(256)) * 4000),
+    "a head without end": hostile_head(b"a" * 5_000_000),
+    "a length below nothing": hostile_head(
+        b"Content-Length: -1\nContent-Type: text/event-plain\n\n"
+    ),
+    "a length beyond measure": hostile_head(
+        b"Content-Length: 999999999999\nContent-Type: text/event-plain\n\n" + b"x" * 1_000_000
+    ),
+    "channels too deep": lambda sock: followed(sock, b"[" * 100_000),
+    "channels of nonsense": lambda sock: followed(sock, b'{"rows": [{"uuid": ["x"]}, 5]}'),
+    "answers nobody asked for": hostile_head(
+        b"Content-Type: command/reply\nReply-Text: +OK\n\n" * 10_000
+    ),
+    "odd events": odd_events,
+}
+
+
+def test_an_honest_switch_is_followed_beside_hostile_ones(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    has_come: dict[str, Event] = {name: Event() for name in SWITCHES}
+    connected: Counter[str] = Counter()
+
+    def misbehaving(name: str) -> Callable[[socket.socket], None]:
+        def script(sock: socket.socket) -> None:
+            connected[name] += 1
+            try:
+                SWITCHES[name](sock)
+                has_come[name].set()
+                while sock.recv(65536):
+                    pass
+            finally:
+                has_come[name].set()
+                connected[name] -= 1
+
+        return script
+
+    with ExitStack() as peers:
+        ports = [switch.port]
+        ports += [peers.enter_context(peer(misbehaving(name))) for name in SWITCHES]
+        all_of_them = ",".join(f"esl://:ClueCon@127.0.0.1:{port}" for port in ports)
+        with running(switch, planfix, tmp_path, FREESWITCH_ESL=all_of_them) as service:
+            service.wait_for(f"freeswitch_linked server=127.0.0.1:{switch.port}")
+            for name, event in has_come.items():
+                assert event.wait(PATIENCE), name
+            callid = switch.play("group_answered", speed=0)
+            planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted("group_answered")))
+            assert by_ext(told(planfix, callid)) == by_ext(wanted("group_answered"))
+            with gevent.Timeout(PATIENCE):
+                while max(connected.values()) > 1:  # who is left is left at once
+                    gevent.sleep(0.01)
+            assert service.get("/health/live").status_code == 200
+            assert not re.search("Traceback|crashed", "\n".join(service.log))
+
+
+# Call-IDs, where FreeSWITCH takes them as UUIDs
+
+CALL_IDS = [
+    "1-2@192.0.2.1",
+    "<script>alert(1)</script>",
+    "'; drop table notices; --",
+    "../../etc/passwd",
+    "${system(reboot)}",
+    "a%2F%0Ab",
+    "\x1b[2J\x07",
+    "\u202e\u2066x",
+    '{"callid":1}',
+    "A" * 250,
+    "Иванов",
+    "x?y=1#z&t",
+]
+
+
+def test_hostile_call_ids_spoil_neither_the_dashboard_nor_the_next_call(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    steps = load("in_one_no_answer")
+    first = steps[0].get("Unique-ID")
+    with running(switch, planfix, tmp_path, ADMIN_PASSWORD="a-good-password") as service:
+        switch.wait_for_subscriber(PATIENCE)
+        for callid in CALL_IDS:
+            keep = {first: quote(callid, safe="")}
+            switch._play(freshen(steps, time.time(), switch.core, keep), 0)
+        honest = switch.play("in_one_no_answer", speed=0)
+        planfix.wait_for(lambda crm: told(crm, honest) == ["I101", "M101"])
+        visitor = Visitor(service)
+        visitor.log_in()
+        page = visitor.see("/")
+        assert f"/calls/{honest}" in page
+        assert "<script>alert" not in page
+        assert "\x1b" not in page
+        for card in planfix.history.cards.values():
+            story = visitor.get(f"{service.address}/calls/{quote(card.callid, safe='')}")
+            assert story.status_code in (200, 404), card.callid
+            assert "<script>alert" not in story.text
+        assert "\x1b" not in "\n".join(service.log)
+        assert not re.search("Traceback|crashed", "\n".join(service.log))
+    assert {"1-2@192.0.2.1", "<script>alert(1)</script>", "A" * 250} <= set(planfix.history.cards)
+    assert planfix.history.surprises == []

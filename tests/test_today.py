@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import gevent
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import Select, delete, update
 
 from fsplanfix.calls.model import Direction, Kind, Notice, Status
 from fsplanfix.outbox.archive import Archive, Written
@@ -102,6 +103,38 @@ def test_a_day_is_counted_once_and_then_only_what_is_new(store: Store) -> None:
     day(store, 1000, 1, now[0])
     today.catch_up()
     assert today.ends == ends(1)
+
+
+class Turns(Archive):
+    """An archive that notes, at each look, how many turns another greenlet has had."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.had = 0
+        self.at_looks: list[int] = []
+
+    def take(self) -> None:
+        while True:
+            self.had += 1
+            gevent.sleep(0)
+
+    def _read(self, query: Select[tuple[int, float, str]]) -> list[Written]:
+        self.at_looks.append(self.had)
+        return super()._read(query)
+
+
+def test_others_have_their_turn_between_two_bites(store: Store) -> None:
+    archive = Turns(store)
+    today = Today(archive, 10, NOON.timestamp)
+    for calls in (0, 500):  # from the newest back, and then what is new
+        day(store, calls, 400, NOON.timestamp())
+        archive.at_looks.clear()
+        others = gevent.spawn(archive.take)
+        gevent.sleep(0)
+        today.catch_up()
+        others.kill()
+        assert len(archive.at_looks) >= 3
+        assert len(set(archive.at_looks)) == len(archive.at_looks)
 
 
 def test_nothing_was_said_yet(store: Store) -> None:

@@ -38,7 +38,7 @@ from ..calls.model import Kind, Notice
 from ..errors import StoreError
 from . import cores
 from .clock import Clock, database_now
-from .file import StoreFile, take_over
+from .file import StoreFile, is_damage, take_over
 from .rows import cleaned, notice_json, rows_of
 from .tables import (
     CHANNEL,
@@ -222,9 +222,11 @@ class Store:
             file.leave()
             fresh = self._connect(str(self.engine.url))
             self._prepare(fresh)
+            hint = "what it held is in it again"
             try:
                 take_over(old.driver_connection, file.path, COLUMNS)
             except sqlite3.Error as error:
+                hint = "what the old one held could not be read"
                 log.error("store_lost", file=str(file.path), problem=str(error))
         except SQLAlchemyError as error:
             raise StoreError(f"The file in STORE_URL is gone: {_reason(error)}.") from None
@@ -232,7 +234,17 @@ class Store:
             old.close()
         self.engine.dispose()
         self.engine, self._file = fresh, StoreFile(file.path)
-        log.error("store_file_made_anew", file=str(file.path), hint="what it held is in it again")
+        log.error("store_file_made_anew", file=str(file.path), hint=hint)
+
+    @property
+    def works(self) -> bool:
+        """Tell whether it took what it was given last, and no damage to its file is known."""
+        return self.takes_writes and not (self._file and self._file.damage)
+
+    def look_over(self) -> None:
+        """Look for damage in all of an SQLite file, beside everything else."""
+        if self._file is not None:
+            self._file.look_over()
 
     def close(self) -> None:
         """Close every connection."""
@@ -254,6 +266,8 @@ class Store:
                 raise StoreError("The database does not answer in time.") from None
             if isinstance(error, gevent.Timeout):
                 raise
+            if self._file and is_damage(getattr(error, "orig", None)):
+                self._file.note_damage(_reason(error))
             raise StoreError(
                 f"The database does not answer as it should: {_reason(error)}.",
                 permanent=isinstance(error, (DataError, IntegrityError)),

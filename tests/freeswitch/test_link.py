@@ -10,11 +10,11 @@ from gevent.event import Event
 
 from fsplanfix.errors import LinkDown, LinkTimeout, LoginRefused, UnsafeCommand
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.freeswitch.link import Connection, Link, Server
+from fsplanfix.freeswitch.link import Connection, Link, Server, live_channels
 from fsplanfix.simulators.switch import Switch
 
 from .faults import SCENARIOS, Opened, wait_for
-from .peers import frame, keep_open, log_in, peer
+from .peers import frame, keep_open, log_in, peer, read_command
 
 
 class Ours:
@@ -429,3 +429,41 @@ def test_a_switch_that_never_tells_of_its_channels_is_followed_all_the_same(
         assert wait_for(lambda: bool(seen))
         follower.kill()
     assert accounts == [("", None)]
+
+
+@pytest.mark.parametrize(
+    ("shown", "channels"),
+    [
+        (b'{"row_count":0}', []),
+        # a Call-ID as a UUID; what cannot be asked about is live all the same
+        (
+            b'{"rows":[{"uuid":"1-2@192.0.2.1"},{"uuid":"a\\"b"},{"uuid":"a b"}]}',
+            [{"Unique-ID": "1-2@192.0.2.1", "x": "y"}, {"Unique-ID": 'a"b'}],
+        ),
+        (b"[" * 100_000, None),
+        (b'{"rows": [5]}', None),
+        (b'{"rows": {"uuid": "x"}}', None),
+        (b"-ERR permission denied", None),
+    ],
+)
+def test_whatever_freeswitch_says_of_its_channels_is_read_with_care(
+    shown: bytes, channels: list[dict[str, str]] | None
+) -> None:
+    asked: list[bytes] = []
+
+    def script(sock: Any) -> None:
+        log_in(sock)
+        while command := read_command(sock):
+            asked.append(command.strip())
+            uuid = b'{"Unique-ID": "1-2@192.0.2.1", "x": "y"}'
+            sock.sendall(frame(shown if b"show" in command else uuid, b"api/response"))
+
+    with peer(script) as port:
+        link = Connection(Server("127.0.0.1", port, "x"), lambda event: None)
+        link.connect()
+        assert live_channels(link) == channels
+        link.stop()
+    assert asked == [
+        b"api show channels as json",
+        *([b"api uuid_dump 1-2@192.0.2.1 json"] if channels else []),
+    ]

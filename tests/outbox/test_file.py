@@ -1,6 +1,9 @@
-"""An SQLite store whose file is deleted, replaced or emptied while it is in use."""
+"""An SQLite store whose file is deleted, replaced, emptied or torn while it is in use."""
 
 import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,3 +96,80 @@ def test_what_is_no_store_is_waited_out(store: Store, path: Path, content: bytes
     assert [*took, store.takes_writes] == [False, True]
     assert Queue(store).counts() == {"done": 1, "waiting": len(GROUP)}
     store.close()
+
+
+# a file that is torn
+
+
+def written_through(path: Path, table: str) -> tuple[int, int]:
+    """Have everything of a store in its file; return where a table's first page is, and its size."""
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (size,) = other.execute("PRAGMA page_size").fetchone()
+        ((page,),) = other.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table])
+    return (page - 1) * size, size
+
+
+def write_over(path: Path, at: int, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+def looked_over(store: Store) -> bool:
+    store.look_over()
+    return store.works
+
+
+@pytest.mark.parametrize("damage", ["a page", "the end", "the head"])
+def test_a_torn_file_is_noticed_though_nothing_asks_for_what_was_there(
+    store: Store, path: Path, damage: str
+) -> None:
+    at, size = written_through(path, "journal")
+    works = [looked_over(store)]
+    whole = path.read_bytes()
+    if damage == "the end":
+        with path.open("r+b") as file:
+            file.truncate(len(whole) // size // 2 * size)
+    else:
+        write_over(path, 0 if damage == "the head" else at, bytes(size))
+    works.append(looked_over(store))
+    write_over(path, 0, whole)
+    works.append(looked_over(store))
+    assert works == [True, False, True]
+    store.close()
+
+
+@pytest.mark.parametrize("ask", [Queue.backlog, lambda queue: queue.turn([], 1, 2.0, "me")])
+def test_whoever_meets_damage_says_so_for_all(
+    store: Store, path: Path, ask: Callable[[Queue], object]
+) -> None:
+    """What is written elsewhere in the file is still taken, which is no reason to be ready."""
+    at, size = written_through(path, "notices")
+    store.close()
+    write_over(path, at, bytes(size))
+    again = Store(f"sqlite:///{path}")
+    with pytest.raises(StoreError, match="malformed") as caught:
+        ask(Queue(again))
+    assert not caught.value.permanent
+    again.replace_fact("name", "value")
+    assert (again.takes_writes, again.works) == (True, False)
+    again.close()
+
+
+def test_a_sound_copy_in_the_place_of_a_torn_file_is_gone_on_with(
+    store: Store, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at, size = written_through(path, "notices")
+    copy = path.with_name("copy.db")
+    shutil.copy(path, copy)
+    store.close()
+    write_over(path, at, bytes(size))
+    again = Store(f"sqlite:///{path}")
+    again.look_over()
+    copy.rename(path)
+    again.save([OTHER], {}, "s", now=2.0)
+    assert again.works
+    assert Queue(again).counts() == {"done": 1, "waiting": len(GROUP)}
+    assert "what the old one held could not be read" in capsys.readouterr().out
+    again.close()

@@ -149,12 +149,13 @@ def test_a_claimed_notice_belongs_to_one_sender_until_its_lease_ends(store: Stor
 @pytest.mark.parametrize("seconds", [-600.0, -20.0, 20.0, 600.0, 86400.0])
 def test_clocks_that_differ_give_no_notice_to_two(store: Store, seconds: float) -> None:
     """The lease is the database's: whatever another worker takes for the time, it holds."""
-    store.save([FIRST], {}, "s", now=100_000.0)
-    (mine,) = claim(store, 10, 100_000.0, ME)
-    assert claim(store, 10, 100_000.0 + seconds, "you") == []
+    now = store.now()
+    store.save([FIRST], {}, "s", now=now - 86400)  # due by any of the clocks
+    (mine,) = claim(store, 10, now, ME)
+    assert claim(store, 10, now + seconds, "you") == []
     Queue(store).renew([mine.id], ME)
-    Upkeep(store).skip_stale(100_000.0 + seconds, popup_ttl=1.0)
-    assert claim(store, 10, 100_000.0 + seconds, "you") == []
+    Upkeep(store).skip_stale(now + seconds, popup_ttl=1.0)
+    assert claim(store, 10, now + seconds, "you") == []
     assert Queue(store).counts() == {"waiting": 1}
 
 
@@ -492,8 +493,8 @@ def test_everything_survives_closing_and_opening(store_url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("nonsense", "STORE_URL is no database address"),
-        ("mysql://user:secret@127.0.0.1/x", "STORE_URL is no database address"),
+        ("nonsense", "STORE_URL is not a database address"),
+        ("mysql://user:secret@127.0.0.1/x", "STORE_URL is not a database address"),
         ("sqlite:////no/such/folder/x.db", "is the folder there"),
         ("sqlite:////proc/x.db", "is the folder there, and may user"),
         ("postgresql://user:secret@127.0.0.1:1/x?connect_timeout=2", "cannot be opened"),

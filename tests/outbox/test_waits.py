@@ -46,6 +46,9 @@ def test_a_lock_held_elsewhere_stops_nobody_and_is_waited_for(tmp_path: Path) ->
         for _ in range(20):
             gevent.sleep(0)  # others have their turn
         assert not saving.dead
+        driver = store.engine.raw_connection()
+        assert driver.cursor().execute("PRAGMA busy_timeout").fetchone() == (0,)
+        driver.close()
     saving.get(timeout=60)
     assert Queue(store).counts() == {"waiting": 1}
     store.close()

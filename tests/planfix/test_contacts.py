@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import gevent
 import pytest
+from gevent.event import Event
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +97,23 @@ def test_a_slow_planfix_is_waited_for_no_longer_than_allowed(
     assert ours.find(NUMBER, "c", 3600) == NOBODY
     assert heard == ["late", "failed"]
     assert planfix.asked == 1
+
+
+def test_a_silent_name_server_is_waited_for_no_longer_than_allowed(
+    planfix: Planfix, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speaks = Event()
+    with monkeypatch.context() as silent:
+        silent.setattr("socket.getaddrinfo", lambda *_, **__: speaks.wait())
+        heard = Heard()
+        ours = contacts(client, heard, deadline=0.05)
+        assert ours.find("79260000000", "c", 0) == NOBODY
+        for n in range(FAILURES_IN_A_ROW):
+            assert ours.find(f"7926000000{n}", "c", 60) == NOBODY
+    assert heard == ["late"] + ["failed"] * FAILURES_IN_A_ROW
+    assert ours.find(NUMBER, "c", 60) == NOBODY
+    assert heard[-1] == "paused"
+    speaks.set()
 
 
 def test_planfix_is_left_alone_while_it_is_down_and_asked_again_later(

@@ -207,6 +207,41 @@ def test_anything_else_is_tried_again(
     assert len(planfix.accepted) == 1
 
 
+@pytest.mark.parametrize("how", ["hang", 500, "drop", "drop after", 400, 401])
+def test_whatever_planfix_does_once_the_call_is_told_in_order(
+    store: Store,
+    client: Client,
+    planfix: Planfix,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    how: int | str,
+) -> None:
+    manner = DeliverySettings(concurrency=1, popup_ttl=0)
+    courier = Courier(store, client, LINKS.link, manner, complete, now=clock)
+    store.save(GROUP, {}, "s", clock())
+    over = Event()
+    with monkeypatch.context() as now:
+        if how == "hang":
+            now.setattr("fsplanfix.planfix.client.CONNECT_TIMEOUT", 0.1)
+            now.setattr("fsplanfix.planfix.client.ANSWER_TIMEOUT", 0.1)
+            now.setattr(planfix, "before", lambda _: over.wait())
+            planfix.answers.append("drop")  # to whom is gone already
+        else:
+            planfix.answers.append(how)
+        courier.step()
+        courier.finish(60)
+    over.set()
+    for seconds in (0, 2, 61):
+        clock.ahead += seconds if seconds < 60 or how == 401 else 0
+        send_all(courier)
+    refused = how == 400
+    assert Queue(store).counts() == ({"dead": 1, "done": 7} if refused else {"done": 8})
+    sent = [item for item in planfix.received if item.code == 200]
+    assert len(sent) == {"drop after": 9, 400: 7}.get(how, 8)
+    assert [item.repeated for item in sent].count(True) == (how == "drop after")
+    assert len(planfix.history.surprises) == refused  # the window that was refused is not open
+
+
 def test_tries_end_after_three_days(
     courier: Courier, store: Store, planfix: Planfix, clock: Clock
 ) -> None:
@@ -371,6 +406,55 @@ def test_another_courier_takes_over_when_one_is_gone(
     let_leases_end(store)
     send_all(alive)
     assert Queue(store).counts() == {"done": 1}
+
+
+def test_an_end_waits_for_an_answer_no_longer_than_it_may(
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
+) -> None:
+    """As when names are not resolved: the store keeps what was not answered."""
+    over = Event()
+    planfix.before = lambda _: over.wait()
+    store.save(GROUP, {}, "s", clock())
+    with gevent.Timeout(60):
+        courier.step()
+        planfix.wait_for(lambda crm: crm.asked == 1)
+        courier.stop()
+        assert courier.finish(0.01) == 0
+    assert Queue(store).counts() == {"waiting": len(GROUP)}
+    over.set()
+
+
+def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
+    store: Store, client: Client, planfix: Planfix, clock: Clock
+) -> None:
+    """It sees the answer when another has long done everything."""
+    frozen = Courier(
+        store, client, LINKS.link, DeliverySettings(concurrency=1), complete, now=clock
+    )
+    alive = Courier(store, client, LINKS.link, DeliverySettings(), complete, now=clock)
+    answered, thawed = Event(), Event()
+
+    class Frozen:
+        def post(self, fields: dict[str, str]) -> None:
+            client.post(fields)
+            answered.set()
+            thawed.wait()
+
+    frozen._client = Frozen()  # type: ignore[assignment]
+    store.save(GROUP, {}, "s", clock())
+    frozen.step()
+    assert answered.wait(60)
+    let_leases_end(store)
+    send_all(alive)
+    assert Queue(store).counts() == {"done": len(GROUP)}
+    thawed.set()
+    frozen.finish(60)
+    send_all(frozen)
+    assert Queue(store).counts() == {"done": len(GROUP)}
+    first, *others = planfix.accepted
+    assert [fields for fields in others if fields == first] == [first]
+    assert len(others) == len(GROUP)
+    assert (first["event"], first["ext"]) == ("INCOMING", "101")
 
 
 def test_two_couriers_send_nothing_twice(

@@ -18,7 +18,9 @@ from flask.sessions import SecureCookieSessionInterface
 
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
+from fsplanfix.web import factory
 from fsplanfix.web.dashboard import LOOK_EVERY, Look
+from fsplanfix.web.health import Health
 
 from ..service import PATIENCE, Halt, Service, running
 from ..test_service import told
@@ -143,6 +145,30 @@ def test_a_forged_token_changes_nothing(
         service.address + "/logout", data={"csrf_token": token(other.see("/"))}, timeout=60
     )
     assert stolen.status_code == 400
+
+
+def test_whatever_takes_a_form_asks_for_the_token() -> None:
+    """Also what is added one day; Planfix has a token of its own."""
+    guessed: list[str] = []
+    app = factory.make(
+        lambda fields: (400, {}),
+        Health({}),
+        lambda signed, name: pytest.fail("nothing is looked for"),
+        lambda: b"",
+        (Desk(), PASSWORD, "key", False),  # type: ignore[arg-type]
+        guessed.append,
+    )
+    changing = {"POST", "PUT", "PATCH", "DELETE"}
+    at = app.url_map.bind("localhost")
+    found = 0
+    for rule in app.url_map.iter_rules():
+        for method in changing & set(rule.methods or ()):
+            fitting = {name: "retry" if name == "what" else 1 for name in rule.arguments}
+            path = at.build(rule.endpoint, fitting, method=method)
+            answer = app.test_client().open(path, method=method, data={"password": PASSWORD})
+            assert answer.status_code == 400, rule
+            found += rule.rule != "/planfix"
+    assert (found, guessed) == (4, [])
 
 
 def signed(session: dict[str, object]) -> str:
