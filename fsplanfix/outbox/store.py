@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Collection, Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -97,6 +96,8 @@ _are_closed = select(open_calls.c.callid).where(
     open_calls.c.callid.in_(bindparam("callids", expanding=True)), open_calls.c.closed > 0
 )
 
+_TIME = str(select(database_now()).compile(dialect=sqlite.dialect()))
+
 CHANNEL = "fsplanfix_notices"
 COLUMNS = {
     name: [column.name for column in table.columns if column.name != "id"]
@@ -174,7 +175,9 @@ class Store:
 
     def _time(self) -> float:
         if self._engine.dialect.name == "sqlite":
-            return time.time()  # all who open its file are on this machine
+            # all who open its file are on this machine: no lock is needed to ask for the time
+            with closing(sqlite3.connect(":memory:")) as clock:
+                return float(clock.execute(_TIME).fetchone()[0])
         with self.transaction() as connection:
             return float(connection.execute(select(database_now())).scalar_one())
 
