@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from fsplanfix.app import App
 from fsplanfix.calls.model import Rules
@@ -332,3 +333,45 @@ def test_what_cannot_be_stored_at_the_end_is_told_after_the_next_start(
     assert list(tmp_path.glob("*.spool-*")) == []
     assert by_ext(told(planfix, callid)) == by_ext(wanted(WHOLE))
     assert planfix.history.surprises == []
+
+
+def test_an_answer_that_cannot_be_stored_at_the_end_is_not_asked_for_twice(
+    switch: Switch,
+    planfix: Planfix,
+    tmp_path: Path,
+    store_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    worker = Worker(switch, planfix, tmp_path, store_url)
+    may_answer = Event()
+    planfix.before = lambda _: may_answer.wait()
+    callid = switch.play("in_one_no_answer", speed=0)
+    planfix.wait_for(lambda crm: crm.asked == 1)
+    with monkeypatch.context() as outage:
+        outage.setattr("fsplanfix.app.TIME_TO_FINISH", 0.1)
+        outage.setattr(Queue, "turn", away)
+        may_answer.set()
+        with gevent.Timeout(PATIENCE):
+            while not worker.app._courier._outcomes:
+                gevent.sleep(0.01)
+        assert worker.end() == 1
+    assert len(list(tmp_path.glob("*.answers-*"))) == 1
+    again = Worker(switch, planfix, tmp_path, store_url)
+    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted("in_one_no_answer")))
+    assert again.end() == 0
+    assert list(tmp_path.glob("*.answers-*")) == []
+    assert told(planfix, callid) == wanted("in_one_no_answer")
+    assert len(planfix.received) == len(wanted("in_one_no_answer"))
+
+
+def test_a_file_of_answers_that_cannot_be_read_stops_nothing(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    torn = tmp_path / "store.db.answers-1.json"
+    torn.write_text("[{")
+    with running(switch, planfix, tmp_path) as service:
+        service.wait_for("answers_unreadable.*answers-1.json")
+        callid = switch.play(WHOLE, speed=0)
+        planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
+    assert torn.exists()
