@@ -130,6 +130,7 @@ class Pipeline:
         self._spool = Spool(store.beside, server)
         self._unsaved: list[SwitchEvent] = []
         self._in_hand: Sequence[SwitchEvent | Resync | Comparison | Stop] = ()
+        self._unplaced: list[SwitchEvent] = []
         self._is_giving_up = False
 
     def put(self, event: SwitchEvent) -> None:
@@ -148,11 +149,15 @@ class Pipeline:
         The store is read first: a call it knows of and FreeSWITCH does not is over, never the other
         way round.
         """
-        states = self._insist(lambda: self._store.open_calls(self.server))
-        alive = self._insist(lambda: self._store.alive(self.server))
-        channels = ask()
-        while self._queue.full():
-            gevent.sleep(0.05)
+        try:
+            states = self._insist(lambda: self._store.open_calls(self.server))
+            alive = self._insist(lambda: self._store.alive(self.server))
+            channels = ask()
+            while self._queue.full():
+                gevent.sleep(0.05)
+        except gevent.GreenletExit:
+            self._unplaced = let_through()
+            raise
         self._queue.put(Resync(states, alive, channels, let_through()))
 
     def compare(self, ask: Channels) -> None:
@@ -209,6 +214,7 @@ class Pipeline:
                 events.append(item)
             elif isinstance(item, Resync):
                 events += item.heard
+        events += self._unplaced
         if not events:
             return None
         log.error("events_not_stored", server=self.server, events=len(events))

@@ -28,6 +28,8 @@ from .service import PATIENCE, Halt, Service, running, settings_for, split
 from .test_service import told, wanted
 
 WHOLE = "group_answered"
+EVENTS_OF_WHOLE = 22
+"""Those that the service follows."""
 
 
 def wait_until_told(planfix: Planfix, *tokens: str) -> str:
@@ -333,6 +335,46 @@ def test_what_cannot_be_stored_at_the_end_is_told_after_the_next_start(
     assert list(tmp_path.glob("*.spool-*")) == []
     assert by_ext(told(planfix, callid)) == by_ext(wanted(WHOLE))
     assert planfix.history.surprises == []
+
+
+def test_what_was_heard_before_the_store_could_be_asked_is_told_after_the_next_start(
+    switch: Switch,
+    planfix: Planfix,
+    tmp_path: Path,
+    store_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The link holds events back until the store has said which calls are open."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    with monkeypatch.context() as outage:
+        outage.setattr("fsplanfix.app.TIME_TO_FINISH", 0.1)
+        outage.setattr(Store, "open_calls", away)
+        worker = Worker(switch, planfix, tmp_path, store_url)
+        callid = switch.play(WHOLE, speed=0)
+        with gevent.Timeout(PATIENCE):
+            while len(worker.app._links[0]._held or []) < EVENTS_OF_WHOLE:
+                gevent.sleep(0.01)
+        assert worker.end() == 1
+    again = Worker(switch, planfix, tmp_path, store_url)
+    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
+    assert again.end() == 0
+    assert by_ext(told(planfix, callid)) == by_ext(wanted(WHOLE))
+
+
+def test_what_was_heard_before_the_store_could_be_asked_survives_a_cut_of_the_link(
+    switch: Switch, planfix: Planfix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as outage:
+        outage.setattr(Store, "open_calls", away)
+        worker = Worker(switch, planfix, tmp_path, f"sqlite:///{tmp_path}/store.db")
+        callid = switch.play(WHOLE, speed=0)
+        with gevent.Timeout(PATIENCE):
+            while len(worker.app._links[0]._held or []) < EVENTS_OF_WHOLE:
+                gevent.sleep(0.01)
+        switch.drop()
+    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
+    assert worker.end() == 0
+    assert by_ext(told(planfix, callid)) == by_ext(wanted(WHOLE))
 
 
 def test_an_answer_that_cannot_be_stored_at_the_end_is_not_asked_for_twice(
