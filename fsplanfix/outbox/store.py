@@ -148,6 +148,7 @@ class Store:
                     # to change large tables takes its time
                     connection.execute(text("SET LOCAL statement_timeout = 0"))
                     connection.execute(text("SET LOCAL lock_timeout = 0"))
+                    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
                     connection.execute(
                         text("SELECT pg_advisory_xact_lock(7461001)")
                     )  # one worker makes the tables
