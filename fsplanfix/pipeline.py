@@ -131,6 +131,7 @@ class Pipeline:
         self._unsaved: list[SwitchEvent] = []
         self._in_hand: Sequence[SwitchEvent | Resync | Comparison | Stop] = ()
         self._unplaced: list[SwitchEvent] = []
+        self._heard_last = 0, 0.0
         self._is_giving_up = False
 
     def put(self, event: SwitchEvent) -> None:
@@ -140,6 +141,7 @@ class Pipeline:
             log.error("events_wait", server=self.server, waiting=MOST_WAITING)
         if self._touched is not None:
             self._touched.update((event.leg, event.get("Other-Leg-Unique-ID")))
+        self._heard_last = event.at, time.monotonic()
         self._queue.put(event)
 
     def resync(self, ask: Channels, let_through: Callable[[], list[SwitchEvent]]) -> None:
@@ -177,9 +179,11 @@ class Pipeline:
     def stop(self, is_linked: bool = False) -> None:
         """End `run` once everything that was put before is committed.
 
-        is_linked: FreeSWITCH can be heard now, which is a sign of life (call-rules.md, rule 15).
+        is_linked: FreeSWITCH can be heard now, which is a sign of life (call-rules.md, rule 15). By
+        its clock: ours may be off.
         """
-        stop = Stop(int(time.time() * 1_000_000) if is_linked else 0)
+        at, heard = self._heard_last
+        stop = Stop(at + int((time.monotonic() - heard) * 1_000_000) if is_linked and at else 0)
         gevent.spawn(self._queue.put, stop)  # which waits while the queue is full
         gevent.sleep(0)
 

@@ -94,15 +94,32 @@ def test_a_crash_in_a_quiet_talk_counts_to_the_last_heartbeat(store: Store) -> N
     assert success(second.said).duration == 600
 
 
-def test_an_orderly_stop_is_a_sign_of_life(store: Store) -> None:
+def test_an_orderly_stop_is_a_sign_of_life(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     talk, _ = upto("in_one_answered", "CHANNEL_BRIDGE")
-    shift = int(time.time() * 1_000_000) - 900_000_000 - talk[-1].at
     first = Worker(store)
-    first.hear(*(moved(event, shift) for event in talk))
+    first.hear(*talk)
+    begun = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: begun + 900)
     first.stop(is_linked=True)
     second = Worker(store)
     second.relink([])
-    assert success(second.said).duration >= 900
+    assert success(second.said).duration >= 899
+
+
+def test_an_orderly_stop_goes_by_the_clock_of_freeswitch(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose clock was ahead made the talk longer by as much."""
+    talk, _ = upto("in_one_answered", "CHANNEL_BRIDGE")
+    shift = int(time.time() * 1_000_000) - talk[-1].at
+    first = Worker(store)
+    first.hear(*(moved(event, shift) for event in talk))
+    begun = time.time()
+    monkeypatch.setattr(time, "time", lambda: begun + 100_000)
+    first.stop(is_linked=True)
+    second = Worker(store)
+    second.relink([])
+    assert success(second.said).duration < 100_000
 
 
 def test_a_stop_without_a_link_says_nothing_of_freeswitch(store: Store) -> None:
