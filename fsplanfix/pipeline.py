@@ -29,7 +29,7 @@ from .outbox.batch import Batch
 from .outbox.patience import insist
 from .outbox.store import Store
 from .scribe import Scribe
-from .spool import Spool
+from .spool import Spool, without_known
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -231,9 +231,10 @@ class Pipeline:
         told of it meanwhile is told once.
         """
         for file, events in self._spool.files():
-            self._reload(self._insist(lambda: self._store.open_calls(self.server)))
+            states = self._insist(lambda: self._store.open_calls(self.server))
+            self._reload(states)
             try:
-                self._commit(self._feed(events))
+                self._commit(self._feed(without_known(events, states)))
                 file.unlink(missing_ok=True)
             except GivenUp:
                 raise

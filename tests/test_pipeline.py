@@ -16,9 +16,10 @@ from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.rows import notice_json
 from fsplanfix.outbox.store import Store
 from fsplanfix.pipeline import Pipeline
+from fsplanfix.spool import Spool
 
 from .calls.test_reconcile import accounts, positions
-from .recordings import by_ext, events, expected, shorthand
+from .recordings import by_ext, events, expected, rules_of, shorthand
 
 SERVER = "127.0.0.1:8021"
 
@@ -400,3 +401,28 @@ def test_uuids_that_change_places_cost_nothing(store: Store) -> None:
     worker.hear(*rest)
     assert worker.pipeline.set_aside == 0
     assert worker.tokens == by_ext(wanted("group_answered"))
+
+
+# what could not be stored at the end, while another worker went on
+
+
+@pytest.mark.parametrize(
+    "name", ["group_answered", "in_one_answered", "blind_transfer_answered", "queue_answered"]
+)
+def test_what_another_worker_has_heard_of_a_kept_call_is_told_once(
+    name: str, tmp_path: Path
+) -> None:
+    """One worker's events were kept from the first on; another has stored the first `heard`."""
+    stream = events(name)
+    for heard in range(1, len(stream)):
+        store = Store(f"sqlite:///{tmp_path}/{heard}.db")
+        other = Worker(store, rules_of(name))
+        other.hear(*stream[:heard])
+        Spool(store.beside, SERVER).keep(stream)
+        again = Worker(store, rules_of(name))
+        again.pipeline._take_up()
+        again.relink([])
+        said = [notice_json.validate_json(w.body) for w in Archive(store).after(0, 1000)]
+        (call,) = shorthand(said).values()
+        assert by_ext(call[1:]) == by_ext(wanted(name)), heard
+        store.close()
