@@ -337,6 +337,23 @@ def test_what_cannot_be_stored_at_the_end_is_told_after_the_next_start(
     assert planfix.history.surprises == []
 
 
+def test_what_waits_for_a_frozen_connection_does_not_hold_up_the_end(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    """A stop was never over if the way to PostgreSQL had frozen: systemd killed what was kept."""
+    worker = Worker(switch, planfix, tmp_path, f"sqlite:///{tmp_path}/store.db")
+
+    def tidies_up_for_ever() -> None:
+        try:
+            Event().wait()
+        finally:
+            Event().wait()
+
+    worker.app._helpers.append(gevent.spawn(tidies_up_for_ever))
+    gevent.sleep(0)
+    assert worker.end() == 0
+
+
 def test_what_was_heard_before_the_store_could_be_asked_is_told_after_the_next_start(
     switch: Switch,
     planfix: Planfix,
