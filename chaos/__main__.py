@@ -1,7 +1,7 @@
-"""Plays calls through two workers on SQLite and then PostgreSQL while parts fail.
+"""Plays calls through three workers on SQLite and then PostgreSQL while parts fail at once.
 
-Exit code 1 if anything was lost, doubled or out of order. Bounded, and the same for the same seed
-up to what the machine's timing makes of it.
+Exit code 1 if anything was lost, doubled or out of order, or a worker ended unasked. Bounded, and
+the same for the same seed up to what the machine's timing makes of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import argparse  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
+from collections import Counter  # noqa: E402
+from collections.abc import Iterator, Sequence  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
 from random import Random  # noqa: E402
@@ -39,7 +40,10 @@ RECORDINGS = (
 SPEED = 4.0
 AT_ONCE = 12
 LONGEST_DRAIN = 150.0
-MUST_BE_ZERO = ("lost", "doubled", "out of order")
+PAUSE = 3.0
+"""Seconds between two faults of one group, on average."""
+
+MUST_BE_ZERO = ("lost", "doubled", "out of order", "ended unasked")
 
 
 @contextmanager
@@ -50,33 +54,41 @@ def databases(folder: Path) -> Iterator[dict[str, str]]:
 
 
 class Run:
-    """One database's share of the run."""
+    """One database's share of the run.
 
-    def __init__(self, stage: Stage, random: Random, calls: int, slow: bool) -> None:
+    faults: how often each was done, by its group and name. delays: the longest after each, seconds.
+    """
+
+    def __init__(self, stage: Stage, seed: int, calls: int, with_slow: bool) -> None:
         self.stage = stage
+        self.faults: Counter[tuple[str, str]] = Counter()
         self.delays: dict[str, float] = {}
-        self._random = random
+        self._seed = f"{seed} {stage.database}"
         self._calls = calls
-        self._slow = list(faults.SLOW) if slow else []
+        self._is_over = False
+        self._slow = faults.slow(stage.database) if with_slow else {}
+        self._oldest: float | None = None
         self._watchers: list[gevent.Greenlet[..., None]] = []
 
     def perform(self) -> float:
         """Play every call while parts fail; return the seconds until nothing was on its way."""
-        players = Pool(AT_ONCE)
-        breaker = gevent.spawn(self._break_things)
+        players, random = Pool(AT_ONCE), Random(f"{self._seed} calls")
+        looker = gevent.spawn(self._look)
+        breakers = [
+            gevent.spawn(self._break_things, group, again)
+            for group, again in faults.groups(self.stage.database).items()
+        ]
         for _ in range(self._calls):
-            switch, recording = (
-                self._random.choice(self.stage.switches),
-                self._random.choice(RECORDINGS),
-            )
+            switch, recording = random.choice(self.stage.switches), random.choice(RECORDINGS)
             players.spawn(self.stage.play, switch, recording, SPEED)
         players.join()
-        self._calls = 0
-        breaker.join()
+        self._is_over = True
+        gevent.joinall(breakers, raise_error=True)
         ended = time.monotonic()
         while not self._is_drained() and time.monotonic() - ended < LONGEST_DRAIN:
             gevent.sleep(0.2)
         gevent.joinall(self._watchers, timeout=5)
+        looker.kill()
         return time.monotonic() - ended
 
     def _is_drained(self) -> bool:
@@ -85,26 +97,39 @@ class Run:
         except StoreError:
             return False
 
-    def _break_things(self) -> None:
+    def _break_things(self, group: str, again: Sequence[faults.Fault]) -> None:
+        random = Random(f"{self._seed} {group}")
         order: list[faults.Fault] = []
-        while self._calls:
+        while not self._is_over:
+            gevent.sleep(PAUSE * (0.5 + random.random()))
             if not order:
-                order = [*self._random.sample(faults.QUICK, len(faults.QUICK)), *self._slow]
-                self._slow = []
-            fault = order.pop(0)
-            fault(self.stage, self._random)
-            self._watchers.append(gevent.spawn(self._watch, fault.__name__, time.time()))
-            gevent.sleep(0.5 + self._random.random())
+                order = random.sample(again, len(again))
+            share, fault = self._slow.get(group, (1.0, order[0]))
+            if group in self._slow and len(self.stage.plays) >= share * self._calls:
+                del self._slow[group]
+            else:
+                fault = order.pop(0)
+            if group in ("workers", "store"):
+                # on a slow machine none would ever start otherwise
+                self.stage.wait_for_workers()
+            fault(self.stage, random)
+            name = fault.__name__.replace("_", " ")
+            self.faults[group, name] += 1
+            self._watchers.append(gevent.spawn(self._watch, name, time.time()))
+
+    def _look(self) -> None:
+        """Keep an eye on when the oldest notice that waits was written."""
+        while True:
+            try:
+                self._oldest = self.stage.queue.backlog().oldest
+            except StoreError:
+                self._oldest = 0.0
+            gevent.sleep(0.25)
 
     def _watch(self, name: str, healed: float) -> None:
         """Measure how long what was written before a fault healed took to arrive."""
-        while True:
-            try:
-                oldest = self.stage.queue.backlog().oldest
-            except StoreError:
-                oldest = 0.0
-            if oldest is None or oldest >= healed:
-                break
+        gevent.sleep(0.5)
+        while self._oldest is not None and self._oldest < healed:
             gevent.sleep(0.1)
         self.delays[name] = max(self.delays.get(name, 0.0), time.time() - healed)
 
@@ -118,29 +143,36 @@ def report(name: str, run: Run, drained: float) -> bool:
     print(f"  {'drained after the end, s':<26}{drained:>7.1f}")
     for text in run.stage.details:
         print(f"  {text}")
-    for fault, delay in sorted(run.delays.items()):
-        print(f"  longest delay after {fault.replace('_', ' '):<20}{delay:>6.1f} s")
+    print("  faults by kind" + " " * 18 + "count   longest delay after it, s")
+    for (group, fault), count in sorted(run.faults.items()):
+        print(f"    {group:<10}{fault:<20}{count:>7}{run.delays.get(fault, LONGEST_DRAIN):>12.1f}")
+    print(f"    {'all':<30}{run.faults.total():>7}", flush=True)
     return not any(figures[what] for what in MUST_BE_ZERO) and drained < LONGEST_DRAIN
 
 
 def main() -> int:
     """Run the whole, print the figures, return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=1000, help="calls for each database")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--calls", type=int, default=800, help="calls for each database")
+    parser.add_argument("--seed", type=int, default=1, help="printed with the figures")
+    parser.add_argument("--logs", type=Path, help="folder in which to leave the workers' logs")
+    parser.add_argument("--database", choices=faults.STORE, help="one of them only")
     parser.add_argument(
-        "--quick", action="store_true", help="leave out the faults that heal after 45 s and more"
+        "--quick", action="store_true", help="leave out the faults that heal after 15 s and more"
     )
     options = parser.parse_args()
     fine = True
+    print(f"seed {options.seed}", flush=True)
     with (
         tempfile.TemporaryDirectory(prefix="fsplanfix-chaos-") as name,
         databases(Path(name)) as urls,
     ):
         for database, url in urls.items():
-            stage = Stage(Path(name), url)
+            if options.database not in (None, database):
+                continue
+            stage = Stage(Path(name), database, url, options.seed, options.logs)
             try:
-                run = Run(stage, Random(options.seed), options.calls, slow=not options.quick)
+                run = Run(stage, options.seed, options.calls, with_slow=not options.quick)
                 fine = report(database, run, run.perform()) and fine
             finally:
                 stage.close()

@@ -1,15 +1,18 @@
-"""Two simulated FreeSWITCHes, two real workers, a store, a strict Planfix; and the count."""
+"""Two simulated FreeSWITCHes, three real workers, a store, a strict Planfix; and the count."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 
 import gevent
+from flask import request
+from gevent.event import Event
 
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
@@ -17,29 +20,17 @@ from fsplanfix.simulators.crm import History, Planfix, Received
 from fsplanfix.simulators.session import Session
 from fsplanfix.simulators.switch import Switch
 
-from .faults import SETTLED
+from .clock import Shift
+from .way import Way
+from .worker import Worker
+
+WORKERS = 3
+
+SETTLED = 1.5
+"""Seconds after a request in which a killed worker may not have written down its answer yet."""
 
 IN_FLIGHT = 0.25
 """Seconds for which what a killed worker had sent may still be on its way to Planfix."""
-
-
-class Worker:
-    """A `fsplanfix run` of its own."""
-
-    def __init__(self, settings: dict[str, str], log: Path) -> None:
-        self._log = log.open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fsplanfix", "run"],
-            env=settings,
-            stderr=self._log,
-            stdout=self._log,
-        )
-
-    def kill(self) -> None:
-        """kill -9."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self._log.close()
 
 
 class Play:
@@ -48,38 +39,89 @@ class Play:
     def __init__(self, heard_by: list[Session]) -> None:
         self.callid = ""
         self.heard_by = heard_by
+        self.begun = time.time()
         self.ended = 0.0
+
+    def __str__(self) -> str:
+        begun, ended = (
+            datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")
+            for at in (self.begun, self.ended)
+        )
+        return f"{self.callid}, from {begun} to {ended}"
 
     def begin(self, callid: str) -> None:
         """Take the UUID of the call's first leg."""
         self.callid = callid
 
-    def must_be_known(self) -> bool:
-        """Tell whether one who heard its beginning listened until a second after its end."""
-        return any((session.ended or time.time()) > self.ended + 1 for session in self.heard_by)
+    def must_be_known(self, noted: Callable[[float], float]) -> bool:
+        """Tell whether one who heard its beginning listened until its end was surely noted."""
+        return any((session.ended or time.time()) > noted(self.ended) for session in self.heard_by)
 
 
 class Stage:
-    """Everything there is, and what happened to it."""
+    """Everything there is, and what happened to it.
 
-    def __init__(self, folder: Path, store_url: str) -> None:
+    silent: which worker, from when to when, was being killed or could not reach the store for
+    longer than a lease lasts. full: when the store took nothing. Seconds since 1970. unasked: how
+    often a worker ended by itself, or did not when it should.
+    """
+
+    def __init__(
+        self, folder: Path, database: str, store_url: str, seed: int, logs: Path | None = None
+    ) -> None:
+        self.database = database
         self.store_url = store_url
-        self.is_postgresql = store_url.startswith("postgresql")
+        self.store_file = store_url.removeprefix("sqlite:///")
         self.switches = [Switch(heartbeat=10.0) for _ in range(2)]
         self.planfix = Planfix(token="chaos-token")
+        self.planfix.before = self._dawdle
+        self.slowest = 0.0
+        self.hanging: Event | None = None
         self.plays: list[Play] = []
-        self.kills: list[tuple[float, float]] = []
+        self.silent: list[tuple[int, float, float]] = []
         self.full: list[tuple[float, float]] = []
+        self._senders: dict[int, int] = {}
+        self.unasked = 0
         self.details: list[str] = []
-        self._folder = folder
+        self._random = Random(f"{seed} {database} delays")
+        self._folder = folder / database
+        self._folder.mkdir()
+        self._logs = logs or self._folder
         for switch in self.switches:
             switch.start()
         self.planfix.start()
         self.store = Store(store_url)
         self.queue = Queue(self.store)
-        self.workers = [Worker(self._settings(), folder / f"worker-{n}.log") for n in range(2)]
+        is_postgresql = database == "PostgreSQL"
+        self.ways = [Way(store_url) for _ in range(WORKERS)] if is_postgresql else []
+        self.shifts = [Shift(self._folder / f"clock-{n}") for n in range(WORKERS)]
+        self.workers = [self._start_worker(n) for n in range(WORKERS)]
         for switch in self.switches:
-            self.wait_for_links(switch, 2)
+            self.wait_for_links(switch, WORKERS)
+        self._keeper = gevent.spawn(self._keep_up)
+
+    def _start_worker(self, number: int) -> Worker:
+        settings = self._settings()
+        settings["PLANFIX_URL"] += f"?worker={number}"
+        if self.ways:
+            settings["STORE_URL"] = self.ways[number].url
+        settings["STATE_DIRECTORY"] = str(self._folder / f"state-{number}")
+        Path(settings["STATE_DIRECTORY"]).mkdir(exist_ok=True)
+        return Worker(settings, self.shifts[number], self._logs / f"{self.database}-{number}.log")
+
+    def _keep_up(self) -> None:
+        """Start a worker that ended by itself, as systemd does.
+
+        One may do so while it starts and the store is away, never later.
+        """
+        while True:
+            gevent.sleep(0.5)
+            for number, worker in enumerate(self.workers):
+                if worker.has_ended:
+                    if worker.is_ready:
+                        self.unasked += 1
+                        self.details.append(f"worker {number} ended by itself")
+                    self.workers[number] = self._start_worker(number)
 
     def _settings(self) -> dict[str, str]:
         servers = ",".join(f"esl://:ClueCon@127.0.0.1:{switch.port}" for switch in self.switches)
@@ -103,21 +145,46 @@ class Stage:
 
     def close(self) -> None:
         """End everything."""
+        self._keeper.kill()
         for worker in self.workers:
             worker.kill()
         for switch in self.switches:
             switch.stop()
+        for way in self.ways:
+            way.stop()
         self.planfix.stop()
         self.store.close()
 
     # what the faults use
 
-    def restart_worker(self, number: int) -> None:
+    def kill_worker(self, number: int) -> None:
         """Kill -9 a worker and start it again."""
         begun = time.time()
         self.workers[number].kill()
-        self.kills.append((begun, time.time() + IN_FLIGHT))
-        self.workers[number] = Worker(self._settings(), self._folder / f"worker-{number}.log")
+        self.silent.append((number, begun, time.time() + IN_FLIGHT))
+        self.workers[number] = self._start_worker(number)
+
+    def stop_worker(self, number: int) -> None:
+        """Stop a worker by SIGTERM and start it again."""
+        if not self.workers[number].stop():
+            self.unasked += 1
+            self.details.append(f"worker {number} did not end when it was asked to")
+        self.workers[number] = self._start_worker(number)
+
+    @contextmanager
+    def store_away(self) -> Iterator[None]:
+        """Note that the store takes nothing for a while."""
+        begun = time.time()
+        yield
+        self.full.append((begun, time.time() + SETTLED))
+
+    def _dawdle(self, fields: dict[str, str]) -> None:
+        """Note who sends a request, and keep it waiting before Planfix looks at it."""
+        self._senders[id(fields)] = int(request.args["worker"])  # they are kept in `received`
+        gevent.sleep(self._random.uniform(0, self.slowest))
+        if self.hanging is not None:
+            self.hanging.wait()
+            self.planfix.answers.appendleft("drop")
 
     def wait_for_links(self, switch: Switch, count: int, seconds: float = 20) -> None:
         """Wait until so many workers follow a switch."""
@@ -125,7 +192,13 @@ class Stage:
             while sum(bool(session.names) for session in switch.sessions) < count:
                 switch.wait_for_change()
 
-    def wait_until_answers_are_used(self, seconds: float = 20) -> None:
+    def wait_for_workers(self, seconds: float = 30) -> None:
+        """Wait until every worker has begun its work, but not for ever."""
+        end = time.monotonic() + seconds
+        while not all(worker.is_ready for worker in self.workers) and time.monotonic() < end:
+            gevent.sleep(0.05)
+
+    def wait_until_answers_are_used(self, seconds: float = 8) -> None:
         """Wait until Planfix has given the answers it was told to."""
         end = time.monotonic() + seconds
         while self.planfix.answers and time.monotonic() < end:
@@ -174,9 +247,21 @@ class Stage:
             + SETTLED
         )
 
-    def _was_cut_by_a_kill(self, item: Received) -> bool:
-        """Tell whether the worker may have died between sending and writing down the answer."""
-        return any(item.came <= end and begun < self._written(item.at) for begun, end in self.kills)
+    def _noted(self, ended: float) -> float:
+        """Return when what happened then has surely reached the store."""
+        at = ended + 1
+        for begun, end in sorted(self.full):
+            if begun <= at <= end:
+                at = end + 1
+        return at
+
+    def _was_not_written_down(self, item: Received) -> bool:
+        """Tell whether the worker may have died, or lost the store, before it noted the answer."""
+        sender, written = self._senders[id(item.fields)], self._written(item.at)
+        return any(
+            worker == sender and item.came <= end and begun < written
+            for worker, begun, end in self.silent
+        )
 
     def figures(self) -> dict[str, int]:
         """Count what came of everything, and apart what was sent again as its answer was lost."""
@@ -188,7 +273,7 @@ class Stage:
                 continue
             if key not in last:
                 seen_by_people.take(item.fields)
-            elif item.repeated or self._was_cut_by_a_kill(last[key]):
+            elif item.repeated or self._was_not_written_down(last[key]):
                 again += 1
             else:
                 doubled += 1
@@ -198,24 +283,25 @@ class Stage:
         due, cards = self.queue.counts(), seen_by_people.cards
         unended = sum(part.state != "done" for card in cards.values() for part in card.parts)
         untold = [play for play in self.plays if play.callid not in cards]
-        unknown = sum(play.must_be_known() for play in untold)
-        details += [f"lost: all of call {play.callid}" for play in untold if play.must_be_known()]
+        lost = [play for play in untold if play.must_be_known(self._noted)]
+        details += [f"lost: all of call {play}" for play in lost]
         details += [
             f"lost: the end of {card.callid} for {part.ext}"
             for card in cards.values()
             for part in card.parts
             if part.state != "done"
         ]
-        self.details = details
+        self.details += details
         return {
             "calls": len(self.plays),
-            "calls nobody could hear": len(untold) - unknown,
+            "calls nobody could hear": len(untold) - len(lost),
             "notices due": sum(due.values()),
             "delivered": len(last),
-            "lost": sum(due.values()) - len(last) + unended + unknown,
+            "lost": sum(due.values()) - len(last) + unended + len(lost),
             "doubled": doubled,
             "sent again, answer lost": again,
             "out of order": len(seen_by_people.surprises),
+            "ended unasked": self.unasked,
         }
 
 

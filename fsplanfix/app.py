@@ -57,6 +57,9 @@ log = structlog.get_logger(__name__)
 TIME_TO_FINISH = 10.0
 """Seconds that requests under way are given at the end."""
 
+TIME_TO_DIE = 1.0
+"""Seconds that what is ended may take to tidy up."""
+
 
 def _listen(address: Address) -> socket.socket:
     """Take the web server's port at once, before anything else is begun."""
@@ -349,7 +352,7 @@ class App:
         self._courier.stop()
         gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
         unwritten = self._courier.finish(TIME_TO_FINISH)
-        gevent.killall(self._helpers)
+        _kill(self._helpers)
         is_whole = self._keep_the_rest() and not unwritten
         if self._web is not None:
             self._web.stop(timeout=1)
@@ -362,7 +365,7 @@ class App:
         for pipeline in self._pipelines:
             pipeline.give_up()
         gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
-        gevent.killall(self._workers)
+        _kill(self._workers)
         is_whole = True
         for pipeline in self._pipelines:
             try:
@@ -384,6 +387,12 @@ class App:
     def stop(self) -> None:
         """Ask for the end."""
         self._stopping.set()
+
+
+def _kill(greenlets: Collection[gevent.Greenlet[..., Any]]) -> None:
+    """End greenlets; one that waits for a frozen connection even then is left behind."""
+    with gevent.Timeout(TIME_TO_DIE, False):  # type: ignore[arg-type] # raises nothing
+        gevent.killall(greenlets)
 
 
 def _pass_over(_: object) -> None:

@@ -10,7 +10,7 @@ import select
 import sys
 from collections import deque
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 import gevent
 import structlog
@@ -36,8 +36,11 @@ class Unbreakable:
     """Writes lines to a stream, and never waits for it: whoever reads the log must stop no call.
 
     A reader that stops reading is given what fits into memory later; more is lost, and counted. So
-    is what cannot be written at all, as to a full disk.
+    is what cannot be written at all, as to a full disk. lost: lines that all of them lost since the
+    start.
     """
+
+    lost: ClassVar[int] = 0
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -48,7 +51,7 @@ class Unbreakable:
         self._lock = get_original("threading", "RLock")()
         self._thread = _thread_number()
         self._waiting: deque[bytes] = deque()
-        self._lost = 0
+        self._lost_unsaid = 0
         self._is_called_again = False
 
     def write(self, text: str) -> None:
@@ -61,7 +64,8 @@ class Unbreakable:
             if len(self._waiting) < MOST_WAITING:
                 self._waiting.append(text.encode("utf-8", "backslashreplace"))
             else:
-                self._lost += 1
+                Unbreakable.lost += 1
+                self._lost_unsaid += 1
             self._send_out()
 
     def flush(self) -> None:
@@ -76,24 +80,25 @@ class Unbreakable:
     def _send_out(self) -> None:
         while self._waiting and self._poll.poll(0):
             line = self._waiting.popleft()
-            rest = line[self._written(line[:AT_ONCE]) :]
+            rest = line[self._written(line) :]
             if rest:
                 self._waiting.appendleft(rest)
         if self._waiting:
             self._call_again()
-        elif self._lost:
-            count, self._lost = self._lost, 0
+        elif self._lost_unsaid:
+            count, self._lost_unsaid = self._lost_unsaid, 0
             structlog.get_logger(__name__).error("log_lines_lost", count=count)
 
-    def _written(self, piece: bytes) -> int:
-        """Write a piece of a line; return how much is done with, also because it cannot be."""
+    def _written(self, line: bytes) -> int:
+        """Write the beginning of a line; return how much is done with: all of what cannot be."""
         assert self._file is not None  # noqa: S101 - for the type checker
         try:
-            return os.write(self._file, piece)
+            return os.write(self._file, line[:AT_ONCE])
         except BlockingIOError:
             return 0
         except OSError:
-            return len(piece)
+            Unbreakable.lost += 1
+            return len(line)
 
     def _call_again(self) -> None:
         """Come back soon: the next line may be far away. Only our thread has a loop."""

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from .calls.model import Notice
 from .errors import StoreError
 from .freeswitch.link import Link
+from .logs import Unbreakable
 from .outbox.queue import Queue
 from .outbox.store import Store
 from .pipeline import Pipeline
@@ -97,6 +98,15 @@ class Standing(Collector):
             ups.add_metric([link.server.name], link.ups)
         yield linked
         yield ups
+        yield from self._taken_in()
+        yield CounterMetricFamily(
+            "fsplanfix_log_lines_lost",
+            "Lines of the log that nobody read in time, or that could not be written",
+            value=Unbreakable.lost,
+        )
+        yield from self._to_be_sent()
+
+    def _taken_in(self) -> Iterator[Metric]:
         lag = GaugeMetricFamily(
             "fsplanfix_event_lag_seconds", "From a call's last event to us", labels=["server"]
         )
@@ -113,6 +123,13 @@ class Standing(Collector):
             "Events that could not be taken",
             value=sum(pipeline.set_aside for pipeline in self._pipelines),
         )
+        yield CounterMetricFamily(
+            "fsplanfix_writes_refused",
+            "Notices and states of calls that the database refused for their content",
+            value=sum(pipeline.refused for pipeline in self._pipelines),
+        )
+
+    def _to_be_sent(self) -> Iterator[Metric]:
         try:
             found = self._queue.backlog()
         except StoreError:

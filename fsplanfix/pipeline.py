@@ -30,7 +30,7 @@ from .outbox.cores import Cores, Left
 from .outbox.patience import insist
 from .outbox.store import Store
 from .scribe import Scribe
-from .spool import Spool
+from .spool import Spool, without_known
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -149,6 +149,8 @@ class Pipeline:
         self._spool = Spool(store.beside, server)
         self._unsaved: list[SwitchEvent] = []
         self._in_hand: Sequence[SwitchEvent | Resync | Comparison | Stop] = ()
+        self._unplaced: list[SwitchEvent] = []
+        self._heard_last = 0, 0.0
         self._is_giving_up = False
 
     def put(self, event: SwitchEvent) -> None:
@@ -158,6 +160,7 @@ class Pipeline:
             log.error("events_wait", server=self.server, waiting=MOST_WAITING)
         if self._touched is not None:
             self._touched.update((event.leg, event.get("Other-Leg-Unique-ID")))
+        self._heard_last = event.at, time.monotonic()
         self._queue.put(event)
 
     def resync(
@@ -169,12 +172,16 @@ class Pipeline:
         The store is read first: a call it knows of and FreeSWITCH does not is over, never the other
         way round.
         """
-        left = self._insist(lambda: self._cores.arrive(self.server, core))
-        states = self._insist(lambda: self._store.open_calls(self.server, core))
-        alive = self._insist(lambda: self._store.alive(self.server, core))
-        channels = ask()
-        while self._queue.full():
-            gevent.sleep(0.05)
+        try:
+            left = self._insist(lambda: self._cores.arrive(self.server, core))
+            states = self._insist(lambda: self._store.open_calls(self.server, core))
+            alive = self._insist(lambda: self._store.alive(self.server, core))
+            channels = ask()
+            while self._queue.full():
+                gevent.sleep(0.05)
+        except gevent.GreenletExit:
+            self._unplaced = let_through()
+            raise
         at = int(time.time() * 1_000_000)
         self._queue.put(Resync(core, left, states, alive, channels, let_through(), at))
 
@@ -205,9 +212,10 @@ class Pipeline:
         """End `run` once everything that was put before is committed.
 
         is_linked: FreeSWITCH can be heard now, which is a sign of life
-        (docs/call-rules.md, rule 15).
+        (docs/call-rules.md, rule 15). By its clock: ours may be off.
         """
-        stop = Stop(int(time.time() * 1_000_000) if is_linked else 0)
+        at, heard = self._heard_last
+        stop = Stop(at + int((time.monotonic() - heard) * 1_000_000) if is_linked and at else 0)
         gevent.spawn(self._queue.put, stop)  # which waits while the queue is full
         gevent.sleep(0)
 
@@ -242,6 +250,7 @@ class Pipeline:
                 events.append(item)
             elif isinstance(item, Resync):
                 events += item.heard
+        events += self._unplaced
         if not events:
             return None
         log.error("events_not_stored", server=self.server, events=len(events))
@@ -256,9 +265,10 @@ class Pipeline:
         for file, events in self._spool.files():
             named = filter(None, (event.get("Core-UUID") for event in events))
             self.core = [self.core, *named][-1]
-            self._reload(self._insist(lambda: self._store.open_calls(self.server, self.core)))
+            states = self._insist(lambda: self._store.open_calls(self.server, self.core))
+            self._reload(states)
             try:
-                self._commit(self._feed(events))
+                self._commit(self._feed(without_known(events, states)))
                 file.unlink(missing_ok=True)
             except GivenUp:
                 raise

@@ -5,9 +5,10 @@ A file is a recorded call like those of `explain --export`: `replay` plays it.
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,6 +19,12 @@ from .freeswitch.events import SwitchEvent
 from .replay import read_trace, switch_of, write_trace
 
 log = structlog.get_logger(__name__)
+
+NAMES_ANOTHER_LEG = (
+    *("Other-Leg-Unique-ID", "Bridge-B-Unique-ID", "variable_originating_leg_uuid"),
+    *("variable_ent_originate_aleg_uuid", "variable_cc_member_session_uuid"),
+    *("variable_fifo_bridge_uuid", "variable_other_loopback_leg_uuid"),
+)
 
 
 def servers(beside: Path) -> set[str]:
@@ -67,3 +74,30 @@ class Spool:
                 log.error("spool_unreadable", server=self._server, problem=str(error))
                 continue
             yield file, [SwitchEvent(body.encode("utf-8", "surrogateescape")) for body in bodies]
+
+
+def without_known(events: Sequence[SwitchEvent], states: Iterable[str]) -> list[SwitchEvent]:
+    """Return the events that the states of the open calls do not hold yet.
+
+    Another worker may have heard more of a call meanwhile: fed to what it knows, the beginning of
+    the call would be told as a second one. states: as the store keeps them. An event belongs to a
+    call if it names one of its legs, or a leg that does. Of the last moment known (FreeSWITCH's
+    clock ticks every 20 ms) all are returned: the tracker passes over those it has seen.
+    """
+    known_until: dict[str, int] = {}
+    for state in states:
+        try:
+            found = json.loads(state)
+            legs = {found["call"]["first_leg"], *(leg["uuid"] for leg in found["legs"])}
+            known_until |= dict.fromkeys(legs, int(found["last_at"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    links = [{event.leg, *map(event.get, NAMES_ANOTHER_LEG)} - {""} for event in events]
+    before = -1
+    while before != len(known_until):
+        before = len(known_until)
+        for named in links:
+            until = max((known_until[leg] for leg in named & known_until.keys()), default=0)
+            if until:
+                known_until |= dict.fromkeys(named - known_until.keys(), until)
+    return [event for event in events if event.at >= known_until.get(event.leg, 0)]

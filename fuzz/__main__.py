@@ -152,6 +152,16 @@ def _converse(sock: socket.socket, inputs: Inputs) -> bytes:
     return said
 
 
+def emit(target: Target, inputs: Inputs, count: int) -> None:
+    """Send the events of hostile calls; one call more may end what is left of them."""
+    left = count
+    while left > 0:
+        for body in inputs.events(target.switch.core)[:left]:
+            target.switch.emit(body)
+            left -= 1
+            gevent.sleep(0)
+
+
 def spread(work: Callable[[int], None], count: int) -> None:
     """Let many share the work."""
     jobs = [gevent.spawn(work, count // AT_ONCE + (n < count % AT_ONCE)) for n in range(AT_ONCE)]
@@ -177,7 +187,7 @@ def judge(target: Target, before: tuple[int, int], after: tuple[int, int]) -> No
     help="Whether seconds, memory and open files are judged, or only what is said.",
 )
 def main(count: int, seed: int, figures: bool) -> None:
-    """Fuzz a running service: commands, links to recordings, the dialplan's socket, Planfix."""
+    """Fuzz a running service: commands, recordings, dialplan's socket, events, Planfix."""
     begun = time.monotonic()
     with running() as target:
         target.hang = HANG if figures else UNJUDGED
@@ -187,7 +197,8 @@ def main(count: int, seed: int, figures: bool) -> None:
         share = {
             "commands over HTTP": (count * 5 // 10, lambda n: ask_http(target, inputs.request, n)),
             "links to recordings": (count * 3 // 10, lambda n: ask_http(target, inputs.listen, n)),
-            "socket conversations": (count * 2 // 10, lambda n: talk(target, inputs, n)),
+            "socket conversations": (count * 15 // 100, lambda n: talk(target, inputs, n)),
+            "events": (count * 5 // 100, lambda n: emit(target, inputs, n)),
         }
         for amount, work in share.values():
             spread(work, int(amount * WARM))
@@ -196,6 +207,7 @@ def main(count: int, seed: int, figures: bool) -> None:
             spread(work, amount - int(amount * WARM))
             print(f"{name:<22}{amount:>8}   {time.monotonic() - begun:>6.0f} s", flush=True)
         print(f"{'answers of Planfix':<22}{verdicts.given:>8}", flush=True)
+        target.check_honest_call()
         target.check_commands()
         target.check_log()
         target.check_shown()

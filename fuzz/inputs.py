@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from urllib.parse import quote, quote_plus
+
+from fsplanfix.simulators.playback import freshen, load
 
 PIECES = [
     "101", "79161234567", "+7 916 123-45-67", "0", "-1", "9" * 40,
@@ -21,6 +24,10 @@ PIECES = [
 ]  # fmt: skip
 HALVES = "surrogatepass"
 """Halves of a surrogate pair are sent as they are, which is no UTF-8."""
+
+CALLS = ("group_answered", "in_one_no_answer", "blind_transfer_answered", "out_answered")
+SPOKEN_BY_FREESWITCH = ("Event-Name", "Event-Sequence", "Core-UUID")
+"""What no caller, phone or dialplan has a say in, and without which an event is none."""
 
 COMMANDS = ["makeCall", "setup", "event", "contact", "record", "ping", "", "makecall"]
 FIELDS = [
@@ -144,6 +151,33 @@ class Inputs:
             + b"\n"
         )
         return self._mutated(data) if self._random.random() < 0.3 else data
+
+    def events(self, core: str) -> list[str]:
+        """Return the events of a recorded call on the switch `core`, with hostile values in them.
+
+        As FreeSWITCH quotes them, and sometimes as it never would.
+        """
+        steps = freshen(load(self._random.choice(CALLS)), time.time(), core)
+        uuids = sorted({step.get("Unique-ID") for step in steps} - {""})
+        renamed = {}
+        if self._random.random() < 0.3:
+            renamed = {uuid: _quoted(self.text()) + uuid for uuid in uuids}
+        bodies = [step.body for step in steps]
+        for uuid, name in renamed.items():
+            bodies = [body.replace(uuid, name) for body in bodies]
+        return [self._with_hostile_values(body) for body in bodies]
+
+    def _with_hostile_values(self, body: str) -> str:
+        lines = body.rstrip("\n").split("\n")
+        for at in self._random.sample(range(len(lines)), min(len(lines), 12)):
+            name, colon, _ = lines[at].partition(": ")
+            if name in SPOKEN_BY_FREESWITCH or not colon:
+                continue
+            value = _quoted(self.text())
+            if self._random.random() < 0.2:
+                value = self.text().replace("\n", "").encode("utf-8", "replace").decode()
+            lines[at] = f"{name}: {value}"
+        return "\n".join(lines) + "\n\n"
 
     def reply(self) -> bytes:
         """Return what FreeSWITCH says to a command, or something else."""

@@ -7,11 +7,15 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import unicodedata
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import gevent
 
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
@@ -29,6 +33,11 @@ ALLOWED_IN_ESL = re.compile(
 )
 """Everything FreeSWITCH may hear: an ext that fits the pattern and digits, nowhere anything else.
 """
+
+HONEST = "in_one_no_answer"
+HONEST_EVENTS = ["INCOMING", "COMPLETED"]
+HONEST_WITHIN = 120.0
+"""Seconds; what waits for another try may stand before it."""
 
 LISTED = re.compile(r" *\d+  dead    .*| {10}.*|\d+ waiting, .*|")
 MOST_SHOWN = 20
@@ -73,6 +82,20 @@ class Target:
     def descriptors(self) -> int:
         """Return how many files and sockets the service has open."""
         return len(os.listdir(f"/proc/{self.service.process.pid}/fd"))
+
+    def check_honest_call(self) -> None:
+        """See that a call after all that is told of as if nothing had been."""
+        self.planfix.answers = deque()
+        callid = self.switch.play(HONEST, speed=0)
+        ends = time.monotonic() + HONEST_WITHIN
+        while [told["event"] for told in self._told(callid)] != HONEST_EVENTS:
+            if time.monotonic() > ends:
+                self.problem(f"Planfix was told of an honest call: {self._told(callid)}")
+                break
+            gevent.sleep(0.1)
+
+    def _told(self, callid: str) -> list[dict[str, str]]:
+        return [fields for fields in self.planfix.accepted if fields.get("callid") == callid]
 
     def check_commands(self) -> None:
         """Look at everything FreeSWITCH was asked."""

@@ -20,10 +20,20 @@ def test_thousands_of_hostile_inputs_do_no_harm() -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "0 problems"
+    assert re.search(r"^events +300 ", done.stdout, re.MULTILINE)
     placed, asked = re.findall(r"calls placed (\d+), Planfix asked (\d+) times", done.stdout)[0]
     assert int(placed) > 5
     assert int(asked) > 50
     assert int(re.findall(r"answers of Planfix +(\d+)", done.stdout)[0]) > 20
+
+
+def test_an_honest_call_that_is_not_told_of_would_be_seen(
+    switch: Switch, planfix: Planfix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fuzz.target.HONEST_WITHIN", 0.0)
+    target = Target(None, ("", 0), ("", 0), "", switch, planfix)  # type: ignore[arg-type]
+    target.check_honest_call()
+    assert target.problems == ["Planfix was told of an honest call: []"]
 
 
 CLICK = (

@@ -141,6 +141,7 @@ def test_lines_that_nobody_reads_are_kept_then_counted(
     reader: SlowReader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(logs, "MOST_WAITING", 10)
+    monkeypatch.setattr(logs.Unbreakable, "lost", 0)
     with os.fdopen(reader.writes, "w") as stream:
         log = logs.Unbreakable(stream)
         for n in range(100):
@@ -154,6 +155,43 @@ def test_lines_that_nobody_reads_are_kept_then_counted(
     numbers = [int(line[:3]) for line in reader.text.splitlines()[:-1]]
     assert numbers == list(range(len(numbers)))
     assert 10 < len(numbers) < 100
+    assert logs.Unbreakable.lost == 100 - len(numbers)
+
+
+def test_lines_that_cannot_be_written_are_counted_each_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logs.Unbreakable, "lost", 0)
+    with open("/dev/full", "w") as full:
+        log = logs.Unbreakable(full)
+        for size in (1, 2 * logs.AT_ONCE):
+            log.write("x" * size + "\n")
+    assert logs.Unbreakable.lost == 2
+
+
+def test_the_numbers_tell_of_lines_that_nobody_read(
+    switch: Switch, planfix: Planfix, tmp_path: Path, reader: SlowReader
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fsplanfix", "run"],
+        cwd=tmp_path,
+        env=environment(**settings_for(switch, planfix, tmp_path)),
+        stderr=reader.writes,
+    )
+    os.close(reader.writes)
+    try:
+        address = reader.read_until(r"web_listening address=(\S+)")[1]
+        switch.wait_for_subscriber(60)
+        lost = 0.0
+        with gevent.Timeout(60):
+            while not lost:
+                switch.play(CALL, speed=0)
+                numbers = requests.get(f"{address}/metrics", timeout=60).text
+                lost = float(re.findall(r"^fsplanfix_log_lines_lost_total (\S+)", numbers, re.M)[0])
+        assert lost >= 1
+    finally:
+        process.terminate()
+        assert process.wait(timeout=60) == 0
 
 
 # systemd

@@ -14,6 +14,7 @@ from pathlib import Path
 import gevent
 import psycopg
 import pytest
+from gevent.event import Event
 
 from fsplanfix.app import App
 from fsplanfix.calls.model import Rules
@@ -34,6 +35,8 @@ from .service import PATIENCE, Halt, Service, running, settings_for, split
 from .test_service import told, wanted
 
 WHOLE = "group_answered"
+EVENTS_OF_WHOLE = 22
+"""Those that the service follows."""
 
 
 def wait_until_told(planfix: Planfix, *tokens: str) -> str:
@@ -466,3 +469,102 @@ def test_a_caller_has_a_name_while_the_store_is_locked(
     assert b"planfix_manager=102" in said
     planfix.wait_for(lambda crm: told(crm, callid) == ["I101", "M101"])
     assert worker.end() == 0
+
+
+def test_what_waits_for_a_frozen_connection_does_not_hold_up_the_end(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    """A stop was never over if the way to PostgreSQL had frozen: systemd killed what was kept."""
+    worker = Worker(switch, planfix, tmp_path, f"sqlite:///{tmp_path}/store.db")
+
+    def tidies_up_for_ever() -> None:
+        try:
+            Event().wait()
+        finally:
+            Event().wait()
+
+    worker.app._helpers.append(gevent.spawn(tidies_up_for_ever))
+    gevent.sleep(0)
+    assert worker.end() == 0
+
+
+def test_what_was_heard_before_the_store_could_be_asked_is_told_after_the_next_start(
+    switch: Switch,
+    planfix: Planfix,
+    tmp_path: Path,
+    store_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The link holds events back until the store has said which calls are open."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    with monkeypatch.context() as outage:
+        outage.setattr("fsplanfix.app.TIME_TO_FINISH", 0.1)
+        outage.setattr(Store, "open_calls", away)
+        worker = Worker(switch, planfix, tmp_path, store_url)
+        callid = switch.play(WHOLE, speed=0)
+        with gevent.Timeout(PATIENCE):
+            while len(worker.app._links[0]._held or []) < EVENTS_OF_WHOLE:
+                gevent.sleep(0.01)
+        assert worker.end() == 1
+    again = Worker(switch, planfix, tmp_path, store_url)
+    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
+    assert again.end() == 0
+    assert by_ext(told(planfix, callid)) == by_ext(wanted(WHOLE))
+
+
+def test_what_was_heard_before_the_store_could_be_asked_survives_a_cut_of_the_link(
+    switch: Switch, planfix: Planfix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as outage:
+        outage.setattr(Store, "open_calls", away)
+        worker = Worker(switch, planfix, tmp_path, f"sqlite:///{tmp_path}/store.db")
+        callid = switch.play(WHOLE, speed=0)
+        with gevent.Timeout(PATIENCE):
+            while len(worker.app._links[0]._held or []) < EVENTS_OF_WHOLE:
+                gevent.sleep(0.01)
+        switch.drop()
+    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
+    assert worker.end() == 0
+    assert by_ext(told(planfix, callid)) == by_ext(wanted(WHOLE))
+
+
+def test_an_answer_that_cannot_be_stored_at_the_end_is_not_asked_for_twice(
+    switch: Switch,
+    planfix: Planfix,
+    tmp_path: Path,
+    store_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    worker = Worker(switch, planfix, tmp_path, store_url)
+    may_answer = Event()
+    planfix.before = lambda _: may_answer.wait()
+    callid = switch.play("in_one_no_answer", speed=0)
+    planfix.wait_for(lambda crm: crm.asked == 1)
+    with monkeypatch.context() as outage:
+        outage.setattr("fsplanfix.app.TIME_TO_FINISH", 0.1)
+        outage.setattr(Queue, "turn", away)
+        may_answer.set()
+        with gevent.Timeout(PATIENCE):
+            while not worker.app._courier._outcomes:
+                gevent.sleep(0.01)
+        assert worker.end() == 1
+    assert len(list(tmp_path.glob("*.answers-*"))) == 1
+    again = Worker(switch, planfix, tmp_path, store_url)
+    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted("in_one_no_answer")))
+    assert again.end() == 0
+    assert list(tmp_path.glob("*.answers-*")) == []
+    assert told(planfix, callid) == wanted("in_one_no_answer")
+    assert len(planfix.received) == len(wanted("in_one_no_answer"))
+
+
+def test_a_file_of_answers_that_cannot_be_read_stops_nothing(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    torn = tmp_path / "store.db.answers-1.json"
+    torn.write_text("[{")
+    with running(switch, planfix, tmp_path) as service:
+        service.wait_for("answers_unreadable.*answers-1.json")
+        callid = switch.play(WHOLE, speed=0)
+        planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
+    assert torn.exists()

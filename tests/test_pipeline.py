@@ -20,9 +20,10 @@ from fsplanfix.outbox.rows import notice_json
 from fsplanfix.outbox.store import Store
 from fsplanfix.pipeline import Pipeline
 from fsplanfix.scribe import unpacked
+from fsplanfix.spool import Spool
 
 from .calls.test_reconcile import accounts, positions
-from .recordings import by_ext, events, expected, shorthand
+from .recordings import by_ext, events, expected, rules_of, shorthand
 
 SERVER = "127.0.0.1:8021"
 
@@ -98,15 +99,32 @@ def test_a_crash_in_a_quiet_talk_counts_to_the_last_heartbeat(store: Store) -> N
     assert success(second.said).duration == 600
 
 
-def test_an_orderly_stop_is_a_sign_of_life(store: Store) -> None:
+def test_an_orderly_stop_is_a_sign_of_life(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     talk, _ = upto("in_one_answered", "CHANNEL_BRIDGE")
-    shift = int(time.time() * 1_000_000) - 900_000_000 - talk[-1].at
     first = Worker(store)
-    first.hear(*(moved(event, shift) for event in talk))
+    first.hear(*talk)
+    begun = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: begun + 900)
     first.stop(is_linked=True)
     second = Worker(store)
     second.relink([])
-    assert success(second.said).duration >= 900
+    assert success(second.said).duration >= 899
+
+
+def test_an_orderly_stop_goes_by_the_clock_of_freeswitch(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose clock was ahead made the talk longer by as much."""
+    talk, _ = upto("in_one_answered", "CHANNEL_BRIDGE")
+    shift = int(time.time() * 1_000_000) - talk[-1].at
+    first = Worker(store)
+    first.hear(*(moved(event, shift) for event in talk))
+    begun = time.time()
+    monkeypatch.setattr(time, "time", lambda: begun + 100_000)
+    first.stop(is_linked=True)
+    second = Worker(store)
+    second.relink([])
+    assert success(second.said).duration < 100_000
 
 
 def test_a_stop_without_a_link_says_nothing_of_freeswitch(store: Store) -> None:
@@ -464,3 +482,28 @@ def test_uuids_that_change_places_cost_nothing(store: Store) -> None:
     worker.hear(*rest)
     assert worker.pipeline.set_aside == 0
     assert worker.tokens == by_ext(wanted("group_answered"))
+
+
+# what could not be stored at the end, while another worker went on
+
+
+@pytest.mark.parametrize(
+    "name", ["group_answered", "in_one_answered", "blind_transfer_answered", "queue_answered"]
+)
+def test_what_another_worker_has_heard_of_a_kept_call_is_told_once(
+    name: str, tmp_path: Path
+) -> None:
+    """One worker's events were kept from the first on; another has stored the first `heard`."""
+    stream = events(name)
+    for heard in range(1, len(stream)):
+        store = Store(f"sqlite:///{tmp_path}/{heard}.db")
+        other = Worker(store, rules_of(name))
+        other.hear(*stream[:heard])
+        Spool(store.beside, SERVER).keep(stream)
+        again = Worker(store, rules_of(name))
+        again.pipeline._take_up()
+        again.relink([])
+        said = [notice_json.validate_json(w.body) for w in Archive(store).after(0, 1000)]
+        (call,) = shorthand(said).values()
+        assert by_ext(call[1:]) == by_ext(wanted(name)), heard
+        store.close()

@@ -409,7 +409,8 @@ class Link:
         """Connect, follow, reconnect: after 0.5 s at first, after 15 s at most, with jitter."""
         pause, last_problem = SHORTEST_PAUSE, ""
         while True:
-            self._held = []
+            if self._held is None:  # else nobody has taken yet what the last one held
+                self._held = []
             connection = Connection(self.server, self._take, silence=self._silence)
             try:
                 connection.connect()

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Collection, Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -108,6 +107,8 @@ _are_closed = select(open_calls.c.callid).where(
     open_calls.c.callid.in_(bindparam("callids", expanding=True)), open_calls.c.closed > 0
 )
 
+_TIME = str(select(database_now()).compile(dialect=sqlite.dialect()))
+
 COLUMNS = {
     name: [column.name for column in table.columns if column.name != "id"]
     for name, table in metadata.tables.items()
@@ -157,6 +158,7 @@ class Store:
                     # to change large tables takes its time
                     connection.execute(text("SET LOCAL statement_timeout = 0"))
                     connection.execute(text("SET LOCAL lock_timeout = 0"))
+                    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
                     connection.execute(
                         text("SELECT pg_advisory_xact_lock(7461001)")
                     )  # one worker makes the tables
@@ -184,7 +186,9 @@ class Store:
 
     def _time(self) -> float:
         if self.engine.dialect.name == "sqlite":
-            return time.time()  # all who open its file are on this machine
+            # all who open its file are on this machine: no lock is needed to ask for the time
+            with closing(sqlite3.connect(":memory:")) as clock:
+                return float(clock.execute(_TIME).fetchone()[0])
         with self.transaction() as connection:
             return float(connection.execute(select(database_now())).scalar_one())
 

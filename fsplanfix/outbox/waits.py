@@ -49,10 +49,15 @@ def connection_settings(limits: Limits, given: Mapping[str, Any]) -> dict[str, A
 
 
 def limit_statements(connection: Any, limits: Limits) -> None:
-    """Have PostgreSQL end what takes too long on a new connection."""
+    """Have PostgreSQL end what takes too long on a new connection.
+
+    Also a transaction of ours that says nothing more: the way from us may have frozen, and what it
+    has locked would stop every other worker until TCP gives up, two hours by its defaults.
+    """
     milliseconds = int(limits.statement * 1000)
     connection.autocommit = True
-    connection.execute(f"SET statement_timeout = {milliseconds}; SET lock_timeout = {milliseconds}")
+    for what in ("statement", "lock", "idle_in_transaction_session"):
+        connection.execute(f"SET {what}_timeout = {milliseconds}")
     connection.autocommit = False
 
 

@@ -18,6 +18,7 @@ from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
 
 from ..errors import TransportError
+from ..outbox.texts import clean
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,8 @@ Noted = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A client. name: not cleaned. manager: the short code of who looks after them, or ""."""
+    """A client. name: any text a database can hold. manager: whose client this is, a short code or
+    ""."""
 
     name: str = ""
     manager: str = ""
@@ -60,10 +62,13 @@ def _is_outage(_: type[Exception], error: Exception) -> bool:
 
 
 def read(answer: Mapping[str, object]) -> Contact:
-    """Return the contact in an answer; `manager` and, since 2025, `responsible` are the same."""
+    """Return the contact in an answer; `manager` and, since 2025, `responsible` are the same.
+
+    JSON's escapes can spell what no text may hold: a NUL, half a surrogate pair.
+    """
     name = answer.get("contact_name")
     manager = _code(answer.get("manager")) or _code(answer.get("responsible"))
-    return Contact(name if isinstance(name, str) else "", manager)
+    return Contact(clean(name) if isinstance(name, str) else "", manager)
 
 
 def _code(value: object) -> str:

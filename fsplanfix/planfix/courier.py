@@ -19,6 +19,7 @@ from gevent.pool import Pool
 
 from ..calls.model import Kind, Notice, Status
 from ..errors import StoreError, TransportError
+from ..outbox.answers import KeptAnswers
 from ..outbox.archive import Archive
 from ..outbox.leases import Leases
 from ..outbox.patience import insist
@@ -89,6 +90,7 @@ class Courier:
         self._queue = Queue(store)
         self.leases = Leases(self._queue)
         self._upkeep = Upkeep(store)
+        self._kept = KeptAnswers(store)
         self._client = client
         self._link = link
         self._settings = settings
@@ -117,25 +119,38 @@ class Courier:
     def finish(self, seconds: float) -> int:
         """Wait until the requests under way are answered and their outcomes written down.
 
-        Return how many outcomes could not be: those requests are sent again at the next start.
+        Return how many outcomes could not be: they are kept in a file until the next start.
         """
         with suppress(gevent.Timeout), gevent.Timeout(seconds):
             self._pool.join()
             if self._outcomes:
                 insist(lambda: self._turn(0))
         if self._outcomes:
-            log.error(
-                "answers_not_stored",
-                count=len(self._outcomes),
-                callids=",".join(outcome.queued.notice.callid for outcome in self._outcomes),
-                hint="the store did not answer; these requests are sent once more",
-            )
+            self._keep_outcomes()
         return len(self._outcomes)
+
+    def _keep_outcomes(self) -> None:
+        about = {
+            "count": len(self._outcomes),
+            "callids": ",".join(outcome.queued.notice.callid for outcome in self._outcomes),
+        }
+        try:
+            file = self._kept.keep(self._outcomes)
+        except OSError as error:
+            hint = "the store did not answer; these requests are sent once more"
+            log.error("answers_lost", **about, problem=str(error), hint=hint)
+            return
+        hint = "the store did not answer; the next start takes them up"
+        log.error("answers_kept", **about, file=str(file), hint=hint)
 
     # what runs at the same time
 
     def run(self) -> None:
-        """Send until `stop`; a store that does not answer is tried again."""
+        """Send until `stop`; a store that does not answer is tried again.
+
+        What Planfix answered before the last end comes first.
+        """
+        insist(self._kept.take_up)
         while not self._stopping:
             self._called.clear()
             self.looked_at = time.monotonic()

@@ -81,3 +81,13 @@ def test_a_slow_answer_is_no_jump(times: Times, clock: Clock) -> None:
 def test_both_databases_tell_the_time(store: Store) -> None:
     assert store.now() == pytest.approx(time.time(), abs=600)
     assert not store.now.jumped()
+
+
+def test_a_worker_whose_own_clock_is_off_goes_by_the_database(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is due by one worker's clock must be due for all: leases go by the database's."""
+    right = time.time()
+    monkeypatch.setattr(time, "time", lambda: right + 600)
+    assert store.now.jumped() is False
+    assert store.now() == pytest.approx(right, abs=300)

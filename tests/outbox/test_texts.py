@@ -5,10 +5,12 @@ from dataclasses import replace
 import gevent
 import psycopg
 import pytest
+from prometheus_client import CollectorRegistry
 
 from fsplanfix.calls.model import Rules
 from fsplanfix.errors import StoreError
 from fsplanfix.freeswitch.events import SwitchEvent
+from fsplanfix.metrics import Standing, exposition
 from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.patience import insist
 from fsplanfix.outbox.queue import Queue
@@ -103,6 +105,9 @@ def test_what_is_refused_is_set_aside_and_the_rest_goes_on(
     assert {q.notice.callid for q in kept} > {"c1", "c2"}
     assert pipeline.refused == 1
     assert "not kept: ACCEPTED" in Archive(store).about("c1")[1][0].what
+    registry = CollectorRegistry()
+    registry.register(Standing(store, [], [pipeline]))
+    assert b"fsplanfix_writes_refused_total 1.0" in exposition(registry)()
 
 
 def test_psycopg_still_refuses_what_is_not_cleaned(postgres: str) -> None:

@@ -173,6 +173,33 @@ def test_a_lock_within_postgresql_is_not_waited_for_for_ever(postgres: str) -> N
     other.close()
 
 
+def test_what_a_frozen_worker_has_locked_does_not_stop_the_others(postgres: str) -> None:
+    """PostgreSQL cannot see that nobody is there any more: it ends what says nothing for long."""
+    url = empty_database(postgres)
+    patient = Limits(statement=3600.0, transaction=3600.0)
+    frozen, other = Store(url, limits=Limits(statement=0.2)), Store(url, limits=patient)
+    other.replace_fact("name", "before")
+    has_locked, may_go_on = Event(), Event()
+
+    def hold() -> None:
+        with frozen.transaction() as connection:
+            frozen.note(connection, "name", "never")
+            has_locked.set()
+            may_go_on.wait()
+            frozen.note(connection, "name", "never")
+
+    holding = gevent.spawn(hold)
+    with gevent.Timeout(60):
+        has_locked.wait()
+        assert other.replace_fact("name", "other") == "before"
+        may_go_on.set()
+        with pytest.raises(StoreError):
+            holding.get()
+    assert other.known("name") == "other"
+    frozen.close()
+    other.close()
+
+
 def test_what_store_url_says_of_waits_counts() -> None:
     given = connection_settings(Limits(), {"connect_timeout": "2"})
     assert "connect_timeout" not in given

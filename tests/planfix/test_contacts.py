@@ -185,3 +185,11 @@ def test_no_answer_breaks_the_reading(answer: dict[str, object]) -> None:
     contact = read(answer)
     assert isinstance(contact.name, str)
     assert contact.manager == "" or contact.manager.isascii()
+
+
+def test_a_name_holds_nothing_that_no_text_can_hold(planfix: Planfix, client: Client) -> None:
+    """JSON's escapes spell a NUL and halves of surrogate pairs; pairs and others stay."""
+    name = "Ivan\0 \ud800Petrov\udfff \U0001f600"
+    planfix.contacts[NUMBER] = {"contact_name": name, "manager": "1\x0002"}
+    found = contacts(client, Heard()).find(NUMBER, "c1", 30)
+    assert found == Contact("Ivan\ufffd \ufffdPetrov\ufffd \U0001f600", "")
