@@ -29,6 +29,7 @@ from .leftovers import Leftovers
 from .lookup import Lookup
 from .metrics import Standing, Tally, exposition
 from .outbox.archive import Archive
+from .outbox.signing_keys import signing_keys
 from .outbox.store import Store
 from .outbox.upkeep import Upkeep
 from .outbox.wakeups import keep_waking
@@ -45,7 +46,7 @@ from .recordings.files import Files
 from .recordings.library import Library
 from .recordings.links import Links
 from .settings import Address, Settings
-from .store_guard import keep_shadow_apart, signing_keys, warn_of_other_rules
+from .store_guard import keep_shadow_apart, warn_of_other_rules
 from .supervision import Supervision
 from .web import factory
 from .web.dashboard import DashboardConfig
@@ -108,7 +109,11 @@ class App:
         keep_shadow_apart(self._store, shadow)
         self._registry = CollectorRegistry()
         self._tally = Tally(self._registry)
-        self._keys = signing_keys(self._store, settings)
+        self._keys = signing_keys(
+            self._store,
+            settings.secret_key.get_secret_value(),
+            settings.secret_key_old.get_secret_value(),
+        )
         self._recordings = self._library()
         token = settings.planfix_token.get_secret_value()
         self._client = Client(settings.planfix_url, token, settings.planfix_concurrency)

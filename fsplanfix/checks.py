@@ -18,13 +18,13 @@ from .calls.doubts import DOUBTS
 from .errors import LinkError, StoreError, TransportError
 from .freeswitch.link import Connection, Server
 from .freeswitch.socket_app import greeted
+from .outbox.facts import SET_ASIDE
+from .outbox.signing_keys import signing_keys
 from .outbox.store import Store
-from .pipeline import SET_ASIDE
 from .planfix.client import Client, days_left, fetch
 from .recordings.files import TYPES
 from .recordings.links import Links
 from .settings import Settings
-from .store_guard import signing_keys
 
 PATIENCE = 10.0
 """Seconds anybody has to answer."""
@@ -81,8 +81,8 @@ def everything(settings: Settings, env_file: Path = Path(".env")) -> Iterator[Fi
     keys: list[str] = []
     try:
         with closing(Store(settings.store_url)) as store:
-            store.replace_fact("last_check", str(int(time.time())))
-            keys = signing_keys(store, settings)
+            store.facts.swap("last_check", str(int(time.time())))
+            keys = _signing_keys(store, settings)
             doubts = list(_doubts(settings, store))
         yield Finding(Grade.OK, "store", "can be written")
         yield from doubts
@@ -130,15 +130,20 @@ def _settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
         yield Finding(Grade.OK, part, "complete")
 
 
+def _signing_keys(store: Store, settings: Settings) -> list[str]:
+    given, older = settings.secret_key, settings.secret_key_old
+    return signing_keys(store, given.get_secret_value(), older.get_secret_value())
+
+
 def _doubts(settings: Settings, store: Store) -> Iterator[Finding]:
     """Say who was seen doing what he should not, by what the service has noted."""
-    aside = json.loads(store.known(SET_ASIDE) or "{}")
+    aside = json.loads(store.facts.get(SET_ASIDE) or "{}")
     if aside:
         last, reason = _printable(aside["event"]), _printable(aside["reason"])
         what = f"{aside['count']} events could not be processed, the last: {last}"
         hint = f"please report it, with the event_set_aside line of the log ({reason})"
         yield Finding(Grade.WARNING, "events", what, hint)
-    noted = json.loads(store.known(DOUBTS) or "{}")
+    noted = json.loads(store.facts.get(DOUBTS) or "{}")
     users = sorted(set(noted.get("users", [])) - settings.trunk_users)
     gateways = sorted(set(noted.get("gateways", [])) - settings.house_gateways)
     if users:

@@ -141,11 +141,12 @@ class Desk:
 
     def sessions(self) -> str:
         """Return the name that the dashboard's sessions of now share, for all workers."""
-        return self._store.known(SESSIONS) or self._store.fact(SESSIONS, secrets.token_urlsafe(16))
+        facts = self._store.facts
+        return facts.get(SESSIONS) or facts.set_if_absent(SESSIONS, secrets.token_urlsafe(16))
 
     def end_sessions(self) -> None:
         """Give the sessions of now another name, so that none of them holds any more."""
-        self._store.replace_fact(SESSIONS, secrets.token_urlsafe(16))
+        self._store.facts.swap(SESSIONS, secrets.token_urlsafe(16))
 
 
 def _live(call: dict[str, Any]) -> LiveCall:

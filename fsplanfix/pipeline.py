@@ -27,6 +27,7 @@ from .errors import GivenUp, StoreError
 from .freeswitch.events import SwitchEvent, hanging_up
 from .outbox.batch import Batch
 from .outbox.cores import Cores, Left
+from .outbox.facts import SET_ASIDE
 from .outbox.patience import insist
 from .outbox.store import Store
 from .scribe import Scribe
@@ -48,9 +49,6 @@ BATCH = 200
 
 MOST_TROUBLES = 3
 """Events of one call that may be set aside before it is let go."""
-
-SET_ASIDE = "set_aside"
-"""The name under which the store keeps the last event that was set aside."""
 
 LONGEST_REASON = 200
 
@@ -475,11 +473,11 @@ class Pipeline:
         """Keep what `check` tells an administrator."""
         if self.tracker.doubts.changed:
             self.tracker.doubts.changed = False
-            known = self._insist(partial(self._store.known, DOUBTS))
+            known = self._insist(partial(self._store.facts.get, DOUBTS))
             self._news[DOUBTS] = self.tracker.doubts.with_those_of(known)
         while self._news:
             name, value = self._news.popitem()
-            self._insist(partial(self._store.replace_fact, name, value))
+            self._insist(partial(self._store.facts.swap, name, value))
 
     def _insist(self, ask: Callable[[], T]) -> T:
         """Ask the store until it answers; events wait meanwhile. Raises GivenUp at the end."""

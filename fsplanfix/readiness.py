@@ -45,7 +45,7 @@ class Readiness:
         """Write to the store again and again, so that `store_works` is no older than 5 s."""
         while True:
             with suppress(StoreError):
-                self._store.replace_fact("last_readiness_check", str(int(time.time())))
+                self._store.facts.swap("last_readiness_check", str(int(time.time())))
             gevent.sleep(PROVE_EVERY)
 
     def look_over(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 
 import structlog
 
@@ -21,8 +20,8 @@ def keep_shadow_apart(store: Store, is_shadow: bool) -> None:
     A notice that a shadow writes is never sent, also not by a worker that sends.
     """
     mode = "shadow" if is_shadow else "sends"
-    found = store.known("mode") or ("sends" if Queue(store).counts() else mode)
-    store.fact("mode", found)
+    found = store.facts.get("mode") or ("sends" if Queue(store).counts() else mode)
+    store.facts.set_if_absent("mode", found)
     if found == mode:
         return
     if is_shadow:
@@ -34,26 +33,13 @@ def keep_shadow_apart(store: Store, is_shadow: bool) -> None:
     )
 
 
-def signing_keys(store: Store, settings: Settings) -> list[str]:
-    """Return the keys that sign links, the oldest first: the last one signs, all are read.
-
-    One that we made ourselves is read for ever: links signed with it stand in Planfix.
-    """
-    given = settings.secret_key.get_secret_value()
-    older = [key.strip() for key in settings.secret_key_old.get_secret_value().split(",")]
-    made = store.known("secret_key")
-    if not made and not given:
-        made = store.fact("secret_key", secrets.token_urlsafe(32))
-    return [key for key in (*older, made, given) if key]
-
-
 def warn_of_other_rules(store: Store, settings: Settings) -> None:
     """Warn if workers that share a store follow different rules.
 
     They write the same notices only under the same rules.
     """
     ours = settings.model_dump(mode="json", include=set(RuleSettings.model_fields))
-    before = store.replace_fact("rules", json.dumps(ours, sort_keys=True))
+    before = store.facts.swap("rules", json.dumps(ours, sort_keys=True))
     theirs = json.loads(before) if before else ours
     differing = sorted(name.upper() for name in ours if ours[name] != theirs.get(name))
     if differing:

@@ -214,7 +214,7 @@ def test_logins_and_gateways_that_are_something_else(
 ) -> None:
     where = f"sqlite:///{tmp_path}/doubts.db"
     store = Store(where)
-    store.replace_fact("doubts", '{"users": ["200", "gsm\\u001b"], "gateways": ["branch"]}')
+    store.facts.swap("doubts", '{"users": ["200", "gsm\\u001b"], "gateways": ["branch"]}')
     store.close()
     findings = look(STORE_URL=where)
     assert (
@@ -236,7 +236,7 @@ def test_an_event_that_was_set_aside_is_named(
     where = f"sqlite:///{tmp_path}/aside.db"
     store = Store(where)
     aside = '{"count": 3, "event": "CHANNEL_BRIDGE", "leg": "x", "reason": "KeyError: \\u001b"}'
-    store.replace_fact("set_aside", aside)
+    store.facts.swap("set_aside", aside)
     store.close()
     finding = says(
         look(STORE_URL=where),

@@ -401,7 +401,7 @@ def test_who_may_be_a_gateway_is_kept_for_the_check(store: Store) -> None:
             "Caller-Destination-Number": "74950000001",
         }
         worker.hear(SwitchEvent.made_of(headers))
-    assert store.known("doubts") == '{"users": ["200"], "gateways": []}'
+    assert store.facts.get("doubts") == '{"users": ["200"], "gateways": []}'
 
 
 # an event that cannot be taken
@@ -467,7 +467,7 @@ def test_a_call_that_goes_wrong_again_and_again_still_ends(
     assert worker.pipeline.tracker.calls == {}
     said = [notice_json.validate_json(written.body) for written in Archive(store).after(0, 99)]
     assert [n.what for n in said] == ["INCOMING", "ACCEPTED", "COMPLETED Success"]
-    assert '"event": "CHANNEL_HANGUP' in store.known("set_aside")
+    assert '"event": "CHANNEL_HANGUP' in store.facts.get("set_aside")
 
 
 def test_uuids_that_change_places_cost_nothing(store: Store) -> None:

@@ -28,9 +28,10 @@ from sqlalchemy import (
 
 from ..calls.model import Kind
 from .clock import database_now
+from .facts import get_fact, put_fact
 from .rows import Backlog, Outcome, Queued, Turn, queued_from
 from .schedule import LONGEST_HOLD, PROBE_PAUSE
-from .store import Store, fact_in
+from .store import Store
 from .tables import DEAD, DONE, WAITING, facts, holds_up, is_in, is_waiting, notices, open_calls
 
 LEASE = 12.0
@@ -131,7 +132,7 @@ class Queue:
                 rows = sorted(leased.mappings(), key=lambda row: (row["due"], row["id"]))
             if rows and "unauthorized" in account:
                 held = now + PROBE_PAUSE
-                self._store.note(connection, "hold_until", str(held))
+                put_fact(connection, "hold_until", str(held))
             upcoming = held or connection.execute(_upcoming, {"now": now}).scalar()
         return Turn([queued_from(row) for row in rows], known_again, upcoming)
 
@@ -151,13 +152,13 @@ class Queue:
                 connection, queued, owner, due=due, answer=answer, attempts=queued.attempts + 1
             )
             if hold_until:
-                self._store.note(connection, "hold_until", str(hold_until))
+                put_fact(connection, "hold_until", str(hold_until))
 
     def postpone(self, queued: Queued, due: float, owner: str) -> None:
         """It cannot be sent before `due`, and was not tried."""
         with self._store.transaction() as connection:
             self._postpone(connection, queued, owner, due=due)
-            if fact_in(connection, "unauthorized"):
+            if get_fact(connection, "unauthorized"):
                 self._was_no_probe(connection)
 
     @staticmethod
@@ -168,10 +169,10 @@ class Queue:
     def unauthorized(self, queued: Queued, now: float, owner: str = "") -> bool:
         """Planfix does not know our token: keep all, probe once a minute; tell if this is news."""
         with self._store.transaction() as connection:
-            news = not fact_in(connection, "unauthorized")
+            news = not get_fact(connection, "unauthorized")
             self._postpone(connection, queued, owner, due=now, answer="401")
-            self._store.note(connection, "unauthorized", str(now))
-            self._store.note(connection, "hold_until", str(now + PROBE_PAUSE))
+            put_fact(connection, "unauthorized", str(now))
+            put_fact(connection, "hold_until", str(now + PROBE_PAUSE))
             return news
 
     @staticmethod
@@ -213,7 +214,7 @@ class Queue:
                     select(func.count()).where(is_in(DEAD, notices))
                 ).scalar_one(),
                 oldest=oldest,
-                unauthorized=bool(fact_in(connection, "unauthorized")),
+                unauthorized=bool(get_fact(connection, "unauthorized")),
             )
 
     def counts(self) -> dict[str, int]:

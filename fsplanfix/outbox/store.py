@@ -37,11 +37,11 @@ from ..calls.model import Kind, Notice
 from ..errors import StoreError
 from . import cores
 from .clock import Clock, database_now
+from .facts import Facts
 from .file import StoreFile, is_damage, take_over
 from .rows import cleaned, notice_json, rows_of
 from .tables import (
     CHANNEL,
-    facts,
     heard,
     holds_up,
     is_waiting,
@@ -128,6 +128,7 @@ class Store:
         self.limits = limits or Limits()
         self._file: StoreFile | None = None
         self.takes_writes = True
+        self.facts = Facts(self)
         try:
             self.engine = self._connect(url)
             file = self.engine.url.database or ""
@@ -282,7 +283,7 @@ class Store:
             ) from None
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def write(self) -> Iterator[Connection]:
         """Give a transaction that writes; what came of the last one is `takes_writes`."""
         try:
             with self.transaction() as connection:
@@ -344,7 +345,7 @@ class Store:
         calls = {clean(callid): state for callid, state in calls.items()}
         reopened = set(map(clean, reopened))
         said = [cleaned(notice) for notice in said]
-        with self._write() as connection:
+        with self.write() as connection:
             if alive is not None:
                 cores.note_alive(connection, self.insert, server, core, alive, now)
             concerned = {*calls, *(notice.callid for notice in said)}
@@ -436,44 +437,6 @@ class Store:
         with self.transaction() as connection:
             closed = self._closed(connection, set(map(clean, callids)))
         return {callid for callid in callids if clean(callid) in closed}
-
-    def fact(self, name: str, value: str) -> str:
-        """Return what is known under `name`; the first caller's `value` is kept for good."""
-        with self.transaction() as connection:
-            connection.execute(
-                self.insert(facts).on_conflict_do_nothing(), [{"name": name, "value": value}]
-            )
-            return fact_in(connection, name) or value
-
-    def known(self, name: str) -> str:
-        """Return what is known under `name`, "" if nothing is."""
-        with self.transaction() as connection:
-            return fact_in(connection, name)
-
-    def replace_fact(self, name: str, value: str) -> str:
-        """Note `value` under `name`; return what stood there, or "".
-
-        A real write: it proves the disk.
-        """
-        with self._write() as connection:
-            before = fact_in(connection, name)
-            self.note(connection, name, value)
-            return before
-
-    def note(self, connection: Connection, name: str, value: str) -> None:
-        """Note `value` under `name` within a transaction."""
-        insert = self.insert(facts)
-        connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=["name"], set_={"value": insert.excluded.value}
-            ),
-            [{"name": name, "value": value}],
-        )
-
-
-def fact_in(connection: Connection, name: str) -> str:
-    """Return what is known under `name`, "" if nothing is, within a transaction."""
-    return connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar() or ""
 
 
 def _prepare_postgresql(engine: Engine, limits: Limits, connection: Any, _: Any) -> None:

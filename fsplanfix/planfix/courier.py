@@ -265,7 +265,7 @@ class Courier:
         if notice.status is not Status.CANCELED or self._settings.canceled != "auto":
             self._client.post(form(notice, self._link, self._spelling or SPELLINGS[0]))
             return
-        known = self._spelling or insist(partial(self._store.known, "canceled_spelling"))
+        known = self._spelling or insist(partial(self._store.facts.get, "canceled_spelling"))
         for spelling in (known,) if known else SPELLINGS:
             try:
                 self._client.post(form(notice, self._link, spelling))
@@ -274,7 +274,7 @@ class Courier:
                     raise
                 continue
             self._spelling = known or insist(
-                partial(self._store.fact, "canceled_spelling", spelling)
+                partial(self._store.facts.set_if_absent, "canceled_spelling", spelling)
             )
             return
 

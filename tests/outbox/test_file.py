@@ -32,7 +32,7 @@ def store(path: Path) -> Store:
     store = Store(f"sqlite:///{path}")
     store.save(GROUP, {"c1": "state"}, "s", now=1.0, alive=7, core="core")
     settle(store, claim(store, 1, 2.0, "me")[0], DONE, 2.0)
-    store.fact("secret_key", "kept")
+    store.facts.set_if_absent("secret_key", "kept")
     Archive(store).write_down(Entry(1.0, "a line", "c1"))
     return store
 
@@ -49,7 +49,7 @@ def test_a_deleted_file_is_made_anew_with_all_it_held(
     assert Queue(again).counts() == {"done": 1, "waiting": len(GROUP)}
     assert again.open_calls("elsewhere", "core") == ["state"]
     assert again.alive("elsewhere", "core") == 7
-    assert again.known("secret_key") == "kept"
+    assert again.facts.get("secret_key") == "kept"
     assert [entry.what for entry in Archive(again).about("c1")[1]] == ["a line"]
     assert [q.notice for q in Queue(again).listed(["done", "waiting"], 99)] == [*GROUP, OTHER]
     again.close()
@@ -152,7 +152,7 @@ def test_whoever_meets_damage_says_so_for_all(
     with pytest.raises(StoreError, match="malformed") as caught:
         ask(Queue(again))
     assert not caught.value.permanent
-    again.replace_fact("name", "value")
+    again.facts.swap("name", "value")
     assert (again.takes_writes, again.works) == (True, False)
     again.close()
 

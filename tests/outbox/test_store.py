@@ -476,8 +476,8 @@ def test_a_call_that_one_worker_has_closed_is_closed_for_all(store: Store) -> No
 
 
 def test_a_fact_is_decided_once(store: Store) -> None:
-    assert store.fact("key", "first") == "first"
-    assert store.fact("key", "second") == "first"
+    assert store.facts.set_if_absent("key", "first") == "first"
+    assert store.facts.set_if_absent("key", "second") == "first"
 
 
 def test_everything_survives_closing_and_opening(store_url: str) -> None:

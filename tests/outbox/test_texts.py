@@ -61,8 +61,8 @@ def test_answers_lines_and_facts_are_cleaned(store: Store) -> None:
     assert Queue(store).listed([DEAD], 1)[0].answer == f"400 {clean(NASTY)}"
     Archive(store).write_down(Entry(1.0, NASTY, "c1", NASTY, NASTY))
     assert Archive(store).about("c1")[1][0].what == clean(NASTY)
-    store.replace_fact("name", NASTY)
-    assert store.known("name") == clean(NASTY)
+    store.facts.swap("name", NASTY)
+    assert store.facts.get("name") == clean(NASTY)
 
 
 def test_a_database_of_few_letters_takes_everything(postgres: str) -> None:

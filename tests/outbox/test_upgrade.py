@@ -52,8 +52,8 @@ def test_a_store_of_the_first_release_opens_and_is_delivered(store_url: str) -> 
     (queued,) = claim(store, 10, 2.0, "me")
     settle(store, queued, DONE, 2.0)
     assert queued.notice == FIRST
-    assert store.fact("secret_key", "new") == "kept"
-    assert store.known("schema") == str(VERSION)
+    assert store.facts.set_if_absent("secret_key", "new") == "kept"
+    assert store.facts.get("schema") == str(VERSION)
     store.close()
 
 
@@ -107,7 +107,7 @@ def test_a_call_known_by_its_address_alone_is_taken_up(store_url: str) -> None:
     assert store.open_calls("localhost:8021", "core") == ["open"]
     assert store.alive("localhost:8021", "core") == 1_700_000_000_000_000
     assert store.alive("nobody:8021") == 0
-    assert store.known("alive localhost:8021") == ""
+    assert store.facts.get("alive localhost:8021") == ""
     store.save([], {"c1": "changed"}, "localhost:8021", now=1.0, alive=5, core="core")
     assert store.open_calls("127.0.0.1:8021", "core") == ["changed"]
     store.close()
@@ -132,7 +132,7 @@ def test_a_store_of_every_older_version_opens(store_url: str, version: int) -> N
         )
     store = Store(store_url)
     store.save(GROUP, {}, "s", now=1.0)
-    assert store.known("schema") == str(VERSION)
+    assert store.facts.get("schema") == str(VERSION)
     assert Queue(store).counts() == {"waiting": len(GROUP)}
     store.close()
 
@@ -140,13 +140,13 @@ def test_a_store_of_every_older_version_opens(store_url: str, version: int) -> N
 def test_opening_twice_changes_nothing(store_url: str) -> None:
     for _ in range(2):
         store = Store(store_url)
-        assert store.known("schema") == str(VERSION)
+        assert store.facts.get("schema") == str(VERSION)
         store.close()
 
 
 def test_a_store_of_a_newer_release_is_left_alone(store_url: str) -> None:
     store = Store(store_url)
-    store.replace_fact("schema", str(VERSION + 1))
+    store.facts.swap("schema", str(VERSION + 1))
     store.close()
     with pytest.raises(StoreError, match="written by a newer fsplanfix: install that release"):
         Store(store_url)

@@ -15,6 +15,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from fsplanfix.errors import StoreError
+from fsplanfix.outbox.facts import put_fact
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.waits import Limits, connection_settings
@@ -166,9 +167,9 @@ def test_a_lock_within_postgresql_is_not_waited_for_for_ever(postgres: str) -> N
     url = empty_database(postgres)
     one, other = Store(url), Store(url, limits=Limits(statement=0.05))
     with one.transaction() as connection, gevent.Timeout(60):
-        one.note(connection, "name", "value")
+        put_fact(connection, "name", "value")
         with pytest.raises(StoreError, match="timeout"):
-            other.replace_fact("name", "other")
+            other.facts.swap("name", "other")
     one.close()
     other.close()
 
@@ -178,24 +179,24 @@ def test_what_a_frozen_worker_has_locked_does_not_stop_the_others(postgres: str)
     url = empty_database(postgres)
     patient = Limits(statement=3600.0, transaction=3600.0)
     frozen, other = Store(url, limits=Limits(statement=0.2)), Store(url, limits=patient)
-    other.replace_fact("name", "before")
+    other.facts.swap("name", "before")
     has_locked, may_go_on = Event(), Event()
 
     def hold() -> None:
         with frozen.transaction() as connection:
-            frozen.note(connection, "name", "never")
+            put_fact(connection, "name", "never")
             has_locked.set()
             may_go_on.wait()
-            frozen.note(connection, "name", "never")
+            put_fact(connection, "name", "never")
 
     holding = gevent.spawn(hold)
     with gevent.Timeout(60):
         has_locked.wait()
-        assert other.replace_fact("name", "other") == "before"
+        assert other.facts.swap("name", "other") == "before"
         may_go_on.set()
         with pytest.raises(StoreError):
             holding.get()
-    assert other.known("name") == "other"
+    assert other.facts.get("name") == "other"
     frozen.close()
     other.close()
 

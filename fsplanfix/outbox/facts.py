@@ -1,0 +1,66 @@
+"""Single facts that workers share through the store: keys, modes, moments. All values are text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from .tables import facts
+
+if TYPE_CHECKING:
+    from .store import Store
+
+SET_ASIDE = "set_aside"
+"""The name of the fact that tells of the last event that could not be processed."""
+
+
+class Facts:
+    """The facts of one store. Raises StoreError."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, name: str) -> str:
+        """Return a fact, "" if there is none."""
+        with self._store.transaction() as connection:
+            return get_fact(connection, name)
+
+    def set_if_absent(self, name: str, value: str) -> str:
+        """Set a fact unless it is there; return what is there then, for all workers the same."""
+        with self._store.transaction() as connection:
+            _set(connection, name, value, only_if_absent=True)
+            return get_fact(connection, name) or value
+
+    def swap(self, name: str, value: str) -> str:
+        """Set a fact; return what it was before, "" if there was none.
+
+        A real write: it proves the disk.
+        """
+        with self._store.write() as connection:
+            before = get_fact(connection, name)
+            put_fact(connection, name, value)
+            return before
+
+
+def get_fact(connection: Connection, name: str) -> str:
+    """Return a fact within a transaction, "" if there is none."""
+    return connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar() or ""
+
+
+def put_fact(connection: Connection, name: str, value: str) -> None:
+    """Set a fact within a transaction."""
+    _set(connection, name, value, only_if_absent=False)
+
+
+def _set(connection: Connection, name: str, value: str, only_if_absent: bool) -> None:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(facts)
+    if only_if_absent:
+        statement = insert.on_conflict_do_nothing()
+    else:
+        statement = insert.on_conflict_do_update(
+            index_elements=["name"], set_={"value": insert.excluded.value}
+        )
+    connection.execute(statement, [{"name": name, "value": value}])
