@@ -36,7 +36,7 @@ def feed(pipeline: Pipeline, bodies: Iterable[bytes]) -> int:
     """Let the pipeline take what may share a commit; return how many events that were."""
     count = 0
     for count, body in enumerate(bodies, 1):
-        pipeline.put(SwitchEvent(body))
+        pipeline.on_event(SwitchEvent(body))
         if count % BATCH == 0:
             pipeline.step()
     if count % BATCH:

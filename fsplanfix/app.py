@@ -6,7 +6,6 @@ import gc
 import os
 import socket
 from collections.abc import Collection
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,10 +17,11 @@ from prometheus_client import CollectorRegistry
 from . import headroom
 from .calls import numbers
 from .clicks import ClickJournal
+from .comparison import keep_comparing
 from .desk import Desk
-from .errors import LinkError, PortTakenError, RecordingFileError
+from .errors import PortTakenError, RecordingFileError
 from .freeswitch import tones
-from .freeswitch.link import Connection, Link, Server, live_channels
+from .freeswitch.link import Connection, Link, NoFollower, Server
 from .freeswitch.originate import Dialler, DialPlan
 from .freeswitch.socket_app import SocketApp
 from .greenlets import keep_running
@@ -76,12 +76,6 @@ def _listen(address: Address) -> socket.socket:
 
 
 ROLES = ("events", "courier", "web", "socket")
-COMPARE_EVERY = 60.0
-"""Seconds between comparisons of FreeSWITCH's channels with our open calls.
-
-See docs/call-rules.md, rule 16.
-"""
-
 LINKED_ROLES = {"events", "web"}
 """Those that need a link to FreeSWITCH."""
 
@@ -144,30 +138,29 @@ class App:
         self._readiness = Readiness(self._store, self._pipelines, courier)
         self._web: WebServer | None = None
         if listener is not None:
-            self._registry.register(Standing(self._store, self._links, self._pipelines))
-            web = factory.make(
-                self._commands().answer,
-                self._health(),
-                self._recordings.open,
-                exposition(self._registry),
-                self._dashboard(),
-                self._tally.guessed,
-            )
-            places = min(Bounds().in_all, spare // headroom.HTTP_SHARE)
-            self._web = WebServer(listener, web, Bounds(in_all=places))
+            self._web = self._web_server(listener, spare)
         self._workers: list[gevent.Greenlet[..., Any]] = []
         self._helpers: list[gevent.Greenlet[..., Any]] = []
         self._stopping = Event()
 
+    def _web_server(self, listener: socket.socket, spare: int) -> WebServer:
+        """Make what answers HTTP. spare: how many files it may share with others."""
+        self._registry.register(Standing(self._store, self._links, self._pipelines))
+        web = factory.make(
+            self._commands().answer,
+            self._health(),
+            self._recordings.open,
+            exposition(self._registry),
+            self._dashboard(),
+            self._tally.guessed,
+        )
+        places = min(Bounds().in_all, spare // headroom.HTTP_SHARE)
+        return WebServer(listener, web, Bounds(in_all=places))
+
     def _follow(self, server: Server) -> Link:
         """Make the link to a FreeSWITCH: with its events, or only to dial through it."""
         if "events" not in self._roles:
-            return Link(
-                server,
-                [],
-                on_event=_pass_over,
-                on_up=lambda _, let_through, __: _pass_over(let_through()),
-            )
+            return Link(server, [], NoFollower())
         pipeline = Pipeline(
             server.name,
             self._settings.rules(),
@@ -177,7 +170,7 @@ class App:
             self._settings.freeswitch_gone_after,
         )
         self._pipelines.append(pipeline)
-        return Link(server, pipeline.tracker.event_names, pipeline.put, pipeline.resync)
+        return Link(server, pipeline.tracker.event_names, pipeline)
 
     def _look_after_others(self) -> Leftovers:
         """Make what ends the calls of those FreeSWITCHes that nobody hears any more."""
@@ -189,19 +182,6 @@ class App:
             self._settings.freeswitch_gone_after,
             [pipeline.server for pipeline in self._pipelines],
         )
-
-    def _compare(self, pipeline: Pipeline) -> None:
-        """Compare FreeSWITCH's channels with our open calls, once a minute while it is linked.
-
-        At once if an event could not be taken.
-        """
-        link = next(link for link in self._links if link.server.name == pipeline.server)
-        while True:
-            pipeline.in_doubt.wait(COMPARE_EVERY)
-            pipeline.in_doubt.clear()
-            if (connection := link.connection) is not None:
-                with suppress(LinkError):  # the link says so itself, and asks again once it is back
-                    pipeline.compare(partial(live_channels, connection))
 
     def _library(self) -> Library:
         settings = self._settings
@@ -331,7 +311,8 @@ class App:
             work = partial(self._leftovers.then, link.run) if self._pipelines else link.run
             self._helpers.append(keep_running(f"link {link.server.name}", work))
         for pipeline in self._pipelines:
-            work = partial(self._compare, pipeline)
+            link = next(link for link in self._links if link.server.name == pipeline.server)
+            work = partial(keep_comparing, pipeline, link)
             self._helpers.append(keep_running(f"comparison {pipeline.server}", work))
 
     def run(self) -> int:
@@ -398,10 +379,6 @@ def _kill(greenlets: Collection[gevent.Greenlet[..., Any]]) -> None:
     """End greenlets; one that waits for a frozen connection even then is left behind."""
     with gevent.Timeout(TIME_TO_DIE, False):  # type: ignore[arg-type] # raises nothing
         gevent.killall(greenlets)
-
-
-def _pass_over(_: object) -> None:
-    """Do nothing with events that another worker follows."""
 
 
 def _nothing(_: object, __: float) -> dict[str, object]:

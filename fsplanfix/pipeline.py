@@ -25,6 +25,7 @@ from .calls.reconcile import Dump, missed
 from .calls.tracker import Tracker
 from .errors import GivenUp, StoreError
 from .freeswitch.events import SwitchEvent, hanging_up
+from .freeswitch.link import Gap
 from .outbox.batch import Batch
 from .outbox.cores import Cores, Left
 from .outbox.facts import SET_ASIDE
@@ -151,7 +152,7 @@ class Pipeline:
         self._heard_last = 0, 0.0
         self._is_giving_up = False
 
-    def put(self, event: SwitchEvent) -> None:
+    def on_event(self, event: SwitchEvent) -> None:
         """Take an event in. Waits while too many are waiting already."""
         if self._queue.full():
             self.overflows += 1
@@ -161,9 +162,7 @@ class Pipeline:
         self._heard_last = event.at, time.monotonic()
         self._queue.put(event)
 
-    def resync(
-        self, ask: Channels, let_through: Callable[[], list[SwitchEvent]], core: str = ""
-    ) -> None:
+    def on_reconnect(self, gap: Gap) -> None:
         """Take FreeSWITCH's account of its channels; nothing may come between it and the events
         that follow.
 
@@ -171,17 +170,21 @@ class Pipeline:
         way round.
         """
         try:
+            core = gap.core
             left = self._insist(lambda: self._cores.arrive(self.server, core))
             states = self._insist(lambda: self._store.open_calls(self.server, core))
             alive = self._insist(lambda: self._store.alive(self.server, core))
-            channels = ask()
+            channels = gap.live_channels()
+
+            # a put that waits would release the events first: those that came while it waited
+            # would stand before them in the queue
             while self._queue.full():
                 gevent.sleep(0.05)
         except gevent.GreenletExit:
-            self._unplaced = let_through()
+            self._unplaced = gap.release()
             raise
         at = int(time.time() * 1_000_000)
-        self._queue.put(Resync(core, left, states, alive, channels, let_through(), at))
+        self._queue.put(Resync(core, left, states, alive, channels, gap.release(), at))
 
     def end_all(self, core: str) -> None:
         """Take it that a FreeSWITCH which nobody hears any more has no channels."""

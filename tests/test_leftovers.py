@@ -198,7 +198,7 @@ def cut_off(store: Store, monkeypatch: pytest.MonkeyPatch, heard: list[SwitchEve
     with monkeypatch.context() as outage:
         outage.setattr(Store, "save", unanswered)
         for event in heard:
-            worker.pipeline.put(event)
+            worker.pipeline.on_event(event)
         worker.pipeline.run()
         file = worker.pipeline.keep_the_rest()
     assert file is not None

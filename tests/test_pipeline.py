@@ -14,6 +14,7 @@ from fsplanfix.calls.tracker import Tracker
 from fsplanfix.errors import LinkDown, StoreError
 from fsplanfix.explain import story
 from fsplanfix.freeswitch.events import SwitchEvent, hanging_up
+from fsplanfix.freeswitch.link import Gap
 from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.rows import notice_json
@@ -38,17 +39,17 @@ class Worker:
 
     def hear(self, *heard: SwitchEvent) -> None:
         for event in heard:
-            self.pipeline.put(event)
+            self.pipeline.on_event(event)
             self.pipeline.step()
 
     def relink(self, channels: list[dict[str, str]] | None, core: str = "") -> None:
-        self.pipeline.resync(lambda: channels, list, core)
+        self.pipeline.on_reconnect(Gap(core, lambda: channels, list))
         self.pipeline.step()
 
     def compare(self, channels: list[dict[str, str]] | None, *heard: SwitchEvent) -> None:
         def ask() -> list[dict[str, str]] | None:
             for event in heard:
-                self.pipeline.put(event)
+                self.pipeline.on_event(event)
             return channels
 
         self.pipeline.compare(ask)
@@ -328,7 +329,7 @@ def test_what_another_worker_told_meanwhile_is_told_once(
     with monkeypatch.context() as outage:
         outage.setattr(Store, "save", unanswered)
         for event in events(name):
-            cut_off.pipeline.put(event)
+            cut_off.pipeline.on_event(event)
         cut_off.pipeline.run()
         assert cut_off.pipeline.keep_the_rest() is not None
     other.hear(*events(name))
@@ -357,7 +358,7 @@ def test_events_that_come_after_the_end_are_stored(store: Store) -> None:
     worker = Worker(store)
     worker.stop(is_linked=False)
     for event in events("in_one_answered"):
-        worker.pipeline.put(event)
+        worker.pipeline.on_event(event)
     assert worker.pipeline.keep_the_rest() is None
     assert worker.tokens == by_ext(wanted("in_one_answered"))
 
@@ -433,7 +434,7 @@ def test_an_event_that_cannot_be_taken_costs_no_other_call(
     for leg in bad_legs:
         stumbles(monkeypatch, worker, "CHANNEL_BRIDGE", 1, leg)
     for event in sorted([*good, *bad], key=lambda event: event.at):
-        worker.pipeline.put(event)
+        worker.pipeline.on_event(event)
     worker.pipeline.step()
     calls = shorthand(worker.said)
     (group,) = [by_ext(tokens[1:]) for tokens in calls.values() if "I103" in tokens]

@@ -46,7 +46,7 @@ def test_a_pipeline_that_is_stuck_does_not_get_on(
     steady.ahead = 2 * AT_MOST
     assert readiness.gets_on()  # there is nothing to do
     for event in events("in_one_no_answer"):
-        pipeline.put(event)
+        pipeline.on_event(event)
     assert reached.wait(60)
     stands = readiness.gets_on()
     may_go_on.set()

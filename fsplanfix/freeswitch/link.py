@@ -11,11 +11,11 @@ import re
 import socket as stdlib_socket
 import string
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import Protocol, cast
 from uuid import uuid4
 
 import gevent
@@ -367,41 +367,67 @@ def core_of(connection: Connection) -> str:
     return found if _CORE.fullmatch(found) else ""
 
 
-class Link:
-    """Keeps a connection to one FreeSWITCH up for ever. ups: how often it came up.
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The time before a new connection, in which nobody listened.
 
-    on_event gets every event. on_up is called once per connection, before it gets any event: with a
-    function that asks for the live channels (None if unknown), one that returns the events heard
-    meanwhile and lets later ones through, and the Core-UUID ("" if unknown).
+    core: FreeSWITCH's Core-UUID, "" if unknown. live_channels: asks FreeSWITCH for its channels;
+    None if it cannot tell. release: returns the events that have come since the connection is up;
+    later ones go to the follower from then on.
     """
+
+    core: str
+    live_channels: Callable[[], Sequence[Mapping[str, str]] | None]
+    release: Callable[[], list[SwitchEvent]]
+
+
+class Follower(Protocol):
+    """Whoever follows a FreeSWITCH through a link."""
+
+    def on_event(self, event: SwitchEvent) -> None:
+        """Take an event. The link reads no further until this returns."""
+
+    def on_reconnect(self, gap: Gap) -> None:
+        """Find out what was missed; called once per connection, before its first event."""
+
+
+class NoFollower:
+    """Wants no events: the link is only there to dial through."""
+
+    def on_event(self, event: SwitchEvent) -> None:
+        """Pass it over."""
+
+    def on_reconnect(self, gap: Gap) -> None:
+        """Let events through, to pass them over."""
+        gap.release()
+
+
+class Link:
+    """Keeps a connection to one FreeSWITCH up for ever. ups: how often it came up."""
 
     def __init__(
         self,
         server: Server,
         event_names: list[str],
-        on_event: Callable[[SwitchEvent], None],
-        on_up: Callable[
-            [Callable[[], list[dict[str, str]] | None], Callable[[], list[SwitchEvent]], str], None
-        ],
+        follower: Follower,
         silence: float = SILENCE,
     ) -> None:
         self.server = server
         self.connection: Connection | None = None
         self.ups = 0
         self._names = event_names
-        self._on_event = on_event
-        self._on_up = on_up
+        self._follower = follower
         self._silence = silence
         self._held: list[SwitchEvent] | None = []
 
     def _take(self, event: SwitchEvent) -> None:
         """Pass an event on, or hold it while FreeSWITCH is asked what was missed."""
         if self._held is None:
-            self._on_event(event)
+            self._follower.on_event(event)
         else:
             self._held.append(event)
 
-    def _let_through(self) -> list[SwitchEvent]:
+    def _release(self) -> list[SwitchEvent]:
         held, self._held = self._held or [], None
         return held
 
@@ -416,7 +442,8 @@ class Link:
                 connection.connect()
                 connection.subscribe(self._names)
                 core = core_of(connection)
-                self._on_up(partial(live_channels, connection), self._let_through, core)
+                gap = Gap(core, partial(live_channels, connection), self._release)
+                self._follower.on_reconnect(gap)
             except LinkError as error:
                 connection.stop()
                 if str(error) != last_problem:

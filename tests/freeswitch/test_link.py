@@ -1,6 +1,6 @@
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,14 @@ from gevent.event import Event
 
 from fsplanfix.errors import LinkDown, LinkTimeout, LoginRefused, UnsafeCommand
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.freeswitch.link import Connection, Link, Server, live_channels
+from fsplanfix.freeswitch.link import (
+    Connection,
+    Gap,
+    Link,
+    NoFollower,
+    Server,
+    live_channels,
+)
 from fsplanfix.simulators.switch import Switch
 
 from .faults import SCENARIOS, Opened, wait_for
@@ -216,24 +223,22 @@ def test_a_server_is_named_like_an_address() -> None:
 class Followed:
     """A Link in a greenlet, with what it reported."""
 
-    def __init__(self, simulated: Switch, silence: float = 45.0) -> None:
+    def __init__(self, port: int, silence: float = 45.0) -> None:
         self.seen: list[SwitchEvent] = []
-        self.ups: list[list[dict[str, str]] | None] = []
+        self.ups: list[Sequence[Mapping[str, str]] | None] = []
         self.cores: list[str] = []
         self.up = Event()
-        server = Server("127.0.0.1", simulated.port, "ClueCon")
-        self.link = Link(server, ["CHANNEL_CREATE"], self.seen.append, self._up, silence)
+        server = Server("127.0.0.1", port, "ClueCon")
+        self.link = Link(server, ["CHANNEL_CREATE"], self, silence)
         self.greenlet = gevent.spawn(self.link.run)
 
-    def _up(
-        self,
-        ask: Callable[[], list[dict[str, str]] | None],
-        let_through: Callable[[], list[SwitchEvent]],
-        core: str,
-    ) -> None:
-        self.cores.append(core)
-        self.ups.append(ask())
-        self.seen += let_through()
+    def on_event(self, event: SwitchEvent) -> None:
+        self.seen.append(event)
+
+    def on_reconnect(self, gap: Gap) -> None:
+        self.cores.append(gap.core)
+        self.ups.append(gap.live_channels())
+        self.seen += gap.release()
         self.up.set()
 
     @property
@@ -250,7 +255,7 @@ class Followed:
 
 def test_the_link_comes_back_after_a_cut() -> None:
     with switch() as simulated:
-        followed = Followed(simulated)
+        followed = Followed(simulated.port)
         assert followed.up.wait(30)
         assert wait_for(lambda: followed.link.connection is not None)
         simulated.drop()
@@ -264,7 +269,7 @@ def test_the_link_comes_back_after_a_cut() -> None:
 
 def test_each_start_of_a_switch_has_a_core_of_its_own() -> None:
     with switch() as simulated:
-        followed = Followed(simulated)
+        followed = Followed(simulated.port)
         assert followed.up.wait(30)
         first = simulated.core
         simulated.restart()
@@ -276,7 +281,7 @@ def test_each_start_of_a_switch_has_a_core_of_its_own() -> None:
 def test_a_switch_may_not_tell_its_core() -> None:
     with switch() as simulated:
         simulated.denied = {"global_getvar"}
-        followed = Followed(simulated)
+        followed = Followed(simulated.port)
         assert followed.up.wait(30)
         followed.stop()
     assert followed.cores == [""]
@@ -287,7 +292,7 @@ def test_the_link_waits_for_a_switch_that_is_not_there_yet() -> None:
     simulated.start()
     port = simulated.port
     simulated.stop()
-    followed = Followed(simulated)
+    followed = Followed(simulated.port)
     gevent.sleep(0)
     late = Switch(("127.0.0.1", port))
     late.start()
@@ -298,7 +303,7 @@ def test_the_link_waits_for_a_switch_that_is_not_there_yet() -> None:
 
 def test_a_switch_that_stalls_is_left_and_found_again() -> None:
     with switch(heartbeat=0.1) as simulated:
-        followed = Followed(simulated, silence=2)
+        followed = Followed(simulated.port, silence=2)
         assert followed.up.wait(30)
         assert wait_for(lambda: simulated.beats >= 25)  # heartbeats alone keep it up
         assert len(followed.ups) == 1
@@ -312,7 +317,7 @@ def test_a_silent_switch_that_answers_is_not_left(monkeypatch: pytest.MonkeyPatc
     """A quiet office, with an event-heartbeat-interval of hours."""
     monkeypatch.setattr("fsplanfix.freeswitch.link.PATIENT", 0.01)
     with switch(heartbeat=10_000) as simulated:
-        followed = Followed(simulated, silence=60)
+        followed = Followed(simulated.port, silence=60)
         assert followed.up.wait(30)
         assert wait_for(lambda: simulated.commands.count("uptime") >= 3)
         assert followed.link.connection is not None
@@ -324,7 +329,7 @@ def test_a_refusal_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fsplanfix.freeswitch.link.PATIENT", 0.01)
     with switch(heartbeat=10_000) as simulated:
         simulated.denied = {"uptime"}
-        followed = Followed(simulated, silence=60)
+        followed = Followed(simulated.port, silence=60)
         assert followed.up.wait(30)
         assert wait_for(lambda: simulated.commands.count("uptime") >= 2)
         assert len(followed.ups) == 1
@@ -333,7 +338,7 @@ def test_a_refusal_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_half_open_connection_is_left() -> None:
     with switch(heartbeat=0.1) as simulated:
-        followed = Followed(simulated, silence=2)
+        followed = Followed(simulated.port, silence=2)
         assert followed.up.wait(30)
         simulated.half_open()
         assert wait_for(lambda: len(followed.ups) == 2)
@@ -354,7 +359,7 @@ def test_the_pause_between_tries_grows_from_half_a_second_to_fifteen(
     simulated.start()
     port = simulated.port
     simulated.stop()
-    link = Link(Server("127.0.0.1", port, "x"), [], print, print)
+    link = Link(Server("127.0.0.1", port, "x"), [], NoFollower())
     monkeypatch.setattr("fsplanfix.freeswitch.link.gevent.sleep", note)
     with pytest.raises(SystemExit):
         link.run()
@@ -364,7 +369,7 @@ def test_the_pause_between_tries_grows_from_half_a_second_to_fifteen(
 
 def test_an_orderly_shutdown_is_told_apart() -> None:
     with switch() as simulated:
-        followed = Followed(simulated)
+        followed = Followed(simulated.port)
         assert followed.up.wait(30)
         assert wait_for(lambda: followed.link.connection is not None)
         simulated.shut_down()
@@ -374,7 +379,7 @@ def test_an_orderly_shutdown_is_told_apart() -> None:
 
 def test_a_cut_in_the_middle_of_an_event_is_a_cut() -> None:
     with switch() as simulated:
-        followed = Followed(simulated)
+        followed = Followed(simulated.port)
         assert followed.up.wait(30)
         simulated.cut_in_event("in_one_answered")
         assert wait_for(lambda: len(followed.ups) == 2)
@@ -384,7 +389,7 @@ def test_a_cut_in_the_middle_of_an_event_is_a_cut() -> None:
 
 def test_forged_headers_stay_values() -> None:
     with switch() as simulated:
-        followed = Followed(simulated)
+        followed = Followed(simulated.port)
         assert followed.up.wait(30)
         simulated.forge("X-Evil", "a%0AUnique-ID: forged%0AEvent-Name: CHANNEL_HANGUP")
         assert wait_for(lambda: len(followed.seen) == 1)
@@ -412,23 +417,11 @@ def test_a_switch_that_never_tells_of_its_channels_is_followed_all_the_same(
         )
         keep_open(sock)
 
-    seen: list[SwitchEvent] = []
-    accounts: list[object] = []
-
-    def up(
-        ask: Callable[[], list[dict[str, str]] | None],
-        let_through: Callable[[], list[SwitchEvent]],
-        core: str,
-    ) -> None:
-        accounts.append((core, ask()))
-        seen.extend(let_through())
-
     with peer(script) as port:
-        link = Link(Server("127.0.0.1", port, "x"), ["CHANNEL_CREATE"], seen.append, up)
-        follower = gevent.spawn(link.run)
-        assert wait_for(lambda: bool(seen))
-        follower.kill()
-    assert accounts == [("", None)]
+        followed = Followed(port)
+        assert wait_for(lambda: bool(followed.seen))
+        followed.stop()
+    assert (followed.cores, followed.ups) == ([""], [None])
 
 
 @pytest.mark.parametrize(

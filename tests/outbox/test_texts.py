@@ -97,7 +97,7 @@ def test_what_is_refused_is_set_aside_and_the_rest_goes_on(
     with gevent.Timeout(60):
         pipeline._commit([*GROUP[:3], bad, *GROUP[4:], other])
         for event in events("in_one_no_answer"):
-            pipeline.put(SwitchEvent(event.raw))
+            pipeline.on_event(SwitchEvent(event.raw))
         pipeline.stop()
         pipeline.run()
     kept = Queue(store).listed(["waiting", DONE], 100)

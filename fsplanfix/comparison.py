@@ -1,0 +1,24 @@
+"""Compares FreeSWITCH's channels with our open calls while it is linked."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+
+from .errors import LinkError
+from .freeswitch.link import Link, live_channels
+from .pipeline import Pipeline
+
+COMPARE_EVERY = 60.0
+"""Seconds (docs/call-rules.md, rule 16)."""
+
+
+def keep_comparing(pipeline: Pipeline, link: Link) -> None:
+    """Compare once a minute, and at once when an event could not be processed; for ever."""
+    while True:
+        pipeline.in_doubt.wait(COMPARE_EVERY)
+        pipeline.in_doubt.clear()
+        connection = link.connection
+        if connection is not None:
+            with suppress(LinkError):  # the link says so itself, and asks again once it is back
+                pipeline.compare(partial(live_channels, connection))
