@@ -24,7 +24,7 @@ from pathlib import Path  # noqa: E402
 
 import click  # noqa: E402
 
-from tests import postgres  # noqa: E402
+from tests.support import postgres  # noqa: E402
 
 from . import burst, calls, limits, open_calls, outbox, sockets, starting, windows  # noqa: E402
 from .programs import connector  # noqa: E402

@@ -23,7 +23,7 @@ from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.dialplan import Dialplan
 from fsplanfix.simulators.playback import write_tone
 from fsplanfix.simulators.switch import Switch
-from tests.service import TOKENS, Service, environment, running, settings_for, split
+from tests.support.service import TOKENS, Service, environment, running, settings_for, split
 
 from . import traffic
 

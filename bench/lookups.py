@@ -23,7 +23,7 @@ from fsplanfix.simulators.channel import Channel, Phones  # noqa: E402
 from fsplanfix.simulators.crm import Planfix  # noqa: E402
 from fsplanfix.simulators.dialplan import Dialplan  # noqa: E402
 from fsplanfix.simulators.switch import Switch  # noqa: E402
-from tests.service import running  # noqa: E402
+from tests.support.service import running  # noqa: E402
 
 A_SECOND = 200
 SECONDS = 10

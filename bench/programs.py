@@ -14,7 +14,7 @@ from re import findall
 import gevent
 import psutil
 
-from tests.service import environment
+from tests.support.service import environment
 
 from .standins import TOKEN, Planfix, Switch
 

@@ -24,7 +24,7 @@ import gevent  # noqa: E402
 from gevent.pool import Pool  # noqa: E402
 
 from fsplanfix.errors import StoreError  # noqa: E402
-from tests import postgres  # noqa: E402
+from tests.support import postgres  # noqa: E402
 
 from . import faults  # noqa: E402
 from .stage import Stage  # noqa: E402

@@ -21,7 +21,7 @@ from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import write_tone
 from fsplanfix.simulators.switch import Switch
-from tests import service as program
+from tests.support import service as program
 
 TOKEN, KEY = program.TOKENS["PBX_TOKEN"], "fuzz-secret-key-of-the-links"
 ALLOWED_IN_ESL = re.compile(

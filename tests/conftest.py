@@ -39,7 +39,7 @@ from fsplanfix.outbox.store import Store  # noqa: E402
 from fsplanfix.simulators.crm import Planfix  # noqa: E402
 from fsplanfix.simulators.switch import Switch  # noqa: E402
 
-from .postgres import empty_database, server  # noqa: E402
+from .support.postgres import empty_database, server  # noqa: E402
 
 hypothesis.settings.register_profile(
     "same every time", derandomize=True, deadline=None, database=None

@@ -13,7 +13,7 @@ from bench.programs import connector
 from fsplanfix.freeswitch.events import SwitchEvent
 from soak.__main__ import Sample, report
 
-from .recordings import by_ext, shorthand, told
+from .support.traces import by_ext, shorthand, told
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

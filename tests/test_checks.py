@@ -20,7 +20,7 @@ from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import write_tone
 from fsplanfix.simulators.switch import Switch
 
-from .service import running
+from .support.service import running
 from .test_cli import run_cli
 
 TOKEN = "0123456789abcdef"

@@ -14,7 +14,7 @@ from fsplanfix.calls.tracker import Tracker
 from fsplanfix.explain import REASONS
 
 from .freeswitch.faults import SCENARIOS
-from .recordings import NAMES, events, rules_of
+from .support.traces import NAMES, events, rules_of
 
 ROOT = Path(__file__).parent.parent
 CALL_RULES, DELIVERY_RULES = "docs/call-rules.md", "docs/delivery-rules.md"

@@ -17,8 +17,8 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.tables import DEAD
 
 from .outbox.test_store import claim, settle
-from .recordings import TRACES, events, path_of, told
-from .service import environment
+from .support.service import environment
+from .support.traces import TRACES, events, path_of, told
 
 DEMO_CALLS = 6
 

@@ -16,7 +16,7 @@ from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.dialplan import Dialplan
 from fsplanfix.simulators.switch import Switch
 
-from .service import Service, running
+from .support.service import Service, running
 
 FOLDER = Path(__file__).parent.parent / "freeswitch-dialplan"
 FILES = sorted(FOLDER.rglob("*.xml"))

@@ -21,8 +21,8 @@ from fsplanfix.scribe import Scribe, unpacked
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
 
-from .recordings import NAMES, events, path_of, rules_of, shorthand
-from .service import running
+from .support.service import running
+from .support.traces import NAMES, events, path_of, rules_of, shorthand
 from .test_cli import run_cli
 from .test_service import told, wanted
 

@@ -12,7 +12,7 @@ from fsplanfix.simulators.switch import Switch
 from fuzz.__main__ import SAID, judge
 from fuzz.target import ALLOWED_IN_ESL, LISTED, Target, steers
 
-from .service import Service, running
+from .support.service import Service, running
 
 
 def test_thousands_of_hostile_inputs_do_no_harm() -> None:

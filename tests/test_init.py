@@ -14,7 +14,7 @@ from fsplanfix import installing
 from fsplanfix.errors import SettingsError
 from fsplanfix.settings import Settings
 
-from .terminal import Terminal
+from .support.terminal import Terminal
 from .test_cli import run_cli
 
 URL = "https://example.planfix.com/tel/api"

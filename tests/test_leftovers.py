@@ -15,7 +15,7 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.pipeline import Pipeline
 
 from .calls.test_reconcile import accounts, positions
-from .recordings import by_ext, events, shorthand
+from .support.traces import by_ext, events, shorthand
 from .test_pipeline import Worker, by_ext_of, heartbeat, success, unanswered, upto, wanted
 
 NAME = "in_one_answered"

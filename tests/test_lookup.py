@@ -9,7 +9,7 @@ from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.lookup import Lookup
 from fsplanfix.planfix.contacts import Contacts
 
-from .recordings import wire
+from .support.traces import wire
 
 CHANNEL = next(
     said

@@ -20,7 +20,7 @@ from fsplanfix import logs
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
 
-from .service import Service, environment, running, settings_for
+from .support.service import Service, environment, running, settings_for
 from .test_cli import run_cli
 from .test_service import told, wanted
 

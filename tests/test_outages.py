@@ -29,9 +29,9 @@ from fsplanfix.simulators.playback import Step
 from fsplanfix.simulators.switch import Switch
 
 from .freeswitch.test_socket_app import CHANNEL_DATA, connect, read_until
-from .postgres import empty_database
-from .recordings import by_ext
-from .service import PATIENCE, Halt, Service, running, settings_for, split
+from .support.postgres import empty_database
+from .support.service import PATIENCE, Halt, Service, running, settings_for, split
+from .support.traces import by_ext
 from .test_service import told, wanted
 
 WHOLE = "group_answered"

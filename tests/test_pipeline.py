@@ -24,7 +24,7 @@ from fsplanfix.scribe import unpacked
 from fsplanfix.spool import Spool
 
 from .calls.test_reconcile import accounts, positions
-from .recordings import by_ext, events, expected, rules_of, shorthand
+from .support.traces import by_ext, events, expected, rules_of, shorthand
 
 SERVER = "127.0.0.1:8021"
 

@@ -14,7 +14,7 @@ from fsplanfix.printable import lines, printable
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
 
-from .service import running
+from .support.service import running
 from .test_cli import run_cli
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\rforged\nline \u202egnp.exe\x9b31m\x7f\u2028end"

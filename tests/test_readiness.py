@@ -17,8 +17,8 @@ from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
 
 from .outbox.test_file import write_over, written_through
-from .recordings import events
-from .service import PATIENCE, running
+from .support.service import PATIENCE, running
+from .support.traces import events
 from .test_service import told, wanted
 
 

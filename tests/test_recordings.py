@@ -26,7 +26,7 @@ from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import write_tone
 from fsplanfix.simulators.switch import Switch
 
-from .service import Service, running
+from .support.service import Service, running
 
 BASE = "https://pbx.example.com"
 LINKS = Links(BASE, ["key"])

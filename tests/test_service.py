@@ -13,8 +13,8 @@ from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import names
 from fsplanfix.simulators.switch import Switch, variables
 
-from .recordings import ENDS, SHORT, by_ext, expected, path_of
-from .service import PATIENCE, Service, running, settings_for
+from .support.service import PATIENCE, Service, running, settings_for
+from .support.traces import ENDS, SHORT, by_ext, expected, path_of
 from .test_cli import run_cli
 
 

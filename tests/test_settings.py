@@ -9,7 +9,7 @@ from fsplanfix.errors import SettingsError
 from fsplanfix.freeswitch.link import Server
 from fsplanfix.settings import SECRETS, RuleSettings, Settings, load
 
-from .service import environment
+from .support.service import environment
 
 ROOT = Path(__file__).parent.parent
 GOOD = {

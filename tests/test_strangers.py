@@ -26,9 +26,9 @@ from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import freshen, load
 from fsplanfix.simulators.switch import Switch
 
-from .freeswitch.peers import frame, log_in, peer, read_command
-from .recordings import by_ext
-from .service import PATIENCE, running
+from .support.peers import frame, log_in, peer, read_command
+from .support.service import PATIENCE, running
+from .support.traces import by_ext
 from .test_service import told, wanted
 from .web.test_dashboard import Visitor
 

@@ -14,7 +14,7 @@ from fsplanfix.outbox.rows import notice_json
 from fsplanfix.outbox.store import Store
 
 from .calls.test_reconcile import accounts, positions
-from .recordings import NAMES, bodies, events, rules_of
+from .support.traces import NAMES, bodies, events, rules_of
 from .test_pipeline import Worker
 
 SLOW = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])

@@ -14,7 +14,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from ..service import TOKENS, environment
+from ..support.service import TOKENS, environment
 
 pytestmark = pytest.mark.browser
 

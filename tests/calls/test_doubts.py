@@ -5,7 +5,7 @@ import pytest
 from fsplanfix.calls.doubts import MOST_NAMES
 from fsplanfix.calls.model import Rules
 
-from .scene import Scene
+from ..support.scene import Scene
 
 
 def brought_in(scene: Scene, user: str, *numbers: str, to: str = "74950000001") -> Scene:

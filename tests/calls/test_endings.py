@@ -7,7 +7,7 @@ import pytest
 from fsplanfix.calls.endings import left_open
 from fsplanfix.calls.model import Kind, Status
 
-from ..recordings import NAMES, events, rules_of, told
+from ..support.traces import NAMES, events, rules_of, told
 
 GROUP = told(events("group_answered"))
 OUT = told(events("out_answered"))

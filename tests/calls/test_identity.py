@@ -5,7 +5,7 @@ import pytest
 from fsplanfix.calls.identity import Callids
 from fsplanfix.calls.model import Direction, Leg, Role, Rules
 
-from .scene import IN, OUT, Scene
+from ..support.scene import IN, OUT, Scene
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from fsplanfix.calls.model import Role, Rules
 from fsplanfix.calls.parties import read_leg
 from fsplanfix.freeswitch.events import SwitchEvent
 
-from .scene import IN, OUT, Scene
+from ..support.scene import IN, OUT, Scene
 
 NO_PATTERN = re.compile(r"^(?!200)\d{2,5}$", re.ASCII)
 

@@ -4,7 +4,7 @@ import pytest
 
 from fsplanfix.calls.model import Kind, Missed, Rules, Status
 
-from .scene import IN, OUT, Scene
+from ..support.scene import IN, OUT, Scene
 
 ANSWERED = {"Caller__Channel__Answered__Time": "1", "Other__Leg__Channel__Answered__Time": "1"}
 

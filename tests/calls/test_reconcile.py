@@ -13,7 +13,7 @@ from fsplanfix.calls.reconcile import missed
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent, hanging_up
 
-from ..recordings import NAMES, bodies, events, rules_of, told
+from ..support.traces import NAMES, bodies, events, rules_of, told
 from .test_recorded_calls import assert_every_part_ends_once
 
 

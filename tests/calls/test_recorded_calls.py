@@ -15,7 +15,7 @@ from fsplanfix.calls.model import Direction, Kind, Notice, Rules, Status
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 
-from ..recordings import (
+from ..support.traces import (
     NAMES,
     bodies,
     events,

@@ -8,8 +8,8 @@ from fsplanfix.calls import snapshot
 from fsplanfix.calls.model import Kind, Rules, Status
 from fsplanfix.calls.tracker import Tracker
 
-from ..recordings import NAMES, events, rules_of, told
-from .scene import IN, OUT, Scene
+from ..support.scene import IN, OUT, Scene
+from ..support.traces import NAMES, events, rules_of, told
 
 
 def test_a_phone_that_never_rang_is_told_only_when_the_call_is_lost() -> None:

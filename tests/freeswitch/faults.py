@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import gevent
 from gevent import monkey, socket
 
-from .peers import ACCEPTED, GREETING, frame, keep_open, log_in, peer, read_command
+from ..support.peers import ACCEPTED, GREETING, frame, keep_open, log_in, peer, read_command
 
 
 class Opened(Protocol):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from fsplanfix.freeswitch.events import KNOWN, LONGEST_VALUE, OURS, SwitchEvent, decode
 from fsplanfix.freeswitch.frames import LONGEST_BODY, LONGEST_HEAD, FrameError, Framer, read_head
 
-from ..recordings import NAMES, bodies
+from ..support.traces import NAMES, bodies
 
 
 def event(text: str) -> SwitchEvent:

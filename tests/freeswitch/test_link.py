@@ -20,8 +20,8 @@ from fsplanfix.freeswitch.link import (
 )
 from fsplanfix.simulators.switch import Switch
 
+from ..support.peers import frame, keep_open, log_in, peer, read_command
 from .faults import SCENARIOS, Opened, wait_for
-from .peers import frame, keep_open, log_in, peer, read_command
 
 
 class Ours:

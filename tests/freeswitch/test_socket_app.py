@@ -18,7 +18,7 @@ from fsplanfix.simulators.channel import Channel, Phones
 from fsplanfix.simulators.dialplan import Dialplan
 from fsplanfix.simulators.switch import Switch
 
-from ..recordings import wire
+from ..support.traces import wire
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")]
 CHANNEL_DATA = next(

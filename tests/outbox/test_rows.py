@@ -4,7 +4,7 @@ from fsplanfix.calls.model import Kind, Notice, Status
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.outbox.rows import rows_of
 
-from ..recordings import NAMES, events, rules_of
+from ..support.traces import NAMES, events, rules_of
 
 
 def is_given_up(end: Notice, said: list[Notice]) -> bool:

@@ -22,7 +22,7 @@ from fsplanfix.outbox.tables import DEAD, DONE, SKIPPED, is_waiting, notices
 from fsplanfix.outbox.upkeep import Upkeep
 from fsplanfix.outbox.wakeups import changes
 
-from ..recordings import NAMES, events, rules_of, told
+from ..support.traces import NAMES, events, rules_of, told
 
 ME = "courier-1"
 FIRST = Notice("c1", Kind.INCOMING, 1, 5, Direction.IN, "79161234567", ext="101")

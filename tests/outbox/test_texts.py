@@ -20,8 +20,8 @@ from fsplanfix.outbox.tables import DEAD, DONE
 from fsplanfix.outbox.texts import clean
 from fsplanfix.pipeline import Pipeline
 
-from ..postgres import empty_database
-from ..recordings import events
+from ..support.postgres import empty_database
+from ..support.traces import events
 from .test_store import FIRST, GROUP, claim, settle
 
 NASTY = "a\x00b\ud800c"

@@ -21,7 +21,7 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.waits import Limits, connection_settings
 from fsplanfix.outbox.wakeups import changes
 
-from ..postgres import empty_database
+from ..support.postgres import empty_database
 from .test_store import FIRST
 
 # SQLite: its lock is held by another process

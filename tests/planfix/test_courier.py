@@ -24,7 +24,7 @@ from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
 
 from ..outbox.test_store import GROUP, HOP, OFFERS, claim, let_leases_end, notice
-from ..recordings import events, told
+from ..support.traces import events, told
 
 COMPLETED = GROUP[-2]
 LINKS = Links("https://pbx.example.com", ["key"])

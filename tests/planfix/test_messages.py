@@ -4,7 +4,7 @@ from fsplanfix.planfix.messages import form
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import problem
 
-from ..recordings import NAMES, events, rules_of, told
+from ..support.traces import NAMES, events, rules_of, told
 
 LINKS = Links("https://pbx.example.com/", ["key"])
 

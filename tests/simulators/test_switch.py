@@ -11,7 +11,7 @@ from gevent import socket
 from fsplanfix.simulators.playback import freshen, load, names
 from fsplanfix.simulators.switch import Switch, variables
 
-from ..service import Halt
+from ..support.service import Halt
 
 
 class Wire:

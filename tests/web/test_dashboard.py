@@ -22,7 +22,7 @@ from fsplanfix.web import factory
 from fsplanfix.web.dashboard import LOOK_EVERY, Look
 from fsplanfix.web.health import Health
 
-from ..service import PATIENCE, Halt, Service, running
+from ..support.service import PATIENCE, Halt, Service, running
 from ..test_service import told
 
 WEB = Path(__file__).parents[2] / "fsplanfix" / "web"

@@ -21,7 +21,7 @@ from fsplanfix.simulators.switch import Switch
 from fsplanfix.web import server as web_server
 from fsplanfix.web.server import Bounds, WebServer
 
-from ..service import PATIENCE, Service, settings_for, started
+from ..support.service import PATIENCE, Service, settings_for, started
 from ..test_service import told
 
 HALF = b"POST /planfix HTTP/1.1\r\nHost: x\r\nContent-"

@@ -18,8 +18,8 @@ from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.replay import read_trace, settings_of
 from fsplanfix.settings import RuleSettings
 
-TRACES = Path(__file__).parent / "traces"
-WIRE = Path(__file__).parent / "wire"
+TRACES = Path(__file__).parent.parent / "traces"
+WIRE = Path(__file__).parent.parent / "wire"
 SHORT = {"INCOMING": "I", "OUTGOING": "O", "ACCEPTED": "A"}
 ENDS = {
     "Success": "S",

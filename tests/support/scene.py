@@ -6,7 +6,7 @@ from fsplanfix.calls.model import Notice, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 
-from ..recordings import shorthand
+from .traces import shorthand
 
 IN = "in 79161234567 74950000001 "
 OUT = "out 79161234567 74950000000 "
