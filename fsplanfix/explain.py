@@ -14,6 +14,7 @@ from pathlib import Path
 from textwrap import fill
 
 from . import timeline
+from .calls.event_log import UNHEARD, UNTIL, unpacked
 from .calls.model import Leg, Notice, Role, Rules
 from .calls.tracker import Tracker
 from .freeswitch.events import SwitchEvent, moment
@@ -23,7 +24,6 @@ from .outbox.tables import DEAD, DONE, SHADOW, SKIPPED, WAITING
 from .planfix.messages import form
 from .printable import printable
 from .replay import write_trace
-from .scribe import UNHEARD, UNTIL, unpacked
 
 WIDTH = 80
 MARKS = {DONE: "✓", WAITING: "…", DEAD: "✗", SKIPPED: "-", SHADOW: "○"}

@@ -19,6 +19,7 @@ from gevent.queue import Empty, Queue
 
 from .calls import snapshot
 from .calls.doubts import DOUBTS
+from .calls.event_log import Scribe
 from .calls.identity import REMEMBERED_CALLS
 from .calls.model import Notice, Rules
 from .calls.reconcile import Dump, missed
@@ -31,7 +32,6 @@ from .outbox.cores import Cores, Left
 from .outbox.facts import SET_ASIDE
 from .outbox.patience import insist
 from .outbox.store import Store
-from .scribe import Scribe
 from .spool import Spool, without_known
 
 log = structlog.get_logger(__name__)

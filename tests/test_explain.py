@@ -11,13 +11,13 @@ from pathlib import Path
 import gevent
 import pytest
 
+from fsplanfix.calls.event_log import Scribe, unpacked
 from fsplanfix.calls.model import Notice, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.explain import story
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.store import Store
-from fsplanfix.scribe import Scribe, unpacked
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
 

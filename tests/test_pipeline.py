@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fsplanfix.calls.event_log import unpacked
 from fsplanfix.calls.model import Leg, Notice, Rules, Status
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.errors import LinkDown, StoreError
@@ -20,7 +21,6 @@ from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.rows import notice_json
 from fsplanfix.outbox.store import Store
 from fsplanfix.pipeline import Pipeline
-from fsplanfix.scribe import unpacked
 from fsplanfix.spool import Spool
 
 from .calls.test_reconcile import accounts, positions

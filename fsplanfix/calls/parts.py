@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .call_recordings import is_recorded
 from .identity import counts_as
 from .legs import LegBook
 from .model import Call, Direction, Engagement, Kind, Leg, Notice, Role, Rules, Status
-from .recordings import is_recorded
 
 MICROSECONDS = 1_000_000
 

@@ -11,12 +11,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from ..freeswitch.events import SwitchEvent, is_uuid
-from . import recordings
+from . import call_recordings
 from .doubts import Doubts
+from .hangup_causes import NO_PHONE, failure_of
 from .identity import Callids, counts_as, ends_alike, number_called
 from .legs import LegBook
 from .model import Call, Direction, Engagement, Leg, Notice, Recording, Role, Rules, Status
-from .outcome import NO_PHONE, failure_of
 from .parties import parents_of, read_leg
 from .parts import Parts
 from .variables import is_true, merged, read_variables
@@ -335,7 +335,7 @@ class Tracker:
         self._on_hangup(leg, event)
         calls = self._calls_of(leg)
         goes_on = is_true(event.get("variable_recording_follow_transfer"))
-        recordings.end_all(self._recordings_about(leg), leg.uuid, at, goes_on)
+        call_recordings.end_all(self._recordings_about(leg), leg.uuid, at, goes_on)
         for call in calls:
             self._leave(call, leg, event)
         self.book.remove(leg)
@@ -369,9 +369,9 @@ class Tracker:
         if not call.over:
             return
         if not call.legs:
-            recordings.end_those_left(call, at)
+            call_recordings.end_those_left(call, at)
         if all(recording.stopped for recording in call.recordings):
-            for recording in recordings.of_talks(call):
+            for recording in call_recordings.of_talks(call):
                 self._parts.record(call, recording.path, at)
             self.callids.end(call)
             del self.calls[call.callid]
@@ -380,15 +380,15 @@ class Tracker:
 
     def _on_record_start(self, leg: Leg, event: SwitchEvent) -> None:
         if path := event.get("Record-File-Path"):
-            recordings.begin(self._recordings_about(leg), path, leg.uuid, event.at)
+            call_recordings.begin(self._recordings_about(leg), path, leg.uuid, event.at)
 
     def _on_record_stop(self, leg: Leg, event: SwitchEvent) -> None:
         path, cause = event.get("Record-File-Path"), event.get("Record-Completion-Cause")
-        recordings.end(self._recordings_about(leg), path, leg.uuid, event.at, cause)
+        call_recordings.end(self._recordings_about(leg), path, leg.uuid, event.at, cause)
         for call in self._calls_of(leg):
             self._finish(call, event.at)
 
-    def _recordings_about(self, leg: Leg) -> recordings.Kept:
+    def _recordings_about(self, leg: Leg) -> call_recordings.Kept:
         """Return every list a recording on this leg is kept in: its own and those of its calls."""
         kept = [(leg.recordings, leg.ext)]
         calls = self._calls_of(leg)

@@ -108,7 +108,7 @@ class Archive:
         return max(((row[0], str(row[1])) for row in found if row), default=(0.0, ""))[1]
 
     def heard(self, callid: str) -> bytes:
-        """Return what FreeSWITCH said about a call that is over, packed as scribe.py packs it."""
+        """Return what FreeSWITCH said about a call that is over, packed by calls/event_log.py."""
         with self._store.transaction() as connection:
             return (
                 connection.execute(select(heard.c.events).where(heard.c.callid == callid)).scalar()

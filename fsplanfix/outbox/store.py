@@ -32,8 +32,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 
-from ..calls.endings import left_open
 from ..calls.model import Kind, Notice
+from ..calls.unfinished import left_open
 from ..errors import StoreError
 from . import cores
 from .clock import Clock, database_now

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from fsplanfix.calls.endings import left_open
 from fsplanfix.calls.model import Kind, Status
+from fsplanfix.calls.unfinished import left_open
 
 from ..support.traces import NAMES, events, rules_of, told
 

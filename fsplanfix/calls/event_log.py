@@ -10,8 +10,8 @@ import zlib
 from itertools import count
 from urllib.parse import quote
 
-from .calls.tracker import Tracker
-from .freeswitch.events import OURS, SwitchEvent
+from ..freeswitch.events import OURS, SwitchEvent
+from .tracker import Tracker
 
 ALWAYS = (
     *("Event-Name", "Event-Date-Timestamp", "Event-Sequence", "Unique-ID"),
