@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from uuid import UUID
 
+from fsplanfix.admin.traces import read_trace
 from fsplanfix.calls.model import Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.replay import read_trace
 
 TRACES = Path(__file__).parent.parent / "tests" / "traces" / "lab"
 GROUP = "group_answered"

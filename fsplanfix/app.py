@@ -15,10 +15,10 @@ from gevent.event import Event
 from prometheus_client import CollectorRegistry
 
 from . import headroom
+from .admin.overview import Desk
 from .calls import numbers
 from .clicks import ClickJournal
 from .comparison import keep_comparing
-from .desk import Desk
 from .errors import PortTakenError, RecordingFileError
 from .freeswitch import tones
 from .freeswitch.link import Connection, Link, NoFollower, Server

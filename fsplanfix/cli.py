@@ -17,10 +17,12 @@ from typing import Any
 import click
 import gevent
 
-from . import checks, explain, installing, logs, timeline
+from . import logs
+from .admin import check, explain, initial_settings, timeline
+from .admin.check import Grade
+from .admin.traces import replay, settings_of
 from .app import ROLES, App
 from .calls.numbers import normalize
-from .checks import Grade
 from .errors import FsplanfixError, PortTakenError, SettingsError
 from .outbox.archive import Archive
 from .outbox.queue import Queue
@@ -29,7 +31,6 @@ from .outbox.tables import DEAD, WAITING
 from .planfix.messages import form
 from .printable import lines, printable
 from .recordings.links import Links
-from .replay import replay, settings_of
 from .settings import RuleSettings, Settings, StoreSettings, load
 from .simulators import demo
 from .simulators.crm import Planfix
@@ -180,11 +181,11 @@ def init_command(file: Path, force: bool, **given: str | None) -> None:
         "RECORDINGS_DIR": answers["recordings_dir"],
         "STORE_URL": answers["store_url"],
         "COUNTRY": answers["country"],
-        **installing.made_up(),
+        **initial_settings.made_up(),
     }
-    installing.write(file, {name: value for name, value in values.items() if value})
+    initial_settings.write(file, {name: value for name, value in values.items() if value})
     say(f"Wrote {file} (readable only by you).")
-    say(installing.what_to_do(values, host.strip("[]"), port, password))
+    say(initial_settings.what_to_do(values, host.strip("[]"), port, password))
 
 
 QUESTIONS: dict[str, tuple[str, str, str]] = {
@@ -214,7 +215,11 @@ def _ask(
             question, default=default, show_default=bool(default), hide_input=hidden
         ).strip()
         wrong = (
-            [text for text in installing.problems({setting: answer}) if text.startswith(setting)]
+            [
+                text
+                for text in initial_settings.problems({setting: answer})
+                if text.startswith(setting)
+            ]
             if setting
             else []
         )
@@ -255,14 +260,14 @@ def check_command(as_json: bool) -> None:
     raise SystemExit(worst)
 
 
-def _findings() -> Iterator[checks.Finding]:
+def _findings() -> Iterator[check.Finding]:
     try:
         settings = load(Settings)
     except SettingsError as error:
-        yield from (checks.Finding(Grade.BROKEN, "settings", problem) for problem in error.problems)
+        yield from (check.Finding(Grade.BROKEN, "settings", problem) for problem in error.problems)
         return
     logs.set_up("CRITICAL")
-    yield from checks.everything(settings)
+    yield from check.everything(settings)
 
 
 @cli.command("explain")

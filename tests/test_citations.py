@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fsplanfix.admin.explain import REASONS
 from fsplanfix.calls.tracker import Tracker
-from fsplanfix.explain import REASONS
 
 from .freeswitch.faults import SCENARIOS
 from .support.traces import NAMES, events, rules_of

@@ -17,6 +17,10 @@ MAY_IMPORT = {
     "recordings": {"errors"},
     "web": {"errors", "recordings.files"},
     "simulators": set[str](),
+    "admin": {
+        *("errors", "settings", "printable", "calls", "freeswitch", "outbox", "planfix"),
+        "recordings",
+    },
 }
 """What each folder may import of the house, besides itself."""
 

@@ -16,13 +16,13 @@ import psycopg
 import pytest
 from gevent.event import Event
 
+from fsplanfix.admin.traces import replay
 from fsplanfix.app import App
 from fsplanfix.calls.model import Rules
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.tables import DONE
-from fsplanfix.replay import replay
 from fsplanfix.settings import Settings, load
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import Step

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fsplanfix.admin.explain import story
 from fsplanfix.calls.event_log import unpacked
 from fsplanfix.calls.model import Leg, Notice, Rules, Status
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.errors import LinkDown, StoreError
-from fsplanfix.explain import story
 from fsplanfix.freeswitch.events import SwitchEvent, hanging_up
 from fsplanfix.freeswitch.link import Gap
 from fsplanfix.outbox.archive import Archive

@@ -58,7 +58,7 @@ POLICY = (
 
 
 class Desk(Protocol):
-    """What the dashboard asks and does; see desk.py."""
+    """What the dashboard asks and does; see admin/overview.py."""
 
     def overview(self) -> Any:
         """Return how everything stands."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from fsplanfix.admin.traces import read_trace, settings_of
 from fsplanfix.calls.model import Kind, Notice, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.replay import read_trace, settings_of
 from fsplanfix.settings import RuleSettings
 
 TRACES = Path(__file__).parent.parent / "traces"

@@ -7,12 +7,12 @@ import gevent
 import pytest
 from sqlalchemy import Select, delete, update
 
+from fsplanfix.admin.today import BITE, LATE, Today
 from fsplanfix.calls.model import Direction, Kind, Notice, Status
 from fsplanfix.outbox.archive import Archive, Written
 from fsplanfix.outbox.rows import notice_json
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.tables import notices
-from fsplanfix.today import BITE, LATE, Today
 
 NOON = datetime.now().astimezone().replace(hour=12, minute=0, second=0, microsecond=0)
 DAY = timedelta(days=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from .printable import printable
+from ..printable import printable
 
 SAID = {
     "INCOMING": "rings: call window opens",

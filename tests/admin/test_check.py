@@ -13,15 +13,15 @@ import requests
 import trustme
 from gevent import pywsgi, socket
 
-from fsplanfix.checks import Finding, Grade, everything
+from fsplanfix.admin.check import Finding, Grade, everything
 from fsplanfix.outbox.store import Store
 from fsplanfix.settings import Settings
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import write_tone
 from fsplanfix.simulators.switch import Switch
 
-from .support.service import running
-from .test_cli import run_cli
+from ..support.service import running
+from ..test_cli import run_cli
 
 TOKEN = "0123456789abcdef"
 

@@ -15,8 +15,8 @@ from datetime import datetime
 import gevent
 from gevent.lock import BoundedSemaphore
 
-from .calls.model import Kind
-from .outbox.archive import Archive, Written
+from ..calls.model import Kind
+from ..outbox.archive import Archive, Written
 
 BITE = 200
 """Notices read at once: about a millisecond."""

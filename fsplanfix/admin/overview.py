@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..calls.model import Kind, Notice, Rules
+from ..outbox.archive import Archive
+from ..outbox.queue import Queue
+from ..outbox.store import Store
+from ..outbox.tables import DEAD
+from ..printable import printable
 from . import explain
-from .calls.model import Kind, Notice, Rules
-from .outbox.archive import Archive
-from .outbox.queue import Queue
-from .outbox.store import Store
-from .outbox.tables import DEAD
-from .printable import printable
 from .today import Said, Today
 
 SESSIONS = "dashboard_sessions"

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from .calls.doubts import DOUBTS
-from .errors import LinkError, StoreError, TransportError
-from .freeswitch.link import Connection, Server
-from .freeswitch.socket_app import greeted
-from .outbox.facts import SET_ASIDE
-from .outbox.signing_keys import signing_keys
-from .outbox.store import Store
-from .planfix.client import Client, days_left, fetch
-from .recordings.files import TYPES
-from .recordings.links import Links
-from .settings import Settings
+from ..calls.doubts import DOUBTS
+from ..errors import LinkError, StoreError, TransportError
+from ..freeswitch.link import Connection, Server
+from ..freeswitch.socket_app import greeted
+from ..outbox.facts import SET_ASIDE
+from ..outbox.signing_keys import signing_keys
+from ..outbox.store import Store
+from ..planfix.client import Client, days_left, fetch
+from ..recordings.files import TYPES
+from ..recordings.links import Links
+from ..settings import Settings
 
 PATIENCE = 10.0
 """Seconds anybody has to answer."""

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from .calls.model import Notice, Rules
-from .calls.tracker import Tracker
-from .errors import RecordingFileError
-from .freeswitch.events import SwitchEvent
+from ..calls.model import Notice, Rules
+from ..calls.tracker import Tracker
+from ..errors import RecordingFileError
+from ..freeswitch.events import SwitchEvent
 
 LONGEST_LINE = 4 * 1024 * 1024
 """Characters. A real event has 10 kB."""

@@ -11,20 +11,20 @@ from pathlib import Path
 import gevent
 import pytest
 
+from fsplanfix.admin.explain import story
 from fsplanfix.calls.event_log import Scribe, unpacked
 from fsplanfix.calls.model import Notice, Rules
 from fsplanfix.calls.tracker import Tracker
-from fsplanfix.explain import story
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
 
-from .support.service import running
-from .support.traces import NAMES, events, path_of, rules_of, shorthand
-from .test_cli import run_cli
-from .test_service import told, wanted
+from ..support.service import running
+from ..support.traces import NAMES, events, path_of, rules_of, shorthand
+from ..test_cli import run_cli
+from ..test_service import told, wanted
 
 
 @cache

@@ -13,17 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import fill
 
+from ..calls.event_log import UNHEARD, UNTIL, unpacked
+from ..calls.model import Leg, Notice, Role, Rules
+from ..calls.tracker import Tracker
+from ..freeswitch.events import SwitchEvent, moment
+from ..outbox.archive import Archive
+from ..outbox.rows import Entry, Queued
+from ..outbox.tables import DEAD, DONE, SHADOW, SKIPPED, WAITING
+from ..planfix.messages import form
+from ..printable import printable
 from . import timeline
-from .calls.event_log import UNHEARD, UNTIL, unpacked
-from .calls.model import Leg, Notice, Role, Rules
-from .calls.tracker import Tracker
-from .freeswitch.events import SwitchEvent, moment
-from .outbox.archive import Archive
-from .outbox.rows import Entry, Queued
-from .outbox.tables import DEAD, DONE, SHADOW, SKIPPED, WAITING
-from .planfix.messages import form
-from .printable import printable
-from .replay import write_trace
+from .traces import write_trace
 
 WIDTH = 80
 MARKS = {DONE: "✓", WAITING: "…", DEAD: "✗", SKIPPED: "-", SHADOW: "○"}

@@ -11,8 +11,8 @@ from typing import Any
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
-from .errors import SettingsError
-from .settings import Settings, sentences
+from ..errors import SettingsError
+from ..settings import Settings, sentences
 
 EVENT_SOCKET = """\
 <configuration name="event_socket.conf" description="Socket Client">

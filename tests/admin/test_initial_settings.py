@@ -10,12 +10,12 @@ from dotenv import dotenv_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsplanfix import installing
+from fsplanfix.admin import initial_settings
 from fsplanfix.errors import SettingsError
 from fsplanfix.settings import Settings
 
-from .support.terminal import Terminal
-from .test_cli import run_cli
+from ..support.terminal import Terminal
+from ..test_cli import run_cli
 
 URL = "https://example.planfix.com/tel/api"
 GIVEN = ("init", "--planfix-url", URL, "--planfix-token", "abc")
@@ -54,7 +54,7 @@ def test_a_few_questions_lead_to_settings_that_work(tmp_path: Path) -> None:
     password = re.findall(r'name="password" value="(\w{32})"', shown)[0]
     assert values["FREESWITCH_ESL"] == f"esl://:{password}@127.0.0.1:8021"
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
-    assert installing.problems(values) == []
+    assert initial_settings.problems(values) == []
 
 
 def test_a_file_that_is_there_is_replaced_only_if_one_says_so(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_any_token_is_read_back_as_it_was_written_or_refused(
     file = tmp_path_factory.getbasetemp() / "any.env"
     values = {"PLANFIX_URL": URL, "PLANFIX_TOKEN": token, "PBX_TOKEN": "0123456789abcdef"}
     try:
-        installing.write(file, values)
+        initial_settings.write(file, values)
     except SettingsError:
         return
     assert Settings(_env_file=file).planfix_token.get_secret_value() == token  # type: ignore[call-arg]

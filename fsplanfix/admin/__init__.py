@@ -1,0 +1,1 @@
+"""What a person asks: is all well, what happened, how do things stand."""
