@@ -35,7 +35,7 @@ from .outbox.upkeep import Upkeep
 from .outbox.wakeups import keep_waking
 from .pipeline import Pipeline
 from .planfix import contacts
-from .planfix.client import Client
+from .planfix.api import Client
 from .planfix.commands import Account, Commands, Limits
 from .planfix.contacts import Contacts
 from .planfix.courier import Courier, DeliverySettings

@@ -28,7 +28,7 @@ from .outbox.archive import Archive
 from .outbox.queue import Queue
 from .outbox.store import Store
 from .outbox.tables import DEAD, WAITING
-from .planfix.messages import form
+from .planfix.forms import form
 from .printable import lines, printable
 from .recordings.links import Links
 from .settings import RuleSettings, Settings, StoreSettings, load

@@ -10,7 +10,7 @@ from gevent.event import Event
 from fsplanfix.calls.model import Rules
 from fsplanfix.outbox.store import Store
 from fsplanfix.pipeline import Pipeline
-from fsplanfix.planfix.client import Client
+from fsplanfix.planfix.api import Client
 from fsplanfix.planfix.courier import Courier, DeliverySettings
 from fsplanfix.readiness import AT_MOST, Readiness
 from fsplanfix.simulators.crm import Planfix

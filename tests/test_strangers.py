@@ -20,7 +20,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from fsplanfix.errors import TransportError
-from fsplanfix.planfix.client import Client
+from fsplanfix.planfix.api import Client
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import freshen, load

@@ -21,7 +21,7 @@ from ..freeswitch.socket_app import greeted
 from ..outbox.facts import SET_ASIDE
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
-from ..planfix.client import Client, days_left, fetch
+from ..planfix.api import Client, days_left, fetch
 from ..recordings.files import TYPES
 from ..recordings.links import Links
 from ..settings import Settings

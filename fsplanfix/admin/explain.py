@@ -20,7 +20,7 @@ from ..freeswitch.events import SwitchEvent, moment
 from ..outbox.archive import Archive
 from ..outbox.rows import Entry, Queued
 from ..outbox.tables import DEAD, DONE, SHADOW, SKIPPED, WAITING
-from ..planfix.messages import form
+from ..planfix.forms import form
 from ..printable import printable
 from . import timeline
 from .traces import write_trace

@@ -29,8 +29,8 @@ from ..outbox.schedule import is_hopeless, is_stale, pause
 from ..outbox.store import Store
 from ..outbox.tables import DEAD, DONE, SHADOW, SKIPPED
 from ..outbox.upkeep import TOO_LATE, Upkeep
-from .client import Client
-from .messages import LinkMaker, form
+from .api import Client
+from .forms import LinkMaker, form
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsplanfix.errors import TransportError
-from fsplanfix.planfix.client import Client
+from fsplanfix.planfix.api import Client
 from fsplanfix.planfix.contacts import FAILURES_IN_A_ROW, NOBODY, Contact, Contacts, read
 from fsplanfix.simulators.crm import Planfix
 

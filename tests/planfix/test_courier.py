@@ -18,7 +18,7 @@ from fsplanfix.calls.model import Kind, Notice, Status
 from fsplanfix.errors import StoreError, TransportError
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
-from fsplanfix.planfix.client import Client, seconds_to_wait
+from fsplanfix.planfix.api import Client, seconds_to_wait
 from fsplanfix.planfix.courier import Courier, DeliverySettings
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
@@ -222,8 +222,8 @@ def test_whatever_planfix_does_once_the_call_is_told_in_order(
     over = Event()
     with monkeypatch.context() as now:
         if how == "hang":
-            now.setattr("fsplanfix.planfix.client.CONNECT_TIMEOUT", 0.1)
-            now.setattr("fsplanfix.planfix.client.ANSWER_TIMEOUT", 0.1)
+            now.setattr("fsplanfix.planfix.api.CONNECT_TIMEOUT", 0.1)
+            now.setattr("fsplanfix.planfix.api.ANSWER_TIMEOUT", 0.1)
             now.setattr(planfix, "before", lambda _: over.wait())
             planfix.answers.append("drop")  # to whom is gone already
         else:
@@ -603,8 +603,8 @@ def test_a_request_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPat
                 sock.sendall(b" ")
                 gevent.sleep(0.02)
 
-    monkeypatch.setattr("fsplanfix.planfix.client.CONNECT_TIMEOUT", 0.1)
-    monkeypatch.setattr("fsplanfix.planfix.client.ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr("fsplanfix.planfix.api.CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("fsplanfix.planfix.api.ANSWER_TIMEOUT", 0.2)
     server = StreamServer(("127.0.0.1", 0), drip)
     server.start()
     assert "did not answer in time" in str(failure_of(f"http://127.0.0.1:{server.server_port}/"))

@@ -1,6 +1,6 @@
 import pytest
 
-from fsplanfix.planfix.messages import form
+from fsplanfix.planfix.forms import form
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import problem
 
