@@ -29,6 +29,8 @@ AGAIN_AFTER = 0.1
 
 _thread_number = get_original("_thread", "get_ident")  # gevent's tells greenlets apart
 
+log = structlog.get_logger(__name__)
+
 _NUMBER = re.compile(r"(?<![0-9A-Fa-f-])[0-9]{7,15}(?![0-9A-Fa-f-])", re.ASCII)
 
 
@@ -48,7 +50,7 @@ class Unbreakable:
         self._poll = get_original("select", "poll")()
         if self._file is not None:
             self._poll.register(self._file, select.POLLOUT)
-        self._lock = get_original("threading", "RLock")()
+        self._lock = get_original("_thread", "RLock")()
         self._thread = _thread_number()
         self._waiting: deque[bytes] = deque()
         self._lost_unsaid = 0
@@ -83,11 +85,8 @@ class Unbreakable:
             rest = line[self._written(line) :]
             if rest:
                 self._waiting.appendleft(rest)
-        if self._waiting:
+        if self._waiting or self._lost_unsaid:
             self._call_again()
-        elif self._lost_unsaid:
-            count, self._lost_unsaid = self._lost_unsaid, 0
-            structlog.get_logger(__name__).error("log_lines_lost", count=count)
 
     def _written(self, line: bytes) -> int:
         """Write the beginning of a line; return how much is done with: all of what cannot be."""
@@ -109,6 +108,12 @@ class Unbreakable:
     def _again(self) -> None:
         self._is_called_again = False
         self.flush()
+
+        # not said where a line is written: structlog holds a lock of its own there, which it would
+        # take a second time
+        if self._lost_unsaid and not self._waiting:
+            count, self._lost_unsaid = self._lost_unsaid, 0
+            log.error("log_lines_lost", count=count)
 
 
 def _descriptor(stream: TextIO) -> int | None:

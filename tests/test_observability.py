@@ -1,5 +1,6 @@
 """What an administrator sees of a running service: log, numbers, systemd, shadow mode."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -10,10 +11,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO, cast
 
 import gevent
 import pytest
 import requests
+import structlog
 from gevent.socket import wait_read
 
 from fsplanfix import logs
@@ -149,13 +152,38 @@ def test_lines_that_nobody_reads_are_kept_then_counted(
         reader.read_until(" 9x")
         with gevent.Timeout(60):
             while "log_lines_lost" not in capsys.readouterr().out:
-                log.flush()
+                gevent.sleep(0.01)
         log.write("and on\n")
         reader.read_until("and on")
     numbers = [int(line[:3]) for line in reader.text.splitlines()[:-1]]
     assert numbers == list(range(len(numbers)))
     assert 10 < len(numbers) < 100
     assert logs.Unbreakable.lost == 100 - len(numbers)
+
+
+def test_a_line_after_lost_ones_is_not_waited_for(
+    reader: SlowReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who logs holds structlog's lock: to log from there that lines were lost stopped everybody."""
+    monkeypatch.setattr(logs, "MOST_WAITING", 1)
+    monkeypatch.setattr(logs.Unbreakable, "lost", 0)
+    with os.fdopen(reader.writes, "w") as stream:
+        factory = structlog.WriteLoggerFactory(cast(TextIO, logs.Unbreakable(stream)))
+        structlog.configure([structlog.processors.LogfmtRenderer()], logger_factory=factory)
+        log = structlog.get_logger()
+        for _ in range(100):
+            log.info("x" * 999)
+        assert logs.Unbreakable.lost
+
+        # all that is kept is read between two turns of the loop, so that the next line finds room
+        os.set_blocking(reader.reads, False)
+        with gevent.Timeout(60):
+            for _ in range(10):
+                with contextlib.suppress(BlockingIOError):
+                    while os.read(reader.reads, 65536):
+                        pass
+                log.info("and on")
+    structlog.reset_defaults()
 
 
 def test_lines_that_cannot_be_written_are_counted_each_once(

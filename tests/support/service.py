@@ -112,7 +112,11 @@ class Service:
     def end(self) -> int:
         """Stop it as systemd does; return its exit code."""
         self.process.terminate()
-        code = self.process.wait(timeout=PATIENCE)
+        try:
+            code = self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError("it does not end: " + "\n".join(self.log[-100:])) from None
         self._reader.join()
         if self.process.stderr is not None:
             self.process.stderr.close()
