@@ -25,7 +25,8 @@ from tests.support import service as program
 
 TOKEN, KEY = program.TOKENS["PBX_TOKEN"], "fuzz-secret-key-of-the-links"
 ALLOWED_IN_ESL = re.compile(
-    r"(?:show channels as json|global_getvar domain|user_exists id [0-9]{2,5} 127\.0\.0\.1|"
+    r"(?:show channels as json|global_getvar (?:domain|core_uuid)|uptime|"
+    r"user_exists id [0-9]{2,5} 127\.0\.0\.1|"
     r"sofia_contact [0-9]{2,5}@127\.0\.0\.1|"
     r"originate \{(?:[A-Za-z0-9_=,.-]|%\(800\\,3200\\,425\))+\}user/[0-9]{2,5} "
     r"&bridge\(\{ignore_early_media=false,bridge_answer_timeout=60\}"

@@ -19,7 +19,7 @@ from flask.sessions import SecureCookieSessionInterface
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
 from fsplanfix.web import factory
-from fsplanfix.web.dashboard import LOOK_EVERY, Look
+from fsplanfix.web.dashboard import LOOK_EVERY, DashboardConfig, Look
 from fsplanfix.web.health import Health
 
 from ..support.service import PATIENCE, Halt, Service, running
@@ -155,7 +155,7 @@ def test_whatever_takes_a_form_asks_for_the_token() -> None:
         Health({}),
         lambda signed, name: pytest.fail("nothing is looked for"),
         lambda: b"",
-        (Desk(), PASSWORD, "key", False),  # type: ignore[arg-type]
+        DashboardConfig(Desk(), PASSWORD, "key", is_https=False),  # type: ignore[arg-type]
         guessed.append,
     )
     changing = {"POST", "PUT", "PATCH", "DELETE"}
