@@ -35,7 +35,7 @@ from .outbox.upkeep import Upkeep
 from .outbox.wakeups import keep_waking
 from .pipeline import Pipeline
 from .planfix import contacts
-from .planfix.api import Client
+from .planfix.api import PlanfixApi
 from .planfix.commands import Account, Commands, Limits
 from .planfix.contacts import Contacts
 from .planfix.courier import Courier, DeliverySettings
@@ -110,7 +110,7 @@ class App:
         )
         self._recordings = self._library()
         token = settings.planfix_token.get_secret_value()
-        self._client = Client(settings.planfix_url, token, settings.planfix_concurrency)
+        self._client = PlanfixApi(settings.planfix_url, token, settings.planfix_concurrency)
         self._socket_app = self._name_callers(token, spare) if "socket" in roles else None
         self._courier = Courier(
             self._store,
@@ -214,7 +214,7 @@ class App:
         It has a session to Planfix of its own: notices need not wait for it.
         """
         settings = self._settings
-        client = Client(settings.planfix_url, token, contacts.MOST_AT_ONCE)
+        client = PlanfixApi(settings.planfix_url, token, contacts.MOST_AT_ONCE)
         known = Contacts(
             _nothing if self._shadow else client.ask,
             settings.contact_deadline,

@@ -27,7 +27,7 @@ MAY_IMPORT = {
 ONLY_USER = {
     "greenswitch": "freeswitch",
     "sqlalchemy": "outbox",
-    "requests": "planfix",
+    "requests": "planfix admin/probes.py",
     "phonenumbers": "calls/numbers.py settings.py",
     "itsdangerous": "recordings",
     "alembic": "outbox",

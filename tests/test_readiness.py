@@ -10,7 +10,7 @@ from gevent.event import Event
 from fsplanfix.calls.model import Rules
 from fsplanfix.outbox.store import Store
 from fsplanfix.pipeline import Pipeline
-from fsplanfix.planfix.api import Client
+from fsplanfix.planfix.api import PlanfixApi
 from fsplanfix.planfix.courier import Courier, DeliverySettings
 from fsplanfix.readiness import AT_MOST, Readiness
 from fsplanfix.simulators.crm import Planfix
@@ -57,7 +57,7 @@ def test_a_pipeline_that_is_stuck_does_not_get_on(
 
 def test_a_courier_that_does_not_look_for_work_does_not_get_on(store: Store) -> None:
     steady = Steady()
-    client = Client("http://127.0.0.1:1/", "token", concurrency=1)
+    client = PlanfixApi("http://127.0.0.1:1/", "token", concurrency=1)
     courier = Courier(store, client, lambda _, path: path, DeliverySettings(), lambda _: True)
     readiness = Readiness(store, [], courier, steady)
     assert readiness.gets_on()
@@ -70,7 +70,7 @@ def test_whether_it_is_ready_is_said_without_asking_the_store(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each unasked request to /health/ready made the disk write."""
-    client = Client("http://127.0.0.1:1/", "token", concurrency=1)
+    client = PlanfixApi("http://127.0.0.1:1/", "token", concurrency=1)
     courier = Courier(store, client, lambda _, path: path, DeliverySettings(), lambda _: True)
     pipeline = Pipeline("127.0.0.1:8021", Rules(), store, lambda: None)
     readiness = Readiness(store, [pipeline], courier)

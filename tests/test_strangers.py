@@ -20,7 +20,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from fsplanfix.errors import TransportError
-from fsplanfix.planfix.api import Client
+from fsplanfix.planfix.api import PlanfixApi
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import freshen, load
@@ -155,7 +155,7 @@ def drip(_: Any) -> Iterator[bytes]:
 
 
 @contextmanager
-def answering(says: Callable[[Any], Iterator[bytes]]) -> Iterator[Client]:
+def answering(says: Callable[[Any], Iterator[bytes]]) -> Iterator[PlanfixApi]:
     def serve(sock: socket.socket, peer: Any) -> None:
         with suppress(OSError):
             sock.recv(65536)
@@ -164,7 +164,7 @@ def answering(says: Callable[[Any], Iterator[bytes]]) -> Iterator[Client]:
 
     server = StreamServer(("127.0.0.1", 0), serve)
     server.start()
-    client = Client(f"http://127.0.0.1:{server.server_port}/tel/api", "t", 2)
+    client = PlanfixApi(f"http://127.0.0.1:{server.server_port}/tel/api", "t", 2)
     yield client
     client.close()
     server.stop(timeout=0)

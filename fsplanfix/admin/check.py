@@ -21,10 +21,11 @@ from ..freeswitch.socket_app import greeted
 from ..outbox.facts import SET_ASIDE
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
-from ..planfix.api import Client, days_left, fetch
+from ..planfix.api import PlanfixApi
 from ..recordings.files import TYPES
 from ..recordings.links import Links
 from ..settings import Settings
+from .probes import days_left, fetch
 
 PATIENCE = 10.0
 """Seconds anybody has to answer."""
@@ -358,7 +359,7 @@ def _from_outside(settings: Settings, keys: list[str], file: Path) -> Iterator[F
 def planfix(settings: Settings) -> Iterator[Finding]:
     """Ask Planfix if it knows our token, and what it knows of us: docs/facts/planfix.md."""
     yield from _certificates(settings)
-    client = Client(settings.planfix_url, settings.planfix_token.get_secret_value(), 1)
+    client = PlanfixApi(settings.planfix_url, settings.planfix_token.get_secret_value(), 1)
     try:
         known = client.ask({"cmd": "ping"}, PATIENCE)
     except TransportError as error:
@@ -370,7 +371,7 @@ def planfix(settings: Settings) -> Iterator[Finding]:
     yield from _agreement(settings, known)
 
 
-def _without_ping(client: Client, error: TransportError) -> Finding:
+def _without_ping(client: PlanfixApi, error: TransportError) -> Finding:
     """Ask something else: a Planfix of before 2025 does not know ping."""
     if error.permanent:
         try:

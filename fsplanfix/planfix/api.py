@@ -7,12 +7,10 @@ nothing Planfix needs, and they cost a third of a request (docs/performance.md).
 from __future__ import annotations
 
 import json
-import socket
-import ssl
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import gevent
 import requests
@@ -53,38 +51,7 @@ def _text(answer: requests.Response) -> str:
     return clean(body[:LONGEST_ANSWER].decode("utf-8", "replace")).strip()
 
 
-def fetch(url: str, seconds: float) -> tuple[int, int]:
-    """Fetch a public address as Planfix does; return code and bytes. Raises TransportError."""
-    try:
-        late = TransportError("no answer in time")
-        with gevent.Timeout(seconds, late), requests.Session() as session:
-            session.trust_env = False
-            answer = session.get(url, timeout=seconds, allow_redirects=False)
-            return answer.status_code, len(answer.content)
-    except requests.exceptions.SSLError:
-        raise TransportError("the certificate is not trusted") from None
-    except (requests.exceptions.RequestException, OSError) as error:
-        raise TransportError(f"it cannot be reached ({type(error).__name__})") from None
-
-
-def days_left(url: str, seconds: float) -> float | None:
-    """Return the days an https address's certificate lasts, None if none is to be trusted."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=requests.utils.DEFAULT_CA_BUNDLE_PATH)
-        with (
-            socket.create_connection((parts.hostname, parts.port or 443), timeout=seconds) as sock,
-            context.wrap_socket(sock, server_hostname=parts.hostname) as secure,
-        ):
-            ends = (secure.getpeercert() or {}).get("notAfter")
-    except OSError:
-        return None
-    return (ssl.cert_time_to_seconds(ends) - time.time()) / 86400 if isinstance(ends, str) else None
-
-
-class Client:
+class PlanfixApi:
     """Posts requests to Planfix."""
 
     def __init__(self, url: str, token: str, concurrency: int) -> None:
@@ -104,7 +71,7 @@ class Client:
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
-            raise TransportError("Planfix's answer is no JSON object")
+            raise TransportError("Planfix's answer is not a JSON object")
         return answer
 
     def _send(self, fields: Mapping[str, str], seconds: float) -> str:

@@ -29,7 +29,7 @@ from ..outbox.schedule import is_hopeless, is_stale, pause
 from ..outbox.store import Store
 from ..outbox.tables import DEAD, DONE, SHADOW, SKIPPED
 from ..outbox.upkeep import TOO_LATE, Upkeep
-from .api import Client
+from .api import PlanfixApi
 from .forms import LinkMaker, form
 
 log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ class Courier:
     def __init__(
         self,
         store: Store,
-        client: Client,
+        client: PlanfixApi,
         link: LinkMaker,
         settings: DeliverySettings,
         is_ready: Callable[[str], bool],

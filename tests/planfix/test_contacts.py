@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsplanfix.errors import TransportError
-from fsplanfix.planfix.api import Client
+from fsplanfix.planfix.api import PlanfixApi
 from fsplanfix.planfix.contacts import FAILURES_IN_A_ROW, NOBODY, Contact, Contacts, read
 from fsplanfix.simulators.crm import Planfix
 
@@ -33,19 +33,21 @@ class Heard(list[str]):
 
 
 @pytest.fixture
-def client(planfix: Planfix) -> Iterator[Client]:
-    made = Client(planfix.url, "planfix-token", 50)
+def client(planfix: Planfix) -> Iterator[PlanfixApi]:
+    made = PlanfixApi(planfix.url, "planfix-token", 50)
     yield made
     made.close()
 
 
 def contacts(
-    client: Client, heard: Heard, clock: Clock | None = None, deadline: float = 30
+    client: PlanfixApi, heard: Heard, clock: Clock | None = None, deadline: float = 30
 ) -> Contacts:
     return Contacts(client.ask, deadline, heard, clock or Clock())
 
 
-def test_a_client_is_found_and_remembered_for_ten_minutes(planfix: Planfix, client: Client) -> None:
+def test_a_client_is_found_and_remembered_for_ten_minutes(
+    planfix: Planfix, client: PlanfixApi
+) -> None:
     heard, clock = Heard(), Clock()
     ours = contacts(client, heard, clock)
     assert [ours.find(NUMBER, "c1", 30), ours.find(NUMBER, "c2", 30)] == [IVAN, IVAN]
@@ -58,7 +60,7 @@ def test_a_client_is_found_and_remembered_for_ten_minutes(planfix: Planfix, clie
     assert planfix.accepted[0] == {"cmd": "contact", "phone": NUMBER, "callid": "c1"}
 
 
-def test_a_number_nobody_knows_is_remembered_too(planfix: Planfix, client: Client) -> None:
+def test_a_number_nobody_knows_is_remembered_too(planfix: Planfix, client: PlanfixApi) -> None:
     ours = contacts(client, Heard())
     assert [ours.find("79260000001", "c", 30), ours.find("79260000001", "c", 30)] == [
         NOBODY,
@@ -67,7 +69,7 @@ def test_a_number_nobody_knows_is_remembered_too(planfix: Planfix, client: Clien
     assert planfix.asked == 1
 
 
-def test_a_failure_is_remembered_for_half_a_minute(planfix: Planfix, client: Client) -> None:
+def test_a_failure_is_remembered_for_half_a_minute(planfix: Planfix, client: PlanfixApi) -> None:
     planfix.answers.append(500)
     heard, clock = Heard(), Clock()
     ours = contacts(client, heard, clock)
@@ -78,7 +80,7 @@ def test_a_failure_is_remembered_for_half_a_minute(planfix: Planfix, client: Cli
     assert heard == ["failed", "cached", "asked"]
 
 
-def test_two_hundred_calls_of_one_number_ask_once(planfix: Planfix, client: Client) -> None:
+def test_two_hundred_calls_of_one_number_ask_once(planfix: Planfix, client: PlanfixApi) -> None:
     planfix.delay = 0.2
     ours = contacts(client, Heard())
     calls = [gevent.spawn(ours.find, NUMBER, f"c{n}", 30) for n in range(200)]
@@ -88,7 +90,7 @@ def test_two_hundred_calls_of_one_number_ask_once(planfix: Planfix, client: Clie
 
 
 def test_a_slow_planfix_is_waited_for_no_longer_than_allowed(
-    planfix: Planfix, client: Client
+    planfix: Planfix, client: PlanfixApi
 ) -> None:
     planfix.delay = 3600
     heard = Heard()
@@ -100,7 +102,7 @@ def test_a_slow_planfix_is_waited_for_no_longer_than_allowed(
 
 
 def test_a_silent_name_server_is_waited_for_no_longer_than_allowed(
-    planfix: Planfix, client: Client, monkeypatch: pytest.MonkeyPatch
+    planfix: Planfix, client: PlanfixApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     speaks = Event()
     with monkeypatch.context() as silent:
@@ -117,7 +119,7 @@ def test_a_silent_name_server_is_waited_for_no_longer_than_allowed(
 
 
 def test_planfix_is_left_alone_while_it_is_down_and_asked_again_later(
-    planfix: Planfix, client: Client
+    planfix: Planfix, client: PlanfixApi
 ) -> None:
     planfix.answers.extend([500] * FAILURES_IN_A_ROW)
     heard = Heard()
@@ -132,7 +134,9 @@ def test_planfix_is_left_alone_while_it_is_down_and_asked_again_later(
     assert heard[-2:] == ["asked", "asked"]
 
 
-def test_a_number_planfix_minds_does_not_pause_the_others(planfix: Planfix, client: Client) -> None:
+def test_a_number_planfix_minds_does_not_pause_the_others(
+    planfix: Planfix, client: PlanfixApi
+) -> None:
     planfix.answers.extend([400] * (FAILURES_IN_A_ROW + 1))
     heard = Heard()
     ours = contacts(client, heard)
@@ -187,7 +191,7 @@ def test_no_answer_breaks_the_reading(answer: dict[str, object]) -> None:
     assert contact.manager == "" or contact.manager.isascii()
 
 
-def test_a_name_holds_nothing_that_no_text_can_hold(planfix: Planfix, client: Client) -> None:
+def test_a_name_holds_nothing_that_no_text_can_hold(planfix: Planfix, client: PlanfixApi) -> None:
     """JSON's escapes spell a NUL and halves of surrogate pairs; pairs and others stay."""
     name = "Ivan\0 \ud800Petrov\udfff \U0001f600"
     planfix.contacts[NUMBER] = {"contact_name": name, "manager": "1\x0002"}

@@ -18,7 +18,7 @@ from fsplanfix.calls.model import Kind, Notice, Status
 from fsplanfix.errors import StoreError, TransportError
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
-from fsplanfix.planfix.api import Client, seconds_to_wait
+from fsplanfix.planfix.api import PlanfixApi, seconds_to_wait
 from fsplanfix.planfix.courier import Courier, DeliverySettings
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.crm import Planfix
@@ -51,14 +51,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def client(planfix: Planfix) -> Iterator[Client]:
-    made = Client(planfix.url, "planfix-token", concurrency=16)
+def client(planfix: Planfix) -> Iterator[PlanfixApi]:
+    made = PlanfixApi(planfix.url, "planfix-token", concurrency=16)
     yield made
     made.close()
 
 
 @pytest.fixture
-def courier(store: Store, client: Client, clock: Clock) -> Courier:
+def courier(store: Store, client: PlanfixApi, clock: Clock) -> Courier:
     return Courier(store, client, LINKS.link, DeliverySettings(), complete, now=clock)
 
 
@@ -80,7 +80,7 @@ def test_planfix_gets_a_whole_group_call_in_order(
 
 
 def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
-    store: Store, client: Client, planfix: Planfix, clock: Clock
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     ready: list[str] = []
     courier = Courier(
@@ -172,7 +172,7 @@ def test_the_next_window_opens_after_planfix_has_closed_those_of_the_hop(
 
 @pytest.mark.usefixtures("nothing_by_the_clock")
 def test_one_request_at_a_time_follows_the_other_at_once(
-    store: Store, client: Client, planfix: Planfix, clock: Clock
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     """No room while one is under way: the end of it is what calls for the next, whoever else is silent."""
     store.save([replace(GROUP[0], callid=f"c{n}") for n in range(6)], {}, "s", clock())
@@ -210,7 +210,7 @@ def test_anything_else_is_tried_again(
 @pytest.mark.parametrize("how", ["hang", 500, "drop", "drop after", 400, 401])
 def test_whatever_planfix_does_once_the_call_is_told_in_order(
     store: Store,
-    client: Client,
+    client: PlanfixApi,
     planfix: Planfix,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
@@ -275,7 +275,7 @@ def test_a_late_window_is_skipped_but_the_end_of_the_call_is_told(
 
 
 def test_late_windows_can_be_kept(
-    store: Store, client: Client, planfix: Planfix, clock: Clock
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     store.save(GROUP[:1], {}, "s", clock())
     clock.ahead += 3600
@@ -364,7 +364,7 @@ def canceled(callid: str) -> Notice:
 
 
 def test_the_spelling_of_canceled_is_found_out_once_and_kept(
-    store: Store, client: Client, planfix: Planfix, clock: Clock
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     planfix.canceled = "Cancelled"
     for n in range(3):
@@ -376,7 +376,7 @@ def test_the_spelling_of_canceled_is_found_out_once_and_kept(
 
 @pytest.mark.parametrize("spelling", ["Canceled", "Cancelled"])
 def test_the_spelling_of_canceled_can_be_fixed(
-    store: Store, client: Client, planfix: Planfix, clock: Clock, spelling: str
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock, spelling: str
 ) -> None:
     planfix.canceled = spelling
     store.save([canceled("c")], {}, "s", clock())
@@ -396,7 +396,7 @@ def test_a_canceled_that_no_spelling_helps_is_set_aside(
 
 
 def test_another_courier_takes_over_when_one_is_gone(
-    store: Store, client: Client, planfix: Planfix, clock: Clock
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     store.save([COMPLETED], {}, "s", clock())
     assert len(claim(store, 10, clock(), "one that was killed")) == 1
@@ -425,7 +425,7 @@ def test_an_end_waits_for_an_answer_no_longer_than_it_may(
 
 
 def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
-    store: Store, client: Client, planfix: Planfix, clock: Clock
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     """It sees the answer when another has long done everything."""
     frozen = Courier(
@@ -458,7 +458,7 @@ def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
 
 
 def test_two_couriers_send_nothing_twice(
-    store: Store, client: Client, planfix: Planfix, clock: Clock
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     """Each answer takes long enough for the other to look for work many times."""
     planfix.delay = 0.05
@@ -518,7 +518,7 @@ def test_a_clock_that_jumps_an_hour_holds_nothing_up(
 @pytest.mark.parametrize("seconds", [-1e9, -3600.0, -300.0, -70.0, -3.0, 3.0, 300.0])
 @pytest.mark.parametrize("code", [500, 503, 401])
 def test_what_waits_for_another_try_survives_a_jump_of_any_size(
-    store: Store, client: Client, planfix: Planfix, clock: Clock, seconds: float, code: int
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock, seconds: float, code: int
 ) -> None:
     """Its time was said by the clock of before: it is tried at once."""
     jumps: list[bool] = []
@@ -544,7 +544,7 @@ def test_what_waits_for_another_try_survives_a_jump_of_any_size(
 
 
 def test_the_store_itself_notices_a_jump(
-    store: Store, client: Client, planfix: Planfix, monkeypatch: pytest.MonkeyPatch
+    store: Store, client: PlanfixApi, planfix: Planfix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     courier = Courier(
         store,
@@ -580,7 +580,7 @@ def test_a_window_too_late_is_no_probe(
 
 
 def test_a_recording_that_is_not_ready_is_no_probe(
-    store: Store, client: Client, planfix: Planfix, clock: Clock
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     courier = Courier(store, client, LINKS.link, DeliverySettings(), lambda _: False, now=clock)
     planfix.answers.append(401)
@@ -624,7 +624,7 @@ def test_a_certificate_nobody_signed_is_no_planfix() -> None:
 
 
 def failure_of(url: str, token: str = "planfix-token") -> TransportError:
-    client = Client(url, token, concurrency=1)
+    client = PlanfixApi(url, token, concurrency=1)
     try:
         with pytest.raises(TransportError) as caught:
             client.post({"cmd": "event"})
@@ -698,7 +698,7 @@ def test_a_nul_in_an_answer_holds_up_nothing(store: Store, clock: Clock, code: b
 
     server = StreamServer(("127.0.0.1", 0), speak)
     server.start()
-    client = Client(f"http://127.0.0.1:{server.server_port}/", "planfix-token", concurrency=1)
+    client = PlanfixApi(f"http://127.0.0.1:{server.server_port}/", "planfix-token", concurrency=1)
     courier = Courier(
         store, client, LINKS.link, DeliverySettings(concurrency=1), complete, now=clock
     )
