@@ -18,9 +18,9 @@ from fsplanfix.calls.model import Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.rows import Outcome, Queued
+from fsplanfix.outbox.records import Outcome, Queued
+from fsplanfix.outbox.schema import DONE, notices
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.tables import DONE, notices
 
 from . import traffic
 

@@ -28,10 +28,10 @@ from .greenlets import keep_running
 from .leftovers import Leftovers
 from .lookup import Lookup
 from .metrics import Standing, Tally, exposition
-from .outbox.archive import Archive
+from .outbox.cleanup import Upkeep
+from .outbox.history import Archive
 from .outbox.signing_keys import signing_keys
 from .outbox.store import Store
-from .outbox.upkeep import Upkeep
 from .outbox.wakeups import keep_waking
 from .pipeline import Pipeline
 from .planfix import contacts

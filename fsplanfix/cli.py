@@ -24,10 +24,10 @@ from .admin.traces import replay, settings_of
 from .app import ROLES, App
 from .calls.numbers import normalize
 from .errors import FsplanfixError, PortTakenError, SettingsError
-from .outbox.archive import Archive
+from .outbox.history import Archive
 from .outbox.queue import Queue
+from .outbox.schema import DEAD, WAITING
 from .outbox.store import Store
-from .outbox.tables import DEAD, WAITING
 from .planfix.forms import form
 from .printable import lines, printable
 from .recordings.links import Links

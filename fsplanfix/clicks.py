@@ -9,8 +9,8 @@ import structlog
 from .errors import StoreError
 from .freeswitch.originate import Click
 from .metrics import Tally
-from .outbox.archive import Archive
-from .outbox.rows import Entry
+from .outbox.history import Archive
+from .outbox.records import Entry
 
 log = structlog.get_logger(__name__)
 

@@ -13,8 +13,8 @@ import requests
 
 from fsplanfix.freeswitch.link import Connection, Server
 from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.schema import DEAD
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.tables import DEAD
 
 from .outbox.test_store import claim, settle
 from .support.service import environment

@@ -9,8 +9,8 @@ import pytest
 from fsplanfix.calls.model import Notice, Rules
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.leftovers import LOOK_EVERY, Leftovers
-from fsplanfix.outbox.archive import Archive
-from fsplanfix.outbox.rows import notice_json
+from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.records import notice_json
 from fsplanfix.outbox.store import Store
 from fsplanfix.pipeline import Pipeline
 

@@ -21,8 +21,8 @@ from fsplanfix.app import App
 from fsplanfix.calls.model import Rules
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.schema import DONE
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.tables import DONE
 from fsplanfix.settings import Settings, load
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.playback import Step

@@ -16,9 +16,9 @@ from fsplanfix.calls.tracker import Tracker
 from fsplanfix.errors import LinkDown, StoreError
 from fsplanfix.freeswitch.events import SwitchEvent, hanging_up
 from fsplanfix.freeswitch.link import Gap
-from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.rows import notice_json
+from fsplanfix.outbox.records import notice_json
 from fsplanfix.outbox.store import Store
 from fsplanfix.pipeline import Pipeline
 from fsplanfix.spool import Spool

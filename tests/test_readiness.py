@@ -16,7 +16,7 @@ from fsplanfix.readiness import AT_MOST, Readiness
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
 
-from .outbox.test_file import write_over, written_through
+from .outbox.test_store_file import write_over, written_through
 from .support.service import PATIENCE, running
 from .support.traces import events
 from .test_service import told, wanted

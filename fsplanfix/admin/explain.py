@@ -17,9 +17,9 @@ from ..calls.event_log import UNHEARD, UNTIL, unpacked
 from ..calls.model import Leg, Notice, Role, Rules
 from ..calls.tracker import Tracker
 from ..freeswitch.events import SwitchEvent, moment
-from ..outbox.archive import Archive
-from ..outbox.rows import Entry, Queued
-from ..outbox.tables import DEAD, DONE, SHADOW, SKIPPED, WAITING
+from ..outbox.history import Archive
+from ..outbox.records import Entry, Queued
+from ..outbox.schema import DEAD, DONE, SHADOW, SKIPPED, WAITING
 from ..planfix.forms import form
 from ..printable import printable
 from . import timeline

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..calls.model import Kind, Notice, Rules
-from ..outbox.archive import Archive
+from ..outbox.history import Archive
 from ..outbox.queue import Queue
+from ..outbox.schema import DEAD
 from ..outbox.store import Store
-from ..outbox.tables import DEAD
 from ..printable import printable
 from . import explain
 from .today import Said, Today

@@ -16,7 +16,7 @@ import gevent
 from gevent.lock import BoundedSemaphore
 
 from ..calls.model import Kind
-from ..outbox.archive import Archive, Written
+from ..outbox.history import Archive, Written
 
 BITE = 200
 """Notices read at once: about a millisecond."""

@@ -18,9 +18,9 @@ from sqlalchemy import bindparam, update
 
 from ..errors import StoreError
 from .queue import LONGEST_ANSWER, NOW
-from .rows import Outcome
+from .records import Outcome
+from .schema import WAITING, notices
 from .store import Store
-from .tables import WAITING, notices
 
 log = structlog.get_logger(__name__)
 

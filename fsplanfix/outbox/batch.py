@@ -9,8 +9,8 @@ import structlog
 
 from ..calls.model import Notice
 from ..errors import StoreError
-from .archive import Archive
-from .rows import Entry
+from .history import Archive
+from .records import Entry
 from .store import Store
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, update
 
-from .tables import cores, open_calls
+from .schema import cores, open_calls
 
 if TYPE_CHECKING:
     from .store import Store

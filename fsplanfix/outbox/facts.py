@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from .tables import facts
+from .schema import facts
 
 if TYPE_CHECKING:
     from .store import Store

@@ -29,10 +29,10 @@ from sqlalchemy import (
 from ..calls.model import Kind
 from .clock import database_now
 from .facts import get_fact, put_fact
-from .rows import Backlog, Outcome, Queued, Turn, queued_from
+from .records import Backlog, Outcome, Queued, Turn, queued_from
 from .schedule import LONGEST_HOLD, PROBE_PAUSE
+from .schema import DEAD, DONE, WAITING, facts, holds_up, is_in, is_waiting, notices, open_calls
 from .store import Store
-from .tables import DEAD, DONE, WAITING, facts, holds_up, is_in, is_waiting, notices, open_calls
 
 LEASE = 12.0
 """Seconds by the database's clock that a notice belongs to the courier who sends it.

@@ -38,20 +38,11 @@ from ..errors import StoreError
 from . import cores
 from .clock import Clock, database_now
 from .facts import Facts
-from .file import StoreFile, is_damage, take_over
-from .rows import cleaned, notice_json, rows_of
-from .tables import (
-    CHANNEL,
-    heard,
-    holds_up,
-    is_waiting,
-    metadata,
-    notices,
-    open_calls,
-    prepare,
-)
+from .records import cleaned, notice_json, rows_of
+from .schema import CHANNEL, heard, holds_up, is_waiting, metadata, notices, open_calls, prepare
+from .store_file import StoreFile, is_damage, take_over
 from .texts import CleanText, clean
-from .waits import (
+from .time_limits import (
     Limits,
     begin_sqlite,
     comes_of,

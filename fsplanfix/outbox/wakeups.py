@@ -11,8 +11,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import StoreError
+from .schema import CHANNEL
 from .store import Store
-from .tables import CHANNEL
 
 LOOK_EVERY = 0.1
 """Seconds between two looks at SQLite's data_version.

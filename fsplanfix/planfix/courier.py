@@ -20,15 +20,15 @@ from gevent.pool import Pool
 from ..calls.model import Kind, Notice, Status
 from ..errors import StoreError, TransportError
 from ..outbox.answers import KeptAnswers
-from ..outbox.archive import Archive
+from ..outbox.cleanup import TOO_LATE, Upkeep
+from ..outbox.history import Archive
 from ..outbox.leases import Leases
 from ..outbox.patience import insist
 from ..outbox.queue import Queue
-from ..outbox.rows import Entry, Outcome, Queued
+from ..outbox.records import Entry, Outcome, Queued
 from ..outbox.schedule import is_hopeless, is_stale, pause
+from ..outbox.schema import DEAD, DONE, SHADOW, SKIPPED
 from ..outbox.store import Store
-from ..outbox.tables import DEAD, DONE, SHADOW, SKIPPED
-from ..outbox.upkeep import TOO_LATE, Upkeep
 from .api import PlanfixApi
 from .forms import LinkMaker, form
 

@@ -16,7 +16,7 @@ from fsplanfix.calls.event_log import Scribe, unpacked
 from fsplanfix.calls.model import Notice, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch

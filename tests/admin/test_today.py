@@ -9,10 +9,10 @@ from sqlalchemy import Select, delete, update
 
 from fsplanfix.admin.today import BITE, LATE, Today
 from fsplanfix.calls.model import Direction, Kind, Notice, Status
-from fsplanfix.outbox.archive import Archive, Written
-from fsplanfix.outbox.rows import notice_json
+from fsplanfix.outbox.history import Archive, Written
+from fsplanfix.outbox.records import notice_json
+from fsplanfix.outbox.schema import notices
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.tables import notices
 
 NOON = datetime.now().astimezone().replace(hour=12, minute=0, second=0, microsecond=0)
 DAY = timedelta(days=1)

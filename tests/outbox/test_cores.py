@@ -2,9 +2,9 @@
 
 import pytest
 
+from fsplanfix.outbox.cleanup import Upkeep
 from fsplanfix.outbox.cores import Cores, Left, Standing
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.upkeep import Upkeep
 
 GONE_AFTER = 900.0
 

@@ -14,12 +14,12 @@ from sqlalchemy import create_engine, select, text, update
 
 from fsplanfix.calls.model import Direction, Kind, Notice, Status
 from fsplanfix.errors import StoreError
-from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.cleanup import Upkeep
+from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import LEASE, Queue
-from fsplanfix.outbox.rows import Outcome, Queued
+from fsplanfix.outbox.records import Outcome, Queued
+from fsplanfix.outbox.schema import DEAD, DONE, SKIPPED, is_waiting, notices
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.tables import DEAD, DONE, SKIPPED, is_waiting, notices
-from fsplanfix.outbox.upkeep import Upkeep
 from fsplanfix.outbox.wakeups import changes
 
 from ..support.traces import NAMES, events, rules_of, told
@@ -440,7 +440,7 @@ def test_made_up_calls_go_out_in_their_order_whatever_fails(store: Store) -> Non
 def test_windows_too_late_are_skipped_in_pieces_whatever_they_wait_for(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fsplanfix.outbox.upkeep.AT_ONCE", 2)
+    monkeypatch.setattr("fsplanfix.outbox.cleanup.AT_ONCE", 2)
     store.save(GROUP, {}, "s", now=1.0)
     assert Upkeep(store).skip_stale(60.0, popup_ttl=60.0) == 0
     assert Upkeep(store).skip_stale(62.0, popup_ttl=60.0) == 4
@@ -448,7 +448,7 @@ def test_windows_too_late_are_skipped_in_pieces_whatever_they_wait_for(
 
 
 def test_much_of_old_is_deleted_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsplanfix.outbox.upkeep.AT_ONCE", 2)
+    monkeypatch.setattr("fsplanfix.outbox.cleanup.AT_ONCE", 2)
     store.save(GROUP, {"c1": None}, "s", now=1.0, events={"c1": b"heard"})
     waves(store)
     assert Upkeep(store).clean(before=100.0) == 2

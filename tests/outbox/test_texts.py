@@ -11,12 +11,12 @@ from fsplanfix.calls.model import Rules
 from fsplanfix.errors import StoreError
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.metrics import Standing, exposition
-from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.patience import insist
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.rows import Entry
+from fsplanfix.outbox.records import Entry
+from fsplanfix.outbox.schema import DEAD, DONE
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.tables import DEAD, DONE
 from fsplanfix.outbox.texts import clean
 from fsplanfix.pipeline import Pipeline
 

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from fsplanfix.errors import StoreError
-from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.cleanup import Upkeep
+from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.rows import Entry, notice_json
+from fsplanfix.outbox.records import Entry, notice_json
+from fsplanfix.outbox.schema import DEAD, DONE, LONGEST_CALLID, VERSION
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.tables import DEAD, DONE, LONGEST_CALLID, VERSION
-from fsplanfix.outbox.upkeep import Upkeep
 
 from .test_store import FIRST, GROUP, claim, let_leases_end, settle
 

@@ -18,7 +18,7 @@ from fsplanfix.errors import StoreError
 from fsplanfix.outbox.facts import put_fact
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.waits import Limits, connection_settings
+from fsplanfix.outbox.time_limits import Limits, connection_settings
 from fsplanfix.outbox.wakeups import changes
 
 from ..support.postgres import empty_database

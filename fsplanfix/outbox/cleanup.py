@@ -9,8 +9,7 @@ from sqlalchemy import Delete, Update, and_, delete, exists, select, update
 from ..errors import StoreError
 from .queue import CLOCK_JUMP, NOW, is_free
 from .schedule import JITTER, LONGEST_PAUSE
-from .store import Store
-from .tables import (
+from .schema import (
     DONE,
     SHADOW,
     SKIPPED,
@@ -23,6 +22,7 @@ from .tables import (
     notices,
     open_calls,
 )
+from .store import Store
 
 log = structlog.get_logger(__name__)
 

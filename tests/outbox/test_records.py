@@ -2,7 +2,7 @@
 
 from fsplanfix.calls.model import Kind, Notice, Status
 from fsplanfix.calls.tracker import Tracker
-from fsplanfix.outbox.rows import rows_of
+from fsplanfix.outbox.records import rows_of
 
 from ..support.traces import NAMES, events, rules_of
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from sqlalchemy import Select, select
 
 from ..calls.model import Kind
-from .rows import Entry, Queued, entry_from, queued_from
+from .records import Entry, Queued, entry_from, queued_from
+from .schema import heard, journal, notices, open_calls
 from .store import Store
-from .tables import heard, journal, notices, open_calls
 
 _written = select(notices.c.id, notices.c.created, notices.c.body)
 

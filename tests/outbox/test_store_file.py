@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from fsplanfix.errors import StoreError
-from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.rows import Entry
+from fsplanfix.outbox.records import Entry
+from fsplanfix.outbox.schema import DONE
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.tables import DONE
 
 from .test_store import FIRST, GROUP, claim, settle
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ..calls.model import Kind, Notice, Status
-from .tables import WAITING
+from .schema import WAITING
 from .texts import clean
 
 notice_json = TypeAdapter(Notice)
