@@ -48,7 +48,7 @@ from .recordings.links import Links
 from .settings import Address, Settings
 from .store_guard import keep_shadow_apart, warn_of_other_rules
 from .supervision import Supervision
-from .web import factory
+from .web import app as web_app
 from .web.dashboard import DashboardConfig
 from .web.health import Health
 from .web.server import Bounds, WebServer
@@ -146,7 +146,7 @@ class App:
     def _web_server(self, listener: socket.socket, spare: int) -> WebServer:
         """Make what answers HTTP. spare: how many files it may share with others."""
         self._registry.register(Standing(self._store, self._links, self._pipelines))
-        web = factory.make(
+        web = web_app.make(
             self._commands().answer,
             self._health(),
             self._recordings.open,

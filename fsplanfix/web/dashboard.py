@@ -34,7 +34,7 @@ from flask_wtf.csrf import CSRFError, CSRFProtect
 from gevent.lock import BoundedSemaphore
 
 from ..errors import StoreError
-from .guesses import Guesses, address
+from .rate_limit import Guesses, address
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from ..errors import RecordingGone, RecordingUnknown
 from ..recordings.files import Found
-from .guesses import address
+from .rate_limit import address
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ import gevent
 import structlog
 from gevent import pywsgi
 
-from .guesses import is_loopback, network
+from .rate_limit import is_loopback, network
 
 log = structlog.get_logger(__name__)
 

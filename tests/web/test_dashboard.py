@@ -18,7 +18,7 @@ from flask.sessions import SecureCookieSessionInterface
 
 from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.switch import Switch
-from fsplanfix.web import factory
+from fsplanfix.web import app as web_app
 from fsplanfix.web.dashboard import LOOK_EVERY, DashboardConfig, Look
 from fsplanfix.web.health import Health
 
@@ -150,7 +150,7 @@ def test_a_forged_token_changes_nothing(
 def test_whatever_takes_a_form_asks_for_the_token() -> None:
     """Also what is added one day; Planfix has a token of its own."""
     guessed: list[str] = []
-    app = factory.make(
+    app = web_app.make(
         lambda fields: (400, {}),
         Health({}),
         lambda signed, name: pytest.fail("nothing is looked for"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fsplanfix.web.guesses import is_loopback, network
+from fsplanfix.web.rate_limit import is_loopback, network
 
 
 @pytest.mark.parametrize(

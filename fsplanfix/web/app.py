@@ -9,8 +9,8 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from . import dashboard
-from .guesses import Guesses, address
 from .health import Health
+from .rate_limit import Guesses, address
 from .recordings import Find, serve
 
 LARGEST_REQUEST = 64 * 1024
