@@ -19,10 +19,10 @@ import gevent
 import requests
 
 from fsplanfix.simulators.channel import Channel, Phones
-from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.dialplan import Dialplan
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
-from fsplanfix.simulators.switch import Switch
 from tests.support.service import TOKENS, Service, environment, running, settings_for, split
 
 from . import traffic

@@ -20,9 +20,9 @@ from pathlib import Path  # noqa: E402
 import gevent  # noqa: E402
 
 from fsplanfix.simulators.channel import Channel, Phones  # noqa: E402
-from fsplanfix.simulators.crm import Planfix  # noqa: E402
 from fsplanfix.simulators.dialplan import Dialplan  # noqa: E402
-from fsplanfix.simulators.switch import Switch  # noqa: E402
+from fsplanfix.simulators.freeswitch import Switch  # noqa: E402
+from fsplanfix.simulators.planfix import Planfix  # noqa: E402
 from tests.support.service import running  # noqa: E402
 
 A_SECOND = 200

@@ -16,9 +16,9 @@ from gevent.event import Event
 
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
-from fsplanfix.simulators.crm import History, Planfix, Received
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import History, Planfix, Received
 from fsplanfix.simulators.session import Session
-from fsplanfix.simulators.switch import Switch
 
 from .clock import Shift
 from .way import Way

@@ -33,9 +33,9 @@ from .printable import lines, printable
 from .recordings.links import Links
 from .settings import RuleSettings, Settings, StoreSettings, load
 from .simulators import demo
-from .simulators.crm import Planfix
+from .simulators.freeswitch import Switch
+from .simulators.planfix import Planfix
 from .simulators.playback import names
-from .simulators.switch import Switch
 
 
 def errors_as_one_line(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ import click  # noqa: E402
 import gevent  # noqa: E402
 from gevent import socket  # noqa: E402
 
-from fsplanfix.simulators.crm import Planfix  # noqa: E402
+from fsplanfix.simulators.planfix import Planfix  # noqa: E402
 
 from .inputs import Inputs  # noqa: E402
 from .target import TOKEN, Target, running  # noqa: E402

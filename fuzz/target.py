@@ -18,9 +18,9 @@ from pathlib import Path
 import gevent
 
 from fsplanfix.recordings.links import Links
-from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
-from fsplanfix.simulators.switch import Switch
 from tests.support import service as program
 
 TOKEN, KEY = program.TOKENS["PBX_TOKEN"], "fuzz-secret-key-of-the-links"

@@ -36,8 +36,8 @@ import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 from fsplanfix.outbox.store import Store  # noqa: E402
-from fsplanfix.simulators.crm import Planfix  # noqa: E402
-from fsplanfix.simulators.switch import Switch  # noqa: E402
+from fsplanfix.simulators.freeswitch import Switch  # noqa: E402
+from fsplanfix.simulators.planfix import Planfix  # noqa: E402
 
 from .support.postgres import empty_database, server  # noqa: E402
 

@@ -10,7 +10,7 @@ import pytest
 
 from chaos.clock import Shift
 from chaos.stage import Stage
-from fsplanfix.simulators.crm import Received
+from fsplanfix.simulators.planfix import Received
 
 
 def test_a_minute_of_faults_loses_nothing_doubles_nothing_and_keeps_the_order() -> None:

@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from fsplanfix.simulators.channel import Channel, Phones
-from fsplanfix.simulators.crm import Planfix
 from fsplanfix.simulators.dialplan import Dialplan
-from fsplanfix.simulators.switch import Switch
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 
 from .support.service import Service, running
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fsplanfix.simulators.crm import Planfix
-from fsplanfix.simulators.switch import Switch
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 from fuzz.__main__ import SAID, judge
 from fuzz.target import ALLOWED_IN_ESL, LISTED, Target, steers
 

@@ -20,8 +20,8 @@ import structlog
 from gevent.socket import wait_read
 
 from fsplanfix import logs
-from fsplanfix.simulators.crm import Planfix
-from fsplanfix.simulators.switch import Switch
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 
 from .support.service import Service, environment, running, settings_for
 from .test_cli import run_cli

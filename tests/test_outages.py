@@ -24,9 +24,9 @@ from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.schema import DONE
 from fsplanfix.outbox.store import Store
 from fsplanfix.settings import Settings, load
-from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import Step
-from fsplanfix.simulators.switch import Switch
 
 from .freeswitch.test_socket_app import CHANNEL_DATA, connect, read_until
 from .support.postgres import empty_database

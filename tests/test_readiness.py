@@ -13,8 +13,8 @@ from fsplanfix.pipeline import Pipeline
 from fsplanfix.planfix.api import PlanfixApi
 from fsplanfix.planfix.courier import Courier, DeliverySettings
 from fsplanfix.readiness import AT_MOST, Readiness
-from fsplanfix.simulators.crm import Planfix
-from fsplanfix.simulators.switch import Switch
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 
 from .outbox.test_store_file import write_over, written_through
 from .support.service import PATIENCE, running

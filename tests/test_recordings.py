@@ -22,9 +22,9 @@ from fsplanfix.recordings import convert
 from fsplanfix.recordings.convert import Converter, NotConverted
 from fsplanfix.recordings.files import Files
 from fsplanfix.recordings.links import Links, elsewhere
-from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
-from fsplanfix.simulators.switch import Switch
 
 from .support.service import Service, running
 

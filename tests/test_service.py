@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.freeswitch import Switch, variables
+from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import names
-from fsplanfix.simulators.switch import Switch, variables
 
 from .support.service import PATIENCE, Service, running, settings_for
 from .support.traces import ENDS, SHORT, by_ext, expected, path_of

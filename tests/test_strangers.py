@@ -22,9 +22,9 @@ from gevent.server import StreamServer
 from fsplanfix.errors import TransportError
 from fsplanfix.planfix.api import PlanfixApi
 from fsplanfix.recordings.links import Links
-from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import freshen, load
-from fsplanfix.simulators.switch import Switch
 
 from .support.peers import frame, log_in, peer, read_command
 from .support.service import PATIENCE, running

@@ -22,7 +22,7 @@ from .dialplan import Dialplan, expand
 from .playback import write_tone
 
 if TYPE_CHECKING:
-    from .switch import Switch
+    from .freeswitch import Switch
 
 _SIMPLE_LEG = re.compile(
     r"(?:user/(?P<user>[^@,|]+)(?:@(?P<domain>[^,|]+))?"

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 
 import gevent
 
-from .crm import CallCard, Planfix
-from .switch import Switch
+from .freeswitch import Switch
+from .planfix import CallCard, Planfix
 
 TITLES = {
     "group_answered": "A client calls three employees, one answers",

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
-RECORDINGS = Path(__file__).parent / "recordings"
+TRACES = Path(__file__).parent / "traces"
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MICROSECONDS = re.compile(r"(?<![0-9])1[0-9]{15}(?![0-9])")
@@ -37,12 +37,12 @@ class Step:
 
 def names() -> list[str]:
     """Return the recordings that come with the package."""
-    return sorted(path.name.removesuffix(".jsonl.gz") for path in RECORDINGS.glob("*.jsonl.gz"))
+    return sorted(path.name.removesuffix(".jsonl.gz") for path in TRACES.glob("*.jsonl.gz"))
 
 
 def load(recording: str | Path) -> list[Step]:
     """Return the events of a recording, by its name or its path."""
-    path = recording if isinstance(recording, Path) else RECORDINGS / f"{recording}.jsonl.gz"
+    path = recording if isinstance(recording, Path) else TRACES / f"{recording}.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         next(lines)
         return [Step(entry["t"], entry["event"]) for entry in map(json.loads, lines)]

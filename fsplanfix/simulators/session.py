@@ -16,7 +16,7 @@ from gevent import socket
 from gevent.lock import BoundedSemaphore
 
 if TYPE_CHECKING:
-    from .switch import Switch
+    from .freeswitch import Switch
 
 GOODBYE = "Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
 

@@ -16,9 +16,9 @@ from gevent import pywsgi, socket
 from fsplanfix.admin.check import Finding, Grade, everything
 from fsplanfix.outbox.store import Store
 from fsplanfix.settings import Settings
-from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
-from fsplanfix.simulators.switch import Switch
 
 from ..support.service import running
 from ..test_cli import run_cli

@@ -18,8 +18,8 @@ from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.store import Store
-from fsplanfix.simulators.crm import Planfix
-from fsplanfix.simulators.switch import Switch
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 
 from ..support.service import running
 from ..support.traces import NAMES, events, path_of, rules_of, shorthand

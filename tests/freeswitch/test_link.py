@@ -18,7 +18,7 @@ from fsplanfix.freeswitch.link import (
     Server,
     live_channels,
 )
-from fsplanfix.simulators.switch import Switch
+from fsplanfix.simulators.freeswitch import Switch
 
 from ..support.peers import frame, keep_open, log_in, peer, read_command
 from .faults import SCENARIOS, Opened, wait_for

@@ -10,7 +10,7 @@ from fsplanfix.errors import DialRefused, LinkDown
 from fsplanfix.freeswitch import originate
 from fsplanfix.freeswitch.link import Connection, Server
 from fsplanfix.freeswitch.originate import Click, Dialler, DialPlan, Phone, phone
-from fsplanfix.simulators.switch import Switch, variables
+from fsplanfix.simulators.freeswitch import Switch, variables
 
 PLAN = DialPlan("sofia/gateway/trunk/{number}")
 

@@ -16,7 +16,7 @@ from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.freeswitch.socket_app import SocketApp, Variables, clean
 from fsplanfix.simulators.channel import Channel, Phones
 from fsplanfix.simulators.dialplan import Dialplan
-from fsplanfix.simulators.switch import Switch
+from fsplanfix.simulators.freeswitch import Switch
 
 from ..support.traces import wire
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fsplanfix.errors import TransportError
 from fsplanfix.planfix.api import PlanfixApi
 from fsplanfix.planfix.contacts import FAILURES_IN_A_ROW, NOBODY, Contact, Contacts, read
-from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.planfix import Planfix
 
 NUMBER = "79161234567"
 IVAN = Contact("Ivan Petrov", "102")

@@ -21,7 +21,7 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi, seconds_to_wait
 from fsplanfix.planfix.courier import Courier, DeliverySettings
 from fsplanfix.recordings.links import Links
-from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.planfix import Planfix
 
 from ..outbox.test_store import GROUP, HOP, OFFERS, claim, let_leases_end, notice
 from ..support.traces import events, told

@@ -2,7 +2,7 @@ import pytest
 
 from fsplanfix.planfix.forms import form
 from fsplanfix.recordings.links import Links
-from fsplanfix.simulators.crm import problem
+from fsplanfix.simulators.planfix import problem
 
 from ..support.traces import NAMES, events, rules_of, told
 

@@ -15,9 +15,9 @@ import gevent
 import requests
 from gevent.event import Event
 
-from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import Step
-from fsplanfix.simulators.switch import Switch
 
 TOKENS = {"PLANFIX_TOKEN": "planfix-token", "PBX_TOKEN": "pbx-token-1"}
 

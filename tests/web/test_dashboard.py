@@ -16,8 +16,8 @@ from babel.messages.pofile import read_po
 from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 
-from fsplanfix.simulators.crm import Planfix
-from fsplanfix.simulators.switch import Switch
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.web import app as web_app
 from fsplanfix.web.dashboard import LOOK_EVERY, DashboardConfig, Look
 from fsplanfix.web.health import Health

@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 
 from fsplanfix import headroom
 from fsplanfix.calls import numbers
-from fsplanfix.simulators.crm import Planfix
-from fsplanfix.simulators.switch import Switch
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.web import server as web_server
 from fsplanfix.web.server import Bounds, WebServer
 

@@ -8,8 +8,8 @@ import gevent
 import pytest
 from gevent import socket
 
+from fsplanfix.simulators.freeswitch import Switch, variables
 from fsplanfix.simulators.playback import freshen, load, names
-from fsplanfix.simulators.switch import Switch, variables
 
 from ..support.service import Halt
 

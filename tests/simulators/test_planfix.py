@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import requests
 
-from fsplanfix.simulators.crm import Planfix
+from fsplanfix.simulators.planfix import Planfix
 
 INCOMING = {
     "cmd": "event",
