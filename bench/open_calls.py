@@ -19,11 +19,11 @@ from collections.abc import Iterable  # noqa: E402
 
 import psutil  # noqa: E402
 
-from fsplanfix import logs  # noqa: E402
 from fsplanfix.calls.model import Rules  # noqa: E402
 from fsplanfix.freeswitch.events import SwitchEvent  # noqa: E402
 from fsplanfix.outbox.store import Store  # noqa: E402
-from fsplanfix.pipeline import BATCH, Pipeline  # noqa: E402
+from fsplanfix.service import logs  # noqa: E402
+from fsplanfix.service.pipeline import BATCH, Pipeline  # noqa: E402
 
 from . import traffic  # noqa: E402
 

@@ -24,8 +24,8 @@ import gevent  # noqa: E402
 from gevent import socket  # noqa: E402
 from greenswitch import OutboundESLServer  # noqa: E402
 
-from fsplanfix import logs  # noqa: E402
 from fsplanfix.freeswitch.socket_app import GREETING, SocketApp  # noqa: E402
+from fsplanfix.service import logs  # noqa: E402
 
 CONNECTIONS = 20
 AT_ONCE = 500

@@ -17,11 +17,9 @@ from typing import Any
 import click
 import gevent
 
-from . import logs
 from .admin import check, explain, initial_settings, timeline
 from .admin.check import Grade
 from .admin.traces import replay, settings_of
-from .app import ROLES, App
 from .calls.numbers import normalize
 from .errors import FsplanfixError, PortTakenError, SettingsError
 from .outbox.history import Archive
@@ -31,6 +29,8 @@ from .outbox.store import Store
 from .planfix.forms import form
 from .printable import lines, printable
 from .recordings.links import Links
+from .service import logs
+from .service.app import ROLES, App
 from .settings import RuleSettings, Settings, StoreSettings, load
 from .simulators import demo
 from .simulators.freeswitch import Switch

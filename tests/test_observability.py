@@ -19,7 +19,7 @@ import requests
 import structlog
 from gevent.socket import wait_read
 
-from fsplanfix import logs
+from fsplanfix.service import logs
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 

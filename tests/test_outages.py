@@ -17,12 +17,12 @@ import pytest
 from gevent.event import Event
 
 from fsplanfix.admin.traces import replay
-from fsplanfix.app import App
 from fsplanfix.calls.model import Rules
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.schema import DONE
 from fsplanfix.outbox.store import Store
+from fsplanfix.service.app import App
 from fsplanfix.settings import Settings, load
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
@@ -398,7 +398,7 @@ def test_what_cannot_be_stored_at_the_end_is_told_after_the_next_start(
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     worker = Worker(switch, planfix, tmp_path, store_url)
     with monkeypatch.context() as outage:
-        outage.setattr("fsplanfix.app.TIME_TO_FINISH", 0.1)
+        outage.setattr("fsplanfix.service.app.TIME_TO_FINISH", 0.1)
         outage.setattr(Store, "save", away)
         callid = switch.play(WHOLE, speed=0)
         pipeline = worker.app._pipelines[0]
@@ -498,7 +498,7 @@ def test_what_was_heard_before_the_store_could_be_asked_is_told_after_the_next_s
     """The link holds events back until the store has said which calls are open."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     with monkeypatch.context() as outage:
-        outage.setattr("fsplanfix.app.TIME_TO_FINISH", 0.1)
+        outage.setattr("fsplanfix.service.app.TIME_TO_FINISH", 0.1)
         outage.setattr(Store, "open_calls", away)
         worker = Worker(switch, planfix, tmp_path, store_url)
         callid = switch.play(WHOLE, speed=0)
@@ -542,7 +542,7 @@ def test_an_answer_that_cannot_be_stored_at_the_end_is_not_asked_for_twice(
     callid = switch.play("in_one_no_answer", speed=0)
     planfix.wait_for(lambda crm: crm.asked == 1)
     with monkeypatch.context() as outage:
-        outage.setattr("fsplanfix.app.TIME_TO_FINISH", 0.1)
+        outage.setattr("fsplanfix.service.app.TIME_TO_FINISH", 0.1)
         outage.setattr(Queue, "turn", away)
         may_answer.set()
         with gevent.Timeout(PATIENCE):

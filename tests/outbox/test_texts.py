@@ -10,7 +10,6 @@ from prometheus_client import CollectorRegistry
 from fsplanfix.calls.model import Rules
 from fsplanfix.errors import StoreError
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.metrics import Standing, exposition
 from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.patience import insist
 from fsplanfix.outbox.queue import Queue
@@ -18,7 +17,8 @@ from fsplanfix.outbox.records import Entry
 from fsplanfix.outbox.schema import DEAD, DONE
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.texts import clean
-from fsplanfix.pipeline import Pipeline
+from fsplanfix.service.metrics import Standing, exposition
+from fsplanfix.service.pipeline import Pipeline
 
 from ..support.postgres import empty_database
 from ..support.traces import events

@@ -14,8 +14,8 @@ from gevent import socket
 from gevent.event import Event
 from structlog.testing import capture_logs
 
-from fsplanfix import headroom
 from fsplanfix.calls import numbers
+from fsplanfix.service import file_limits
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.web import server as web_server
@@ -265,7 +265,7 @@ def test_files_are_asked_for_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         ((infinite, infinite), (infinite, infinite), 7936),
     ]:
         limits.append(found)
-        assert headroom.spare() == spare
+        assert file_limits.spare() == spare
         assert limits[-1] == asked
 
 

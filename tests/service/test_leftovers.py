@@ -8,14 +8,14 @@ import pytest
 
 from fsplanfix.calls.model import Notice, Rules
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.leftovers import LOOK_EVERY, Leftovers
 from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.records import notice_json
 from fsplanfix.outbox.store import Store
-from fsplanfix.pipeline import Pipeline
+from fsplanfix.service.leftovers import LOOK_EVERY, Leftovers
+from fsplanfix.service.pipeline import Pipeline
 
-from .calls.test_reconcile import accounts, positions
-from .support.traces import by_ext, events, shorthand
+from ..calls.test_reconcile import accounts, positions
+from ..support.traces import by_ext, events, shorthand
 from .test_pipeline import Worker, by_ext_of, heartbeat, success, unanswered, upto, wanted
 
 NAME = "in_one_answered"

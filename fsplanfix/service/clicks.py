@@ -6,11 +6,11 @@ import time
 
 import structlog
 
-from .errors import StoreError
-from .freeswitch.originate import Click
+from ..errors import StoreError
+from ..freeswitch.originate import Click
+from ..outbox.history import Archive
+from ..outbox.records import Entry
 from .metrics import Tally
-from .outbox.history import Archive
-from .outbox.records import Entry
 
 log = structlog.get_logger(__name__)
 

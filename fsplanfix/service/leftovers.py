@@ -13,11 +13,11 @@ import gevent
 import structlog
 from gevent.event import Event
 
+from ..calls.model import Notice, Rules
+from ..errors import StoreError
+from ..outbox.cores import Cores, Standing
+from ..outbox.store import Store
 from . import spool
-from .calls.model import Notice, Rules
-from .errors import StoreError
-from .outbox.cores import Cores, Standing
-from .outbox.store import Store
 from .pipeline import Pipeline
 
 log = structlog.get_logger(__name__)

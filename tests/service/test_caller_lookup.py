@@ -6,10 +6,10 @@ import pytest
 
 from fsplanfix.calls.model import Rules
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.lookup import Lookup
 from fsplanfix.planfix.contacts import Contacts
+from fsplanfix.service.caller_lookup import Lookup
 
-from .support.traces import wire
+from ..support.traces import wire
 
 CHANNEL = next(
     said

@@ -16,7 +16,7 @@ import gevent
 import structlog
 from gevent.monkey import get_original
 
-from .printable import lines, printable
+from ..printable import lines, printable
 
 MOST_WAITING = 1000
 """Lines that are kept for a reader that is slow."""

@@ -9,17 +9,17 @@ from gevent.event import Event
 
 from fsplanfix.calls.model import Rules
 from fsplanfix.outbox.store import Store
-from fsplanfix.pipeline import Pipeline
 from fsplanfix.planfix.api import PlanfixApi
 from fsplanfix.planfix.courier import Courier, DeliverySettings
-from fsplanfix.readiness import AT_MOST, Readiness
+from fsplanfix.service.pipeline import Pipeline
+from fsplanfix.service.readiness import AT_MOST, Readiness
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
-from .outbox.test_store_file import write_over, written_through
-from .support.service import PATIENCE, running
-from .support.traces import events
-from .test_service import told, wanted
+from ..outbox.test_store_file import write_over, written_through
+from ..support.service import PATIENCE, running
+from ..support.traces import events
+from ..test_service import told, wanted
 
 
 class Steady:

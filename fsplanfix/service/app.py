@@ -14,44 +14,44 @@ import structlog
 from gevent.event import Event
 from prometheus_client import CollectorRegistry
 
-from . import headroom
-from .admin.overview import Desk
-from .calls import numbers
+from ..admin.overview import Desk
+from ..calls import numbers
+from ..errors import PortTakenError, RecordingFileError
+from ..freeswitch import tones
+from ..freeswitch.link import Connection, Link, NoFollower, Server
+from ..freeswitch.originate import Dialler, DialPlan
+from ..freeswitch.socket_app import SocketApp
+from ..outbox.cleanup import Upkeep
+from ..outbox.history import Archive
+from ..outbox.signing_keys import signing_keys
+from ..outbox.store import Store
+from ..outbox.wakeups import keep_waking
+from ..planfix import contacts
+from ..planfix.api import PlanfixApi
+from ..planfix.commands import Account, Commands, Limits
+from ..planfix.contacts import Contacts
+from ..planfix.courier import Courier, DeliverySettings
+from ..recordings import convert
+from ..recordings.convert import Converter
+from ..recordings.files import Files
+from ..recordings.library import Library
+from ..recordings.links import Links
+from ..settings import Address, Settings
+from ..web import app as web_app
+from ..web.dashboard import DashboardConfig
+from ..web.health import Health
+from ..web.server import Bounds, WebServer
+from . import file_limits
+from .caller_lookup import Lookup
 from .clicks import ClickJournal
 from .comparison import keep_comparing
-from .errors import PortTakenError, RecordingFileError
-from .freeswitch import tones
-from .freeswitch.link import Connection, Link, NoFollower, Server
-from .freeswitch.originate import Dialler, DialPlan
-from .freeswitch.socket_app import SocketApp
 from .greenlets import keep_running
 from .leftovers import Leftovers
-from .lookup import Lookup
 from .metrics import Standing, Tally, exposition
-from .outbox.cleanup import Upkeep
-from .outbox.history import Archive
-from .outbox.signing_keys import signing_keys
-from .outbox.store import Store
-from .outbox.wakeups import keep_waking
 from .pipeline import Pipeline
-from .planfix import contacts
-from .planfix.api import PlanfixApi
-from .planfix.commands import Account, Commands, Limits
-from .planfix.contacts import Contacts
-from .planfix.courier import Courier, DeliverySettings
 from .readiness import Readiness
-from .recordings import convert
-from .recordings.convert import Converter
-from .recordings.files import Files
-from .recordings.library import Library
-from .recordings.links import Links
-from .settings import Address, Settings
 from .store_guard import keep_shadow_apart, warn_of_other_rules
-from .supervision import Supervision
-from .web import app as web_app
-from .web.dashboard import DashboardConfig
-from .web.health import Health
-from .web.server import Bounds, WebServer
+from .systemd import Supervision
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +93,7 @@ class App:
         self, settings: Settings, roles: Collection[str] = ROLES, shadow: bool = False
     ) -> None:
         numbers.load()
-        spare = headroom.spare()
+        spare = file_limits.spare()
         self._settings = settings
         self._shadow = shadow
         self._roles = roles
@@ -154,7 +154,7 @@ class App:
             self._dashboard(),
             self._tally.guessed,
         )
-        places = min(Bounds().in_all, spare // headroom.HTTP_SHARE)
+        places = min(Bounds().in_all, spare // file_limits.HTTP_SHARE)
         return WebServer(listener, web, Bounds(in_all=places))
 
     def _follow(self, server: Server) -> Link:
@@ -226,7 +226,7 @@ class App:
             settings.esl_allow,
             lookup.variables,
             settings.contact_deadline,
-            spare // headroom.SOCKET_SHARE,
+            spare // file_limits.SOCKET_SHARE,
         )
 
     def _commands(self) -> Commands:

@@ -9,12 +9,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from .calls.model import Notice
-from .errors import StoreError
-from .freeswitch.link import Link
+from ..calls.model import Notice
+from ..errors import StoreError
+from ..freeswitch.link import Link
+from ..outbox.queue import Queue
+from ..outbox.store import Store
 from .logs import Unbreakable
-from .outbox.queue import Queue
-from .outbox.store import Store
 from .pipeline import Pipeline
 
 

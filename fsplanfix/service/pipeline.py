@@ -17,21 +17,21 @@ import structlog
 from gevent.event import Event
 from gevent.queue import Empty, Queue
 
-from .calls import snapshot
-from .calls.doubts import DOUBTS
-from .calls.event_log import Scribe
-from .calls.identity import REMEMBERED_CALLS
-from .calls.model import Notice, Rules
-from .calls.reconcile import Dump, missed
-from .calls.tracker import Tracker
-from .errors import GivenUp, StoreError
-from .freeswitch.events import SwitchEvent, hanging_up
-from .freeswitch.link import Gap
-from .outbox.batch import Batch
-from .outbox.cores import Cores, Left
-from .outbox.facts import SET_ASIDE
-from .outbox.patience import insist
-from .outbox.store import Store
+from ..calls import snapshot
+from ..calls.doubts import DOUBTS
+from ..calls.event_log import Scribe
+from ..calls.identity import REMEMBERED_CALLS
+from ..calls.model import Notice, Rules
+from ..calls.reconcile import Dump, missed
+from ..calls.tracker import Tracker
+from ..errors import GivenUp, StoreError
+from ..freeswitch.events import SwitchEvent, hanging_up
+from ..freeswitch.link import Gap
+from ..outbox.batch import Batch
+from ..outbox.cores import Cores, Left
+from ..outbox.facts import SET_ASIDE
+from ..outbox.patience import insist
+from ..outbox.store import Store
 from .spool import Spool, without_known
 
 log = structlog.get_logger(__name__)

@@ -8,10 +8,10 @@ from contextlib import suppress
 
 import gevent
 
-from .errors import StoreError
-from .outbox.store import Store
+from ..errors import StoreError
+from ..outbox.store import Store
+from ..planfix.courier import Courier
 from .pipeline import Pipeline
-from .planfix.courier import Courier
 
 PROVE_EVERY = 4.0
 """Seconds between two writes that prove the store: a full disk shows only in a write."""

@@ -6,10 +6,10 @@ import json
 
 import structlog
 
-from .errors import StoreError
-from .outbox.queue import Queue
-from .outbox.store import Store
-from .settings import RuleSettings, Settings
+from ..errors import StoreError
+from ..outbox.queue import Queue
+from ..outbox.store import Store
+from ..settings import RuleSettings, Settings
 
 log = structlog.get_logger(__name__)
 

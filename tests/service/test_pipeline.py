@@ -20,11 +20,11 @@ from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import notice_json
 from fsplanfix.outbox.store import Store
-from fsplanfix.pipeline import Pipeline
-from fsplanfix.spool import Spool
+from fsplanfix.service.pipeline import Pipeline
+from fsplanfix.service.spool import Spool
 
-from .calls.test_reconcile import accounts, positions
-from .support.traces import by_ext, events, expected, rules_of, shorthand
+from ..calls.test_reconcile import accounts, positions
+from ..support.traces import by_ext, events, expected, rules_of, shorthand
 
 SERVER = "127.0.0.1:8021"
 

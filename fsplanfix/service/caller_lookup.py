@@ -6,11 +6,11 @@ import time
 
 import structlog
 
-from .calls.model import Role, Rules
-from .calls.parties import read_leg
-from .freeswitch.events import SwitchEvent
-from .freeswitch.socket_app import clean
-from .planfix.contacts import Contacts
+from ..calls.model import Role, Rules
+from ..calls.parties import read_leg
+from ..freeswitch.events import SwitchEvent
+from ..freeswitch.socket_app import clean
+from ..planfix.contacts import Contacts
 
 log = structlog.get_logger(__name__)
 

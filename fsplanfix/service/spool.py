@@ -14,9 +14,9 @@ from uuid import uuid4
 
 import structlog
 
-from .admin.traces import read_trace, switch_of, write_trace
-from .errors import RecordingFileError
-from .freeswitch.events import SwitchEvent
+from ..admin.traces import read_trace, switch_of, write_trace
+from ..errors import RecordingFileError
+from ..freeswitch.events import SwitchEvent
 
 log = structlog.get_logger(__name__)
 

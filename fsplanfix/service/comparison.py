@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import partial
 
-from .errors import LinkError
-from .freeswitch.link import Link, live_channels
+from ..errors import LinkError
+from ..freeswitch.link import Link, live_channels
 from .pipeline import Pipeline
 
 COMPARE_EVERY = 60.0

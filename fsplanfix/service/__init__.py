@@ -1,0 +1,1 @@
+"""The running process: builds the parts and keeps them at work. Knows everything below."""
