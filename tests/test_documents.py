@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import tomllib
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,26 @@ def test_every_link_leads_somewhere(document: Path) -> None:
         page = document.parent / target if target else document
         assert page.exists(), target
         assert not anchor or anchor in anchors(page), f"{target}#{anchor}"
+
+
+def test_the_newest_version_of_the_changelog_is_that_of_the_package() -> None:
+    headings = re.findall(r"^## (.*)$", text("CHANGELOG.md"), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    released = [re.fullmatch(r"(\d+\.\d+\.\d+) \((.*)\)", heading) for heading in headings[1:]]
+    versions = [(match[1], date.fromisoformat(match[2])) for match in released if match]
+    assert len(versions) == len(headings) - 1
+    numbers = [tuple(map(int, version.split("."))) for version, _ in versions]
+    assert numbers == sorted(numbers, reverse=True)
+    dates = [day for _, day in versions]
+    assert dates == sorted(dates, reverse=True)
+    assert versions[0][0] == tomllib.loads(text("pyproject.toml"))["project"]["version"]
+
+
+def test_the_changelog_begins_with_what_breaks() -> None:
+    for section in re.split(r"^## ", text("CHANGELOG.md"), flags=re.MULTILINE)[1:]:
+        kinds = re.findall(r"^### (.*)$", section, re.MULTILINE)
+        order = [kind for kind in ("Breaking", "Added", "Changed", "Fixed") if kind in kinds]
+        assert kinds == order
 
 
 def anchors(document: Path) -> set[str]:
