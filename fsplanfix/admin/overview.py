@@ -13,7 +13,8 @@ from typing import Any
 from ..calls.model import Kind, Notice, Rules
 from ..outbox.history import Archive
 from ..outbox.queue import Queue
-from ..outbox.schema import DEAD
+from ..outbox.records import Queued
+from ..outbox.schema import State
 from ..outbox.store import Store
 from ..printable import printable
 from . import explain
@@ -23,7 +24,7 @@ SESSIONS = "dashboard_sessions"
 """The fact of the store that names the sessions that hold."""
 
 MOST_RECENT = 30
-MOST_DEAD = 50
+MOST_REJECTED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ class LiveCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
-    """A notice Planfix refused. at: seconds since 1970."""
+class Rejected:
+    """A notice that Planfix rejected. at: seconds since 1970."""
 
     id: int
     callid: str
@@ -72,10 +73,10 @@ class Overview:
     unauthorized: bool
     shadow: bool
     waiting: int
-    dead: int
+    rejected_count: int
     oldest: int
     calls: list[LiveCall]
-    letters: list[Dead]
+    rejected: list[Rejected]
     today: dict[str, dict[str, int]]
     recent: list[Recent]
 
@@ -105,15 +106,16 @@ class Desk:
         """Return how everything stands now. Raises StoreError."""
         self._today.catch_up()
         standing = self._queue.backlog()
+        rejected = self._queue.listed([State.REJECTED], MOST_REJECTED)
         return Overview(
             links=self._links(),
             unauthorized=standing.unauthorized,
             shadow=self._shadow,
             waiting=standing.waiting,
-            dead=standing.dead,
+            rejected_count=standing.rejected,
             oldest=int(time.time() - standing.oldest) if standing.oldest else 0,
             calls=[_live(json.loads(state)["call"]) for state in self._archive.open_calls()],
-            letters=[_dead(item) for item in self._queue.listed([DEAD], MOST_DEAD)],
+            rejected=[_rejected(item) for item in rejected],
             today=_by_ext(self._today.ends),
             recent=_recent(self._today.latest),
         )
@@ -132,11 +134,11 @@ class Desk:
         ]
 
     def send_again(self, ids: Collection[int]) -> int:
-        """Send dead letters again; return how many."""
+        """Send rejected notices again; return how many."""
         return self._queue.send_again(ids, self._now())
 
     def drop(self, ids: Collection[int]) -> int:
-        """Delete dead letters for good; return how many."""
+        """Delete rejected notices; return how many."""
         return self._queue.drop(ids)
 
     def sessions(self) -> str:
@@ -160,9 +162,9 @@ def _doing(part: dict[str, Any]) -> str:
     return "rings" if part["type"] == "in" else "calls"
 
 
-def _dead(item: Any) -> Dead:
+def _rejected(item: Queued) -> Rejected:
     notice: Notice = item.notice
-    return Dead(
+    return Rejected(
         item.id,
         notice.callid,
         notice.ext,

@@ -461,7 +461,7 @@ class Pipeline:
         self._note_news()
         for notice in said:
             log.info(
-                "said",
+                "notice_created",
                 callid=notice.callid,
                 ext=notice.ext,
                 kind=notice.kind.value,

@@ -114,7 +114,7 @@ def played(switch: Switch, planfix: Planfix, tmp_path: Path) -> dict[str, str]:
         planfix.wait_for(lambda crm: len(told(crm, callids["in_one_busy"])) == 2)
         planfix.answers.append(400)
         callids["refused"] = switch.play("in_one_no_answer", speed=0)
-        service.wait_for(f"set_aside callid={callids['refused']}")
+        service.wait_for(f"notice_rejected callid={callids['refused']}")
         service.wait_for(f"delivered callid={callids['refused']}.*COMPLETED")
     return callids
 
@@ -150,8 +150,8 @@ def test_each_employee_got_what_they_got_for_a_reason(
     assert "marked planfix_ignore" in ignored
     assert ignored.endswith("Planfix is told nothing of this call.")
     refused = explained(tmp_path, played["refused"])
-    assert "try 1 to send INCOMING: Planfix refused it for good: 400" in refused
-    assert "✗ set aside: Planfix refused it" in refused
+    assert "try 1 to send INCOMING: Planfix rejected it: 400" in refused
+    assert "✗ rejected by Planfix" in refused
     assert explained(tmp_path, "--last") == refused
     by_number = explained(tmp_path, "+7 916 123-45-67")
     assert group in by_number
