@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-from ..calls.model import Kind, Notice, Rules
+from ..calls import snapshot
+from ..calls.model import Call, Direction, Kind, Notice, Part, Rules
 from ..outbox.history import Archive
 from ..outbox.queue import Queue
 from ..outbox.records import Queued
@@ -114,7 +113,7 @@ class Desk:
             waiting=standing.waiting,
             rejected_count=standing.rejected,
             oldest=int(time.time() - standing.oldest) if standing.oldest else 0,
-            calls=[_live(json.loads(state)["call"]) for state in self._archive.open_calls()],
+            calls=[_live(snapshot.read(state).call) for state in self._archive.open_calls()],
             rejected=[_rejected(item) for item in rejected],
             today=_by_ext(self._today.ends),
             recent=_recent(self._today.latest),
@@ -151,15 +150,15 @@ class Desk:
         self._store.facts.swap(SESSIONS, secrets.token_urlsafe(16))
 
 
-def _live(call: dict[str, Any]) -> LiveCall:
-    parts = [(part["ext"], _doing(part)) for part in call["engagements"] if not part["ended_at"]]
-    return LiveCall(call["callid"], call["phone"], call["type"], call["born"] / 1_000_000, parts)
+def _live(call: Call) -> LiveCall:
+    parts = [(part.ext, _doing(part)) for part in call.parts if part.ended_at is None]
+    return LiveCall(call.callid, call.phone, call.type.value, call.born / 1_000_000, parts)
 
 
-def _doing(part: dict[str, Any]) -> str:
-    if part["accepted_at"]:
+def _doing(part: Part) -> str:
+    if part.accepted_at is not None:
         return "talks"
-    return "rings" if part["type"] == "in" else "calls"
+    return "rings" if part.type is Direction.IN else "calls"
 
 
 def _rejected(item: Queued) -> Rejected:

@@ -16,7 +16,7 @@ from .doubts import Doubts
 from .hangup_causes import NO_PHONE, failure_of
 from .identity import Callids, counts_as, ends_alike, number_called
 from .legs import LegBook
-from .model import Call, Direction, Engagement, Leg, Notice, Recording, Role, Rules, Status
+from .model import Call, Direction, Leg, Notice, Part, Recording, Role, Rules, Status
 from .parties import parents_of, read_leg
 from .parts import Parts
 from .variables import is_true, merged, read_variables
@@ -77,7 +77,7 @@ class Tracker:
             self._on_uuid(uuid, event)
         elif handler := self._handlers.get(event.name):
             leg = self.book.get(uuid)
-            if leg is not None and not self._is_repeated(leg, event):
+            if leg is not None and self._remember(leg, event):
                 self._note_variables(leg, event)
                 handler(leg, event)
                 self.changed.update(leg.calls)
@@ -115,7 +115,7 @@ class Tracker:
         if known is not None:
             self._end_unheard(known, event.at)
 
-        self._is_repeated(leg, event)
+        self._remember(leg, event)
         named = parents_of(event)
         leg.parent = next((uuid for uuid in named if uuid in self.book.legs), (*named, "")[0])
         self.book.legs[uuid] = leg
@@ -174,14 +174,14 @@ class Tracker:
         if found is not None:
             call, part = found
             clients_up = any(not client.hanging for client in self._legs(call.clients))
-            is_same = ends_alike(call.phone, phone) or (clients_up and not part.accepted_at)
-            if is_same and not part.ended_at:
+            is_same = ends_alike(call.phone, phone) or (clients_up and part.accepted_at is None)
+            if is_same and part.ended_at is None:
                 leg.client_of = call.callid
                 call.clients.append(leg.uuid)
                 call.failure = Status.NOT_AVAILABLE
                 self._join(call, leg)
                 return
-            if part.ended_at or not clients_up:
+            if part.ended_at is not None or not clients_up:
                 self._parts.conclude(call, part, at)
                 self._finish(call, at)
 
@@ -190,11 +190,11 @@ class Tracker:
         self._open(call, leg, [employee, *self.book.way_to_party(leg), leg])
         self._parts.begin(call, employee.ext, [employee.uuid], at, Direction.OUT, rule="7")
 
-    def _outgoing(self, employee: Leg) -> tuple[Call, Engagement] | None:
+    def _outgoing(self, employee: Leg) -> tuple[Call, Part] | None:
         """Return the latest outgoing call that goes on from an employee's leg, and his part."""
         found = None
         for call in self._calls_of(employee):
-            for part in call.engagements:
+            for part in call.parts:
                 if part.type is Direction.OUT and employee.uuid in part.legs:
                     found = call, part
         return found
@@ -223,7 +223,7 @@ class Tracker:
             for legs in (
                 call.clients,
                 call.legs,
-                *(part.legs for part in (*call.engagements, *call.untold)),
+                *(part.legs for part in (*call.parts, *call.untold)),
             ):
                 legs[:] = [uuid if name == old else name for name in legs]
             for recording in (*call.recordings, *leg.recordings):
@@ -349,7 +349,7 @@ class Tracker:
     def _leave(self, call: Call, leg: Leg, event: SwitchEvent) -> None:
         """Take a leg that is gone out of a call."""
         call.legs = [uuid for uuid in call.legs if uuid != leg.uuid]
-        for part in (*call.engagements, *call.untold):
+        for part in (*call.parts, *call.untold):
             if leg.uuid in part.legs:
                 part.legs.remove(leg.uuid)
         if leg.uuid not in call.clients:
@@ -363,14 +363,14 @@ class Tracker:
         """Close a call whose clients are gone, and let go of it once its recordings are final."""
         self.changed.add(call.callid)
         if not call.clients and not call.over:
-            call.over = not any(part.type is Direction.OUT for part in call.engagements)
+            call.over = not any(part.type is Direction.OUT for part in call.parts)
             if call.over:
                 self._parts.close(call, at)
         if not call.over:
             return
         if not call.legs:
             call_recordings.end_those_left(call, at)
-        if all(recording.stopped for recording in call.recordings):
+        if all(recording.stopped is not None for recording in call.recordings):
             for recording in call_recordings.of_talks(call):
                 self._parts.record(call, recording.path, at)
             self.callids.end(call)
@@ -396,14 +396,18 @@ class Tracker:
 
     # what every event may carry
 
-    def _is_repeated(self, leg: Leg, event: SwitchEvent) -> bool:
-        """Tell whether this very event was taken before; FreeSWITCH numbers its events."""
+    @staticmethod
+    def _remember(leg: Leg, event: SwitchEvent) -> bool:
+        """Remember an event by its Event-Sequence; return whether it is new.
+
+        After a new link, or from another worker, the same event may come twice.
+        """
         number = event.number("Event-Sequence")
         if number in leg.seen:
-            return True
+            return False
         if number:
             leg.seen.append(number)
-        return False
+        return True
 
     def _note_variables(self, leg: Leg, event: SwitchEvent) -> None:
         if read_variables(leg, event, self.rules):
@@ -451,7 +455,7 @@ class Tracker:
         call.legs.append(leg.uuid)
         self._share_variables(call, leg)
         ext = counts_as(self.rules, call, leg)
-        running = [recording for recording in leg.recordings if not recording.stopped]
+        running = [recording for recording in leg.recordings if recording.stopped is None]
         call.recordings += [Recording(r.path, r.leg, r.started, ext) for r in running]
 
 
