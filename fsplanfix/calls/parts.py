@@ -40,9 +40,12 @@ class Parts:
             if part.is_offer and leg.uuid not in part.legs:
                 part.legs.append(leg.uuid)
             return
+
+        # phones that stopped without an answer: the call has gone on to the next (rule 3)
         for given_up in self._offers(call):
             if not given_up.legs:
                 self._complete(call, given_up, Status.CANCELED, at, rule="3")
+
         rule = "1" if call.type is Direction.IN else "10"
         self.begin(call, ext, [leg.uuid], at, Direction.IN, rule)
 
@@ -52,9 +55,11 @@ class Parts:
         """The client is bridged with a leg: somebody rings, or hears him (rules 1, 2, 5 and 8)."""
         if call.over:
             return
+
         ext = counts_as(self._rules, call, leg)
         if ext or both_answered:
             self._leave_others(call, ext, at)
+
         if both_answered:
             self._accept(call, leg, ext, at)
         else:
@@ -64,11 +69,14 @@ class Parts:
         if not ext:
             self.hear(call, leg, at)
             return
+
         part = self._part_of(call, ext, at)
         if part is None:
             rule = "5" if call.type is Direction.IN else "10"
             part = self.begin(call, ext, [leg.uuid], at, Direction.IN, rule)
+
         part.parted_at = None
+        # of several phones of his only the one that has the client counts from now on
         if part.is_offer:
             part.legs = [leg.uuid]
         elif leg.uuid not in part.legs:
@@ -79,6 +87,8 @@ class Parts:
         part.accepted_at = at
         rule = "2" if part.type is Direction.IN else "8"
         self._say(call, Kind.ACCEPTED, part, at, rule)
+
+        # windows close on the others' screens as soon as one has the client
         for lost in self._offers(call):
             self._complete(call, lost, Status.CANCELED, at, rule="2")
 
@@ -147,6 +157,7 @@ class Parts:
         """A leg hangs up (rules 3, 4 and 9); it may be torn down much later."""
         # a gateway that was rung beside the one that answered may take long to let go
         up = [uuid for uuid in self._up(call.clients) if self._has_answered(uuid)]
+
         client_is_gone = leg.uuid in call.clients and not up
         for part in (*call.parts, *call.untold):
             is_his = leg.uuid in part.legs
@@ -155,6 +166,7 @@ class Parts:
                     part.legs.remove(leg.uuid)
                     self._lose_late(call, part, at)
                 continue
+
             if not client_is_gone and not (is_his and not self._up(part.legs)):
                 continue
             if part.is_talk:
@@ -235,19 +247,23 @@ class Parts:
         """
         offers, untold = self._offers(call), self._untold_talks(call)
         ends = [Status.CANCELED] * len(offers) if untold else self._missed_by(call, len(offers))
+
         canceled = "15" if call.unheard and not untold else "6"
         for offer, status in zip(offers, ends, strict=True):
             rule = "3" if status is Status.MISSED else canceled
             self._complete(call, offer, status, at, rule)
+
         self._tell(call, untold, at)
         if call.type is Direction.OUT or not call.unrouted or not self._rules.report_unrouted:
             return
 
         ends = self._missed_by(call, len(call.tried))
         missed = list(zip(call.tried, ends, strict=True))
+        # nobody was even tried: the line's own ext answers for the call
         if not missed and call.came_in:
             status = Status.CANCELED if call.unheard else Status.MISSED
             missed = [(self._rules.default_ext_of(call.diversion), status)]
+
         for ext, status in missed:
             part = self.begin(call, ext, [], at, Direction.IN, rule="6")
             self._complete(call, part, status, at, rule="15" if call.unheard else "6")
@@ -277,6 +293,7 @@ class Parts:
             first = his[0].accepted_at
             start = at if first is None else first
             shown = ext or self._rules.default_ext_of(call.diversion)
+
             part = self.begin(call, shown, [], start, Direction.IN, rule="6")
             part.accepted_at = start
             self._say(call, Kind.ACCEPTED, part, start, rule="6")
@@ -289,9 +306,11 @@ class Parts:
     ) -> Part:
         """Begin an employee's part in the call and say so."""
         ordinal = call.ordinals[ext] = call.ordinals.get(ext, 0) + 1
+
         part = Part(ext, ordinal, direction, legs)
         call.parts.append(part)
         call.unrouted = False
+
         kind = Kind.INCOMING if direction is Direction.IN else Kind.OUTGOING
         self._say(call, kind, part, at, rule)
         return part
