@@ -19,7 +19,7 @@ from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Outcome, Queued
-from fsplanfix.outbox.schema import DONE, notices
+from fsplanfix.outbox.schema import State, notices
 from fsplanfix.outbox.store import Store
 
 from . import traffic
@@ -72,7 +72,7 @@ class Full:
             self._add(TURNS)
         begun = self._clock()
         for _ in range(TURNS):
-            outcomes = [Outcome(queued, DONE) for queued in self._claimed]
+            outcomes = [Outcome(queued, State.DONE) for queued in self._claimed]
             self._claimed = self._queue.turn(outcomes, 1, self._now, OWNER).claimed
             if bool(self._claimed) == self._outage:
                 raise RuntimeError(f"{len(self._claimed)} claimed")

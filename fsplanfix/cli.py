@@ -24,7 +24,7 @@ from .calls.numbers import normalize
 from .errors import FsplanfixError, PortTakenError, SettingsError
 from .outbox.history import Archive
 from .outbox.queue import Queue
-from .outbox.schema import DEAD, WAITING
+from .outbox.schema import State
 from .outbox.store import Store
 from .planfix.forms import form
 from .printable import lines, printable
@@ -335,14 +335,16 @@ def queue_list_command(everything: bool, limit: int) -> None:
     """List rejected notices with Planfix's answer."""
     with _store() as store:
         standing = Queue(store).backlog()
-        for item in Queue(store).listed([DEAD, WAITING] if everything else [DEAD], limit):
+        for item in Queue(store).listed(
+            [State.REJECTED, State.WAITING] if everything else [State.REJECTED], limit
+        ):
             notice = item.notice
-            line = f"{item.id:>8}  {item.state:<8}{notice.phone:<13}{notice.ext or '-':<6}"
+            line = f"{item.id:>8}  {item.state:<9}{notice.phone:<13}{notice.ext or '-':<6}"
             say(printable(f"{line}{notice.what}"))
             if item.answer:
                 say(f"          {printable(item.answer[:68])[:68]}")
         paused = "; paused: Planfix does not accept our token" if standing.unauthorized else ""
-        say(f"{standing.waiting} waiting, {standing.dead} rejected{paused}")
+        say(f"{standing.waiting} waiting, {standing.rejected} rejected{paused}")
 
 
 @queue_group.command("retry")
@@ -378,7 +380,11 @@ def _store() -> Iterator[Store]:
 def _chosen(store: Store, ids: tuple[int, ...], everything: bool) -> list[int]:
     if not ids and not everything:
         raise click.UsageError("Give the numbers that `queue list` shows, or --all.")
-    return [item.id for item in Queue(store).listed([DEAD], 1_000_000)] if everything else list(ids)
+    return (
+        [item.id for item in Queue(store).listed([State.REJECTED], 1_000_000)]
+        if everything
+        else list(ids)
+    )
 
 
 @cli.group("simulate")

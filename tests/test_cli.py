@@ -13,7 +13,7 @@ import requests
 
 from fsplanfix.freeswitch.link import Connection, Server
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.schema import DEAD
+from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 
 from .outbox.test_store import claim, settle
@@ -179,11 +179,11 @@ def test_the_queue_shows_what_planfix_refused_and_obeys(tmp_path: Path) -> None:
     store = Store(url)
     store.save(told(events("in_one_no_answer")), {}, "s", now=1.0)
     (queued,) = claim(store, 1, 2.0, "me")
-    settle(store, queued, DEAD, 2.0, "Planfix refused it for good: 400 Invalid parameters")
+    settle(store, queued, State.REJECTED, 2.0, "Planfix rejected it: 400 Invalid parameters")
     listed = run_cli(tmp_path, "queue", "list", STORE_URL=url)
     assert listed.stdout.splitlines() == [
-        "       1  dead    79161234567  101   INCOMING",
-        "          Planfix refused it for good: 400 Invalid parameters",
+        "       1  rejected 79161234567  101   INCOMING",
+        "          Planfix rejected it: 400 Invalid parameters",
         "1 waiting, 1 rejected",
     ]
     assert "COMPLETED Missed" in run_cli(tmp_path, "queue", "list", "--all", STORE_URL=url).stdout

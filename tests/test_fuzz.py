@@ -75,7 +75,7 @@ def test_a_hostile_word_on_a_channel_would_be_seen(said: str) -> None:
 def test_a_sign_that_steers_would_be_seen() -> None:
     for sign in ("\0", "\x1b", "\r", "\x7f", "\x9b", "\u202e", "\ufeff", "\ud800"):
         assert steers(f"answer={sign}")
-    assert not steers("       1  dead    79161234567  101   COMPLETED Missed ООО «Ромашка»")
+    assert not steers("       1  rejected 79161234567  101   COMPLETED Missed ООО «Ромашка»")
     assert not LISTED.fullmatch("forged")
 
 

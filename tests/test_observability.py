@@ -69,8 +69,10 @@ def test_the_log_may_be_json_without_phone_numbers(
         planfix.wait_for(lambda crm: len(crm.accepted) == len(wanted(CALL)))
     lines = [json.loads(line) for line in service.log]
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
-    assert {"said", "delivered"} <= {line["event"] for line in lines}
-    assert all("callid" in line for line in lines if line["event"] in ("said", "delivered"))
+    assert {"notice_created", "delivered"} <= {line["event"] for line in lines}
+    assert all(
+        "callid" in line for line in lines if line["event"] in ("notice_created", "delivered")
+    )
     (refused,) = [line for line in lines if line["event"] == "click_refused"]
     assert "3805***67" in refused["reason"]
     assert "380501234567" not in "".join(service.log)
@@ -288,7 +290,7 @@ def test_in_shadow_mode_everything_is_said_and_nothing_is_sent(
     service.wait_for("freeswitch_linked")
     switch.wait_for_subscriber()
     callid = switch.play(CALL, speed=0)
-    service.wait_for("said.*kind=record")
+    service.wait_for("notice_created.*kind=record")
     url = f"sqlite:///{tmp_path}/store.db"
     with gevent.Timeout(60):
         while (shown := run_cli(tmp_path, "explain", callid, STORE_URL=url).stdout).count("○") < 9:

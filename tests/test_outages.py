@@ -20,7 +20,7 @@ from fsplanfix.admin.traces import replay
 from fsplanfix.calls.model import Rules
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.schema import DONE
+from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.service.app import App
 from fsplanfix.settings import Settings, load
@@ -64,7 +64,7 @@ def wait_until_settled(store_url: str, notices: int) -> None:
     """Wait until it is written down that Planfix took so many: what is not is sent again."""
     store = Store(store_url)
     with gevent.Timeout(PATIENCE):
-        while Queue(store).counts() != {DONE: notices}:
+        while Queue(store).counts() != {State.DONE: notices}:
             gevent.sleep(0.01)
     store.close()
 
@@ -310,13 +310,13 @@ def test_the_numbers_tell_how_things_stand(
     planfix.answers.extend([400])
     with running(switch, planfix, tmp_path) as service:
         switch.play("in_one_no_answer", speed=0)
-        service.wait_for("set_aside")
+        service.wait_for("notice_rejected")
         numbers = service.get("/metrics").text
         planfix.token = "changed"
         switch.play("in_one_no_answer", speed=0)
         service.wait_for("planfix_token_unknown")
         paused = service.get("/metrics").text
-    assert "fsplanfix_dead_letters 1.0" in numbers
+    assert "fsplanfix_rejected_notices 1.0" in numbers
     assert "fsplanfix_account_paused 0.0" in numbers
     assert "fsplanfix_account_paused 1.0" in paused
     assert "fsplanfix_event_overflows_total 0.0" in paused

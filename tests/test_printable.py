@@ -64,7 +64,7 @@ def test_what_planfix_answers_steers_neither_log_nor_terminal(
     planfix.answers.extend([400] * 8)
     with running(switch, planfix, tmp_path, LOG_FORMAT=form) as service:
         callid = switch.play("in_one_no_answer", speed=0)
-        service.wait_for("set_aside.*COMPLETED|COMPLETED.*set_aside")
+        service.wait_for("notice_rejected.*COMPLETED|COMPLETED.*notice_rejected")
         log = "\n".join(service.log)
     store = {"STORE_URL": f"sqlite:///{tmp_path}/store.db"}
     listed = run_cli(tmp_path, "queue", "list", **store)
@@ -77,7 +77,7 @@ def test_what_planfix_answers_steers_neither_log_nor_terminal(
 
 def test_a_log_line_holds_nothing_that_steers(tmp_path: Path) -> None:
     script = (
-        "import structlog\nfrom fsplanfix import logs\nlogs.set_up('INFO')\n"
+        "import structlog\nfrom fsplanfix.service import logs\nlogs.set_up('INFO')\n"
         f"log = structlog.get_logger()\nbad = {HOSTILE!r}\n"
         "log.info('x', text=bad, listed=[bad], error=OSError(bad), other='\\ud800')\n"
         "try:\n    raise ValueError(bad)\nexcept ValueError:\n    log.exception('crashed')\n"

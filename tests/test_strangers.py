@@ -219,7 +219,7 @@ def test_of_an_answer_without_end_only_the_beginning_is_read() -> None:
     with (
         answering(endless) as client,
         gevent.Timeout(PATIENCE),
-        pytest.raises(TransportError, match="no JSON object"),
+        pytest.raises(TransportError, match="not a JSON object"),
     ):
         client.ask({"cmd": "contact", "phone": "79161234567"}, 10 * PATIENCE)
 

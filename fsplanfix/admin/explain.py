@@ -19,18 +19,24 @@ from ..calls.tracker import Tracker
 from ..freeswitch.events import SwitchEvent, moment
 from ..outbox.history import Archive
 from ..outbox.records import Entry, Queued
-from ..outbox.schema import DEAD, DONE, SHADOW, SKIPPED, WAITING
+from ..outbox.schema import State
 from ..planfix.forms import form
 from ..printable import printable
 from . import timeline
 from .traces import write_trace
 
 WIDTH = 80
-MARKS = {DONE: "✓", WAITING: "…", DEAD: "✗", SKIPPED: "-", SHADOW: "○"}
+MARKS = {
+    State.DONE: "✓",
+    State.WAITING: "…",
+    State.REJECTED: "✗",
+    State.SKIPPED: "-",
+    State.SHADOW: "○",
+}
 MEANINGS = {
     "✓": "Planfix has it",
     "…": "waits for its turn, or to be sent again",
-    "✗": "set aside: Planfix refused it (fsplanfix queue list)",
+    "✗": "rejected by Planfix (fsplanfix queue list)",
     "-": "too late to matter, not sent",
     "○": "shadow mode, not sent",
 }
@@ -203,9 +209,11 @@ def _told(queued: Queued, rule: str) -> Iterator[Line]:
     fields = form(notice, _where)
     yield Line(notice.at, f"{MARKS[queued.state]}{timeline.line(fields, notice.at)[1:]}")
     tries = f"{queued.attempts} tries" if queued.attempts > 1 else ""
-    sent = f"sent {_clock(queued.settled)}" if queued.state == DONE else ""
+    sent = f"sent {_clock(queued.settled)}" if queued.state == State.DONE else ""
     about = "; ".join(
-        part for part in (rule, sent, tries, queued.answer if queued.state != DONE else "") if part
+        part
+        for part in (rule, sent, tries, queued.answer if queued.state != State.DONE else "")
+        if part
     )
     if about:
         yield Line(

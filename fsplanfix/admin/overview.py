@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-from ..calls.model import Kind, Notice, Rules
+from ..calls import snapshot
+from ..calls.model import Call, Direction, Kind, Notice, Part, Rules
 from ..outbox.history import Archive
 from ..outbox.queue import Queue
-from ..outbox.schema import DEAD
+from ..outbox.records import Queued
+from ..outbox.schema import State
 from ..outbox.store import Store
 from ..printable import printable
 from . import explain
@@ -23,7 +23,7 @@ SESSIONS = "dashboard_sessions"
 """The fact of the store that names the sessions that hold."""
 
 MOST_RECENT = 30
-MOST_DEAD = 50
+MOST_REJECTED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class LiveCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
-    """A notice Planfix refused. at: seconds since 1970."""
+class Rejected:
+    """A notice that Planfix rejected. at: seconds since 1970."""
 
     id: int
     callid: str
@@ -72,10 +72,10 @@ class Overview:
     unauthorized: bool
     shadow: bool
     waiting: int
-    dead: int
+    rejected_count: int
     oldest: int
     calls: list[LiveCall]
-    letters: list[Dead]
+    rejected: list[Rejected]
     today: dict[str, dict[str, int]]
     recent: list[Recent]
 
@@ -105,15 +105,16 @@ class Desk:
         """Return how everything stands now. Raises StoreError."""
         self._today.catch_up()
         standing = self._queue.backlog()
+        rejected = self._queue.listed([State.REJECTED], MOST_REJECTED)
         return Overview(
             links=self._links(),
             unauthorized=standing.unauthorized,
             shadow=self._shadow,
             waiting=standing.waiting,
-            dead=standing.dead,
+            rejected_count=standing.rejected,
             oldest=int(time.time() - standing.oldest) if standing.oldest else 0,
-            calls=[_live(json.loads(state)["call"]) for state in self._archive.open_calls()],
-            letters=[_dead(item) for item in self._queue.listed([DEAD], MOST_DEAD)],
+            calls=[_live(snapshot.read(state).call) for state in self._archive.open_calls()],
+            rejected=[_rejected(item) for item in rejected],
             today=_by_ext(self._today.ends),
             recent=_recent(self._today.latest),
         )
@@ -132,11 +133,11 @@ class Desk:
         ]
 
     def send_again(self, ids: Collection[int]) -> int:
-        """Send dead letters again; return how many."""
+        """Send rejected notices again; return how many."""
         return self._queue.send_again(ids, self._now())
 
     def drop(self, ids: Collection[int]) -> int:
-        """Delete dead letters for good; return how many."""
+        """Delete rejected notices; return how many."""
         return self._queue.drop(ids)
 
     def sessions(self) -> str:
@@ -149,20 +150,20 @@ class Desk:
         self._store.facts.swap(SESSIONS, secrets.token_urlsafe(16))
 
 
-def _live(call: dict[str, Any]) -> LiveCall:
-    parts = [(part["ext"], _doing(part)) for part in call["engagements"] if not part["ended_at"]]
-    return LiveCall(call["callid"], call["phone"], call["type"], call["born"] / 1_000_000, parts)
+def _live(call: Call) -> LiveCall:
+    parts = [(part.ext, _doing(part)) for part in call.parts if part.ended_at is None]
+    return LiveCall(call.callid, call.phone, call.type.value, call.born / 1_000_000, parts)
 
 
-def _doing(part: dict[str, Any]) -> str:
-    if part["accepted_at"]:
+def _doing(part: Part) -> str:
+    if part.accepted_at is not None:
         return "talks"
-    return "rings" if part["type"] == "in" else "calls"
+    return "rings" if part.type is Direction.IN else "calls"
 
 
-def _dead(item: Any) -> Dead:
+def _rejected(item: Queued) -> Rejected:
     notice: Notice = item.notice
-    return Dead(
+    return Rejected(
         item.id,
         notice.callid,
         notice.ext,

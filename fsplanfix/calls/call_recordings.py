@@ -24,7 +24,7 @@ def begin(kept: Kept, path: str, leg: str, at: int) -> None:
             continue
         if known.leg != leg:
             known.ext = ""
-        known.leg, known.stopped, known.discarded = leg, 0, False
+        known.leg, known.stopped, known.discarded = leg, None, False
 
 
 def end(kept: Kept, path: str, leg: str, at: int, cause: str) -> None:
@@ -42,7 +42,7 @@ def end(kept: Kept, path: str, leg: str, at: int, cause: str) -> None:
             continue
         if known.leg != leg:
             known.ext = ""
-        known.stopped = max(at, known.stopped, 1)
+        known.stopped = at if known.stopped is None else max(at, known.stopped)
         known.discarded = cause in DISCARDED
 
 
@@ -54,19 +54,19 @@ def end_all(kept: Kept, leg: str, at: int, goes_on: bool) -> None:
     """
     for recordings, _ in kept:
         for recording in recordings:
-            if recording.leg != leg or recording.stopped:
+            if recording.leg != leg or recording.stopped is not None:
                 continue
             if goes_on:
                 recording.leg = recording.ext = ""
             else:
-                recording.stopped = max(at, 1)
+                recording.stopped = at
 
 
 def end_those_left(call: Call, at: int) -> None:
     """No leg of the call is up any more: nothing can be written."""
     for recording in call.recordings:
-        if not recording.stopped:
-            recording.stopped = max(at, 1)
+        if recording.stopped is None:
+            recording.stopped = at
 
 
 def is_recorded(call: Call, ext: str, start: int, end: int) -> bool:

@@ -1,7 +1,7 @@
-"""What FreeSWITCH said about the calls that go on, kept for `explain` until each is over.
+"""The events of the calls that go on, kept for `explain` until each is over.
 
-Only what the call rules read of an event is kept: it can be played again, and nobody's name is
-among it.
+Only the headers that the call rules read are kept: the call can be played again, and nobody's name
+is among them.
 """
 
 from __future__ import annotations
@@ -56,32 +56,43 @@ The call rules know no such event, so the call can be played again.
 MOST_GAPS = 20
 """Of one call; a link that comes and goes all night is told of in its first."""
 
+Numbered = tuple[int, bytes]
+"""The body of an event, behind its number among all that were kept."""
+
+FASTEST = 1
+"""zlib's level. Every call is packed when it ends, while other calls wait for their windows."""
+
 MOST_EVENTS = 500
 """Of one leg; a leg that is held and resumed all day keeps its first."""
 
 
-class Scribe:
-    """Listens after the tracker. For each leg its events, and in how many open calls it has a part;
-    the calls' legs, and when nobody listened to them."""
+class EventLog:
+    """Keeps each leg's events until every call the leg belongs to is over.
+
+    It listens after the tracker, which knows which legs belong to which call.
+    """
 
     def __init__(self) -> None:
-        self._numbers = count()
-        self._heard: dict[str, list[bytes]] = {}
-        self._parts: dict[str, int] = {}
-        self._legs: dict[str, list[str]] = {}
-        self._gaps: dict[str, list[bytes]] = {}
+        self._sequence = count()
+        self._events_by_leg: dict[str, list[Numbered]] = {}
+        self._open_calls_of_leg: dict[str, int] = {}
+        self._legs_by_call: dict[str, list[str]] = {}
+        self._gaps_by_call: dict[str, list[Numbered]] = {}
 
-    def hear(self, event: SwitchEvent, tracker: Tracker) -> None:
-        """Keep an event the tracker has just been fed with."""
+    def keep(self, event: SwitchEvent, tracker: Tracker) -> None:
+        """Keep an event that the tracker has just been fed with."""
         uuid = event.leg
         if not uuid:
             return
+
         old = event.get("Old-Unique-ID") if event.name == "CHANNEL_UUID" else ""
-        if old in self._heard and tracker.book.get(old) is None:
+        if old in self._events_by_leg and tracker.book.get(old) is None:
             self._rename(old, uuid)
-        lines = self._heard.setdefault(uuid, [])
-        if len(lines) < MOST_EVENTS:
-            lines.append(self._written(event))
+
+        kept = self._events_by_leg.setdefault(uuid, [])
+        if len(kept) < MOST_EVENTS:
+            kept.append((next(self._sequence), _reduced(event)))
+
         leg = tracker.book.get(uuid)
         if leg is None:
             self._forget(uuid)
@@ -91,23 +102,16 @@ class Scribe:
                 self._note_legs(callid, call.legs)
 
     def _note_legs(self, callid: str, uuids: list[str]) -> None:
-        """Note who has a part in a call; a leg may get one by another leg's event."""
-        legs = self._legs.setdefault(callid, [])
+        """Count the call for each of its legs; a leg may join a call by another leg's event."""
+        legs = self._legs_by_call.setdefault(callid, [])
         for uuid in uuids:
             if uuid not in legs:
                 legs.append(uuid)
-                self._parts[uuid] = self._parts.get(uuid, 0) + 1
-
-    def _written(self, event: SwitchEvent) -> bytes:
-        """Return what is kept of an event, behind its number among all."""
-        names = (*ALWAYS, *KEPT.get(event.name, ()))
-        lines = list(filter(None, map(event.line, names)))
-        lines += [f"{OURS}{name}: {quote(value)}".encode() for name, value in event.ours().items()]
-        return b"\n".join([b"%012d" % next(self._numbers), *lines])
+                self._open_calls_of_leg[uuid] = self._open_calls_of_leg.get(uuid, 0) + 1
 
     def note_gap(self, callid: str, since: int, until: int) -> None:
         """Note that nobody listened to a call for a time (microseconds since 1970)."""
-        gaps = self._gaps.setdefault(callid, [])
+        gaps = self._gaps_by_call.setdefault(callid, [])
         if len(gaps) < MOST_GAPS:
             headers = {
                 "Event-Name": UNHEARD,
@@ -115,41 +119,46 @@ class Scribe:
                 UNTIL: str(until),
             }
             body = SwitchEvent.made_of(headers).raw.strip(b"\n")
-            gaps.append(b"%012d\n%b" % (next(self._numbers), body))
+            gaps.append((next(self._sequence), body))
 
     def _rename(self, old: str, new: str) -> None:
-        self._heard[new] = self._heard.pop(old)
-        if old in self._parts:
-            self._parts[new] = self._parts.pop(old)
-            for legs in self._legs.values():
+        self._events_by_leg[new] = self._events_by_leg.pop(old)
+        if old in self._open_calls_of_leg:
+            self._open_calls_of_leg[new] = self._open_calls_of_leg.pop(old)
+            for legs in self._legs_by_call.values():
                 legs[:] = [new if uuid == old else uuid for uuid in legs]
 
     def _forget(self, uuid: str) -> None:
-        """A leg is gone; what it said is needed only by calls that are not over."""
-        if uuid not in self._parts:
-            self._heard.pop(uuid, None)
+        """Drop the events of a leg that is gone, unless a call that goes on needs them."""
+        if uuid not in self._open_calls_of_leg:
+            self._events_by_leg.pop(uuid, None)
 
     def close(self, callid: str, tracker: Tracker) -> bytes:
-        """Return what was said about a call that is over, packed; b"" if nothing is known."""
-        lines = self._gaps.pop(callid, [])
-        for uuid in self._legs.pop(callid, []):
-            lines += self._heard.get(uuid, [])
-            self._parts[uuid] -= 1
-            if not self._parts[uuid]:
-                del self._parts[uuid]
+        """Return the events of a call that is over, packed; b"" if there are none."""
+        kept = self._gaps_by_call.pop(callid, [])
+        for uuid in self._legs_by_call.pop(callid, []):
+            kept += self._events_by_leg.get(uuid, [])
+            self._open_calls_of_leg[uuid] -= 1
+            if not self._open_calls_of_leg[uuid]:
+                del self._open_calls_of_leg[uuid]
                 if tracker.book.get(uuid) is None:
                     self._forget(uuid)
-        return (
-            zlib.compress(b"\n\n".join(line.partition(b"\n")[2] for line in sorted(lines)), 1)
-            if lines
-            else b""
-        )
+
+        # they were kept leg by leg; their numbers tell in which order they came
+        bodies = [body for _, body in sorted(kept)]
+        return zlib.compress(b"\n\n".join(bodies), FASTEST) if bodies else b""
+
+
+def _reduced(event: SwitchEvent) -> bytes:
+    """Return the headers of an event that are kept."""
+    names = (*ALWAYS, *KEPT.get(event.name, ()))
+    lines = list(filter(None, map(event.line, names)))
+    lines += [f"{OURS}{name}: {quote(value)}".encode() for name, value in event.ours().items()]
+    return b"\n".join(lines)
 
 
 def unpacked(packed: bytes) -> list[SwitchEvent]:
-    """Return the events of a call in their order."""
-    return (
-        [SwitchEvent(text + b"\n") for text in zlib.decompress(packed).split(b"\n\n")]
-        if packed
-        else []
-    )
+    """Return the events that `close` packed, in their order."""
+    if not packed:
+        return []
+    return [SwitchEvent(body + b"\n") for body in zlib.decompress(packed).split(b"\n\n")]

@@ -30,6 +30,7 @@ def number_called(leg: Leg, dialled: str, rules: Rules) -> str:
     routing prefix (`5555#7916…`, report r17b).
     """
     wanted = normalize(dialled, rules.country)
+
     if not leg.number:
         return wanted if leg.is_trunk_user or is_outside_number(wanted) else ""
     if is_whole(leg.number, rules.country) or not is_whole(dialled, rules.country):
@@ -103,6 +104,7 @@ class Callids:
         call = Call(leg.uuid, direction, phone, diversion, at, [client.uuid], first_leg=leg.uuid)
         call.ignored = not phone
         leg.has_named_call = True
+
         if past is None:
             past = _Past(1, leg.uuid)
             self._keep(leg.uuid, past)

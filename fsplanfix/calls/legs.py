@@ -34,6 +34,7 @@ class LegBook:
         """
         passed = {leg.uuid}
         way: list[Leg] = []
+
         found = self.legs.get(leg.parent) or self._before_loopback(leg, passed)
         while found is not None and found.uuid not in passed:
             passed.add(found.uuid)
@@ -41,6 +42,7 @@ class LegBook:
             if way[-1].role is not Role.GLUE:
                 break
             found = self.legs.get(found.parent) or self._before_loopback(found, passed)
+
         return way
 
     def _before_loopback(self, half: Leg, passed: set[str]) -> Leg | None:
@@ -81,6 +83,7 @@ class LegBook:
         if leg.role is Role.GLUE:
             pair = self.legs.get(leg.pair)
             near = self.opposite(pair) if pair is not None else None
+
         far = self.opposite(leg)
         return (near, far) if near is not None and far is not None and near is not far else None
 
@@ -93,9 +96,11 @@ class LegBook:
         leg = self.legs.get(old)
         if leg is None or new in self.legs:
             return None
+
         del self.legs[old]
         leg.uuid = new
         self.legs[new] = leg
+
         for other in self.legs.values():
             for name in ("parent", "pair", "peer", "stands_for"):
                 if getattr(other, name) == old:

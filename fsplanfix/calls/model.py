@@ -146,23 +146,25 @@ class Notice:
 
 @dataclass(slots=True)
 class Recording:
-    """One recording file: its path, start and stop (microseconds; 0 while it runs).
+    """One recording file.
 
-    leg: the leg it runs on. ext: whose leg that is; "" for the client's own leg, for glue, and for
-    a file that has moved from one leg to another.
+    started, stopped: microseconds since 1970; started is 0 if nobody heard it begin, stopped is
+    None while it runs. leg: the leg it runs on. ext: whose leg that is; "" for the client's own
+    leg, for glue, and for a file that has moved from one leg to another.
     """
 
     path: str
     leg: str
     started: int
     ext: str = ""
-    stopped: int = 0
+    stopped: int | None = None
     discarded: bool = False
 
     def overlaps(self, start: int, end: int) -> bool:
         """Tell whether the file holds anything said between start and end."""
-        began_in_time = self.started <= end
-        return not self.discarded and began_in_time and (not self.stopped or self.stopped >= start)
+        if self.discarded or self.started > end:
+            return False
+        return self.stopped is None or self.stopped >= start
 
 
 @dataclass(slots=True)
@@ -216,33 +218,34 @@ class Leg:
 
 
 @dataclass(slots=True)
-class Engagement:
+class Part:
     """One employee's part in a call, from INCOMING or OUTGOING to COMPLETED.
 
     legs: the employee's legs that still ring or, after ACCEPTED, talk and are not torn down yet.
-    Times are microseconds since 1970 and 0 until then. accepted_at: the talk began. parted_at: the
-    client's leg was unbridged from his. ended_at: the talk ended. gave_up: he left an outgoing call
-    before anybody answered.
+    gave_up: he left an outgoing call before anybody answered.
+
+    Times are microseconds since 1970, None until then. accepted_at: the talk began. parted_at: the
+    client's leg was unbridged from his. ended_at: the talk ended.
     """
 
     ext: str
     ordinal: int
     type: Direction
     legs: list[str]
-    accepted_at: int = 0
-    parted_at: int = 0
-    ended_at: int = 0
+    accepted_at: int | None = None
+    parted_at: int | None = None
+    ended_at: int | None = None
     gave_up: bool = False
 
     @property
     def is_offer(self) -> bool:
         """Tell whether the client's call is offered to him and he has not taken it."""
-        return self.type is Direction.IN and not self.accepted_at
+        return self.type is Direction.IN and self.accepted_at is None
 
     @property
     def is_talk(self) -> bool:
         """Tell whether he and the client hear each other."""
-        return bool(self.accepted_at and not self.ended_at)
+        return self.accepted_at is not None and self.ended_at is None
 
 
 @dataclass(slots=True)
@@ -270,8 +273,8 @@ class Call:
     came_in: bool = True
     first_leg: str = ""
 
-    engagements: list[Engagement] = field(default_factory=list)
-    untold: list[Engagement] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    untold: list[Part] = field(default_factory=list)
     tried: list[str] = field(default_factory=list)
     talks: list[tuple[int, int]] = field(default_factory=list)
 

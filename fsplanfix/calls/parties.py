@@ -114,6 +114,7 @@ def _read_placed_leg(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
     if user in rules.trunk_users:
         _read_number_behind(leg, event, rules)
         return
+
     number = normalize(event.get("Caller-Destination-Number"), rules.country)
     leg.ext = (
         rules.ext_for(dialled_user)
@@ -144,6 +145,7 @@ def _read_number_behind(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
     if leg.ext:
         leg.role = Role.EMPLOYEE
         return
+
     leg.number = request if is_outside_number(request) else ""
     leg.line = _line_shown(event, rules)
 

@@ -12,7 +12,7 @@ from typing import Any
 from .call_recordings import is_recorded
 from .identity import counts_as
 from .legs import LegBook
-from .model import Call, Direction, Engagement, Kind, Leg, Notice, Role, Rules, Status
+from .model import Call, Direction, Kind, Leg, Notice, Part, Role, Rules, Status
 
 MICROSECONDS = 1_000_000
 
@@ -40,9 +40,12 @@ class Parts:
             if part.is_offer and leg.uuid not in part.legs:
                 part.legs.append(leg.uuid)
             return
+
+        # phones that stopped without an answer: the call has gone on to the next (rule 3)
         for given_up in self._offers(call):
             if not given_up.legs:
                 self._complete(call, given_up, Status.CANCELED, at, rule="3")
+
         rule = "1" if call.type is Direction.IN else "10"
         self.begin(call, ext, [leg.uuid], at, Direction.IN, rule)
 
@@ -52,9 +55,11 @@ class Parts:
         """The client is bridged with a leg: somebody rings, or hears him (rules 1, 2, 5 and 8)."""
         if call.over:
             return
+
         ext = counts_as(self._rules, call, leg)
         if ext or both_answered:
             self._leave_others(call, ext, at)
+
         if both_answered:
             self._accept(call, leg, ext, at)
         else:
@@ -64,21 +69,26 @@ class Parts:
         if not ext:
             self.hear(call, leg, at)
             return
+
         part = self._part_of(call, ext, at)
         if part is None:
             rule = "5" if call.type is Direction.IN else "10"
             part = self.begin(call, ext, [leg.uuid], at, Direction.IN, rule)
-        part.parted_at = 0
+
+        part.parted_at = None
+        # of several phones of his only the one that has the client counts from now on
         if part.is_offer:
             part.legs = [leg.uuid]
         elif leg.uuid not in part.legs:
             part.legs.append(leg.uuid)
-        if part.accepted_at:
+        if part.accepted_at is not None:
             return
 
-        part.accepted_at = max(at, 1)
+        part.accepted_at = at
         rule = "2" if part.type is Direction.IN else "8"
         self._say(call, Kind.ACCEPTED, part, at, rule)
+
+        # windows close on the others' screens as soon as one has the client
         for lost in self._offers(call):
             self._complete(call, lost, Status.CANCELED, at, rule="2")
 
@@ -89,7 +99,7 @@ class Parts:
         """
         ext = counts_as(self._rules, call, leg) if leg.role is Role.EMPLOYEE else ""
         if not any(part.is_talk and leg.uuid in part.legs for part in call.untold):
-            talk = Engagement(ext, 0, Direction.IN, [leg.uuid], accepted_at=max(at, 1))
+            talk = Part(ext, 0, Direction.IN, [leg.uuid], accepted_at=at)
             call.untold.append(talk)
 
     def meet(self, call: Call, leg: Leg, at: int, both_answered: bool) -> None:
@@ -97,8 +107,8 @@ class Parts:
 
         If he was rung for the client, or called him, and nobody has talked yet, this is the talk.
         """
-        talks = call.talks or any(part.is_talk for part in call.engagements)
-        is_his = any(leg.uuid in part.legs for part in call.engagements)
+        talks = call.talks or any(part.is_talk for part in call.parts)
+        is_his = any(leg.uuid in part.legs for part in call.parts)
         if is_his and both_answered and not talks and not call.over:
             self._accept(call, leg, counts_as(self._rules, call, leg), at)
         else:
@@ -106,7 +116,7 @@ class Parts:
 
     def note_parting(self, call: Call, leg: Leg, at: int) -> None:
         """The client's leg was unbridged from another (rule 4); he may be put through again."""
-        for talk in (*call.engagements, *call.untold):
+        for talk in (*call.parts, *call.untold):
             if leg.uuid in talk.legs and talk.is_talk:
                 talk.parted_at = at
 
@@ -114,7 +124,7 @@ class Parts:
         """A member left the conference: the client himself, or somebody he heard there (rule 6)."""
         for talk in call.untold:
             if talk.is_talk and (leg.uuid in call.clients or leg.uuid in talk.legs):
-                talk.ended_at = max(at, 1)
+                talk.ended_at = at
 
     def _leave_others(self, call: Call, ext: str, at: int) -> None:
         """The client is with `ext` now: whoever he is bridged with no more has talked (rule 4).
@@ -123,16 +133,19 @@ class Parts:
         hung up need not wait for his leg to be torn down, which may take as long as its
         application runs.
         """
-        for part in [part for part in call.engagements if part.accepted_at and part.ext != ext]:
+        for part in list(call.parts):
+            if part.accepted_at is None or part.ext == ext:
+                continue
             if part.is_talk and not self._is_with_client(call, part):
-                part.ended_at = max(part.parted_at or at, 1)
-            if part.ended_at:
+                part.ended_at = at if part.parted_at is None else part.parted_at
+            if part.ended_at is not None:
                 self._complete(call, part, Status.SUCCESS, at, rule="4")
+
         for talk in call.untold:
             if talk.is_talk and not self._is_with_client(call, talk):
-                talk.ended_at = max(talk.parted_at or at, 1)
+                talk.ended_at = at if talk.parted_at is None else talk.parted_at
 
-    def _is_with_client(self, call: Call, part: Engagement) -> bool:
+    def _is_with_client(self, call: Call, part: Part) -> bool:
         """Tell whether any leg of a part is bridged with the client."""
         legs = (self._book.get(uuid) for uuid in part.legs)
         opposites = (self._book.opposite(leg) for leg in legs if leg is not None)
@@ -144,24 +157,26 @@ class Parts:
         """A leg hangs up (rules 3, 4 and 9); it may be torn down much later."""
         # a gateway that was rung beside the one that answered may take long to let go
         up = [uuid for uuid in self._up(call.clients) if self._has_answered(uuid)]
+
         client_is_gone = leg.uuid in call.clients and not up
-        for part in (*call.engagements, *call.untold):
+        for part in (*call.parts, *call.untold):
             is_his = leg.uuid in part.legs
             if part.is_offer:
                 if is_his:
                     part.legs.remove(leg.uuid)
                     self._lose_late(call, part, at)
                 continue
+
             if not client_is_gone and not (is_his and not self._up(part.legs)):
                 continue
             if part.is_talk:
-                part.ended_at = max(at, 1)
-            elif not part.accepted_at and self._up(call.clients):
+                part.ended_at = at
+            elif part.accepted_at is None and self._up(call.clients):
                 part.gave_up = True
 
-    def _lose_late(self, call: Call, offer: Engagement, at: int) -> None:
+    def _lose_late(self, call: Call, offer: Part, at: int) -> None:
         """A phone that began to ring while a colleague had the client stops: he lost (rule 2)."""
-        talks = [part for part in call.engagements if part.is_talk]
+        talks = [part for part in call.parts if part.is_talk]
         if not offer.legs and any(self._is_with_client(call, part) for part in talks):
             self._complete(call, offer, Status.CANCELED, at, rule="2")
 
@@ -176,35 +191,51 @@ class Parts:
 
     def settle(self, call: Call, at: int) -> None:
         """Say what has ended, a leg of the call being gone (rules 4 and 9)."""
-        for part in list(call.engagements):
+        for part in list(call.parts):
             if self._is_done(call, part):
                 self.conclude(call, part, at)
 
-    def conclude(self, call: Call, part: Engagement, at: int) -> None:
+    def conclude(self, call: Call, part: Part, at: int) -> None:
         """End a talk, or an outgoing call that came to nothing."""
-        if part.accepted_at:
+        if part.accepted_at is not None:
             self._complete(call, part, Status.SUCCESS, at, rule="4")
-        else:
-            failure = call.failure
-            if part.gave_up and failure is Status.NOT_AVAILABLE:
-                failure = Status.NO_ANSWER
-            self._complete(call, part, failure, at, rule="9")
+            return
 
-    def _is_done(self, call: Call, part: Engagement) -> bool:
-        """Tell whether a talk or an outgoing call is over for good.
+        failure = call.failure
+        if part.gave_up and failure is Status.NOT_AVAILABLE:
+            failure = Status.NO_ANSWER
+        self._complete(call, part, failure, at, rule="9")
 
-        While the client's leg hangs up, what runs on it still ends: RECORD_STOP precedes the
-        HANGUP_COMPLETE of its own leg.
-        """
+    def _is_done(self, call: Call, part: Part) -> bool:
+        """Tell whether nothing can change about a talk or an outgoing call any more."""
         if part.is_offer:
             return False
+        if part.accepted_at is None:
+            return self._attempt_is_over(call, part)
+        return self._talk_is_over(call, part)
+
+    @staticmethod
+    def _attempt_is_over(call: Call, part: Part) -> bool:
+        """Tell whether an outgoing call that nobody answered has ended (rule 9).
+
+        The employee's legs must be gone, too: he may try the next gateway on the same leg.
+        """
+        return not part.legs and (part.gave_up or not call.clients)
+
+    def _talk_is_over(self, call: Call, part: Part) -> bool:
+        """Tell whether all that belongs to a talk has ended (rule 4).
+
+        An incoming call is over with the client. An employee of an outgoing call may call the next
+        client on the same leg, so that leg must be gone.
+
+        While the client's leg hangs up, what runs on it still ends: RECORD_STOP precedes the
+        HANGUP_COMPLETE of its own leg, and COMPLETED says whether the talk was recorded.
+        """
         if part.type is Direction.IN and not call.clients:
             return True
-        if part.legs:
-            return False
-        if not part.accepted_at:
-            return part.gave_up or not call.clients
-        return len(self._up(call.clients)) == len(call.clients)
+
+        client_hangs_up = len(self._up(call.clients)) < len(call.clients)
+        return not part.legs and not client_hangs_up
 
     # a call that is over
 
@@ -216,19 +247,23 @@ class Parts:
         """
         offers, untold = self._offers(call), self._untold_talks(call)
         ends = [Status.CANCELED] * len(offers) if untold else self._missed_by(call, len(offers))
+
         canceled = "15" if call.unheard and not untold else "6"
         for offer, status in zip(offers, ends, strict=True):
             rule = "3" if status is Status.MISSED else canceled
             self._complete(call, offer, status, at, rule)
+
         self._tell(call, untold, at)
         if call.type is Direction.OUT or not call.unrouted or not self._rules.report_unrouted:
             return
 
         ends = self._missed_by(call, len(call.tried))
         missed = list(zip(call.tried, ends, strict=True))
+        # nobody was even tried: the line's own ext answers for the call
         if not missed and call.came_in:
             status = Status.CANCELED if call.unheard else Status.MISSED
             missed = [(self._rules.default_ext_of(call.diversion), status)]
+
         for ext, status in missed:
             part = self.begin(call, ext, [], at, Direction.IN, rule="6")
             self._complete(call, part, status, at, rule="15" if call.unheard else "6")
@@ -241,7 +276,7 @@ class Parts:
         return [Status.MISSED if n in missed else Status.CANCELED for n in range(count)]
 
     @staticmethod
-    def _untold_talks(call: Call) -> list[Engagement]:
+    def _untold_talks(call: Call) -> list[Part]:
         """Return the talks to tell of if no other was: in a conference, else without an ext.
 
         A call that we placed to the client and that no employee took part in is nobody's business.
@@ -251,12 +286,14 @@ class Parts:
         with_ext = [talk for talk in call.untold if talk.ext]
         return with_ext or (call.untold if call.came_in else [])
 
-    def _tell(self, call: Call, talks: list[Engagement], at: int) -> None:
+    def _tell(self, call: Call, talks: list[Part], at: int) -> None:
         """Tell of talks that nobody was told of, those with the same ext as one."""
         for ext in dict.fromkeys(talk.ext for talk in talks):
             his = [talk for talk in talks if talk.ext == ext]
-            start = his[0].accepted_at
+            first = his[0].accepted_at
+            start = at if first is None else first
             shown = ext or self._rules.default_ext_of(call.diversion)
+
             part = self.begin(call, shown, [], start, Direction.IN, rule="6")
             part.accepted_at = start
             self._say(call, Kind.ACCEPTED, part, start, rule="6")
@@ -266,12 +303,14 @@ class Parts:
 
     def begin(
         self, call: Call, ext: str, legs: list[str], at: int, direction: Direction, rule: str
-    ) -> Engagement:
+    ) -> Part:
         """Begin an employee's part in the call and say so."""
         ordinal = call.ordinals[ext] = call.ordinals.get(ext, 0) + 1
-        part = Engagement(ext, ordinal, direction, legs)
-        call.engagements.append(part)
+
+        part = Part(ext, ordinal, direction, legs)
+        call.parts.append(part)
         call.unrouted = False
+
         kind = Kind.INCOMING if direction is Direction.IN else Kind.OUTGOING
         self._say(call, kind, part, at, rule)
         return part
@@ -279,29 +318,29 @@ class Parts:
     def record(self, call: Call, path: str, at: int) -> None:
         """Say that a recording is final (rule 13). A recovered call goes on counting them."""
         ordinal = call.ordinals[RECORDS] = call.ordinals.get(RECORDS, 0) + 1
-        nobody = Engagement("", ordinal, call.type, [])
+        nobody = Part("", ordinal, call.type, [])
         self._say(call, Kind.RECORD, nobody, at, rule="13", recording=path)
 
-    def _part_of(self, call: Call, ext: str, at: int) -> Engagement | None:
+    def _part_of(self, call: Call, ext: str, at: int) -> Part | None:
         """Return the part an ext has in the call now; a talk that has ended is none any more."""
-        part = next((part for part in call.engagements if part.ext == ext), None)
-        if part is not None and part.ended_at:
+        part = next((part for part in call.parts if part.ext == ext), None)
+        if part is not None and part.ended_at is not None:
             self._complete(call, part, Status.SUCCESS, at, rule="4")
             return None
         return part
 
     @staticmethod
-    def _offers(call: Call) -> list[Engagement]:
-        return [part for part in call.engagements if part.is_offer]
+    def _offers(call: Call) -> list[Part]:
+        return [part for part in call.parts if part.is_offer]
 
     def _complete(
         self,
         call: Call,
-        part: Engagement,
+        part: Part,
         status: Status,
         at: int,
         rule: str,
-        talks: Sequence[Engagement] = (),
+        talks: Sequence[Part] = (),
     ) -> None:
         """End an employee's part in the call and say so.
 
@@ -309,9 +348,13 @@ class Parts:
         """
         spans: list[tuple[int, int]] = []
         if status is Status.SUCCESS:
-            spans = [(talk.accepted_at, talk.ended_at or at) for talk in talks or [part]]
+            for talk in talks or [part]:
+                start = at if talk.accepted_at is None else talk.accepted_at
+                end = at if talk.ended_at is None else talk.ended_at
+                spans.append((start, end))
         call.talks += spans
-        call.engagements.remove(part)
+
+        call.parts.remove(part)
         self._say(
             call,
             Kind.COMPLETED,
@@ -324,9 +367,7 @@ class Parts:
             data=dict(call.data),
         )
 
-    def _say(
-        self, call: Call, kind: Kind, part: Engagement, at: int, rule: str, **more: Any
-    ) -> None:
+    def _say(self, call: Call, kind: Kind, part: Part, at: int, rule: str, **more: Any) -> None:
         if call.ignored:
             return
         call.position += 1

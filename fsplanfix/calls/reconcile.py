@@ -45,12 +45,16 @@ def missed(
         if not is_there and ("CHANNEL_HANGUP_COMPLETE", leg.uuid) not in told:
             gone.append(leg)
 
+    # what was heard since tells of these legs itself, and better
     there = {uuid: dump for uuid, dump in live.items() if ("CHANNEL_CREATE", uuid) not in told}
     born = [dump for uuid, dump in there.items() if _is_new(tracker.book.get(uuid), dump)]
+
     happened = [*_bridges(tracker, live)]
     for uuid, dump in there.items():
         known = tracker.book.get(uuid)
         happened += _life(None if _is_new(known, dump) else known, dump)
+
+    # ends first: a UUID that is used again must be free before it is created anew
     return [
         *(_hangup(leg, tracker.last_at) for leg in _clients_last(gone)),
         *(_creation(dump) for dump in sorted(born, key=_created)),
@@ -95,6 +99,7 @@ def _creation(dump: Dump) -> SwitchEvent:
     """
     first = {**dump, "Event-Name": "CHANNEL_CREATE", "Event-Sequence": "0"}
     first["Event-Date-Timestamp"] = str(_created(dump))
+
     if dump.get("Call-Direction") == "inbound":
         caller, called = "Caller-Caller-ID-Number", "Caller-Destination-Number"
         first[caller] = dump.get("Caller-Orig-Caller-ID-Number") or dump.get(caller, "")
@@ -102,6 +107,7 @@ def _creation(dump: Dump) -> SwitchEvent:
     elif dump.get("variable_originate_disposition"):
         first["variable_dialed_user"] = dump.get("variable_presence_id", "").partition("@")[0]
         first["Other-Leg-Unique-ID"] = dump.get("variable_originating_leg_uuid", "")
+
     return SwitchEvent.made_of(first)
 
 
@@ -116,10 +122,12 @@ def _life(leg: Leg | None, dump: Dump) -> Iterator[SwitchEvent]:
     """
     answered = _microseconds(dump, "Answered")
     answered = max(answered, _created(dump)) if answered else 0
+
     progress = (_microseconds(dump, "Progress"), _microseconds(dump, "Progress-Media"))
     rang = min((at for at in progress if at), default=0)
     is_placed = dump.get("Call-Direction") == "outbound"
     is_rung = is_placed and not dump.get("Channel-Name", "").startswith("loopback/")
+
     if rang and is_rung and not (leg is not None and leg.ringing):
         yield _event("CHANNEL_PROGRESS", dump, rang)
     if answered and not (leg is not None and leg.answered):
@@ -142,6 +150,7 @@ def _bridges(tracker: Tracker, live: Mapping[str, Dump]) -> Iterator[SwitchEvent
         leg = tracker.book.get(one)
         if leg is not None and leg.peer == other:
             continue
+
         dump = live[one]
         at = _microseconds(dump, "Bridged")
         yield _event(
@@ -174,6 +183,7 @@ def _bridged(live: Mapping[str, Dump]) -> list[tuple[str, str]]:
         other = dump.get("variable_signal_bond", "")
         if not _microseconds(dump, "Bridged") or other not in live or other == uuid:
             continue
+
         bound_to = live[other].get("variable_signal_bond", "")
         if bound_to in ("", uuid) or bound_to not in live:
             pairs.setdefault(frozenset((uuid, other)), (uuid, other))
@@ -187,6 +197,7 @@ def _event(name: str, dump: Dump, at: int, more: Mapping[str, str] | None = None
         "Unique-ID": dump["Unique-ID"],
         "Event-Date-Timestamp": str(at),
     }
+
     for header, value in dump.items():
         if header.startswith(OURS) or header == "variable_att_xfer_kill_uuid":
             headers[header] = value

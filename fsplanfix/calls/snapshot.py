@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -37,7 +39,7 @@ def restore(tracker: Tracker, state: str) -> str:
 
     Raises ValueError if the state cannot be read.
     """
-    found = _read(state)
+    found = read(state)
     callid = found.call.callid
     mine = tracker.calls.get(callid)
     if mine is not None and mine.position >= found.call.position:
@@ -54,12 +56,29 @@ def restore(tracker: Tracker, state: str) -> str:
     return callid
 
 
-def _read(state: str) -> OpenCall:
-    """Read a state, also one that a release before the second edition of the rules wrote."""
-    found = _json.validate_json(state)
+def read(state: str) -> OpenCall:
+    """Read a state, also one of an older release. Raises ValueError."""
+    raw = json.loads(state)
+    if isinstance(raw, dict) and "engagements" in raw.get("call", {}):
+        _bring_up_to_date(raw["call"], raw["legs"])
+    found = _json.validate_python(raw)
+
     call = found.call
-    if not call.first_leg:
+    if not call.first_leg:  # before the second edition of the rules
         call.first_leg = call.callid
         if '"talked":true' in state:  # when is not known: any of its recordings may hold a talk
             call.talks.append((call.born, found.last_at))
     return found
+
+
+def _bring_up_to_date(call: dict[str, Any], legs: list[dict[str, Any]]) -> None:
+    """Change a state of 0.1: parts were engagements, and 0 stood for a time that was not yet."""
+    call["parts"] = call.pop("engagements")
+
+    for part in (*call["parts"], *call.get("untold", [])):
+        for name in ("accepted_at", "parted_at", "ended_at"):
+            part[name] = part.get(name) or None
+
+    for recordings in (call["recordings"], *(leg["recordings"] for leg in legs)):
+        for recording in recordings:
+            recording["stopped"] = recording.get("stopped") or None

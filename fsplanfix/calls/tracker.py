@@ -16,7 +16,7 @@ from .doubts import Doubts
 from .hangup_causes import NO_PHONE, failure_of
 from .identity import Callids, counts_as, ends_alike, number_called
 from .legs import LegBook
-from .model import Call, Direction, Engagement, Leg, Notice, Recording, Role, Rules, Status
+from .model import Call, Direction, Leg, Notice, Part, Recording, Role, Rules, Status
 from .parties import parents_of, read_leg
 from .parts import Parts
 from .variables import is_true, merged, read_variables
@@ -71,16 +71,18 @@ class Tracker:
         uuid = event.leg
         if not is_uuid(uuid) or (event.name == "CUSTOM" and not is_membership(event)):
             return []
+
         if event.name == "CHANNEL_CREATE":
             self._on_create(uuid, event)
         elif event.name == "CHANNEL_UUID":
             self._on_uuid(uuid, event)
         elif handler := self._handlers.get(event.name):
             leg = self.book.get(uuid)
-            if leg is not None and not self._is_repeated(leg, event):
+            if leg is not None and self._remember(leg, event):
                 self._note_variables(leg, event)
                 handler(leg, event)
                 self.changed.update(leg.calls)
+
         return self.take_said()
 
     def take_said(self) -> list[Notice]:
@@ -105,19 +107,24 @@ class Tracker:
     def _on_create(self, uuid: str, event: SwitchEvent) -> None:
         leg = read_leg(event, self.rules)
         known = self.book.get(uuid)
+        # `sofia recover` creates the leg anew under its UUID: the call goes on (rule 17)
         if known is not None and leg.recovered:
             known.created, known.hanging, known.seen = leg.created, False, []
             return
+        # the same CREATE once more; a UUID that is used again has another time of creation
         if known is not None and known.created == leg.created:
             return
+        # this leg has ended already: its CREATE has come a second time
         if self._ended.get(uuid) == leg.created and not leg.recovered:
             return
+
         if known is not None:
             self._end_unheard(known, event.at)
 
-        self._is_repeated(leg, event)
+        self._remember(leg, event)
         named = parents_of(event)
         leg.parent = next((uuid for uuid in named if uuid in self.book.legs), (*named, "")[0])
+
         self.book.legs[uuid] = leg
         self.doubts.look_at(leg, event)
         self._note_variables(leg, event)
@@ -141,8 +148,10 @@ class Tracker:
             if leg.role is Role.OUTSIDE and not leg.parent:
                 self._new_incoming(leg, at)
             return
+
         if sponsor.role is Role.OUTSIDE and not sponsor.client_of:
             self._new_incoming(sponsor, at)
+
         call = self.calls.get(sponsor.client_of)
         if leg.role is Role.GLUE:
             for joined in self._calls_of(sponsor):
@@ -174,14 +183,15 @@ class Tracker:
         if found is not None:
             call, part = found
             clients_up = any(not client.hanging for client in self._legs(call.clients))
-            is_same = ends_alike(call.phone, phone) or (clients_up and not part.accepted_at)
-            if is_same and not part.ended_at:
+            is_same = ends_alike(call.phone, phone) or (clients_up and part.accepted_at is None)
+            if is_same and part.ended_at is None:
                 leg.client_of = call.callid
                 call.clients.append(leg.uuid)
                 call.failure = Status.NOT_AVAILABLE
                 self._join(call, leg)
                 return
-            if part.ended_at or not clients_up:
+
+            if part.ended_at is not None or not clients_up:
                 self._parts.conclude(call, part, at)
                 self._finish(call, at)
 
@@ -190,11 +200,11 @@ class Tracker:
         self._open(call, leg, [employee, *self.book.way_to_party(leg), leg])
         self._parts.begin(call, employee.ext, [employee.uuid], at, Direction.OUT, rule="7")
 
-    def _outgoing(self, employee: Leg) -> tuple[Call, Engagement] | None:
+    def _outgoing(self, employee: Leg) -> tuple[Call, Part] | None:
         """Return the latest outgoing call that goes on from an employee's leg, and his part."""
         found = None
         for call in self._calls_of(employee):
-            for part in call.engagements:
+            for part in call.parts:
                 if part.type is Direction.OUT and employee.uuid in part.legs:
                     found = call, part
         return found
@@ -210,6 +220,7 @@ class Tracker:
         if call.over:
             return
         self._join(call, leg)
+
         ext = counts_as(self.rules, call, leg)
         if ext and ext not in call.tried:
             call.tried.append(ext)
@@ -219,11 +230,12 @@ class Tracker:
         leg = self.book.rename(old, uuid)
         if leg is None:
             return
+
         for call in self._calls_of(leg):
             for legs in (
                 call.clients,
                 call.legs,
-                *(part.legs for part in (*call.engagements, *call.untold)),
+                *(part.legs for part in (*call.parts, *call.untold)),
             ):
                 legs[:] = [uuid if name == old else name for name in legs]
             for recording in (*call.recordings, *leg.recordings):
@@ -244,6 +256,7 @@ class Tracker:
     def _on_answer(self, leg: Leg, event: SwitchEvent) -> None:
         """An answer makes up for a bridge in early media (rule 2)."""
         leg.answered = True
+
         ends = self.book.ends_of(leg)
         if leg.role is not Role.GLUE and ends is not None:
             self._connect(*ends, event.at)
@@ -257,9 +270,11 @@ class Tracker:
         other = self.book.get(event.get("Other-Leg-Unique-ID") or event.get("Bridge-B-Unique-ID"))
         if other is None or other is leg:
             return
+
         leg.answered |= event.get("Caller-Channel-Answered-Time") != "0"
         other.answered |= event.get("Other-Leg-Channel-Answered-Time") != "0"
         self.book.bridge(leg, other)
+
         ends = self.book.ends_of(leg)
         if ends is not None:
             self._connect(*ends, event.at)
@@ -276,14 +291,17 @@ class Tracker:
                         self._new_incoming(outside, at)  # who placed it is not known (any more)
 
         ours, theirs = self.calls.get(one.client_of), self.calls.get(other.client_of)
+        # two clients bridged with each other: the older call goes on, the later one joins it
         if ours is None or (theirs is not None and _is_before(theirs, ours)):
             one, other, ours, theirs = other, one, theirs, ours
         if ours is None or ours is theirs or ours.over:
             return
+
         if theirs is not None:
             if other.inbound and (theirs.position or theirs.untold):
                 return  # a client with a call of his own is nobody's employee (call_waiting_merge)
             theirs.unrouted = False
+
         self._join(ours, other)
         self._parts.connect(ours, other, at, both_answered=one.answered and other.answered)
         self.changed.update(other.calls)
@@ -334,14 +352,17 @@ class Tracker:
         at = event.at
         self._on_hangup(leg, event)
         calls = self._calls_of(leg)
+
         goes_on = is_true(event.get("variable_recording_follow_transfer"))
         call_recordings.end_all(self._recordings_about(leg), leg.uuid, at, goes_on)
         for call in calls:
             self._leave(call, leg, event)
+
         self.book.remove(leg)
         self._ended[leg.uuid] = leg.created
         if len(self._ended) > REMEMBERED_LEGS:
             self._ended.popitem(last=False)
+
         for call in calls:
             self._parts.settle(call, at)
             self._finish(call, at)
@@ -349,12 +370,15 @@ class Tracker:
     def _leave(self, call: Call, leg: Leg, event: SwitchEvent) -> None:
         """Take a leg that is gone out of a call."""
         call.legs = [uuid for uuid in call.legs if uuid != leg.uuid]
-        for part in (*call.engagements, *call.untold):
+        for part in (*call.parts, *call.untold):
             if leg.uuid in part.legs:
                 part.legs.remove(leg.uuid)
+
         if leg.uuid not in call.clients:
             return
         call.clients.remove(leg.uuid)
+
+        # no phone rang because none was registered: the user dialled says for whom it was (rule 6)
         if not call.tried and event.get("variable_originate_disposition") in NO_PHONE:
             ext = self.rules.ext_for(event.get("variable_dialed_user"))
             call.tried += [ext] if ext else []
@@ -363,14 +387,16 @@ class Tracker:
         """Close a call whose clients are gone, and let go of it once its recordings are final."""
         self.changed.add(call.callid)
         if not call.clients and not call.over:
-            call.over = not any(part.type is Direction.OUT for part in call.engagements)
+            call.over = not any(part.type is Direction.OUT for part in call.parts)
             if call.over:
                 self._parts.close(call, at)
+
         if not call.over:
             return
         if not call.legs:
             call_recordings.end_those_left(call, at)
-        if all(recording.stopped for recording in call.recordings):
+
+        if all(recording.stopped is not None for recording in call.recordings):
             for recording in call_recordings.of_talks(call):
                 self._parts.record(call, recording.path, at)
             self.callids.end(call)
@@ -396,19 +422,24 @@ class Tracker:
 
     # what every event may carry
 
-    def _is_repeated(self, leg: Leg, event: SwitchEvent) -> bool:
-        """Tell whether this very event was taken before; FreeSWITCH numbers its events."""
+    @staticmethod
+    def _remember(leg: Leg, event: SwitchEvent) -> bool:
+        """Remember an event by its Event-Sequence; return whether it is new.
+
+        After a new link, or from another worker, the same event may come twice.
+        """
         number = event.number("Event-Sequence")
         if number in leg.seen:
-            return True
+            return False
         if number:
             leg.seen.append(number)
-        return False
+        return True
 
     def _note_variables(self, leg: Leg, event: SwitchEvent) -> None:
         if read_variables(leg, event, self.rules):
             for call in self._calls_of(leg):
                 self._share_variables(call, leg)
+
         if leg.client_of:
             consulted = event.get("variable_att_xfer_kill_uuid")
             if consulted:
@@ -419,6 +450,7 @@ class Tracker:
         call = self.calls.get(client.client_of)
         if call is None or consulting is None or consulting.stands_for:
             return
+
         consulting.stands_for = client.uuid
         self._join(call, consulting)
         for leg in self.book.placed_for_party(client):
@@ -447,11 +479,14 @@ class Tracker:
         """Make a leg part of a call; a recording that runs on it now belongs to the call, too."""
         if call.callid in leg.calls:
             return
+
         leg.calls = [callid for callid in leg.calls if callid in self.calls] + [call.callid]
         call.legs.append(leg.uuid)
         self._share_variables(call, leg)
+
         ext = counts_as(self.rules, call, leg)
-        running = [recording for recording in leg.recordings if not recording.stopped]
+        # the file goes on under both: it may hold a talk of either call
+        running = [recording for recording in leg.recordings if recording.stopped is None]
         call.recordings += [Recording(r.path, r.leg, r.started, ext) for r in running]
 
 

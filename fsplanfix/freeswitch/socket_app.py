@@ -121,7 +121,7 @@ class SocketApp:
                         "socket_app_not_listening",
                         address="{}:{}".format(*self._listen),
                         problem=problem,
-                        cure="callers' names are not looked up: "
+                        hint="callers' names are not looked up: "
                         "free ESL_LISTEN's port or choose another",
                     )
             gevent.sleep(LISTEN_AGAIN_AFTER)
@@ -153,7 +153,7 @@ class SocketApp:
         except (OSError, FrameError, LinkDown, UnsafeCommand) as error:
             log.warning("socket_app_gave_up", reason=str(error))
         except Exception:
-            log.exception("crashed", part="socket")
+            log.exception("crashed", component="socket")
         finally:
             self.held -= 1
             talk.close()

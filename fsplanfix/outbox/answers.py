@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, update
 from ..errors import StoreError
 from .queue import LONGEST_ANSWER, NOW
 from .records import Outcome
-from .schema import WAITING, notices
+from .schema import State, notices
 from .store import Store
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ _settle = (
     update(notices)
     .where(notices.c.callid == bindparam("of_call"), notices.c.ext == bindparam("of_ext"))
     .where(notices.c.kind == bindparam("of_kind"), notices.c.ordinal == bindparam("number"))
-    .where(notices.c.state == WAITING)
+    .where(notices.c.state == State.WAITING)
     .values(state=bindparam("became"), attempts=bindparam("tries"), answer=bindparam("said"))
     .values(settled=NOW, leased_until=0.0)
 )

@@ -53,7 +53,7 @@ class Batch:
             pieces = list(self._pieces())
             if len(pieces) > 1:
                 return sum(piece.write(store, server, core, alive, write) for piece in pieces)
-            self._set_aside(store, str(error), write)
+            self._pass_over(store, str(error), write)
             return 1
         return 0
 
@@ -77,14 +77,14 @@ class Batch:
         events = {callid: self.events[callid]} if callid in self.events else {}
         return calls, events, self.reopened & {callid}
 
-    def _set_aside(self, store: Store, problem: str, write: Write) -> None:
+    def _pass_over(self, store: Store, problem: str, write: Write) -> None:
         """Say what is lost and why."""
         said = self.said[0] if self.said else None
         callid = said.callid if said else next(iter(self.calls), "")
         what = said.what if said else "the state of the call"
-        log.error("set_aside", callid=callid, what=what, problem=problem)
+        log.error("write_refused", callid=callid, what=what, problem=problem)
         line = f"not kept: {what}: {problem[:LONGEST_PROBLEM]}"
         try:
             write(lambda: Archive(store).write_down(Entry(store.now(), line, callid)))
         except StoreError as error:
-            log.error("set_aside", callid=callid, what="a line about it", problem=str(error))
+            log.error("write_refused", callid=callid, what="a line about it", problem=str(error))

@@ -9,19 +9,7 @@ from sqlalchemy import Delete, Update, and_, delete, exists, select, update
 from ..errors import StoreError
 from .queue import CLOCK_JUMP, NOW, is_free
 from .schedule import JITTER, LONGEST_PAUSE
-from .schema import (
-    DONE,
-    SHADOW,
-    SKIPPED,
-    cores,
-    facts,
-    heard,
-    is_waiting,
-    is_window,
-    journal,
-    notices,
-    open_calls,
-)
+from .schema import State, cores, facts, heard, is_waiting, is_window, journal, notices, open_calls
 from .store import Store
 
 log = structlog.get_logger(__name__)
@@ -56,7 +44,7 @@ class Upkeep:
         some = update(notices).where(
             notices.c.id.in_(select(notices.c.id).where(late).limit(AT_ONCE))
         )
-        return self._in_pieces(some.values(state=SKIPPED, settled=NOW, answer=TOO_LATE), now)
+        return self._in_pieces(some.values(state=State.SKIPPED, settled=NOW, answer=TOO_LATE), now)
 
     def mend_dates(self, now: float) -> None:
         """Bring back what is due further ahead than is ever planned.
@@ -85,7 +73,7 @@ class Upkeep:
 
     def clean(self, before: float) -> int:
         """Delete what was settled or over before a moment; return how much."""
-        of_no_use = notices.c.state.in_((DONE, SKIPPED, SHADOW))
+        of_no_use = notices.c.state.in_((State.DONE, State.SKIPPED, State.SHADOW))
         has_calls = exists().where(open_calls.c.core == cores.c.uuid, open_calls.c.closed == 0)
         long_gone = delete(cores).where(cores.c.heard < NOW, cores.c.uuid != "", ~has_calls)
         self._in_pieces(long_gone, before)

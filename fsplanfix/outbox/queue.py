@@ -31,7 +31,7 @@ from .clock import database_now
 from .facts import get_fact, put_fact
 from .records import Backlog, Outcome, Queued, Turn, queued_from
 from .schedule import LONGEST_HOLD, PROBE_PAUSE
-from .schema import DEAD, DONE, WAITING, facts, holds_up, is_in, is_waiting, notices, open_calls
+from .schema import State, facts, holds_up, is_in, is_waiting, notices, open_calls
 from .store import Store
 
 LEASE = 12.0
@@ -85,7 +85,7 @@ _lease = (
 )
 _settle = (
     update(notices)
-    .where(notices.c.id == bindparam("notice"), notices.c.state != DONE)
+    .where(notices.c.id == bindparam("notice"), notices.c.state != State.DONE)
     .values(state=bindparam("became"), attempts=bindparam("tries"), answer=bindparam("said"))
     .values(settled=NOW, leased_until=0.0)
 )
@@ -118,7 +118,7 @@ class Queue:
                 )
             account = {str(name): str(value) for name, value in connection.execute(_account)}
             known_again = "unauthorized" in account and any(
-                outcome.state == DONE for outcome in outcomes
+                outcome.state == State.DONE for outcome in outcomes
             )
             if known_again:
                 connection.execute(_known_again)
@@ -210,8 +210,8 @@ class Queue:
                     select(func.count()).where(open_calls.c.closed == 0)
                 ).scalar_one(),
                 waiting=waiting,
-                dead=connection.execute(
-                    select(func.count()).where(is_in(DEAD, notices))
+                rejected=connection.execute(
+                    select(func.count()).where(is_in(State.REJECTED, notices))
                 ).scalar_one(),
                 oldest=oldest,
                 unauthorized=bool(get_fact(connection, "unauthorized")),
@@ -223,7 +223,7 @@ class Queue:
             query = select(notices.c.state, func.count()).group_by(notices.c.state)
             return {str(row[0]): int(row[1]) for row in connection.execute(query)}
 
-    def listed(self, states: Iterable[str], limit: int) -> list[Queued]:
+    def listed(self, states: Iterable[State], limit: int) -> list[Queued]:
         """Return the oldest notices in some states."""
         with self._store.transaction() as connection:
             some = or_(*(is_in(state, notices) for state in states))
@@ -231,17 +231,17 @@ class Queue:
             return [queued_from(row) for row in connection.execute(query).mappings()]
 
     def send_again(self, ids: Iterable[int], now: float) -> int:
-        """Put dead letters back into the queue; return how many."""
-        dead = and_(notices.c.id.in_(list(ids)), notices.c.state == DEAD)
-        again = {"state": WAITING, "due": now, "created": now, "settled": 0, "attempts": 0}
+        """Put rejected notices back into the queue; return how many."""
+        rejected = and_(notices.c.id.in_(list(ids)), notices.c.state == State.REJECTED)
+        again = {"state": State.WAITING, "due": now, "created": now, "settled": 0, "attempts": 0}
         with self._store.transaction() as connection:
-            return int(connection.execute(update(notices).where(dead).values(again)).rowcount)
+            return int(connection.execute(update(notices).where(rejected).values(again)).rowcount)
 
     def drop(self, ids: Iterable[int]) -> int:
-        """Delete dead letters for good; return how many."""
-        dead = and_(notices.c.id.in_(list(ids)), notices.c.state == DEAD)
+        """Delete rejected notices; return how many."""
+        rejected = and_(notices.c.id.in_(list(ids)), notices.c.state == State.REJECTED)
         with self._store.transaction() as connection:
-            return int(connection.execute(delete(notices).where(dead)).rowcount)
+            return int(connection.execute(delete(notices).where(rejected)).rowcount)
 
 
 def _allowed(account: dict[str, str], most: int, now: float) -> tuple[int, float]:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ..calls.model import Kind, Notice, Status
-from .schema import WAITING
+from .schema import State
 from .texts import clean
 
 notice_json = TypeAdapter(Notice)
@@ -23,7 +23,7 @@ class Queued:
     notice: Notice
     attempts: int
     created: float
-    state: str = WAITING
+    state: State = State.WAITING
     answer: str = ""
     settled: float = 0.0
 
@@ -33,7 +33,7 @@ class Outcome:
     """What became of a notice for good. tried: whether it was sent, and so counts as a try."""
 
     queued: Queued
-    state: str
+    state: State
     answer: str = ""
     tried: bool = True
 
@@ -57,7 +57,7 @@ class Backlog:
 
     open_calls: int
     waiting: int
-    dead: int
+    rejected: int
     oldest: float | None
     unauthorized: bool
 
@@ -101,7 +101,7 @@ def queued_from(row: Any) -> Queued:
         notice,
         row["attempts"],
         row["created"],
-        row["state"],
+        State(row["state"]),
         row["answer"],
         row["settled"],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -32,14 +33,27 @@ from .texts import CleanString, CleanText
 if TYPE_CHECKING:
     from alembic.operations import Operations
 
-WAITING, DONE, DEAD, SKIPPED, SHADOW = "waiting", "done", "dead", "skipped", "shadow"
-"""States of a notice.
 
-To be sent (again), accepted by Planfix, set aside for a person to decide, too late to matter, only
-said to us (shadow mode).
-"""
+class State(StrEnum):
+    """What has become of a notice."""
 
-VERSION = 6
+    WAITING = "waiting"
+    """To be sent, or sent again."""
+
+    DONE = "done"
+    """Accepted by Planfix."""
+
+    REJECTED = "rejected"
+    """Refused by Planfix for good, or for too long: a person decides."""
+
+    SKIPPED = "skipped"
+    """A call window that came too late."""
+
+    SHADOW = "shadow"
+    """Not sent, in shadow mode."""
+
+
+VERSION = 7
 """Raised with every change of the tables; `migrate` brings an older store up to it."""
 
 LONGEST_CALLID = 300
@@ -63,7 +77,7 @@ notices = Table(
     Column("position", Integer, nullable=False),
     Column("barrier", Boolean, nullable=False),
     Column("body", CleanText, nullable=False),
-    Column("state", CleanString(8), nullable=False, server_default=WAITING),
+    Column("state", CleanString(8), nullable=False, server_default=State.WAITING),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("created", Float, nullable=False),
     Column("due", Float, nullable=False),
@@ -83,7 +97,7 @@ whomever.
 """
 
 
-def is_in(state: str, table: FromClause) -> ColumnElement[bool]:
+def is_in(state: State, table: FromClause) -> ColumnElement[bool]:
     """Tell whether a notice is in a state.
 
     In words, not parameters: else the indexes below are not taken for it.
@@ -93,7 +107,7 @@ def is_in(state: str, table: FromClause) -> ColumnElement[bool]:
 
 def is_waiting(table: FromClause) -> ColumnElement[bool]:
     """Tell whether a notice is to be sent."""
-    return is_in(WAITING, table)
+    return is_in(State.WAITING, table)
 
 
 def is_window(table: FromClause) -> ColumnElement[bool]:
@@ -120,7 +134,7 @@ def _index(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None
 _index("notices_due", notices.c.due, notices.c.id, where=is_waiting(notices))
 _index("notices_call", notices.c.callid, notices.c.position, where=is_waiting(notices))
 _index("notices_window", notices.c.created, where=is_window(notices))
-_index("notices_dead", notices.c.id, where=is_in(DEAD, notices))
+_index("notices_rejected", notices.c.id, where=is_in(State.REJECTED, notices))
 _index("notices_settled", notices.c.settled, where=notices.c.settled > literal_column("0"))
 
 open_calls = Table(
@@ -279,8 +293,21 @@ def _to_6(operations: Operations) -> None:
     connection.execute(facts.delete().where(former))
 
 
+def _to_7(operations: Operations) -> None:
+    """Call what Planfix refused for good rejected, no longer dead."""
+    connection = operations.get_bind()
+    connection.execute(
+        notices.update().where(notices.c.state == "dead").values(state=State.REJECTED)
+    )
+    there = {str(index["name"]) for index in inspect(connection).get_indexes("notices")}
+    if "notices_dead" in there:
+        operations.drop_index("notices_dead", "notices")
+    for index in notices.indexes:
+        index.create(connection, checkfirst=True)
+
+
 _ALIVE = "alive "
 """What the facts were called that cores has taken the place of."""
 
-STEPS = (_to_2, _to_3, _to_4, _to_5, _to_6)
+STEPS = (_to_2, _to_3, _to_4, _to_5, _to_6, _to_7)
 """The first brings version 1 to 2, and so on."""

@@ -103,7 +103,7 @@ class PlanfixApi:
         if code == 200 and not text.startswith("<"):
             return
         if code == 400:
-            raise TransportError(f"Planfix refused it for good: 400 {text[:200]}", permanent=True)
+            raise TransportError(f"Planfix rejected it: 400 {text[:200]}", permanent=True)
         if code == 401:
             raise TransportError("Planfix does not know our token: 401", unauthorized=True)
         if code in (429, 503):

@@ -27,7 +27,7 @@ from ..outbox.patience import insist
 from ..outbox.queue import Queue
 from ..outbox.records import Entry, Outcome, Queued
 from ..outbox.schedule import is_hopeless, is_stale, pause
-from ..outbox.schema import DEAD, DONE, SHADOW, SKIPPED
+from ..outbox.schema import State
 from ..outbox.store import Store
 from .api import PlanfixApi
 from .forms import LinkMaker, form
@@ -173,7 +173,7 @@ class Courier:
         claimed = self._turn(self._pool.free_count())
         for queued in claimed:
             if is_stale(queued.notice, queued.created, self._now(), self._settings.popup_ttl):
-                self._outcomes.append(Outcome(queued, SKIPPED, TOO_LATE, tried=False))
+                self._outcomes.append(Outcome(queued, State.SKIPPED, TOO_LATE, tried=False))
             elif queued.id not in self.leases.held:
                 self.leases.held.add(queued.id)
                 # called once the pool counts it as free: sooner, a step would see no room and
@@ -239,12 +239,12 @@ class Courier:
             )
             return None
         if self._settings.shadow:
-            return Outcome(queued, SHADOW, tried=False)
+            return Outcome(queued, State.SHADOW, tried=False)
         try:
             self._send(queued)
         except TransportError as error:
             problem = error
-            return insist(lambda: self._refused(queued, problem))
+            return insist(lambda: self._on_refusal(queued, problem))
         if self._on_delivered is not None:
             self._on_delivered(notice, self._now() - queued.created)
         log.info(
@@ -254,7 +254,7 @@ class Courier:
             kind=notice.kind.value,
             status=notice.status,
         )
-        return Outcome(queued, DONE)
+        return Outcome(queued, State.DONE)
 
     def _send(self, queued: Queued) -> None:
         """Send one request; learn how this Planfix spells Canceled.
@@ -288,9 +288,9 @@ class Courier:
             except StoreError as error:
                 if not error.permanent:
                     raise
-                log.error("set_aside", callid=notice.callid, what="a try", problem=str(error))
+                log.error("not_written", callid=notice.callid, what="a try", problem=str(error))
 
-    def _refused(self, queued: Queued, problem: TransportError) -> Outcome | None:
+    def _on_refusal(self, queued: Queued, problem: TransportError) -> Outcome | None:
         """Return what became of a notice Planfix did not take.
 
         None if it is to be tried again, which is noted.
@@ -307,17 +307,17 @@ class Courier:
             if self._queue.unauthorized(queued, now, self.leases.owner):
                 log.error(
                     "planfix_token_unknown",
-                    cure="compare PLANFIX_TOKEN with the token in Planfix's settings",
+                    hint="compare PLANFIX_TOKEN with the token in Planfix's settings",
                 )
             return None
         if (
             is_stale(notice, queued.created, now, self._settings.popup_ttl)
             and not problem.permanent
         ):
-            return Outcome(queued, SKIPPED, TOO_LATE)
+            return Outcome(queued, State.SKIPPED, TOO_LATE)
         if problem.permanent or is_hopeless(queued.created, now):
-            log.error("set_aside", **about)
-            return Outcome(queued, DEAD, str(problem))
+            log.error("notice_rejected", **about)
+            return Outcome(queued, State.REJECTED, str(problem))
         wait = pause(queued.attempts + 1, random.random())  # noqa: S311 - jitter
         hold = now + problem.retry_after if problem.retry_after else 0
         self._queue.try_again(queued, now + wait, str(problem), hold, self.leases.owner)

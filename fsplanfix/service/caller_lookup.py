@@ -31,7 +31,9 @@ class Lookup:
         contact = self._contacts.find(leg.number, leg.uuid, seconds)
         name, manager = clean(contact.name), self._manager(contact.manager)
         took = round((time.monotonic() - begun) * 1000)
-        log.info("looked_up", callid=leg.uuid, known=bool(name), manager=manager, milliseconds=took)
+        log.info(
+            "caller_lookup", callid=leg.uuid, known=bool(name), manager=manager, milliseconds=took
+        )
         found = {
             "effective_caller_id_name": name,
             "planfix_contact_name": name,

@@ -20,7 +20,7 @@ def keep_running(name: str, work: Callable[[], None]) -> gevent.Greenlet[..., No
             try:
                 return work()
             except Exception:
-                log.exception("crashed", part=name)
+                log.exception("crashed", component=name)
             gevent.sleep(PAUSE_AFTER_CRASH)
 
     return gevent.spawn(run)

@@ -147,7 +147,7 @@ class Standing(Collector):
             "fsplanfix_oldest_undelivered_seconds", "Age of the oldest of them", value=max(age, 0)
         )
         yield GaugeMetricFamily(
-            "fsplanfix_dead_letters", "Notices set aside for a person", value=found.dead
+            "fsplanfix_rejected_notices", "Notices that Planfix rejected", value=found.rejected
         )
         yield GaugeMetricFamily(
             "fsplanfix_account_paused",

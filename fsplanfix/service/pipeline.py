@@ -19,7 +19,7 @@ from gevent.queue import Empty, Queue
 
 from ..calls import snapshot
 from ..calls.doubts import DOUBTS
-from ..calls.event_log import Scribe
+from ..calls.event_log import EventLog
 from ..calls.identity import REMEMBERED_CALLS
 from ..calls.model import Notice, Rules
 from ..calls.reconcile import Dump, missed
@@ -128,7 +128,7 @@ class Pipeline:
         self._cores = Cores(store, gone_after)
         self._is_answered = False
         self.tracker = Tracker(rules)
-        self._scribe = Scribe()
+        self._event_log = EventLog()
         self.overflows = 0
         self.refused = 0
         self.at_work_since: float | None = None
@@ -325,7 +325,7 @@ class Pipeline:
         for event in events:
             try:
                 said += self.tracker.feed(event)
-                self._scribe.hear(event, self.tracker)
+                self._event_log.keep(event, self.tracker)
             except Exception as error:
                 said += self.tracker.take_said()
                 self._set_aside(event, error)
@@ -369,12 +369,12 @@ class Pipeline:
                 log.error("open_call_unreadable", server=self.server)
         for callid in self._insist(lambda: self._store.closed(self.tracker.calls)):
             del self.tracker.calls[callid]
-            self._scribe.close(callid, self.tracker)
+            self._event_log.close(callid, self.tracker)
 
     def _catch_up(self, item: Resync) -> list[Notice]:
         """Feed what FreeSWITCH's account says was missed."""
         if item.core and self.core not in ("", item.core) and self._is_elsewhere(self.core):
-            self.tracker, self._scribe = Tracker(self.tracker.rules), Scribe()
+            self.tracker, self._event_log = Tracker(self.tracker.rules), EventLog()
         if not self.tracker.last_at:
             self._remember_past_calls()
         for left in item.left:
@@ -401,10 +401,10 @@ class Pipeline:
             return self._feed(events)
         touched = {callid for event in events for callid in self.tracker.calls_about(event)}
         for callid in known if until - since > LONGEST_SILENCE else touched:
-            self._scribe.note_gap(callid, since, until)
+            self._event_log.note_gap(callid, since, until)
         said = self._feed(events)
         for callid in set(self.tracker.calls) - known:
-            self._scribe.note_gap(callid, since, until)
+            self._event_log.note_gap(callid, since, until)
         return said
 
     def _is_elsewhere(self, core: str) -> bool:
@@ -451,7 +451,7 @@ class Pipeline:
             self._unsaved = []
             return
         over = [callid for callid, state in calls.items() if state is None]
-        closed = {callid: self._scribe.close(callid, self.tracker) for callid in over}
+        closed = {callid: self._event_log.close(callid, self.tracker) for callid in over}
         events = {callid: packed for callid, packed in closed.items() if packed}
         alive = self.tracker.last_at if is_due else None
         batch = Batch(said, calls, events, reopened)
@@ -461,7 +461,7 @@ class Pipeline:
         self._note_news()
         for notice in said:
             log.info(
-                "said",
+                "notice_created",
                 callid=notice.callid,
                 ext=notice.ext,
                 kind=notice.kind.value,

@@ -70,10 +70,10 @@ class Desk(Protocol):
         """Return links to a call's recordings."""
 
     def send_again(self, ids: Collection[int]) -> int:
-        """Send dead letters again."""
+        """Send rejected notices again."""
 
     def drop(self, ids: Collection[int]) -> int:
-        """Delete dead letters."""
+        """Delete rejected notices."""
 
     def sessions(self) -> str:
         """Return what names the sessions that hold now."""
@@ -296,12 +296,12 @@ def _views(pages: Blueprint, desk: Desk, sessions: Sessions) -> None:
             "call.html", callid=callid, lines=lines, recordings=desk.recordings(callid)
         )
 
-    @pages.post("/letters/<int:number>/<any(retry, drop):what>")
-    def letters(number: int, what: str) -> ResponseReturnValue:
+    @pages.post("/rejected/<int:number>/<any(retry, drop):what>")
+    def rejected(number: int, what: str) -> ResponseReturnValue:
         if number >= 2**63:
             abort(404)
         done = (desk.send_again if what == "retry" else desk.drop)([number])
-        log.info("dashboard_letter", what=what, notice=number, done=done, address=address())
+        log.info("dashboard_rejected", what=what, notice=number, done=done, address=address())
         return redirect(url_for("dashboard.home"))
 
 

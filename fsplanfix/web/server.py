@@ -140,7 +140,7 @@ class Handler(pywsgi.WSGIHandler):
     def _log_error(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
         """Log a mistake of ours; that a peer went, or takes no answer, is none."""
         if not issubclass(kind, (OSError, gevent.GreenletExit)):
-            log.error("crashed", part="web", exc_info=(kind, error, trace))
+            log.error("crashed", component="web", exc_info=(kind, error, trace))
 
     def log_request(self) -> None:
         """Log nothing."""

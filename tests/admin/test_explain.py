@@ -12,7 +12,7 @@ import gevent
 import pytest
 
 from fsplanfix.admin.explain import story
-from fsplanfix.calls.event_log import Scribe, unpacked
+from fsplanfix.calls.event_log import EventLog, unpacked
 from fsplanfix.calls.model import Notice, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
@@ -28,18 +28,18 @@ from ..test_service import told, wanted
 
 
 @cache
-def kept(name: str) -> tuple[list[Notice], dict[str, bytes], Scribe]:
+def kept(name: str) -> tuple[list[Notice], dict[str, bytes], EventLog]:
     """Play a recorded call as the pipeline does; return what was said and what was kept of each call."""
-    tracker, scribe = Tracker(rules_of(name)), Scribe()
+    tracker, log = Tracker(rules_of(name)), EventLog()
     said: list[Notice] = []
     packed: dict[str, bytes] = {}
     for event in events(name):
         said += tracker.feed(event)
-        scribe.hear(event, tracker)
+        log.keep(event, tracker)
         for callid in tracker.changed - set(tracker.calls):
-            packed[callid] = scribe.close(callid, tracker) or packed.get(callid, b"")
+            packed[callid] = log.close(callid, tracker) or packed.get(callid, b"")
         tracker.changed.clear()
-    return said, packed, scribe
+    return said, packed, log
 
 
 def replayed(packed: bytes, callid: str, rules: Rules) -> list[Notice]:
@@ -66,8 +66,8 @@ def test_what_is_kept_of_a_call_says_the_same_when_it_is_played_again(name: str)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_stays_in_memory_once_the_calls_are_over(name: str) -> None:
-    _, _, scribe = kept(name)
-    assert (scribe._heard, scribe._legs, scribe._parts) == ({}, {}, {})
+    _, _, log = kept(name)
+    assert (log._events_by_leg, log._legs_by_call, log._open_calls_of_leg) == ({}, {}, {})
 
 
 def test_nobodys_name_and_no_sip_header_is_kept() -> None:
@@ -114,7 +114,7 @@ def played(switch: Switch, planfix: Planfix, tmp_path: Path) -> dict[str, str]:
         planfix.wait_for(lambda crm: len(told(crm, callids["in_one_busy"])) == 2)
         planfix.answers.append(400)
         callids["refused"] = switch.play("in_one_no_answer", speed=0)
-        service.wait_for(f"set_aside callid={callids['refused']}")
+        service.wait_for(f"notice_rejected callid={callids['refused']}")
         service.wait_for(f"delivered callid={callids['refused']}.*COMPLETED")
     return callids
 
@@ -150,8 +150,8 @@ def test_each_employee_got_what_they_got_for_a_reason(
     assert "marked planfix_ignore" in ignored
     assert ignored.endswith("Planfix is told nothing of this call.")
     refused = explained(tmp_path, played["refused"])
-    assert "try 1 to send INCOMING: Planfix refused it for good: 400" in refused
-    assert "✗ set aside: Planfix refused it" in refused
+    assert "try 1 to send INCOMING: Planfix rejected it: 400" in refused
+    assert "✗ rejected by Planfix" in refused
     assert explained(tmp_path, "--last") == refused
     by_number = explained(tmp_path, "+7 916 123-45-67")
     assert group in by_number

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser: login, a call arriving live, its story, a dead letter, two languages, a narrow screen."""
+"""The dashboard in a real browser: login, a call arriving live, its story, a rejected notice, two languages, a narrow screen."""
 
 import os
 import re
@@ -113,12 +113,14 @@ def test_a_call_arrives_live_and_its_story_is_told(page: Page, board: str, tmp_p
     assert errors == []
 
 
-def test_a_dead_letter_is_sent_again_by_keyboard(page: Page, board: str, tmp_path: Path) -> None:
+def test_a_rejected_notice_is_sent_again_by_keyboard(
+    page: Page, board: str, tmp_path: Path
+) -> None:
     log_in(page, board)
     expect(page.get_by_text("102 talked").first).to_be_visible()
     with sqlite3.connect(tmp_path / "fsplanfix.db") as store:
         store.execute(
-            "update notices set state='dead', answer='400 {\"error\": \"Invalid parameters\"}' "
+            "update notices set state='rejected', answer='400 {\"error\": \"Invalid parameters\"}' "
             "where id = (select min(id) from notices where kind='COMPLETED')"
         )
     store.close()

@@ -249,7 +249,7 @@ def j_a_burst_lets_others_run(opener: Opener) -> None:
     """While 20,000 events of the recorded size (7.8 kB) arrive, another greenlet has its turns among them."""
     seen: list[tuple[str, str]] = []
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.freeswitch.peers"], stdout=subprocess.PIPE
+        [sys.executable, "-m", "tests.support.peers"], stdout=subprocess.PIPE
     ) as sender:
         assert sender.stdout is not None
         try:

@@ -18,7 +18,7 @@ from fsplanfix.outbox.cleanup import Upkeep
 from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import LEASE, Queue
 from fsplanfix.outbox.records import Outcome, Queued
-from fsplanfix.outbox.schema import DEAD, DONE, SKIPPED, is_waiting, notices
+from fsplanfix.outbox.schema import State, is_waiting, notices
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.wakeups import changes
 
@@ -63,7 +63,7 @@ def let_leases_end(store: Store) -> None:
         connection.execute(ended.where(notices.c.leased_until > 0))
 
 
-def settle(store: Store, queued: Queued, state: str, now: float, answer: str = "") -> None:
+def settle(store: Store, queued: Queued, state: State, now: float, answer: str = "") -> None:
     Queue(store).turn([Outcome(queued, state, answer)], 0, now, ME)
 
 
@@ -73,7 +73,7 @@ def waves(store: Store) -> list[list[str]]:
     while found := claim(store, 100, 100.0, ME):
         sent.append([f"{q.notice.kind.value} {q.notice.ext}".strip() for q in found])
         for queued in found:
-            settle(store, queued, DONE, 100.0)
+            settle(store, queued, State.DONE, 100.0)
     return sent
 
 
@@ -162,9 +162,9 @@ def test_clocks_that_differ_give_no_notice_to_two(store: Store, seconds: float) 
 def test_a_refused_notice_is_set_aside_and_the_call_goes_on(store: Store) -> None:
     store.save(GROUP[:2], {}, "s", now=1.0)
     (first,) = claim(store, 10, 2.0, ME)
-    settle(store, first, DEAD, 2.0, "400 Invalid parameters")
+    settle(store, first, State.REJECTED, 2.0, "400 Invalid parameters")
     assert [q.notice.ext for q in claim(store, 10, 2.0, ME)] == ["102"]
-    assert Queue(store).counts() == {"dead": 1, "waiting": 1}
+    assert Queue(store).counts() == {"rejected": 1, "waiting": 1}
 
 
 def test_a_failed_notice_is_due_again_later_and_counts_its_tries(store: Store) -> None:
@@ -211,7 +211,7 @@ def test_what_waits_for_a_notice_that_failed_falls_due_no_sooner(store: Store) -
 
 def test_one_phones_failure_holds_up_only_what_waits_for_it(store: Store) -> None:
     store.save(GROUP, {}, "s", now=1.0)
-    settle(store, claim(store, 9, 2.0, ME)[0], DONE, 2.0)
+    settle(store, claim(store, 9, 2.0, ME)[0], State.DONE, 2.0)
     second, third = claim(store, 9, 2.0, ME)
     Queue(store).try_again(second, due=70.0, answer="500")
     assert due(store) == {
@@ -223,7 +223,7 @@ def test_one_phones_failure_holds_up_only_what_waits_for_it(store: Store) -> Non
         "COMPLETED 102": 70.0,
         "record": 70.0,
     }
-    settle(store, third, DONE, 3.0)
+    settle(store, third, State.DONE, 3.0)
     assert waves(store) == [
         ["INCOMING 102"],
         ["ACCEPTED 102"],
@@ -236,7 +236,7 @@ def test_an_employee_without_a_barrier_holds_up_only_himself_and_the_recording(
     store: Store,
 ) -> None:
     store.save([GROUP[0], GROUP[1], GROUP[4], GROUP[6], GROUP[7]], {}, "s", now=1.0)
-    settle(store, claim(store, 9, 2.0, ME)[0], DONE, 2.0)
+    settle(store, claim(store, 9, 2.0, ME)[0], State.DONE, 2.0)
     first = next(q for q in claim(store, 9, 2.0, ME) if q.notice.ext == "102")
     Queue(store).try_again(first, due=70.0, answer="500")
     assert {name for name, at in due(store).items() if at == 70.0} == {
@@ -259,7 +259,7 @@ def names(found: Iterable[Queued]) -> set[str]:
 def deliver(store: Store, now: float) -> None:
     """Send what may be sent, once."""
     for queued in claim(store, 100, now, ME):
-        settle(store, queued, DONE, now)
+        settle(store, queued, State.DONE, now)
 
 
 def test_the_next_window_opens_when_every_offer_before_it_is_cancelled(store: Store) -> None:
@@ -295,15 +295,15 @@ def test_a_cancelled_offer_that_fails_holds_up_the_next_window_and_no_other_offe
         "INCOMING 104": 70.0,
     }
     for queued in others:
-        settle(store, queued, DONE, 3.0)
+        settle(store, queued, State.DONE, 3.0)
     store.save([notice(Kind.ACCEPTED, "104", 8)], {}, "s", now=3.0)
     assert due(store)["ACCEPTED 104"] == 70.0
     assert claim(store, 9, 69.0, ME) == []
     assert waves(store) == [["COMPLETED 101"], ["INCOMING 104"], ["ACCEPTED 104"]]
 
 
-@pytest.mark.parametrize("became", [DEAD, SKIPPED, DONE])
-def test_a_cancelled_offer_that_is_settled_holds_up_nothing(store: Store, became: str) -> None:
+@pytest.mark.parametrize("became", [State.REJECTED, State.SKIPPED, State.DONE])
+def test_a_cancelled_offer_that_is_settled_holds_up_nothing(store: Store, became: State) -> None:
     store.save([*OFFERS[:1], canceled("101", 2), notice(Kind.INCOMING, "102", 3)], {}, "s", now=1.0)
     deliver(store, 1.0)
     (queued,) = claim(store, 9, 1.0, ME)
@@ -420,7 +420,12 @@ def test_made_up_calls_go_out_in_their_order_whatever_fails(store: Store) -> Non
             assert set(claimed) == {n for n in free if dues[n] <= now}, (seed, now)
             for n, queued in claimed.items():
                 if random.random() < 0.7:
-                    settle(store, queued, random.choice([DONE, DONE, DEAD, SKIPPED]), now)
+                    settle(
+                        store,
+                        queued,
+                        random.choice([State.DONE, State.DONE, State.REJECTED, State.SKIPPED]),
+                        now,
+                    )
                     waiting.remove(n)
                     continue
                 until = now + random.randint(1, 100)
@@ -558,7 +563,7 @@ def test_a_worker_that_closes_a_call_ends_what_another_began(store: Store) -> No
     heard_one = [notice for notice in GROUP if notice.ext in ("102", "")]
     store.save(heard_all, {GROUP[0].callid: "{}"}, "s", now=1.0)
     store.save(heard_one, {GROUP[0].callid: None}, "s", now=2.0)
-    listed = [item.notice for item in Queue(store).listed(["waiting"], 100)]
+    listed = [item.notice for item in Queue(store).listed([State.WAITING], 100)]
     assert {(n.ext, n.status) for n in listed if n.kind is Kind.COMPLETED} == {
         ("101", Status.CANCELED),
         ("102", Status.SUCCESS),

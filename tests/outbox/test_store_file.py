@@ -13,7 +13,7 @@ from fsplanfix.errors import StoreError
 from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Entry
-from fsplanfix.outbox.schema import DONE
+from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 
 from .test_store import FIRST, GROUP, claim, settle
@@ -31,7 +31,7 @@ def store(path: Path) -> Store:
     """A store with a delivered notice, waiting ones, an open call, a key and a journal."""
     store = Store(f"sqlite:///{path}")
     store.save(GROUP, {"c1": "state"}, "s", now=1.0, alive=7, core="core")
-    settle(store, claim(store, 1, 2.0, "me")[0], DONE, 2.0)
+    settle(store, claim(store, 1, 2.0, "me")[0], State.DONE, 2.0)
     store.facts.set_if_absent("secret_key", "kept")
     Archive(store).write_down(Entry(1.0, "a line", "c1"))
     return store
@@ -51,7 +51,10 @@ def test_a_deleted_file_is_made_anew_with_all_it_held(
     assert again.alive("elsewhere", "core") == 7
     assert again.facts.get("secret_key") == "kept"
     assert [entry.what for entry in Archive(again).about("c1")[1]] == ["a line"]
-    assert [q.notice for q in Queue(again).listed(["done", "waiting"], 99)] == [*GROUP, OTHER]
+    assert [q.notice for q in Queue(again).listed([State.DONE, State.WAITING], 99)] == [
+        *GROUP,
+        OTHER,
+    ]
     again.close()
 
 
@@ -74,7 +77,7 @@ def test_an_older_copy_in_its_place_learns_what_was_settled_since(path: Path) ->
     copy = path.with_name("copy.db")
     shutil.copy(path, copy)
     store = Store(f"sqlite:///{path}")
-    settle(store, claim(store, 1, 2.0, "me")[0], DONE, 2.0)
+    settle(store, claim(store, 1, 2.0, "me")[0], State.DONE, 2.0)
     store.save([OTHER], {}, "s", now=2.0)
     copy.rename(path)
     assert Queue(store).counts() == {"done": 1, "waiting": 1}

@@ -14,7 +14,7 @@ from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.patience import insist
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Entry
-from fsplanfix.outbox.schema import DEAD, DONE
+from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.texts import clean
 from fsplanfix.service.metrics import Standing, exposition
@@ -57,8 +57,8 @@ def test_a_call_with_a_nul_or_half_a_pair_is_kept_and_found_again(store: Store) 
 
 def test_answers_lines_and_facts_are_cleaned(store: Store) -> None:
     store.save([FIRST], {}, "s", now=1.0)
-    settle(store, claim(store, 1, 2.0, "me")[0], DEAD, 2.0, f"400 {NASTY}")
-    assert Queue(store).listed([DEAD], 1)[0].answer == f"400 {clean(NASTY)}"
+    settle(store, claim(store, 1, 2.0, "me")[0], State.REJECTED, 2.0, f"400 {NASTY}")
+    assert Queue(store).listed([State.REJECTED], 1)[0].answer == f"400 {clean(NASTY)}"
     Archive(store).write_down(Entry(1.0, NASTY, "c1", NASTY, NASTY))
     assert Archive(store).about("c1")[1][0].what == clean(NASTY)
     store.facts.swap("name", NASTY)
@@ -72,8 +72,8 @@ def test_a_database_of_few_letters_takes_everything(postgres: str) -> None:
     )
     store = Store(url)
     store.save([replace(FIRST, data={"name": "Иванов"})], {"c1": "Иванов"}, "s", now=1.0)
-    settle(store, claim(store, 1, 2.0, "me")[0], DEAD, 2.0, "400 Неверно")
-    assert Queue(store).listed([DEAD], 1)[0].answer == "400 ???????"
+    settle(store, claim(store, 1, 2.0, "me")[0], State.REJECTED, 2.0, "400 Неверно")
+    assert Queue(store).listed([State.REJECTED], 1)[0].answer == "400 ???????"
     store.close()
 
 
@@ -100,7 +100,7 @@ def test_what_is_refused_is_set_aside_and_the_rest_goes_on(
             pipeline.on_event(SwitchEvent(event.raw))
         pipeline.stop()
         pipeline.run()
-    kept = Queue(store).listed(["waiting", DONE], 100)
+    kept = Queue(store).listed([State.WAITING, State.DONE], 100)
     assert [q.notice for q in kept if q.notice.callid == "c1"] == [*GROUP[:3], *GROUP[4:]]
     assert {q.notice.callid for q in kept} > {"c1", "c2"}
     assert pipeline.refused == 1

@@ -12,7 +12,7 @@ from fsplanfix.outbox.cleanup import Upkeep
 from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Entry, notice_json
-from fsplanfix.outbox.schema import DEAD, DONE, LONGEST_CALLID, VERSION
+from fsplanfix.outbox.schema import LONGEST_CALLID, VERSION, State
 from fsplanfix.outbox.store import Store
 
 from .test_store import FIRST, GROUP, claim, let_leases_end, settle
@@ -50,7 +50,7 @@ def test_a_store_of_the_first_release_opens_and_is_delivered(store_url: str) -> 
     store.save(GROUP, {}, "s", now=1.0)
     assert Queue(store).counts() == {"waiting": len(GROUP)}
     (queued,) = claim(store, 10, 2.0, "me")
-    settle(store, queued, DONE, 2.0)
+    settle(store, queued, State.DONE, 2.0)
     assert queued.notice == FIRST
     assert store.facts.set_if_absent("secret_key", "new") == "kept"
     assert store.facts.get("schema") == str(VERSION)
@@ -110,6 +110,27 @@ def test_a_call_known_by_its_address_alone_is_taken_up(store_url: str) -> None:
     assert store.facts.get("alive localhost:8021") == ""
     store.save([], {"c1": "changed"}, "localhost:8021", now=1.0, alive=5, core="core")
     assert store.open_calls("127.0.0.1:8021", "core") == ["changed"]
+    store.close()
+
+
+def test_what_planfix_refused_was_dead_before_it_was_rejected(store_url: str) -> None:
+    """Version 6 called it so."""
+    store = Store(store_url)
+    store.save(GROUP[:2], {}, "s", now=1.0)
+    store.close()
+    run_sql(
+        store_url,
+        "UPDATE notices SET state = 'dead' WHERE ordinal = 1 AND kind = 'INCOMING';"
+        "DROP INDEX notices_rejected;"
+        "CREATE INDEX notices_dead ON notices (id) WHERE state = 'dead';"
+        "UPDATE facts SET value = '6' WHERE name = 'schema'",
+    )
+    store = Store(store_url)
+    rejected = Queue(store).listed([State.REJECTED], 10)
+    assert Queue(store).backlog().rejected == len(rejected) > 0
+    indexes = {str(index["name"]) for index in inspect(store.engine).get_indexes("notices")}
+    assert "notices_rejected" in indexes
+    assert "notices_dead" not in indexes
     store.close()
 
 
@@ -179,14 +200,14 @@ def test_a_store_cut_short_gets_one_sentence(tmp_path: Path) -> None:
         Store(f"sqlite:///{path}")
 
 
-def test_dead_letters_are_sent_again_or_deleted_by_hand(store_url: str) -> None:
+def test_rejected_notices_are_sent_again_or_deleted_by_hand(store_url: str) -> None:
     store = Store(store_url)
     store.save(GROUP[:2], {}, "s", now=1.0)
     for now in (2.0, 3.0):
         (queued,) = claim(store, 10, now, "me")
-        settle(store, queued, DEAD, now, "400 Invalid parameters")
-    first, second = Queue(store).listed(["dead"], 10)
-    assert (first.answer, Queue(store).backlog().dead, Queue(store).backlog().waiting) == (
+        settle(store, queued, State.REJECTED, now, "400 Invalid parameters")
+    first, second = Queue(store).listed([State.REJECTED], 10)
+    assert (first.answer, Queue(store).backlog().rejected, Queue(store).backlog().waiting) == (
         "400 Invalid parameters",
         2,
         0,
@@ -202,7 +223,7 @@ def test_old_deliveries_are_deleted_and_nothing_else(store_url: str) -> None:
     store = Store(store_url)
     store.save(GROUP[:3], {}, "s", now=1.0)
     (queued,) = claim(store, 1, 2.0, "me")
-    settle(store, queued, DONE, 10.0)
+    settle(store, queued, State.DONE, 10.0)
     assert Upkeep(store).clean(before=10.0) == 0
     assert Upkeep(store).clean(before=11.0) == 1
     assert Queue(store).counts() == {"waiting": 2}

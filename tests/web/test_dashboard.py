@@ -68,7 +68,7 @@ def test_nobody_sees_anything_without_the_password(service: Service) -> None:
     for path in ("/", "/live", "/calls/x"):
         answer = visitor.get(service.address + path, timeout=60, allow_redirects=False)
         assert (answer.status_code, answer.headers["Location"]) == (302, "/login")
-    assert visitor.press("/letters/1/drop").headers["Location"] == "/login"
+    assert visitor.press("/rejected/1/drop").headers["Location"] == "/login"
     assert visitor.log_in("wrong").status_code == 401
     assert visitor.log_in("").status_code == 401
     assert "Log in" in visitor.see("/")
@@ -131,14 +131,14 @@ def test_a_forged_token_changes_nothing(
     visitor.log_in()
     planfix.answers.append(400)
     switch.play("in_one_no_answer", speed=0)
-    service.wait_for("set_aside")
-    number = re.findall(r"/letters/(\d+)/drop", visitor.see("/"))[0]
-    for path in (f"/letters/{number}/drop", f"/letters/{number}/retry", "/logout", "/language"):
+    service.wait_for("notice_rejected")
+    number = re.findall(r"/rejected/(\d+)/drop", visitor.see("/"))[0]
+    for path in (f"/rejected/{number}/drop", f"/rejected/{number}/retry", "/logout", "/language"):
         answer = visitor.post(
             service.address + path, data={"csrf_token": forged, "language": "ru"}, timeout=60
         )
         assert (answer.status_code, "out of date" in answer.text) == (400, True)
-    assert f"/letters/{number}/drop" in visitor.see("/")
+    assert f"/rejected/{number}/drop" in visitor.see("/")
     other = Visitor(service)
     other.log_in()
     stolen = visitor.post(
@@ -241,7 +241,7 @@ def test_another_password_ends_every_session(
             assert ("No active calls." in visitor.see("/")) == inside
 
 
-def test_a_dead_letter_is_sent_again_or_deleted(
+def test_a_rejected_notice_is_sent_again_or_deleted(
     service: Service, planfix: Planfix, switch: Switch
 ) -> None:
     visitor = Visitor(service)
@@ -249,17 +249,17 @@ def test_a_dead_letter_is_sent_again_or_deleted(
     planfix.answers.extend([400, 400])
     callid = switch.play("in_one_no_answer", speed=0)
     for _ in range(2):
-        service.wait_for("set_aside.*kind=COMPLETED")
+        service.wait_for("notice_rejected.*kind=COMPLETED")
     page = visitor.see("/")
     assert "Invalid parameters" in page or "Planned failure" in page
-    first, second = sorted(set(re.findall(r"/letters/(\d+)/retry", page)), key=int)
-    assert visitor.press(f"/letters/{second}/retry", page).status_code == 302
+    first, second = sorted(set(re.findall(r"/rejected/(\d+)/retry", page)), key=int)
+    assert visitor.press(f"/rejected/{second}/retry", page).status_code == 302
     planfix.wait_for(lambda crm: told(crm, callid) == ["M101"])
-    assert visitor.press(f"/letters/{first}/drop", page).status_code == 302
-    assert "/letters/" not in visitor.see("/")
-    assert visitor.press("/letters/99999999999999999999/drop", page).status_code == 404
-    assert visitor.press(f"/letters/{first}/explode", page).status_code in (404, 405)
-    service.wait_for("dashboard_letter what=retry")
+    assert visitor.press(f"/rejected/{first}/drop", page).status_code == 302
+    assert "/rejected/" not in visitor.see("/")
+    assert visitor.press("/rejected/99999999999999999999/drop", page).status_code == 404
+    assert visitor.press(f"/rejected/{first}/explode", page).status_code in (404, 405)
+    service.wait_for("dashboard_rejected what=retry")
 
 
 def test_a_call_is_shown_live_then_in_the_history_with_its_story(
@@ -304,7 +304,7 @@ def test_what_strangers_sent_is_shown_as_text(
     planfix.wait_for(lambda crm: len(told(crm, callid)) == 2)
     with sqlite3.connect(tmp_path / "store.db") as store:
         store.execute(
-            "update notices set state='dead', answer='<script>alert(1)</script>', callid='<b>x</b>'"
+            "update notices set state='rejected', answer='<script>alert(1)</script>', callid='<b>x</b>'"
         )
     store.close()
     page = visitor.see("/")
@@ -333,7 +333,7 @@ def test_what_strangers_sent_forges_no_line_of_the_stream(
     planfix.refusal = "x\n\nevent: over\ndata: forged\n\n\r\rdata: forged\x0b\x85\u2028data: forged"
     planfix.answers.extend([400, 400])
     switch.play("in_one_no_answer", speed=0)
-    service.wait_for("set_aside.*kind=COMPLETED")
+    service.wait_for("notice_rejected.*kind=COMPLETED")
     visitor = Visitor(service)
     visitor.log_in()
     with visitor.get(service.address + "/live", stream=True, timeout=60) as stream:

@@ -229,7 +229,7 @@ def test_a_reader_that_goes_is_no_mistake_of_ours_and_a_mistake_is_one_line(
         assert left.wait(PATIENCE)
     with serving(wrong) as connect, capture_logs() as logged:
         assert code(connect(WHOLE)) == b"500"
-    assert [(line["event"], line["part"]) for line in logged] == [("crashed", "web")]
+    assert [(line["event"], line["component"]) for line in logged] == [("crashed", "web")]
     said = capfd.readouterr()
     assert "Traceback" not in said.out + said.err
 

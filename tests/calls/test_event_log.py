@@ -1,0 +1,25 @@
+"""Three places name the headers that the call rules read: they must be the same headers."""
+
+import re
+from pathlib import Path
+
+from fsplanfix.calls.event_log import ALWAYS, KEPT
+from fsplanfix.freeswitch.events import KNOWN, OURS
+
+CALLS = Path(__file__).parent.parent.parent / "fsplanfix/calls"
+HEADER = re.compile(r'"((?:[A-Z][A-Za-z]*(?:-[A-Za-z0-9]+)+|variable_[a-z_]+))"')
+FOUND = KNOWN - {OURS, "Content-Length"}
+"""What is found in an event at once, without a search of its own."""
+
+
+def test_all_that_is_found_in_an_event_is_kept_for_explain() -> None:
+    assert {*ALWAYS, *(header for headers in KEPT.values() for header in headers)} == FOUND
+
+
+def test_all_that_the_rules_read_is_found_at_once() -> None:
+    """Any other header costs a search through the event; ours are found by how they begin."""
+    read: set[str] = set()
+    for path in CALLS.glob("*.py"):
+        if path.stem not in ("event_log", "reconcile"):  # the latter reads dumps, not events
+            read.update(HEADER.findall(path.read_text()))
+    assert {header for header in read if not header.startswith(OURS)} <= FOUND
