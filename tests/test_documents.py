@@ -136,6 +136,23 @@ def test_each_measured_fault_of_greenswitch_has_its_test() -> None:
     )
 
 
+FREESWITCHS_OWN = ("-ERR ", "Ringback not supported", "anonymous")
+"""What troubleshooting quotes and another program prints or a setting holds."""
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ru.md", "docs/troubleshooting.md"])
+def test_what_a_symptom_quotes_is_what_the_program_prints(page: str) -> None:
+    source = "".join(path.read_text() for path in sorted((ROOT / "fsplanfix").rglob("*.py")))
+    cells = re.findall(r"^\| ([^|]+) \|", text(page), re.MULTILINE)
+    quoted = [quote for cell in cells for quote in re.findall(r"`([^`]+)`", cell)]
+    messages = [quote for quote in quoted if re.search(r"[a-z]_[a-z]|[a-z] [a-z]", quote)]
+    ours = [quote for quote in messages if not quote.startswith(("fsplanfix", *FREESWITCHS_OWN))]
+    assert len(ours) > 3
+    for quote in ours:
+        for part in re.split(r"…|\.\.\.| \d+ ", quote):
+            assert part.strip(" .") in source, quote
+
+
 def test_the_drawings_fit_a_terminal() -> None:
     drawings = re.findall(
         r"^```\n(.*?)^```", text("docs/architecture.md"), re.MULTILINE | re.DOTALL
