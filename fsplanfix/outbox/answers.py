@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import bindparam, update
 
 from ..errors import StoreError
-from .queue import LONGEST_ANSWER, NOW
+from .queue import MAX_ANSWER_CHARS, NOW
 from .records import Outcome
 from .schema import State, notices
 from .store import Store
@@ -96,5 +96,5 @@ def _answer(outcome: Outcome) -> Answer:
         number=notice.ordinal,
         became=outcome.state,
         tries=queued.attempts + outcome.tried,
-        said=(outcome.answer or queued.answer)[:LONGEST_ANSWER],
+        said=(outcome.answer or queued.answer)[:MAX_ANSWER_CHARS],
     )

@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 LONGEST_PROBLEM = 200
 
 Write = Callable[[Callable[[], None]], None]
-"""Writes, and goes on trying while the store is away (patience.py)."""
+"""Writes, and goes on trying while the store is away (retry.py)."""
 
 
 @dataclass(frozen=True, slots=True)

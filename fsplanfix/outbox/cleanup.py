@@ -8,7 +8,7 @@ from sqlalchemy import Delete, Update, and_, delete, exists, select, update
 
 from ..errors import StoreError
 from .queue import CLOCK_JUMP, NOW, is_free
-from .schedule import JITTER, LONGEST_PAUSE
+from .schedule import JITTER, LONGEST_RETRY_PAUSE
 from .schema import State, cores, facts, heard, is_waiting, is_window, journal, notices, open_calls
 from .store import Store
 
@@ -19,7 +19,7 @@ DELETE_EVERY = 3600.0
 
 DAY = 86400.0
 
-AT_ONCE = 500
+ROWS_AT_ONCE = 500
 """Rows in one transaction: a long one would hold everybody up."""
 
 TOO_LATE = "too late to show"
@@ -42,30 +42,30 @@ class Upkeep:
         """
         late = and_(is_window(notices), notices.c.created < now - popup_ttl, is_free)
         some = update(notices).where(
-            notices.c.id.in_(select(notices.c.id).where(late).limit(AT_ONCE))
+            notices.c.id.in_(select(notices.c.id).where(late).limit(ROWS_AT_ONCE))
         )
         return self._in_pieces(some.values(state=State.SKIPPED, settled=NOW, answer=TOO_LATE), now)
 
-    def mend_dates(self, now: float) -> None:
+    def fix_dates(self, now: float) -> None:
         """Bring back what is due further ahead than is ever planned.
 
         It was written before a clock jumped back.
         """
-        farthest = now + LONGEST_PAUSE * (1 + JITTER) + CLOCK_JUMP
+        farthest = now + LONGEST_RETRY_PAUSE * (1 + JITTER) + CLOCK_JUMP
         misdated = (
             update(notices).where(is_waiting(notices), notices.c.due > farthest).values(due=NOW)
         )
         with self._store.transaction() as connection:
             connection.execute(misdated, {"now": now})
 
-    def clock_jumped(self, now: float) -> None:
+    def try_all_now(self, now: float) -> None:
         """Have everything tried now: when it was to be tried was said by a clock that is gone.
 
         Also what Planfix asked us to wait for: it will say so again.
         """
         later = and_(is_waiting(notices), notices.c.due > NOW)
         some = update(notices).where(
-            notices.c.id.in_(select(notices.c.id).where(later).limit(AT_ONCE))
+            notices.c.id.in_(select(notices.c.id).where(later).limit(ROWS_AT_ONCE))
         )
         self._in_pieces(some.values(due=NOW), now)
         with self._store.transaction() as connection:
@@ -79,7 +79,7 @@ class Upkeep:
         self._in_pieces(long_gone, before)
         return sum(
             self._in_pieces(
-                delete(table).where(key.in_(select(key).where(old).limit(AT_ONCE))), before
+                delete(table).where(key.in_(select(key).where(old).limit(ROWS_AT_ONCE))), before
             )
             for table, key, old in (
                 (
@@ -110,8 +110,8 @@ class Upkeep:
 
     def _in_pieces(self, statement: Update | Delete, now: float) -> int:
         """Carry out a statement until it finds less than a piece; return how many rows it found."""
-        count, piece = 0, AT_ONCE
-        while piece == AT_ONCE:
+        count, piece = 0, ROWS_AT_ONCE
+        while piece == ROWS_AT_ONCE:
             with self._store.transaction() as connection:
                 piece = connection.execute(statement, {"now": now}).rowcount
             count += piece

@@ -16,7 +16,7 @@ from ..errors import StoreError
 JUMP = 2.0
 """Seconds by which a clock must be off before that counts as a jump."""
 
-LOOK_EVERY = 5.0
+ASK_EVERY = 5.0
 """Seconds."""
 
 SLOW_ANSWER = 1.0
@@ -59,12 +59,12 @@ class Clock:
         """Return the time. Raises StoreError only if it was never known."""
         if self._ahead is None:
             self._look()
-        elif self._steady() - self._looked > LOOK_EVERY:
+        elif self._steady() - self._looked > ASK_EVERY:
             with suppress(StoreError):
                 self._look()
         return self._steady() + (self._ahead or 0.0)
 
-    def jumped(self) -> bool:
+    def has_jumped(self) -> bool:
         """Look at the clock; tell whether it has jumped since this was last asked.
 
         Raises StoreError.

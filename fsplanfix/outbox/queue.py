@@ -43,7 +43,7 @@ Renewed while the request is under way.
 CLOCK_JUMP = 60.0
 """Seconds; a time that lies further ahead than is ever planned is from before a jump back."""
 
-LONGEST_ANSWER = 500
+MAX_ANSWER_CHARS = 500
 NOW: BindParameter[float] = bindparam("now", type_=Float)
 """Seconds since 1970."""
 
@@ -73,20 +73,22 @@ _next = (
     select(notices.c.id)
     .where(is_waiting(notices), notices.c.due <= NOW, is_free, ~_waits)
     .order_by(notices.c.due, notices.c.id)
-    .limit(bindparam("most"))
+    .limit(bindparam("b_most"))
     .with_for_update(skip_locked=True, of=notices)
     .cte("next")
 )
 _lease = (
     update(notices)
     .where(notices.c.id.in_(select(_next.c.id)))
-    .values(leased_until=database_now() + LEASE, owner=bindparam("for_whom"))
+    .values(leased_until=database_now() + LEASE, owner=bindparam("b_owner"))
     .returning(*notices.c)
 )
 _settle = (
     update(notices)
-    .where(notices.c.id == bindparam("notice"), notices.c.state != State.DONE)
-    .values(state=bindparam("became"), attempts=bindparam("tries"), answer=bindparam("said"))
+    .where(notices.c.id == bindparam("b_id"), notices.c.state != State.DONE)
+    .values(
+        state=bindparam("b_state"), attempts=bindparam("b_attempts"), answer=bindparam("b_answer")
+    )
     .values(settled=NOW, leased_until=0.0)
 )
 _account = (
@@ -94,7 +96,7 @@ _account = (
     .where(facts.c.name.in_(("hold_until", "unauthorized")))
     .with_for_update()
 )
-_known_again = delete(facts).where(facts.c.name.in_(("hold_until", "unauthorized")))
+_forget_pause = delete(facts).where(facts.c.name.in_(("hold_until", "unauthorized")))
 _upcoming = select(func.min(notices.c.due)).where(is_waiting(notices), notices.c.due > NOW)
 
 
@@ -104,7 +106,9 @@ class Queue:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def turn(self, outcomes: Sequence[Outcome], most: int, now: float, owner: str) -> Turn:
+    def settle_and_claim(
+        self, outcomes: Sequence[Outcome], most: int, now: float, owner: str
+    ) -> Turn:
         """Write down what is settled and lease up to `most` notices, in one transaction.
 
         Their turn: due, and nothing they must wait for is still unsent. While Planfix is to be left
@@ -117,24 +121,24 @@ class Queue:
                     _settle, [_settled(outcome, now) for outcome in sorted(outcomes, key=_by_id)]
                 )
             account = {str(name): str(value) for name, value in connection.execute(_account)}
-            known_again = "unauthorized" in account and any(
+            token_accepted = "unauthorized" in account and any(
                 outcome.state == State.DONE for outcome in outcomes
             )
-            if known_again:
-                connection.execute(_known_again)
+            if token_accepted:
+                connection.execute(_forget_pause)
                 account = {}
             if "unauthorized" in account and any(not outcome.tried for outcome in outcomes):
-                self._was_no_probe(connection)
+                self._probe_with_the_next(connection)
                 account.pop("hold_until", None)
             most, held = _allowed(account, most, now)
             if most:
-                leased = connection.execute(_lease, {"now": now, "most": most, "for_whom": owner})
+                leased = connection.execute(_lease, {"now": now, "b_most": most, "b_owner": owner})
                 rows = sorted(leased.mappings(), key=lambda row: (row["due"], row["id"]))
             if rows and "unauthorized" in account:
                 held = now + PROBE_PAUSE
                 put_fact(connection, "hold_until", str(held))
             upcoming = held or connection.execute(_upcoming, {"now": now}).scalar()
-        return Turn([queued_from(row) for row in rows], known_again, upcoming)
+        return Turn([queued_from(row) for row in rows], token_accepted, upcoming)
 
     def renew(self, ids: Iterable[int], owner: str) -> None:
         """Keep the leases of the requests that are still under way."""
@@ -159,14 +163,14 @@ class Queue:
         with self._store.transaction() as connection:
             self._postpone(connection, queued, owner, due=due)
             if get_fact(connection, "unauthorized"):
-                self._was_no_probe(connection)
+                self._probe_with_the_next(connection)
 
     @staticmethod
-    def _was_no_probe(connection: Connection) -> None:
+    def _probe_with_the_next(connection: Connection) -> None:
         """Let the next notice find out whether Planfix knows our token: this one was not sent."""
         connection.execute(delete(facts).where(facts.c.name == "hold_until"))
 
-    def unauthorized(self, queued: Queued, now: float, owner: str = "") -> bool:
+    def postpone_unauthorized(self, queued: Queued, now: float, owner: str = "") -> bool:
         """Planfix does not know our token: keep all, probe once a minute; tell if this is news."""
         with self._store.transaction() as connection:
             news = not get_fact(connection, "unauthorized")
@@ -191,7 +195,7 @@ class Queue:
             notices.c.owner == owner if owner else true(),
         )
         if "answer" in values:
-            values["answer"] = values["answer"][:LONGEST_ANSWER]
+            values["answer"] = values["answer"][:MAX_ANSWER_CHARS]
         again = update(notices).where(still_ours).values(due=due, leased_until=0, **values)
         if not connection.execute(again).rowcount:
             return
@@ -262,10 +266,10 @@ def _settled(outcome: Outcome, now: float) -> dict[str, Any]:
     """Return the parameters of `_settle`."""
     queued = outcome.queued
     return {
-        "notice": queued.id,
-        "became": outcome.state,
-        "tries": queued.attempts + outcome.tried,
-        "said": (outcome.answer or queued.answer)[:LONGEST_ANSWER],
+        "b_id": queued.id,
+        "b_state": outcome.state,
+        "b_attempts": queued.attempts + outcome.tried,
+        "b_answer": (outcome.answer or queued.answer)[:MAX_ANSWER_CHARS],
         "now": now,
     }
 

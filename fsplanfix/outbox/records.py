@@ -40,14 +40,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Whose turn it is. known_again: Planfix knows our token again.
+    """Whose turn it is. token_accepted: Planfix accepts our token again.
 
     upcoming: when something that may not be sent yet may be (seconds since 1970), None if nothing
     is known to.
     """
 
     claimed: list[Queued]
-    known_again: bool
+    token_accepted: bool
     upcoming: float | None
 
 
@@ -152,7 +152,7 @@ def _given_up(said: Sequence[Notice]) -> set[int]:
 
 
 def _row(notice: Notice, now: float, barrier: bool) -> dict[str, Any]:
-    """Return the parameters that write a notice; the last four say when it is due."""
+    """Return the parameters that write a notice and say when it is due (`_due` in store.py)."""
     return {
         "callid": notice.callid,
         "ext": notice.ext,
@@ -162,8 +162,8 @@ def _row(notice: Notice, now: float, barrier: bool) -> dict[str, Any]:
         "barrier": barrier,
         "body": notice_json.dump_json(notice).decode(),
         "created": now,
-        "now": now,
-        "call": notice.callid,
-        "part": notice.ext,
-        "what": notice.kind.value,
+        "b_now": now,
+        "b_callid": notice.callid,
+        "b_ext": notice.ext,
+        "b_kind": notice.kind.value,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..calls.model import Kind, Notice
 
 POPUPS = (Kind.INCOMING, Kind.OUTGOING, Kind.ACCEPTED)
-LONGEST_PAUSE = 300.0
+LONGEST_RETRY_PAUSE = 300.0
 """Seconds between two tries."""
 
 JITTER = 0.2
@@ -15,16 +15,16 @@ LONGEST_HOLD = 3600.0
 PROBE_PAUSE = 60.0
 """Seconds between two probes while Planfix does not know our token."""
 
-PATIENCE = 72 * 3600.0
+GIVE_UP_AFTER = 72 * 3600.0
 """Seconds after which a notice that nobody accepts is set aside."""
 
 
-def pause(attempts: int, chance: float) -> float:
+def plan_pause(attempts: int, chance: float) -> float:
     """Return the seconds to wait after the `attempts`-th try: 1, 2, 4 ... 300, moved by up to 20 %.
 
     chance: a random number from 0 to 1.
     """
-    planned = min(2.0 ** min(attempts - 1, 20), LONGEST_PAUSE)
+    planned = min(2.0 ** min(attempts - 1, 20), LONGEST_RETRY_PAUSE)
     return planned * (1 + JITTER * (2 * chance - 1))
 
 
@@ -35,4 +35,4 @@ def is_stale(notice: Notice, created: float, now: float, popup_ttl: float) -> bo
 
 def is_hopeless(created: float, now: float) -> bool:
     """Tell whether a notice has been tried for long enough."""
-    return now - created > PATIENCE
+    return now - created > GIVE_UP_AFTER

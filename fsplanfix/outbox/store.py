@@ -60,32 +60,33 @@ _LOCK_CALLS = text(
     ") AS calls"
 ).bindparams(bindparam("callids", type_=postgresql.ARRAY(CleanText)))
 
-_before = notices.alias("before")
+_earlier = notices.alias("earlier")
 _due = func.coalesce(
-    select(func.max(_before.c.due))
+    select(func.max(_earlier.c.due))
     .where(
-        _before.c.callid == bindparam("call"),
-        is_waiting(_before),
-        _before.c.due > bindparam("now"),
+        _earlier.c.callid == bindparam("b_callid"),
+        is_waiting(_earlier),
+        _earlier.c.due > bindparam("b_now"),
         or_(
-            _before.c.ext == bindparam("part"),
-            holds_up(_before, bindparam("what")),
-            bindparam("what") == Kind.RECORD.value,
+            _earlier.c.ext == bindparam("b_ext"),
+            holds_up(_earlier, bindparam("b_kind")),
+            bindparam("b_kind") == Kind.RECORD.value,
         ),
     )
     .scalar_subquery(),
-    bindparam("now"),
+    bindparam("b_now"),
 )
 """When a new notice is due: now, but not before what it waits for.
 
 In an outage nobody looks at it in vain.
 """
 
+_end = notices.alias("ending")
 _is_end = and_(
-    _before.c.callid == notices.c.callid,
-    _before.c.ext == notices.c.ext,
-    _before.c.ordinal == notices.c.ordinal,
-    _before.c.kind == Kind.COMPLETED.value,
+    _end.c.callid == notices.c.callid,
+    _end.c.ext == notices.c.ext,
+    _end.c.ordinal == notices.c.ordinal,
+    _end.c.kind == Kind.COMPLETED.value,
 )
 _begun = select(notices.c.callid, notices.c.ext, notices.c.ordinal).where(
     notices.c.callid.in_(bindparam("callids", expanding=True)),

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 T = TypeVar("T")
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
+SHORTEST_LOCK_PAUSE, LONGEST_LOCK_PAUSE = 0.001, 0.05
 """Seconds between two tries to get SQLite's lock."""
 
 
@@ -90,7 +90,7 @@ def begin_sqlite(connection: Connection, limits: Limits) -> None:
 
 def _patiently(do: Callable[[], T], seconds: float) -> T:
     """Do something that needs SQLite's lock, again and again while another process holds it."""
-    ends, pause = time.monotonic() + seconds, FIRST_PAUSE
+    ends, pause = time.monotonic() + seconds, SHORTEST_LOCK_PAUSE
     while True:
         try:
             return do()
@@ -100,4 +100,4 @@ def _patiently(do: Callable[[], T], seconds: float) -> T:
             if not is_locked or time.monotonic() > ends:
                 raise
         gevent.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
+        pause = min(pause * 2, LONGEST_LOCK_PAUSE)

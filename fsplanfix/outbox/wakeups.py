@@ -14,7 +14,7 @@ from ..errors import StoreError
 from .schema import CHANNEL
 from .store import Store
 
-LOOK_EVERY = 0.1
+POLL_EVERY = 0.1
 """Seconds between two looks at SQLite's data_version.
 
 Every commit of another connection raises that counter.
@@ -96,4 +96,4 @@ def _on_sqlite(connection: Connection, store: Store) -> Iterator[None]:
         if version != seen:
             seen = version
             yield
-        gevent.sleep(LOOK_EVERY)
+        gevent.sleep(POLL_EVERY)

@@ -20,8 +20,8 @@ from ..errors import TransportError
 from ..outbox.schedule import LONGEST_HOLD
 from ..outbox.texts import clean
 
-CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 15.0
-LONGEST_ANSWER = 64 * 1024
+CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 15.0
+MAX_BODY_BYTES = 64 * 1024
 HEADERS = {
     "User-Agent": "fsplanfix",
     "Accept": "application/json",
@@ -46,9 +46,9 @@ def _text(answer: requests.Response) -> str:
     body = b""
     for chunk in answer.iter_content(8192):
         body += chunk
-        if len(body) >= LONGEST_ANSWER:
+        if len(body) >= MAX_BODY_BYTES:
             break
-    return clean(body[:LONGEST_ANSWER].decode("utf-8", "replace")).strip()
+    return clean(body[:MAX_BODY_BYTES].decode("utf-8", "replace")).strip()
 
 
 class PlanfixApi:
@@ -61,7 +61,7 @@ class PlanfixApi:
 
     def post(self, fields: Mapping[str, str]) -> None:
         """Send one request. Raises TransportError unless Planfix accepts it."""
-        self._send(fields, CONNECT_TIMEOUT + ANSWER_TIMEOUT)
+        self._send(fields, CONNECT_TIMEOUT + READ_TIMEOUT)
 
     def ask(self, fields: Mapping[str, str], seconds: float) -> dict[str, object]:
         """Send a request and return the JSON object Planfix answers with. Raises TransportError."""
@@ -83,7 +83,7 @@ class PlanfixApi:
             with (
                 gevent.Timeout(seconds, TransportError("Planfix did not answer in time")),
                 self._adapter.send(
-                    request, stream=True, timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT)
+                    request, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
                 ) as answer,
             ):
                 text = _text(answer).replace(self._token, "***")  # an error may quote what we sent

@@ -30,7 +30,7 @@ Dial = Callable[[str, Sequence[str], str], None]
 Raises DialRefused with the reason, or LinkError if no FreeSWITCH is linked now.
 """
 
-Refused = Callable[[str, str, str], None]
+OnRefused = Callable[[str, str, str], None]
 """Is told of a call that was refused: its ext and number as far as they are sound, and why."""
 
 INVALID_PARAMETERS: Answer = (400, {"error": "Invalid parameters"})
@@ -71,13 +71,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """Answers Planfix. dial and refused: see Dial and Refused."""
+    """Answers Planfix. dial and on_refused: see Dial and OnRefused."""
 
     account: Account
     rules: Rules
     limits: Limits
     dial: Dial
-    refused: Refused
+    on_refused: OnRefused
     _clicks: TTLCache[tuple[str, str], bool] = field(
         default_factory=lambda: TTLCache(10_000, DOUBLE_CLICK)
     )
@@ -99,7 +99,7 @@ class Commands:
         ext, number = fields.get("from", ""), self._number(fields.get("to", ""))
         users = self.rules.users_of(ext) if _EXT.fullmatch(ext) else []
         if not number or not users:
-            self.refused("", "", "ext or number is not one")
+            self.on_refused("", "", "ext or number is not one")
             return INVALID_PARAMETERS
         if (ext, number) in self._clicks:
             return 200, {}
@@ -109,11 +109,11 @@ class Commands:
             self.dial(ext, users, number)
         except DialRefused as problem:
             self._clicks.pop((ext, number), None)
-            self.refused(ext, number, str(problem))
+            self.on_refused(ext, number, str(problem))
             return 400, {"error": "Invalid parameters", "reason": str(problem)}
         except LinkError:
             self._clicks.pop((ext, number), None)
-            self.refused(ext, number, "no FreeSWITCH is linked")
+            self.on_refused(ext, number, "no FreeSWITCH is linked")
             return NO_SWITCH
         return 200, {}
 

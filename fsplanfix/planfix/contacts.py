@@ -27,7 +27,7 @@ FAILURE_REMEMBERED = 30.0
 """Seconds."""
 
 MOST_REMEMBERED = 10_000
-MOST_AT_ONCE = 100
+REQUESTS_AT_ONCE = 100
 """Requests under way; a number beyond them waits for its turn within its deadline."""
 
 FAILURES_IN_A_ROW = 5
@@ -40,7 +40,7 @@ Ask = Callable[[Mapping[str, str], float], Mapping[str, object]]
 """Sends a request's fields, returns Planfix's JSON within so many seconds. Raises TransportError.
 """
 
-Noted = Callable[[str, float], None]
+OnLookup = Callable[[str, float], None]
 """Is told how a lookup went (asked, cached, failed, paused, late) and how many seconds it took."""
 
 
@@ -83,15 +83,19 @@ class Contacts:
     """Asks Planfix. deadline: seconds a request may take."""
 
     def __init__(
-        self, ask: Ask, deadline: float, noted: Noted, now: Callable[[], float] = time.monotonic
+        self,
+        ask: Ask,
+        deadline: float,
+        on_lookup: OnLookup,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ask = ask
         self._deadline = deadline
-        self._noted = noted
+        self._on_lookup = on_lookup
         self._known: TTLCache[str, Contact] = TTLCache(MOST_REMEMBERED, REMEMBERED, timer=now)
         self._failed: TTLCache[str, bool] = TTLCache(MOST_REMEMBERED, FAILURE_REMEMBERED, timer=now)
         self._asking: dict[str, AsyncResult[Contact | None]] = {}
-        self._slots = BoundedSemaphore(MOST_AT_ONCE)
+        self._slots = BoundedSemaphore(REQUESTS_AT_ONCE)
         self._breaker = CircuitBreaker(
             failure_threshold=FAILURES_IN_A_ROW,
             recovery_timeout=PAUSE,
@@ -103,7 +107,7 @@ class Contacts:
         """Return who a number (E.164 digits) belongs to; NOBODY if not known within `seconds`."""
         begun = time.monotonic()
         contact, how = self._find(number, callid, seconds)
-        self._noted(how, time.monotonic() - begun)
+        self._on_lookup(how, time.monotonic() - begun)
         return contact
 
     def _find(self, number: str, callid: str, seconds: float) -> tuple[Contact, str]:

@@ -23,14 +23,14 @@ from ..outbox.answers import KeptAnswers
 from ..outbox.cleanup import TOO_LATE, Upkeep
 from ..outbox.history import Archive
 from ..outbox.leases import Leases
-from ..outbox.patience import insist
 from ..outbox.queue import Queue
 from ..outbox.records import Entry, Outcome, Queued
-from ..outbox.schedule import is_hopeless, is_stale, pause
+from ..outbox.retry import until_store_answers
+from ..outbox.schedule import is_hopeless, is_stale, plan_pause
 from ..outbox.schema import State
 from ..outbox.store import Store
 from .api import PlanfixApi
-from .forms import LinkMaker, form
+from .forms import LinkMaker, build_form
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +124,7 @@ class Courier:
         with suppress(gevent.Timeout), gevent.Timeout(seconds):
             self._pool.join()
             if self._outcomes:
-                insist(lambda: self._turn(0))
+                until_store_answers(lambda: self._turn(0))
         if self._outcomes:
             self._keep_outcomes()
         return len(self._outcomes)
@@ -150,7 +150,7 @@ class Courier:
 
         What Planfix answered before the last end comes first.
         """
-        insist(self._kept.take_up)
+        until_store_answers(self._kept.take_up)
         while not self._stopping:
             self._called.clear()
             self.looked_at = time.monotonic()
@@ -190,8 +190,8 @@ class Courier:
         if self._has_jumped():
             log.warning("clock_jumped")
             now = self._now()
-            self._upkeep.clock_jumped(now)
-        self._upkeep.mend_dates(now)
+            self._upkeep.try_all_now(now)
+        self._upkeep.fix_dates(now)
 
         popup_ttl = self._settings.popup_ttl
         skipped = self._upkeep.skip_stale(now, popup_ttl) if popup_ttl else 0
@@ -202,14 +202,14 @@ class Courier:
         """Settle and claim in one transaction: under load many answers share it."""
         outcomes, self._outcomes = self._outcomes, []
         try:
-            turn = self._queue.turn(outcomes, most, self._now(), self.leases.owner)
+            turn = self._queue.settle_and_claim(outcomes, most, self._now(), self.leases.owner)
         except BaseException:
             # to settle twice is harmless; an outcome that is lost means a request sent twice
             self._outcomes = [*outcomes, *self._outcomes]
             raise
         self.leases.held.difference_update(outcome.queued.id for outcome in outcomes)
         self._upcoming = turn.upcoming
-        if turn.known_again:
+        if turn.token_accepted:
             log.info("planfix_token_known_again")
         return turn.claimed
 
@@ -234,7 +234,7 @@ class Courier:
         """Send a notice; return what became of it, None if it is to be tried later."""
         notice = queued.notice
         if notice.kind is Kind.RECORD and not self._is_ready(notice.recording):
-            insist(
+            until_store_answers(
                 lambda: self._queue.postpone(queued, self._now() + LOOK_AGAIN, self.leases.owner)
             )
             return None
@@ -244,7 +244,7 @@ class Courier:
             self._send(queued)
         except TransportError as error:
             problem = error
-            return insist(lambda: self._on_refusal(queued, problem))
+            return until_store_answers(lambda: self._on_refusal(queued, problem))
         if self._on_delivered is not None:
             self._on_delivered(notice, self._now() - queued.created)
         log.info(
@@ -263,17 +263,19 @@ class Courier:
         """
         notice = queued.notice
         if notice.status is not Status.CANCELED or self._settings.canceled != "auto":
-            self._client.post(form(notice, self._link, self._spelling or SPELLINGS[0]))
+            self._client.post(build_form(notice, self._link, self._spelling or SPELLINGS[0]))
             return
-        known = self._spelling or insist(partial(self._store.facts.get, "canceled_spelling"))
+        known = self._spelling or until_store_answers(
+            partial(self._store.facts.get, "canceled_spelling")
+        )
         for spelling in (known,) if known else SPELLINGS:
             try:
-                self._client.post(form(notice, self._link, spelling))
+                self._client.post(build_form(notice, self._link, spelling))
             except TransportError as error:
                 if not error.permanent or spelling == (known or SPELLINGS[-1]):
                     raise
                 continue
-            self._spelling = known or insist(
+            self._spelling = known or until_store_answers(
                 partial(self._store.facts.set_if_absent, "canceled_spelling", spelling)
             )
             return
@@ -304,7 +306,7 @@ class Courier:
             "problem": str(problem),
         }
         if problem.unauthorized:
-            if self._queue.unauthorized(queued, now, self.leases.owner):
+            if self._queue.postpone_unauthorized(queued, now, self.leases.owner):
                 log.error(
                     "planfix_token_unknown",
                     hint="compare PLANFIX_TOKEN with the token in Planfix's settings",
@@ -318,7 +320,7 @@ class Courier:
         if problem.permanent or is_hopeless(queued.created, now):
             log.error("notice_rejected", **about)
             return Outcome(queued, State.REJECTED, str(problem))
-        wait = pause(queued.attempts + 1, random.random())  # noqa: S311 - jitter
+        wait = plan_pause(queued.attempts + 1, random.random())  # noqa: S311 - jitter
         hold = now + problem.retry_after if problem.retry_after else 0
         self._queue.try_again(queued, now + wait, str(problem), hold, self.leases.owner)
         log.warning("not_delivered", again_in=round(wait, 1), **about)

@@ -10,7 +10,7 @@ LinkMaker = Callable[[str, str], str]
 """Takes a callid and a recording's path, returns the link Planfix is given."""
 
 
-def form(notice: Notice, link: LinkMaker, canceled: str = Status.CANCELED) -> dict[str, str]:
+def build_form(notice: Notice, link: LinkMaker, canceled: str = Status.CANCELED) -> dict[str, str]:
     """Return the form fields of the request for a notice, without the token.
 
     canceled: how this Planfix spells that status (docs/facts/planfix.md, "Canceled or

@@ -19,7 +19,7 @@ from gevent.lock import BoundedSemaphore
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 2
+FILES_AT_ONCE = 2
 TIME_LIMIT = 900.0
 """Seconds for one file."""
 
@@ -43,7 +43,7 @@ class Converter:
         self._on_done = on_done
         self._under_way: set[Path] = set()
         self._failed: set[Path] = set()
-        self._slots = BoundedSemaphore(AT_ONCE)
+        self._slots = BoundedSemaphore(FILES_AT_ONCE)
 
     def submit(self, wav: Path) -> bool:
         """Begin to convert a wav file unless that is under way.

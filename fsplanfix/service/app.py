@@ -125,7 +125,7 @@ class App:
             self._recordings.is_ready,
             now=self._store.now,
             on_delivered=self._tally.delivered,
-            has_jumped=self._store.now.jumped,
+            has_jumped=self._store.now.has_jumped,
         )
         self._pipelines: list[Pipeline] = []
         self._links = (
@@ -214,7 +214,7 @@ class App:
         It has a session to Planfix of its own: notices need not wait for it.
         """
         settings = self._settings
-        client = PlanfixApi(settings.planfix_url, token, contacts.MOST_AT_ONCE)
+        client = PlanfixApi(settings.planfix_url, token, contacts.REQUESTS_AT_ONCE)
         known = Contacts(
             _nothing if self._shadow else client.ask,
             settings.contact_deadline,

@@ -16,7 +16,7 @@ from .recordings import Find, serve
 LARGEST_REQUEST = 64 * 1024
 """Bytes."""
 
-WRONG_A_MINUTE = 20
+WRONG_TOKENS_A_MINUTE = 20
 """Wrong tokens of one network that are answered; the right one always is."""
 
 ABOUT = (
@@ -42,7 +42,7 @@ def make(
     app = Flask(__name__, static_folder=None)
     guard = dashboard.install(app, board, on_wrong_secret)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
-    guesses = Guesses("token", WRONG_A_MINUTE, on_wrong_secret)
+    guesses = Guesses("token", WRONG_TOKENS_A_MINUTE, on_wrong_secret)
 
     @app.get("/planfix")
     def about() -> ResponseReturnValue:

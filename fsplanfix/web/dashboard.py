@@ -40,14 +40,14 @@ log = structlog.get_logger(__name__)
 
 LANGUAGES = ("en", "ru")
 STAYS = timedelta(hours=12)
-LOOK_EVERY = 1.0
+REFRESH_EVERY = 1.0
 """Seconds between two looks at what has changed."""
 
 SAY_AGAIN_AFTER = 15.0
 """Seconds after which a page is told again what has not changed, so that the line stays open."""
 
 OPEN_TO_ALL = ("dashboard.login", "dashboard.enter", "dashboard.static", "dashboard.language")
-WRONG_A_MINUTE = 5
+WRONG_PASSWORDS_A_MINUTE = 5
 """Wrong passwords of one network that are answered; then not even the right one is."""
 
 POLICY = (
@@ -159,7 +159,9 @@ def _pages(desk: Desk, password: str, on_wrong_secret: Callable[[str], None]) ->
     pages = Blueprint("dashboard", __name__, "static", "/static", "templates")
     sessions = Sessions(desk, password)
     _gate(pages, sessions)
-    _doors(pages, password, Guesses("password", WRONG_A_MINUTE, on_wrong_secret), sessions)
+    _doors(
+        pages, password, Guesses("password", WRONG_PASSWORDS_A_MINUTE, on_wrong_secret), sessions
+    )
     _views(pages, desk, sessions)
     return pages
 
@@ -279,8 +281,8 @@ def _views(pages: Blueprint, desk: Desk, sessions: Sessions) -> None:
                     if fragment != shown or quiet > SAY_AGAIN_AFTER:
                         shown, quiet = fragment, 0.0
                         yield "".join(f"data: {line}\n" for line in shown.splitlines()) + "\n"
-                gevent.sleep(LOOK_EVERY)
-                quiet += LOOK_EVERY
+                gevent.sleep(REFRESH_EVERY)
+                quiet += REFRESH_EVERY
                 if peer_is_gone():
                     return
             yield "event: over\ndata:\n\n"
@@ -323,7 +325,7 @@ class Look:
     def of_late(self) -> Any:
         """Return how everything stood within the last second, None if the store did not answer."""
         with self._lock:  # whoever waited for another's look takes that
-            is_old = self._clock() >= self._read_at + LOOK_EVERY
+            is_old = self._clock() >= self._read_at + REFRESH_EVERY
             return self._read() if is_old else self._found
 
     def _read(self) -> Any:

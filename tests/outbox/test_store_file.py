@@ -143,7 +143,9 @@ def test_a_torn_file_is_noticed_though_nothing_asks_for_what_was_there(
     store.close()
 
 
-@pytest.mark.parametrize("ask", [Queue.backlog, lambda queue: queue.turn([], 1, 2.0, "me")])
+@pytest.mark.parametrize(
+    "ask", [Queue.backlog, lambda queue: queue.settle_and_claim([], 1, 2.0, "me")]
+)
 def test_whoever_meets_damage_says_so_for_all(
     store: Store, path: Path, ask: Callable[[Queue], object]
 ) -> None:
