@@ -29,7 +29,7 @@ Write = Callable[[Callable[[], None]], None]
 class Batch:
     """Notices and the states of the calls they came from; see Store.save."""
 
-    said: Sequence[Notice]
+    notices: Sequence[Notice]
     calls: Mapping[str, str | None] = field(default_factory=dict)
     events: Mapping[str, bytes] = field(default_factory=dict)
     reopened: Set[str] = frozenset()
@@ -45,7 +45,7 @@ class Batch:
         try:
             write(
                 lambda: store.save(
-                    self.said,
+                    self.notices,
                     self.calls,
                     server,
                     store.now(),
@@ -62,21 +62,21 @@ class Batch:
             if len(pieces) > 1:
                 return sum(piece.write(store, server, core, alive, write) for piece in pieces)
 
-            self._pass_over(store, str(error), write)
+            self._report_refused(store, str(error), write)
             return 1
         return 0
 
     def _pieces(self) -> Iterator[Batch]:
         """Yield each call as a batch; of a single call each notice, and its state."""
-        callids = list(dict.fromkeys([*(n.callid for n in self.said), *self.calls]))
+        callids = list(dict.fromkeys([*(n.callid for n in self.notices), *self.calls]))
         if len(callids) > 1:
             for callid in callids:
-                said = [notice for notice in self.said if notice.callid == callid]
-                yield Batch(said, *self._of(callid))
+                of_call = [notice for notice in self.notices if notice.callid == callid]
+                yield Batch(of_call, *self._of(callid))
             return
 
         for callid in callids:
-            for notice in self.said:
+            for notice in self.notices:
                 yield Batch([notice], reopened=self.reopened)
             if callid in self.calls:
                 yield Batch([], *self._of(callid))
@@ -87,11 +87,15 @@ class Batch:
         events = {callid: self.events[callid]} if callid in self.events else {}
         return calls, events, self.reopened & {callid}
 
-    def _pass_over(self, store: Store, problem: str, write: Write) -> None:
+    def _report_refused(self, store: Store, problem: str, write: Write) -> None:
         """Report a refused piece in the log and in the journal."""
-        said = self.said[0] if self.said else None
-        callid = said.callid if said else next(iter(self.calls), "")
-        what = said.what if said else "the state of the call"
+        # one piece: a notice, or the state of a call
+        if self.notices:
+            callid = self.notices[0].callid
+            what = self.notices[0].what
+        else:
+            callid = next(iter(self.calls), "")
+            what = "the state of the call"
         log.error("write_refused", callid=callid, what=what, problem=problem)
 
         line = f"not kept: {what}: {problem[:MAX_PROBLEM_CHARS]}"

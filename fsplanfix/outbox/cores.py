@@ -39,7 +39,7 @@ class Standing(NamedTuple):
     heard: float
 
 
-def is_of(server: str, core: str) -> ColumnElement[bool]:
+def calls_of(server: str, core: str) -> ColumnElement[bool]:
     """Return the condition for the calls of a FreeSWITCH."""
     if not core:
         return open_calls.c.server == server
@@ -49,13 +49,13 @@ def is_of(server: str, core: str) -> ColumnElement[bool]:
     return or_(open_calls.c.core == core, without)
 
 
-def are_past(server: str, core: str) -> ColumnElement[bool]:
+def past_calls_of(server: str, core: str) -> ColumnElement[bool]:
     """Return the condition for the calls of any FreeSWITCH that was ever at an address.
 
     The UUIDs of their calls may come again.
     """
     former = select(cores.c.uuid).where(cores.c.server == server, cores.c.uuid != "")
-    return or_(is_of(server, core), open_calls.c.server == server, open_calls.c.core.in_(former))
+    return or_(calls_of(server, core), open_calls.c.server == server, open_calls.c.core.in_(former))
 
 
 def alive(connection: Connection, server: str, core: str) -> int:
@@ -65,7 +65,7 @@ def alive(connection: Connection, server: str, core: str) -> int:
     return int(connection.execute(select(func.max(cores.c.alive)).where(ours)).scalar() or 0)
 
 
-def note_alive(
+def write_alive(
     connection: Connection,
     insert: Callable[[Any], Any],
     server: str,
@@ -110,7 +110,7 @@ class Cores:
         with self._store.transaction() as connection:
             before = and_(cores.c.server == server, cores.c.uuid.not_in(("", core)))
             connection.execute(update(cores).where(before).values(heard=0.0))
-            note_alive(connection, self._store.insert, server, core, 0, now)
+            write_alive(connection, self._store.insert, server, core, 0, now)
 
             goes_on = select(cores.c.uuid).where(cores.c.heard > now - self._gone_after)
             ended = select(cores.c.uuid).where(before, cores.c.uuid.not_in(goes_on))
@@ -125,7 +125,7 @@ class Cores:
         query = select(open_calls.c.state).where(ours).order_by(open_calls.c.callid)
         return list(connection.execute(query).scalars())
 
-    def goes_on(self, core: str) -> bool:
+    def is_heard(self, core: str) -> bool:
         """Tell whether any worker has heard a core within the last `gone_after` seconds."""
         since = self._store.now() - self._gone_after
         with self._store.transaction() as connection:

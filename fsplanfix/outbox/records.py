@@ -123,24 +123,24 @@ def entry_from(row: Any) -> Entry:
     return Entry(row["at"], row["what"], row["callid"], row["ext"], row["phone"])
 
 
-def rows_of(said: Sequence[Notice], now: float) -> list[dict[str, Any]]:
+def rows_of(new: Sequence[Notice], now: float) -> list[dict[str, Any]]:
     """Return the parameters that write notices, in order.
 
-    said: all notices that one write brings, in order. now: seconds since 1970.
+    new: all notices that one write brings, in order. now: seconds since 1970.
 
     Later notices of a call wait for its barriers: its first INCOMING or OUTGOING, every ACCEPTED,
     and the Canceled of a hop (docs/delivery-rules.md, rule 3).
     """
-    given_up = _given_up(said)
+    given_up = _given_up(new)
     rows = []
-    for n, notice in enumerate(said):
+    for n, notice in enumerate(new):
         is_first = notice.position == 1
         barrier = is_first or notice.kind is Kind.ACCEPTED or n in given_up
         rows.append(_row(notice, now, barrier))
     return rows
 
 
-def _given_up(said: Sequence[Notice]) -> set[int]:
+def _given_up(new: Sequence[Notice]) -> set[int]:
     """Return the indexes of the Canceled that a hop puts before the next INCOMING.
 
     One event leads to these Canceled and to that INCOMING (docs/call-rules.md, rule 3), so one
@@ -153,7 +153,7 @@ def _given_up(said: Sequence[Notice]) -> set[int]:
     cancelled: dict[str, list[int]] = {}
     picked_up: set[str] = set()
 
-    for n, notice in enumerate(said):
+    for n, notice in enumerate(new):
         if notice.kind is Kind.ACCEPTED:
             picked_up.add(notice.callid)
         elif notice.kind is Kind.INCOMING:

@@ -43,8 +43,8 @@ from .texts import clean
 from .time_limits import (
     Limits,
     begin_sqlite,
-    comes_of,
     connection_settings,
+    is_caused_by,
     limit_statements,
     prepare_sqlite,
 )
@@ -198,7 +198,7 @@ class Store:
         log.error("store_file_made_anew", file=str(file.path), hint=hint)
 
     @property
-    def works(self) -> bool:
+    def is_working(self) -> bool:
         """Tell whether the last write succeeded and no damage to the file is known."""
         return self.takes_writes and not (self._file and self._file.damage)
 
@@ -224,7 +224,7 @@ class Store:
             with late, self.engine.begin() as connection:
                 yield connection
         except (gevent.Timeout, SQLAlchemyError) as error:
-            if comes_of(error, late):
+            if is_caused_by(error, late):
                 # the pool's other connections take the same frozen path
                 self.engine.dispose()
                 raise StoreError("The database does not answer in time.") from None
@@ -290,7 +290,7 @@ class Store:
 
     def save(
         self,
-        said: Collection[Notice],
+        new: Collection[Notice],
         calls: Mapping[str, str | None],
         server: str,
         now: float,
@@ -316,19 +316,19 @@ class Store:
         # the store holds cleaned text (texts.py), and these are compared with it
         calls = {clean(callid): state for callid, state in calls.items()}
         reopened = set(map(clean, reopened))
-        said = [cleaned(notice) for notice in said]
+        new = [cleaned(notice) for notice in new]
 
         with self.write() as connection:
             if alive is not None:
-                cores.note_alive(connection, self.insert, server, core, alive, now)
+                cores.write_alive(connection, self.insert, server, core, alive, now)
 
             closed: set[str] = set()
-            concerned = {*calls, *(notice.callid for notice in said)}
+            concerned = {*calls, *(notice.callid for notice in new)}
             if concerned:
                 closed = self._closed(connection, concerned) - reopened
 
             over = {callid for callid, state in calls.items() if state is None} - closed
-            due = [notice for notice in said if notice.callid not in closed]
+            due = [notice for notice in new if notice.callid not in closed]
             rows = rows_of(self._with_ends(connection, due, over), now)
             place = {"server": server, "core": core}
             # a call that is over keeps its row: workers that heard less find it closed
@@ -402,7 +402,7 @@ class Store:
 
     def open_calls(self, server: str, core: str = "") -> list[str]:
         """Return the states of the open calls of one FreeSWITCH, as JSON."""
-        ours = and_(cores.is_of(server, core), open_calls.c.closed == 0)
+        ours = and_(cores.calls_of(server, core), open_calls.c.closed == 0)
         query = select(open_calls.c.state).where(ours).order_by(open_calls.c.callid)
         with self.transaction() as connection:
             return list(connection.execute(query).scalars())
@@ -417,7 +417,7 @@ class Store:
 
         Includes calls of the FreeSWITCHes that were at its address before. most: how many.
         """
-        past = and_(cores.are_past(server, core), open_calls.c.closed > 0)
+        past = and_(cores.past_calls_of(server, core), open_calls.c.closed > 0)
         latest = select(open_calls.c.callid).where(past).order_by(open_calls.c.closed.desc())
         with self.transaction() as connection:
             return list(connection.execute(latest.limit(most)).scalars())[::-1]

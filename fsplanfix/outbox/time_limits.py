@@ -63,7 +63,7 @@ def limit_statements(connection: Any, limits: Limits) -> None:
     connection.autocommit = False
 
 
-def comes_of(error: BaseException, first: BaseException) -> bool:
+def is_caused_by(error: BaseException, first: BaseException) -> bool:
     """Tell whether an error is `first`, or was raised while `first` was handled."""
     found: BaseException | None = error
     while found is not None and found is not first:

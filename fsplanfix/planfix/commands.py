@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import structlog
@@ -61,7 +61,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class DialLimits:
     """Which numbers may be dialled, and how often.
 
     allow: matches the allowed numbers (E.164 digits); None allows the country's ordinary ones.
@@ -73,27 +73,34 @@ class Limits:
     in_all: int = 120
 
 
-@dataclass(frozen=True, slots=True)
 class Commands:
-    """Answers Planfix's commands. dial, on_refused: see Dial and OnRefused."""
+    """Answers Planfix's commands.
 
-    account: Account
-    rules: Rules
-    limits: Limits
-    dial: Dial
-    on_refused: OnRefused
+    dial, on_refused: see Dial and OnRefused. clicks: remembers clicks for DOUBLE_CLICK seconds.
+    """
 
-    # clicks of the last moment, and calls of the last minute by ext and in all
-    _clicks: TTLCache[tuple[str, str], bool] = field(
-        default_factory=lambda: TTLCache(10_000, DOUBLE_CLICK)
-    )
-    _rate: MovingWindowRateLimiter = field(
-        default_factory=lambda: MovingWindowRateLimiter(MemoryStorage())
-    )
+    def __init__(
+        self,
+        account: Account,
+        rules: Rules,
+        limits: DialLimits,
+        dial: Dial,
+        on_refused: OnRefused,
+        clicks: TTLCache[tuple[str, str], bool] | None = None,
+    ) -> None:
+        self._account = account
+        self._rules = rules
+        self._limits = limits
+        self._dial = dial
+        self._on_refused = on_refused
+
+        # "is None": an empty cache is false
+        self._clicks = TTLCache(10_000, DOUBLE_CLICK) if clicks is None else clicks
+        self._rate = MovingWindowRateLimiter(MemoryStorage())
 
     def answer(self, fields: Mapping[str, str]) -> Answer:
         """Return the HTTP code and the JSON body for a command."""
-        if not _same(fields.get("token", ""), self.account.pbx_token):
+        if not _same(fields.get("token", ""), self._account.pbx_token):
             return INVALID_TOKEN
 
         known = {"makeCall": self._make_call, "setup": self._set_up}
@@ -110,10 +117,10 @@ class Commands:
         number = self._number(fields.get("to", ""))
         users: list[str] = []
         if _EXT.fullmatch(ext):
-            users = self.rules.users_of(ext)
+            users = self._rules.users_of(ext)
 
         if not number or not users:
-            self.on_refused("", "", "ext or number is not one")
+            self._on_refused("", "", "ext or number is not one")
             return INVALID_PARAMETERS
 
         # a double click is accepted and makes one call
@@ -124,14 +131,14 @@ class Commands:
         # after a refusal, the next click may try again at once
         try:
             self._check(ext, number)
-            self.dial(ext, users, number)
+            self._dial(ext, users, number)
         except DialRefused as problem:
             self._clicks.pop((ext, number), None)
-            self.on_refused(ext, number, str(problem))
+            self._on_refused(ext, number, str(problem))
             return 400, {"error": "Invalid parameters", "reason": str(problem)}
         except LinkError:
             self._clicks.pop((ext, number), None)
-            self.on_refused(ext, number, "no FreeSWITCH is linked")
+            self._on_refused(ext, number, "no FreeSWITCH is linked")
             return NO_SWITCH
 
         return 200, {}
@@ -142,21 +149,21 @@ class Commands:
         if not _WRITTEN_NUMBER.fullmatch(written):
             return ""
 
-        number = normalize(written, self.rules.country)
+        number = normalize(written, self._rules.country)
         if not _DIGITS.fullmatch(number):
             return ""
         return number
 
     def _check(self, ext: str, number: str) -> None:
         """Raise DialRefused if this number, or one more call now, is not allowed."""
-        allow = self.limits.allow
+        allow = self._limits.allow
         if allow is not None and not allow.fullmatch(number):
             raise DialRefused(f"{number} is not among the numbers that DIAL_ALLOW allows")
 
-        if allow is None and (reason := refusal(number, self.rules.country)):
+        if allow is None and (reason := refusal(number, self._rules.country)):
             raise DialRefused(f"{number} is not dialled: {reason}; DIAL_ALLOW can allow it")
 
-        for rate, key in ((self.limits.per_ext, ext), (self.limits.in_all, "")):
+        for rate, key in ((self._limits.per_ext, ext), (self._limits.in_all, "")):
             if not self._rate.hit(RateLimitItemPerMinute(rate), key or "all"):
                 whose = f"extension {key}" if key else "the whole company"
                 raise DialRefused(
@@ -182,16 +189,16 @@ class Commands:
     def _mismatch(self, url: str, token: str) -> str:
         """Return what differs from the settings and how to fix it, "" if nothing does."""
         # https, unless it is the very address in the settings (docs/facts/planfix.md)
-        if not url.startswith("https://") and not _same(url, self.account.url):
+        if not url.startswith("https://") and not _same(url, self._account.url):
             return "The address in planfix_url must begin with https://."
 
-        if not _same(_plain(url), _plain(self.account.url)):
+        if not _same(_plain(url), _plain(self._account.url)):
             return (
                 "The PBX is connected to another Planfix address: "
                 "put this one into PLANFIX_URL and restart fsplanfix."
             )
 
-        if not _same(token, self.account.token):
+        if not _same(token, self._account.token):
             return (
                 "The PBX has another Planfix token: "
                 "put the one shown here into PLANFIX_TOKEN and restart fsplanfix."

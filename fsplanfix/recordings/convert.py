@@ -33,7 +33,7 @@ class NotConverted(Exception):
     """A wav file cannot be converted; the message says why."""
 
 
-def installed() -> bool:
+def is_installed() -> bool:
     """Tell whether ffmpeg is installed."""
     return shutil.which("ffmpeg") is not None
 

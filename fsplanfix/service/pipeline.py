@@ -409,7 +409,7 @@ class Pipeline:
 
     def _is_elsewhere(self, core: str) -> bool:
         """Tell whether a FreeSWITCH that is not at our address any more is heard at another."""
-        return self._insist(lambda: self._cores.goes_on(core))
+        return self._insist(lambda: self._cores.is_heard(core))
 
     def _end(self, left: Left) -> None:
         """A FreeSWITCH that was at our address has ended, and its calls with it."""

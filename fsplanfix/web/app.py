@@ -62,7 +62,7 @@ def make(
             abort(413)
 
         code, body = commands(fields)
-        if code == 401 and not guesses.note(address()):
+        if code == 401 and not guesses.count_wrong(address()):
             return jsonify(
                 error="Too many wrong tokens from your address: try again in a minute"
             ), 429

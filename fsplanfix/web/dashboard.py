@@ -190,7 +190,7 @@ class Sessions:
         session["inside"] = self._proof()
         session["until"] = time.time() + SESSION_LASTS.total_seconds()
 
-    def holds(self) -> bool:
+    def is_valid(self) -> bool:
         """Tell whether the sender of the current request has a valid session."""
         given = session.get("inside")
         until = session.get("until")
@@ -223,7 +223,7 @@ def _add_guards(pages: Blueprint, sessions: Sessions) -> None:
     @pages.before_request
     def guard() -> ResponseReturnValue | None:
         g.language = _language()
-        g.inside = request.endpoint not in OPEN_TO_ALL and sessions.holds()
+        g.inside = request.endpoint not in OPEN_TO_ALL and sessions.is_valid()
         if request.endpoint in OPEN_TO_ALL or g.inside:
             return None
 
@@ -253,12 +253,12 @@ def _add_login(pages: Blueprint, password: str, guesses: Guesses, sessions: Sess
 
     @pages.post("/login")
     def enter() -> ResponseReturnValue:
-        if guesses.too_many(address()):
+        if guesses.has_too_many(address()):
             return login_form(gettext("Too many failed attempts. Wait a minute.")), 429
 
         given = request.form.get("password", "").encode("utf-8", "surrogatepass")
         if not password or not hmac.compare_digest(given, password.encode()):
-            guesses.note(address())
+            guesses.count_wrong(address())
             return login_form(gettext("Wrong password.")), 401
 
         # a new session, with nothing of the old one but the language
@@ -290,7 +290,7 @@ def _add_views(pages: Blueprint, desk: Desk, sessions: Sessions) -> None:
 
     @pages.get("/")
     def home() -> ResponseReturnValue:
-        return render_template("home.html", now=_fragment(look.now()))
+        return render_template("home.html", now=_fragment(look.read_now()))
 
     @pages.get("/live")
     def live() -> ResponseReturnValue:
@@ -330,8 +330,8 @@ def _changes(look: Look, sessions: Sessions, peer_is_gone: Callable[[], bool]) -
     quiet = math.inf
 
     # checked every time: a page left open must not outlive its session
-    while sessions.holds():
-        now = look.of_late()
+    while sessions.is_valid():
+        now = look.read_recent()
         if now != seen or quiet > REPEAT_AFTER:
             seen = now
             fragment = _fragment(now)
@@ -363,12 +363,12 @@ class Look:
         self._found: Any = None
         self._lock = BoundedSemaphore()
 
-    def now(self) -> Any:
+    def read_now(self) -> Any:
         """Return the overview of now, None if the store does not answer."""
         with self._lock:
             return self._read()
 
-    def of_late(self) -> Any:
+    def read_recent(self) -> Any:
         """Return the overview of the last second, None if the store did not answer."""
         # the time is compared inside the lock: a page that waited for another's reading uses it
         with self._lock:

@@ -20,7 +20,7 @@ HOST_BITS = 64
 """Bits of an IPv6 address that one host can choose: a limit per address would not stop it."""
 
 
-def _pass_over(_: str) -> None:
+def _count_nothing(_: str) -> None:
     """Count nothing."""
 
 
@@ -31,7 +31,9 @@ class Guesses:
     answered. count: called with `what` for each.
     """
 
-    def __init__(self, what: str, a_minute: int, count: Callable[[str], None] = _pass_over) -> None:
+    def __init__(
+        self, what: str, a_minute: int, count: Callable[[str], None] = _count_nothing
+    ) -> None:
         self._what = what
         self._limit = RateLimitItemPerMinute(a_minute)
         self._rate = MovingWindowRateLimiter(MemoryStorage())
@@ -39,11 +41,11 @@ class Guesses:
         self._count = count
         self._unlogged = 0
 
-    def too_many(self, whom: str) -> bool:
+    def has_too_many(self, whom: str) -> bool:
         """Tell whether an address's network has guessed too often."""
         return not self._rate.test(self._limit, network(whom))
 
-    def note(self, whom: str) -> bool:
+    def count_wrong(self, whom: str) -> bool:
         """Count a wrong guess; return whether it is to be answered."""
         self._count(self._what)
 

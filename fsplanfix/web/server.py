@@ -45,7 +45,7 @@ class Bounds:
 
 
 class Handler(pywsgi.WSGIHandler):
-    """A connection. peer: its network. ended: whether it was closed to make room.
+    """A connection. peer: its network. is_ended: whether it was closed to make room.
 
     waits_since: when it began to wait for a request (monotonic seconds).
     """
@@ -55,7 +55,7 @@ class Handler(pywsgi.WSGIHandler):
     def __init__(self, sock: socket.socket, address: Any, server: WebServer) -> None:
         super().__init__(sock, address, server)
         self.peer = network(str(address[0]))
-        self.ended = False
+        self.is_ended = False
         self.waits_since = time.monotonic()
         self._connection = sock
         self._clock: gevent.Greenlet[..., Any] | None = None
@@ -68,7 +68,7 @@ class Handler(pywsgi.WSGIHandler):
         sock.settimeout(server.bounds.quiet)
 
     @property
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         """Tell whether the connection waits for a request or for the rest of one."""
         body = self.wsgi_input
         if not self._is_asked or body is None:
@@ -80,7 +80,7 @@ class Handler(pywsgi.WSGIHandler):
 
     def end(self) -> None:
         """Close the connection, to make room for another one."""
-        self.ended = True
+        self.is_ended = True
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
@@ -107,7 +107,7 @@ class Handler(pywsgi.WSGIHandler):
         self._is_asked = True
 
         # the whole request is here: a long answer must not be cut short by its time limit
-        if not self.waits:
+        if not self.is_waiting:
             self._stop_clock()
         environ["fsplanfix.peer_is_gone"] = self._peer_is_gone
         return environ
@@ -174,7 +174,7 @@ class WebServer(pywsgi.WSGIServer):
     def handle(self, sock: socket.socket, address: Any) -> None:
         """Serve a connection, unless its peer or all peers keep every place busy."""
         handler = Handler(sock, address, self)
-        everyone = [other for other in self._open if not other.ended]
+        everyone = [other for other in self._open if not other.is_ended]
         same = [other for other in everyone if other.peer == handler.peer]
         most = self.bounds.in_all if is_loopback(handler.peer) else self.bounds.per_peer
         if not (_has_room(same, most) and _has_room(everyone, self.bounds.in_all)):
@@ -190,11 +190,11 @@ class WebServer(pywsgi.WSGIServer):
 def _has_room(rivals: list[Handler], most: int) -> bool:
     """Tell whether there is room for one more; close the connection that waits longest if not."""
     # the check for one peer may have closed some before the check for all
-    still_open = [other for other in rivals if not other.ended]
+    still_open = [other for other in rivals if not other.is_ended]
     if len(still_open) < most:
         return True
 
-    waiting = [other for other in still_open if other.waits]
+    waiting = [other for other in still_open if other.is_waiting]
     if not waiting:
         return False
 
