@@ -73,7 +73,7 @@ class Full:
         begun = self._clock()
         for _ in range(TURNS):
             outcomes = [Outcome(queued, State.DONE) for queued in self._claimed]
-            self._claimed = self._queue.turn(outcomes, 1, self._now, OWNER).claimed
+            self._claimed = self._queue.settle_and_claim(outcomes, 1, self._now, OWNER).claimed
             if bool(self._claimed) == self._outage:
                 raise RuntimeError(f"{len(self._claimed)} claimed")
         return (self._clock() - begun) / TURNS

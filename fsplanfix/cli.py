@@ -26,7 +26,7 @@ from .outbox.history import Archive
 from .outbox.queue import Queue
 from .outbox.schema import State
 from .outbox.store import Store
-from .planfix.forms import form
+from .planfix.forms import build_form
 from .printable import lines, printable
 from .recordings.links import Links
 from .service import logs
@@ -78,7 +78,7 @@ def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
         callid = ""
         rules = load(RuleSettings, settings_of(trace)).rules()
         for notice in replay(trace, rules):
-            fields = form(notice, links.link)
+            fields = build_form(notice, links.link)
             if as_json:
                 say(json.dumps(fields, ensure_ascii=False))
                 continue

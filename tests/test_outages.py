@@ -543,7 +543,7 @@ def test_an_answer_that_cannot_be_stored_at_the_end_is_not_asked_for_twice(
     planfix.wait_for(lambda crm: crm.asked == 1)
     with monkeypatch.context() as outage:
         outage.setattr("fsplanfix.service.app.TIME_TO_FINISH", 0.1)
-        outage.setattr(Queue, "turn", away)
+        outage.setattr(Queue, "settle_and_claim", away)
         may_answer.set()
         with gevent.Timeout(PATIENCE):
             while not worker.app._courier._outcomes:

@@ -505,7 +505,7 @@ def test_without_ffmpeg_a_recording_stays_as_it_is(
     wav, done = tmp_path / "a.wav", Event()
     write_tone(wav)
     converter = Converter(done.set)
-    assert not convert.installed()
+    assert not convert.is_installed()
     assert not converter.submit(wav)
     assert done.wait(60)
     assert converter.submit(wav)

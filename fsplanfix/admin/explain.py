@@ -20,7 +20,7 @@ from ..freeswitch.events import SwitchEvent, moment
 from ..outbox.history import Archive
 from ..outbox.records import Entry, Queued
 from ..outbox.schema import State
-from ..planfix.forms import form
+from ..planfix.forms import build_form
 from ..printable import printable
 from . import timeline
 from .traces import write_trace
@@ -206,7 +206,7 @@ def _reason(rule: str, notice: Notice, event: SwitchEvent | None = None) -> str:
 def _told(queued: Queued, rule: str) -> Iterator[Line]:
     """Show a notice, the rule behind it, and what became of it."""
     notice = queued.notice
-    fields = form(notice, _where)
+    fields = build_form(notice, _where)
     yield Line(notice.at, f"{MARKS[queued.state]}{timeline.line(fields, notice.at)[1:]}")
     tries = f"{queued.attempts} tries" if queued.attempts > 1 else ""
     sent = f"sent {_clock(queued.settled)}" if queued.state == State.DONE else ""

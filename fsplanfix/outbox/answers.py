@@ -1,6 +1,7 @@
-"""Planfix's answers that the store did not take before the end, kept in files until the next start.
+"""Planfix's answers that could not be written before the service stopped.
 
-Without them the requests would be sent once more.
+Files beside the store keep them until the next start. Without them the requests would be sent again
+(docs/delivery-rules.md, rule 10).
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from pydantic import TypeAdapter
 from sqlalchemy import bindparam, update
 
 from ..errors import StoreError
-from .queue import LONGEST_ANSWER, NOW
+from .queue import MAX_ANSWER_CHARS, NOW
 from .records import Outcome
 from .schema import State, notices
 from .store import Store
 
 log = structlog.get_logger(__name__)
 
+# the parameters are the fields of Answer, whose names stand in files that older releases wrote
 _settle = (
     update(notices)
     .where(notices.c.callid == bindparam("of_call"), notices.c.ext == bindparam("of_ext"))
@@ -36,7 +38,11 @@ _settle = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a notice. The first four are its key: ids are others in another store."""
+    """What became of a notice, as it is stored in a file.
+
+    The first four are the notice's key (docs/delivery-rules.md, rule 2). Its id would be another
+    one in a store that was made anew.
+    """
 
     of_call: str
     of_ext: str
@@ -51,7 +57,7 @@ _json = TypeAdapter(list[Answer])
 
 
 class KeptAnswers:
-    """The files beside a store."""
+    """The files of answers beside a store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -59,18 +65,24 @@ class KeptAnswers:
         self._name = f"{store.beside.name}.answers-"
 
     def keep(self, outcomes: Sequence[Outcome]) -> Path:
-        """Write them down, safe from a power cut. Raises OSError if it cannot."""
+        """Write outcomes to a new file and return its path. Raises OSError."""
         name = f"{self._name}{uuid4().hex}.json"
         file, unfinished = self._folder / name, self._folder / f".{name}"
+
+        # synced before it gets its name: a power cut leaves a whole file or none
         with unfinished.open("wb") as written:
             written.write(_json.dump_json([_answer(outcome) for outcome in outcomes]))
             written.flush()
             os.fsync(written.fileno())
+
         unfinished.rename(file)
         return file
 
     def take_up(self) -> None:
-        """Settle what the files tell of. Raises StoreError if the store does not answer."""
+        """Settle the notices that the files name.
+
+        Raises StoreError if the store does not answer.
+        """
         for file in sorted(self._folder.glob(f"{glob.escape(self._name)}*.json")):
             try:
                 answers = _json.validate_json(file.read_bytes())
@@ -81,13 +93,16 @@ class KeptAnswers:
             except (OSError, ValueError, StoreError) as error:
                 if isinstance(error, StoreError) and not error.permanent:
                     raise
+                # a file that cannot be read stays where it is, for a person to look at
                 log.error("answers_unreadable", file=str(file), problem=str(error))
                 continue
+
             file.unlink(missing_ok=True)
             log.info("answers_taken_up", count=len(answers))
 
 
 def _answer(outcome: Outcome) -> Answer:
+    """Return an outcome as it is stored in a file."""
     queued, notice = outcome.queued, outcome.queued.notice
     return Answer(
         of_call=notice.callid,
@@ -96,5 +111,5 @@ def _answer(outcome: Outcome) -> Answer:
         number=notice.ordinal,
         became=outcome.state,
         tries=queued.attempts + outcome.tried,
-        said=(outcome.answer or queued.answer)[:LONGEST_ANSWER],
+        said=(outcome.answer or queued.answer)[:MAX_ANSWER_CHARS],
     )

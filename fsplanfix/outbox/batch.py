@@ -1,4 +1,7 @@
-"""What is written to the store at once, and what of it is left out if the database refuses it."""
+"""A batch of notices and states for the store, without the pieces the database refuses.
+
+docs/delivery-rules.md, rule 9.
+"""
 
 from __future__ import annotations
 
@@ -15,31 +18,34 @@ from .store import Store
 
 log = structlog.get_logger(__name__)
 
-LONGEST_PROBLEM = 200
+MAX_PROBLEM_CHARS = 200
+"""Characters of a database's message that the journal keeps."""
 
 Write = Callable[[Callable[[], None]], None]
-"""Writes, and goes on trying while the store is away (patience.py)."""
+"""Carries out a write, and repeats it until the store answers (retry.py)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Notices and the states of the calls they came from; see Store.save."""
 
-    said: Sequence[Notice]
+    notices: Sequence[Notice]
     calls: Mapping[str, str | None] = field(default_factory=dict)
     events: Mapping[str, bytes] = field(default_factory=dict)
     reopened: Set[str] = frozenset()
 
     def write(self, store: Store, server: str, core: str, alive: int | None, write: Write) -> int:
-        """Write everything the database takes; return how many pieces it refused.
+        """Write everything the database accepts; return how many pieces it refused.
 
-        One bad value costs its own notice or state: what was said of other calls, and the rest of
-        its own, is written. What is refused stands in the log and in the journal.
+        A bad value costs only its own notice or state. The rest of its call, and all other calls,
+        are written. Each refused piece gets a line in the log and in the journal.
+
+        server, core: the address and Core-UUID of the FreeSWITCH. alive: see Store.save.
         """
         try:
             write(
                 lambda: store.save(
-                    self.said,
+                    self.notices,
                     self.calls,
                     server,
                     store.now(),
@@ -50,40 +56,49 @@ class Batch:
                 )
             )
         except StoreError as error:
+            # split until the bad value is alone: one refused notice kept all others from being
+            # written
             pieces = list(self._pieces())
             if len(pieces) > 1:
                 return sum(piece.write(store, server, core, alive, write) for piece in pieces)
-            self._pass_over(store, str(error), write)
+
+            self._report_refused(store, str(error), write)
             return 1
         return 0
 
     def _pieces(self) -> Iterator[Batch]:
-        """Yield each call by itself; of a single call each notice, and its state."""
-        callids = list(dict.fromkeys([*(n.callid for n in self.said), *self.calls]))
+        """Yield each call as a batch; of a single call each notice, and its state."""
+        callids = list(dict.fromkeys([*(n.callid for n in self.notices), *self.calls]))
         if len(callids) > 1:
             for callid in callids:
-                said = [notice for notice in self.said if notice.callid == callid]
-                yield Batch(said, *self._of(callid))
+                of_call = [notice for notice in self.notices if notice.callid == callid]
+                yield Batch(of_call, *self._of(callid))
             return
+
         for callid in callids:
-            for notice in self.said:
+            for notice in self.notices:
                 yield Batch([notice], reopened=self.reopened)
             if callid in self.calls:
                 yield Batch([], *self._of(callid))
 
     def _of(self, callid: str) -> tuple[dict[str, str | None], dict[str, bytes], Set[str]]:
-        """Return state, events and whether it was reopened, of one call."""
+        """Return a call's state, its events, and whether it was reopened; empty where unknown."""
         calls = {callid: self.calls[callid]} if callid in self.calls else {}
         events = {callid: self.events[callid]} if callid in self.events else {}
         return calls, events, self.reopened & {callid}
 
-    def _pass_over(self, store: Store, problem: str, write: Write) -> None:
-        """Say what is lost and why."""
-        said = self.said[0] if self.said else None
-        callid = said.callid if said else next(iter(self.calls), "")
-        what = said.what if said else "the state of the call"
+    def _report_refused(self, store: Store, problem: str, write: Write) -> None:
+        """Report a refused piece in the log and in the journal."""
+        # one piece: a notice, or the state of a call
+        if self.notices:
+            callid = self.notices[0].callid
+            what = self.notices[0].what
+        else:
+            callid = next(iter(self.calls), "")
+            what = "the state of the call"
         log.error("write_refused", callid=callid, what=what, problem=problem)
-        line = f"not kept: {what}: {problem[:LONGEST_PROBLEM]}"
+
+        line = f"not kept: {what}: {problem[:MAX_PROBLEM_CHARS]}"
         try:
             write(lambda: Archive(store).write_down(Entry(store.now(), line, callid)))
         except StoreError as error:

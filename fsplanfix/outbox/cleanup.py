@@ -1,4 +1,7 @@
-"""Looking after a store while it is in use: little by little, so that nobody has to wait for it."""
+"""Keeps a store clean while it is in use, in small pieces so that no worker waits for it.
+
+docs/delivery-rules.md, rules 5 and 9.
+"""
 
 from __future__ import annotations
 
@@ -8,97 +11,100 @@ from sqlalchemy import Delete, Update, and_, delete, exists, select, update
 
 from ..errors import StoreError
 from .queue import CLOCK_JUMP, NOW, is_free
-from .schedule import JITTER, LONGEST_PAUSE
+from .schedule import JITTER, LONGEST_RETRY_PAUSE
 from .schema import State, cores, facts, heard, is_waiting, is_window, journal, notices, open_calls
 from .store import Store
 
 log = structlog.get_logger(__name__)
 
 DELETE_EVERY = 3600.0
-"""Seconds; a tenth of the time things are kept, if that is less."""
+"""Seconds between two rounds; a tenth of the time rows are kept, if that is less."""
 
 DAY = 86400.0
 
-AT_ONCE = 500
-"""Rows in one transaction: a long one would hold everybody up."""
+ROWS_AT_ONCE = 500
+"""Rows in one transaction: a long one would keep every other writer waiting."""
 
 TOO_LATE = "too late to show"
-"""What stands in place of Planfix's answer to a call window that was skipped.
-
-See docs/delivery-rules.md, rule 5.
-"""
+"""The answer that is stored for a skipped call window (docs/delivery-rules.md, rule 5)."""
 
 
 class Upkeep:
-    """Raises StoreError if the database does not answer."""
+    """Skips, redates and deletes notices. Raises StoreError if the database does not answer."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def skip_stale(self, now: float, popup_ttl: float) -> int:
-        """Skip the windows older than `popup_ttl` seconds (rule 5); return how many.
+        """Skip the call windows older than `popup_ttl` seconds (rule 5); return how many.
 
-        Also those that wait for something.
+        now: seconds since 1970.
         """
+        # not only those that are due: one that waits for another notice would come later still
         late = and_(is_window(notices), notices.c.created < now - popup_ttl, is_free)
         some = update(notices).where(
-            notices.c.id.in_(select(notices.c.id).where(late).limit(AT_ONCE))
+            notices.c.id.in_(select(notices.c.id).where(late).limit(ROWS_AT_ONCE))
         )
         return self._in_pieces(some.values(state=State.SKIPPED, settled=NOW, answer=TOO_LATE), now)
 
-    def mend_dates(self, now: float) -> None:
-        """Bring back what is due further ahead than is ever planned.
+    def fix_dates(self, now: float) -> None:
+        """Make notices due now that are due further ahead than is ever planned.
 
-        It was written before a clock jumped back.
+        Their times were written before the clock jumped back. now: seconds since 1970.
         """
-        farthest = now + LONGEST_PAUSE * (1 + JITTER) + CLOCK_JUMP
+        farthest = now + LONGEST_RETRY_PAUSE * (1 + JITTER) + CLOCK_JUMP
         misdated = (
             update(notices).where(is_waiting(notices), notices.c.due > farthest).values(due=NOW)
         )
         with self._store.transaction() as connection:
             connection.execute(misdated, {"now": now})
 
-    def clock_jumped(self, now: float) -> None:
-        """Have everything tried now: when it was to be tried was said by a clock that is gone.
+    def try_all_now(self, now: float) -> None:
+        """Make every waiting notice due now, since the clock that planned it has jumped.
 
-        Also what Planfix asked us to wait for: it will say so again.
+        now: seconds since 1970.
         """
+        # a jump back of less than 7 minutes is too small for fix_dates to see
         later = and_(is_waiting(notices), notices.c.due > NOW)
         some = update(notices).where(
-            notices.c.id.in_(select(notices.c.id).where(later).limit(AT_ONCE))
+            notices.c.id.in_(select(notices.c.id).where(later).limit(ROWS_AT_ONCE))
         )
         self._in_pieces(some.values(due=NOW), now)
+
+        # if Planfix still wants us to wait (Retry-After), it says so again
         with self._store.transaction() as connection:
             connection.execute(delete(facts).where(facts.c.name == "hold_until"))
 
     def clean(self, before: float) -> int:
-        """Delete what was settled or over before a moment; return how much."""
-        of_no_use = notices.c.state.in_((State.DONE, State.SKIPPED, State.SHADOW))
+        """Delete the rows of everything that ended before a moment; return how many.
+
+        before: seconds since 1970. Runs of FreeSWITCH are deleted too, and not counted.
+        """
+        # not REJECTED: those are for a person to send again or drop (rule 4)
+        is_finished = notices.c.state.in_((State.DONE, State.SKIPPED, State.SHADOW))
+
+        # the row without a UUID is an address's last sign of life from before version 6
         has_calls = exists().where(open_calls.c.core == cores.c.uuid, open_calls.c.closed == 0)
         long_gone = delete(cores).where(cores.c.heard < NOW, cores.c.uuid != "", ~has_calls)
         self._in_pieces(long_gone, before)
-        return sum(
-            self._in_pieces(
-                delete(table).where(key.in_(select(key).where(old).limit(AT_ONCE))), before
-            )
-            for table, key, old in (
-                (
-                    notices,
-                    notices.c.id,
-                    and_(notices.c.settled > 0, notices.c.settled < NOW, of_no_use),
-                ),
-                (
-                    open_calls,
-                    open_calls.c.callid,
-                    and_(open_calls.c.closed > 0, open_calls.c.closed < NOW),
-                ),
-                (journal, journal.c.id, journal.c.at < NOW),
-                (heard, heard.c.callid, heard.c.at < NOW),
-            )
-        )
+
+        # settled and closed are 0 while a notice waits or a call is open
+        old_notices = and_(notices.c.settled > 0, notices.c.settled < NOW, is_finished)
+        old_calls = and_(open_calls.c.closed > 0, open_calls.c.closed < NOW)
+
+        count = 0
+        for table, key, is_old in (
+            (notices, notices.c.id, old_notices),
+            (open_calls, open_calls.c.callid, old_calls),
+            (journal, journal.c.id, journal.c.at < NOW),
+            (heard, heard.c.callid, heard.c.at < NOW),
+        ):
+            some = select(key).where(is_old).limit(ROWS_AT_ONCE)
+            count += self._in_pieces(delete(table).where(key.in_(some)), before)
+        return count
 
     def keep_deleting_old(self, keep_days: float) -> None:
-        """Delete what was settled or over `keep_days` ago, again and again, for ever."""
+        """Delete the rows of everything that ended `keep_days` ago, regularly, for ever."""
         kept = keep_days * DAY
         while True:
             try:
@@ -106,14 +112,18 @@ class Upkeep:
                 log.info("old_rows_deleted", rows=rows)
             except StoreError as error:
                 log.error("store_unavailable", problem=str(error))
+
             gevent.sleep(max(min(kept / 10, DELETE_EVERY), 1.0))
 
     def _in_pieces(self, statement: Update | Delete, now: float) -> int:
-        """Carry out a statement until it finds less than a piece; return how many rows it found."""
-        count, piece = 0, AT_ONCE
-        while piece == AT_ONCE:
+        """Repeat a statement until it finds less than a piece; return how many rows in all."""
+        count = 0
+        piece = ROWS_AT_ONCE
+        while piece == ROWS_AT_ONCE:
             with self._store.transaction() as connection:
                 piece = connection.execute(statement, {"now": now}).rowcount
             count += piece
+            # between two pieces, others have their turn
             gevent.sleep(0)
+
         return count

@@ -1,4 +1,8 @@
-"""The database's clock: the one that all workers who share a store go by."""
+"""The database's clock, which all workers that share a store go by.
+
+Their own clocks may differ. With 20 s between them, two workers sent every notice in flight twice,
+as a lease of 12 s was over by one clock and not by the other (docs/delivery-rules.md, rule 8).
+"""
 
 from __future__ import annotations
 
@@ -16,15 +20,15 @@ from ..errors import StoreError
 JUMP = 2.0
 """Seconds by which a clock must be off before that counts as a jump."""
 
-LOOK_EVERY = 5.0
-"""Seconds."""
+ASK_EVERY = 5.0
+"""Seconds between two questions to the database."""
 
 SLOW_ANSWER = 1.0
-"""Seconds; an answer that took longer says too little about the time."""
+"""Seconds; an answer that took longer is not exact enough to set the clock by."""
 
 
 class database_now(FunctionElement[float]):
-    """When the statement is carried out, in seconds since 1970, by the database's clock."""
+    """SQL for the time of the statement, in seconds since 1970, by the database's clock."""
 
     type = Float()
     inherit_cache = True
@@ -32,18 +36,23 @@ class database_now(FunctionElement[float]):
 
 @compiles(database_now, "sqlite")
 def _sqlite(*_: Any, **__: Any) -> str:
+    # 2440587.5 is the Julian day of 1970-01-01 00:00
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
 @compiles(database_now, "postgresql")
 def _postgresql(*_: Any, **__: Any) -> str:
+    # not now(): that is when the transaction began
     return "CAST(extract(epoch FROM statement_timestamp()) AS double precision)"
 
 
 class Clock:
-    """Seconds since 1970 by the database's clock; between two looks at it, time passes steadily.
+    """Seconds since 1970 by the database's clock.
 
-    ask: returns the database's time; may raise StoreError. steady: a clock that never jumps.
+    The database is asked now and then; between two answers a steady clock counts on.
+
+    ask: returns the database's time; may raise StoreError. steady: a clock that never jumps, in
+    seconds.
     """
 
     def __init__(
@@ -56,30 +65,36 @@ class Clock:
         self._has_jumped = False
 
     def __call__(self) -> float:
-        """Return the time. Raises StoreError only if it was never known."""
+        """Return the time. Raises StoreError only if the database has not answered once yet."""
         if self._ahead is None:
             self._look()
-        elif self._steady() - self._looked > LOOK_EVERY:
+        elif self._steady() - self._looked > ASK_EVERY:
             with suppress(StoreError):
                 self._look()
+
         return self._steady() + (self._ahead or 0.0)
 
-    def jumped(self) -> bool:
-        """Look at the clock; tell whether it has jumped since this was last asked.
+    def has_jumped(self) -> bool:
+        """Ask the database; tell whether its clock has jumped since the last call of this.
 
         Raises StoreError.
         """
         self._look()
+
         has_jumped, self._has_jumped = self._has_jumped, False
         return has_jumped
 
     def _look(self) -> None:
+        """Ask the database for the time, and keep how far it is ahead of the steady clock."""
         begun = self._looked = self._steady()
         at = self._ask()
         ended = self._steady()
+
         before = self._ahead
         if before is not None and ended - begun > SLOW_ANSWER:
             return
+
+        # the database looked at its clock somewhere between question and answer
         self._ahead = at - (begun + ended) / 2
         if before is not None and abs(self._ahead - before) > JUMP:
             self._has_jumped = True

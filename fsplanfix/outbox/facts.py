@@ -1,4 +1,4 @@
-"""Single facts that workers share through the store: keys, modes, moments. All values are text."""
+"""Single values that workers share through the store: keys, modes, times. All are text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from .store import Store
 
 SET_ASIDE = "set_aside"
-"""The name of the fact that tells of the last event that could not be processed."""
+"""The name of the fact about the last event that could not be processed."""
 
 
 class Facts:
-    """The facts of one store. Raises StoreError."""
+    """The facts of one store. Raises StoreError if the database does not answer."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -28,15 +28,15 @@ class Facts:
             return get_fact(connection, name)
 
     def set_if_absent(self, name: str, value: str) -> str:
-        """Set a fact unless it is there; return what is there then, for all workers the same."""
+        """Set a fact unless it is there; return its value, the same for all workers."""
         with self._store.transaction() as connection:
             _set(connection, name, value, only_if_absent=True)
             return get_fact(connection, name) or value
 
     def swap(self, name: str, value: str) -> str:
-        """Set a fact; return what it was before, "" if there was none.
+        """Set a fact; return its value before, "" if there was none.
 
-        A real write: it proves the disk.
+        The value is written even if it is the same, so that readiness can test the disk with it.
         """
         with self._store.write() as connection:
             before = get_fact(connection, name)
@@ -57,10 +57,12 @@ def put_fact(connection: Connection, name: str, value: str) -> None:
 def _set(connection: Connection, name: str, value: str, only_if_absent: bool) -> None:
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     insert = dialect.insert(facts)
+
     if only_if_absent:
         statement = insert.on_conflict_do_nothing()
     else:
         statement = insert.on_conflict_do_update(
             index_elements=["name"], set_={"value": insert.excluded.value}
         )
+
     connection.execute(statement, [{"name": name, "value": value}])

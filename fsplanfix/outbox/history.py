@@ -1,4 +1,4 @@
-"""What the store keeps for people to ask about: notices, answers, the journal, events."""
+"""What the store keeps for people: notices, Planfix's answers, the journal, packed events."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ class Archive:
 
     def about(self, callid: str) -> tuple[list[Queued], list[Entry]]:
         """Return the notices and journal lines of a call, in order."""
+        of_call = select(notices).where(notices.c.callid == callid).order_by(notices.c.id)
+        about_call = select(journal).where(journal.c.callid == callid).order_by(journal.c.id)
+
         with self._store.transaction() as connection:
-            said = select(notices).where(notices.c.callid == callid).order_by(notices.c.id)
-            rows = connection.execute(said).mappings().all()
-            noted = select(journal).where(journal.c.callid == callid).order_by(journal.c.id)
-            lines = connection.execute(noted).mappings().all()
+            rows = connection.execute(of_call).mappings().all()
+            lines = connection.execute(about_call).mappings().all()
+
         return [queued_from(row) for row in rows], [entry_from(line) for line in lines]
 
     def refused(self, phone: str) -> list[Entry]:
@@ -50,6 +52,7 @@ class Archive:
             .where(journal.c.phone == phone, journal.c.callid == "")
             .order_by(journal.c.id)
         )
+
         with self._store.transaction() as connection:
             return [entry_from(line) for line in connection.execute(query).mappings()]
 
@@ -57,17 +60,23 @@ class Archive:
         """Return this callid if it is known, else the calls with a number (E.164 digits, or "")."""
         if self.heard(callid) or any(self.about(callid)):
             return [callid]
-        return self._calls_with(phone) if phone else []
+        if phone:
+            return self._calls_with(phone)
+        return []
 
     def _calls_with(self, phone: str) -> list[str]:
         """Return the callids of the calls with a client's number, the oldest first."""
+        # a notice's phone has no column of its own: it is found in the JSON, which has no spaces
         body = notices.c.body.contains(f'"phone":"{phone}"', autoescape=True)
-        told = select(notices.c.callid, notices.c.created.label("at")).where(body)
-        noted = select(journal.c.callid, journal.c.at).where(
+        of_notices = select(notices.c.callid, notices.c.created.label("at")).where(body)
+        of_journal = select(journal.c.callid, journal.c.at).where(
             journal.c.phone == phone, journal.c.callid != ""
         )
+
         with self._store.transaction() as connection:
-            found = connection.execute(told.union_all(noted).order_by("at")).all()
+            found = connection.execute(of_notices.union_all(of_journal).order_by("at")).all()
+
+        # a call has several rows: its first one gives its place
         return list(dict.fromkeys(str(row.callid) for row in found))
 
     def open_calls(self) -> list[str]:
@@ -81,10 +90,12 @@ class Archive:
     def before(self, notice: int | None, most: int, kind: Kind | None = None) -> list[Written]:
         """Return the newest notices before one (None: of all), the newest first."""
         query = _written.order_by(notices.c.id.desc()).limit(most)
+
         if notice is not None:
             query = query.where(notices.c.id < notice)
         if kind is not None:
             query = query.where(notices.c.kind == kind.value)
+
         return self._read(query)
 
     def after(self, notice: int, most: int) -> list[Written]:
@@ -97,20 +108,20 @@ class Archive:
             return [Written(row.id, row.created, row.body) for row in connection.execute(query)]
 
     def last_call(self) -> str:
-        """Return the callid of the call that was heard of last, "" if there is none."""
+        """Return the callid of the call with the latest row, "" if there is none."""
         times = ((notices, notices.c.created), (journal, journal.c.at), (heard, heard.c.at))
         lasts = [
             select(at, table.c.callid).where(table.c.callid != "").order_by(at.desc())
             for table, at in times
         ]
+
         with self._store.transaction() as connection:
             found = [connection.execute(last.limit(1)).first() for last in lasts]
+
         return max(((row[0], str(row[1])) for row in found if row), default=(0.0, ""))[1]
 
     def heard(self, callid: str) -> bytes:
-        """Return what FreeSWITCH said about a call that is over, packed by calls/event_log.py."""
+        """Return the events of a call that is over, packed (calls/event_log.py); b"" if unknown."""
+        query = select(heard.c.events).where(heard.c.callid == callid)
         with self._store.transaction() as connection:
-            return (
-                connection.execute(select(heard.c.events).where(heard.c.callid == callid)).scalar()
-                or b""
-            )
+            return connection.execute(query).scalar() or b""

@@ -1,4 +1,7 @@
-"""The leases of the notices that are being sent: no other courier takes them meanwhile."""
+"""The leases of the notices that are being sent: no other courier takes them meanwhile.
+
+docs/delivery-rules.md, rule 8.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,14 @@ from .queue import LEASE, Queue
 log = structlog.get_logger(__name__)
 
 RENEW_EVERY = LEASE / 3
+"""Seconds; one renewal may fail without the lease ending."""
 
 
 class Leases:
-    """What one courier has claimed. owner: its name in the store. held: the notices' ids."""
+    """The notices that one courier has claimed.
+
+    owner: the courier's name in the store. held: the notices' ids.
+    """
 
     def __init__(self, queue: Queue) -> None:
         self.owner = uuid4().hex
@@ -24,9 +31,10 @@ class Leases:
         self._queue = queue
 
     def keep_renewing(self) -> None:
-        """Renew the leases of what is held, for ever."""
+        """Renew the leases of the held notices, for ever."""
         while True:
             gevent.sleep(RENEW_EVERY)
+
             try:
                 if self.held:
                     self._queue.renew(list(self.held), self.owner)

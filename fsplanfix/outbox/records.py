@@ -17,7 +17,10 @@ notice_json = TypeAdapter(Notice)
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A notice whose turn it is. created, settled: seconds since 1970. attempts: tries so far."""
+    """A notice as the queue holds it.
+
+    attempts: how often it was sent. created, settled: seconds since 1970, settled 0 while it waits.
+    """
 
     id: int
     notice: Notice
@@ -30,7 +33,7 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a notice for good. tried: whether it was sent, and so counts as a try."""
+    """The final state of a notice. tried: whether it was sent, and so counts as an attempt."""
 
     queued: Queued
     state: State
@@ -40,20 +43,24 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Whose turn it is. known_again: Planfix knows our token again.
+    """Notices claimed for sending.
 
-    upcoming: when something that may not be sent yet may be (seconds since 1970), None if nothing
-    is known to.
+    token_accepted: Planfix accepts our token again, after a 401. upcoming: when the next notice may
+    be sent (seconds since 1970), None if none is planned.
     """
 
     claimed: list[Queued]
-    known_again: bool
+    token_accepted: bool
     upcoming: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How things stand. oldest: when the oldest waiting notice was written, None without any."""
+    """How much is open, waiting and rejected.
+
+    oldest: when the oldest waiting notice was written (seconds since 1970), None if none waits.
+    unauthorized: whether Planfix rejects our token.
+    """
 
     open_calls: int
     waiting: int
@@ -74,7 +81,10 @@ class Entry:
 
 
 def cleaned(notice: Notice) -> Notice:
-    """Return a notice whose every text the store can hold, so that its row and its JSON agree."""
+    """Return a notice with all its texts cleaned for the store.
+
+    The columns clean them anyway (texts.py). Cleaning here makes the JSON in `body` agree.
+    """
     texts = (
         *(notice.callid, notice.phone, notice.diversion, notice.ext, notice.recording),
         *notice.data,
@@ -82,6 +92,7 @@ def cleaned(notice: Notice) -> Notice:
     )
     if all(text == clean(text) for text in texts):
         return notice
+
     return replace(
         notice,
         callid=clean(notice.callid),
@@ -112,35 +123,37 @@ def entry_from(row: Any) -> Entry:
     return Entry(row["at"], row["what"], row["callid"], row["ext"], row["phone"])
 
 
-def rows_of(said: Sequence[Notice], now: float) -> list[dict[str, Any]]:
-    """Return the parameters that write notices now (seconds since 1970).
+def rows_of(new: Sequence[Notice], now: float) -> list[dict[str, Any]]:
+    """Return the parameters that write notices, in order.
 
-    said: all that was said at once, in order. Later notices of a call wait for its barriers: its
-    first INCOMING or OUTGOING, every ACCEPTED, and the offers a hop gave up
-    (docs/delivery-rules.md, rule 3).
+    new: all notices that one write brings, in order. now: seconds since 1970.
+
+    Later notices of a call wait for its barriers: its first INCOMING or OUTGOING, every ACCEPTED,
+    and the Canceled of a hop (docs/delivery-rules.md, rule 3).
     """
-    given_up = _given_up(said)
-    return [
-        _row(
-            notice,
-            now,
-            barrier=notice.position == 1 or notice.kind is Kind.ACCEPTED or n in given_up,
-        )
-        for n, notice in enumerate(said)
-    ]
+    given_up = _given_up(new)
+    rows = []
+    for n, notice in enumerate(new):
+        is_first = notice.position == 1
+        barrier = is_first or notice.kind is Kind.ACCEPTED or n in given_up
+        rows.append(_row(notice, now, barrier))
+    return rows
 
 
-def _given_up(said: Sequence[Notice]) -> set[int]:
-    """Return where the Canceled stand that a hop puts before the next INCOMING.
+def _given_up(new: Sequence[Notice]) -> set[int]:
+    """Return the indexes of the Canceled that a hop puts before the next INCOMING.
 
-    One event leads to all of them and that INCOMING (docs/call-rules.md, rule 3), so they are said
-    at once. One event also leads to an ACCEPTED and the Canceled of those who lost to it: nobody
-    waits for them.
+    One event leads to these Canceled and to that INCOMING (docs/call-rules.md, rule 3), so one
+    write brings them all. The Canceled of phones that lost to an ACCEPTED are not among them:
+    nothing waits for those.
     """
+    # In 3 of 10 live hops the second INCOMING overtook the Canceled before it
+    # (docs/delivery-rules.md, rule 3).
     found: set[int] = set()
     cancelled: dict[str, list[int]] = {}
     picked_up: set[str] = set()
-    for n, notice in enumerate(said):
+
+    for n, notice in enumerate(new):
         if notice.kind is Kind.ACCEPTED:
             picked_up.add(notice.callid)
         elif notice.kind is Kind.INCOMING:
@@ -148,11 +161,12 @@ def _given_up(said: Sequence[Notice]) -> set[int]:
             found.update(cancelled.pop(notice.callid, ()))
         elif notice.status is Status.CANCELED and notice.callid not in picked_up:
             cancelled.setdefault(notice.callid, []).append(n)
+
     return found
 
 
 def _row(notice: Notice, now: float, barrier: bool) -> dict[str, Any]:
-    """Return the parameters that write a notice; the last four say when it is due."""
+    """Return the parameters that write a notice and say when it is due (DUE in statements.py)."""
     return {
         "callid": notice.callid,
         "ext": notice.ext,
@@ -162,8 +176,8 @@ def _row(notice: Notice, now: float, barrier: bool) -> dict[str, Any]:
         "barrier": barrier,
         "body": notice_json.dump_json(notice).decode(),
         "created": now,
-        "now": now,
-        "call": notice.callid,
-        "part": notice.ext,
-        "what": notice.kind.value,
+        "b_now": now,
+        "b_callid": notice.callid,
+        "b_ext": notice.ext,
+        "b_kind": notice.kind.value,
     }

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """What has become of a notice."""
+    """The state of a notice."""
 
     WAITING = "waiting"
     """To be sent, or sent again."""
@@ -44,7 +44,7 @@ class State(StrEnum):
     """Accepted by Planfix."""
 
     REJECTED = "rejected"
-    """Refused by Planfix for good, or for too long: a person decides."""
+    """Not accepted by Planfix, with 400 or for 72 hours: a person decides."""
 
     SKIPPED = "skipped"
     """A call window that came too late."""
@@ -87,42 +87,41 @@ notices = Table(
     Column("settled", Float, nullable=False, server_default="0"),
     UniqueConstraint("callid", "ext", "kind", "ordinal", name="notices_key"),
 )
-"""body: the notice as JSON. barrier: later notices of the call wait, see holds_up.
+"""The notices for Planfix.
 
+body: the notice as JSON. barrier: whether later notices of the call wait, see holds_up.
 created, due, leased_until, settled: seconds since 1970.
 
 id: the order in which a call's notices are sent. Workers that follow the same FreeSWITCH may number
-them differently (position), but what a notice must wait for was always written before it, by
-whomever.
+them differently (position), but a notice was always written after those it must wait for.
 """
 
 
 def is_in(state: State, table: FromClause) -> ColumnElement[bool]:
-    """Tell whether a notice is in a state.
-
-    In words, not parameters: else the indexes below are not taken for it.
-    """
+    """Return the condition that a notice is in a state."""
+    # a literal and not a parameter: else the database does not use the partial indexes below
     return table.c.state == literal_column(f"'{state}'")
 
 
 def is_waiting(table: FromClause) -> ColumnElement[bool]:
-    """Tell whether a notice is to be sent."""
+    """Return the condition that a notice is still to be sent."""
     return is_in(State.WAITING, table)
 
 
 def is_window(table: FromClause) -> ColumnElement[bool]:
-    """Tell whether a notice is to be sent and opens or changes a call window."""
+    """Return the condition that a notice is to be sent and opens or changes a call window."""
     return and_(
         is_waiting(table), table.c.kind.in_([literal_column(f"'{kind}'") for kind in POPUPS])
     )
 
 
 def holds_up(before: FromClause, kind: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Tell whether a notice is a barrier to a later one of a kind (rule 3).
+    """Return the condition that a notice is a barrier to a later one of a kind.
 
-    A COMPLETED that is one is an offer given up by a hop: the window that opens next waits for it.
-    Other ends do not, so those of one hop go together.
+    docs/delivery-rules.md, rule 3.
     """
+    # A COMPLETED that is a barrier is an offer given up by a hop: the next window waits for it.
+    # Another COMPLETED does not, so those of one hop are sent together.
     ended = Kind.COMPLETED.value
     return and_(before.c.barrier, or_(before.c.kind != ended, kind != ended))
 
@@ -146,13 +145,13 @@ open_calls = Table(
     Column("closed", Float, nullable=False, server_default="0", index=True),
     Column("core", CleanString(64), nullable=False, server_default=""),
 )
-"""The calls that are not over, as JSON, so that a restart knows what was already said.
+"""The state of each call, so that a restart goes on where the service stopped.
 
-core: the Core-UUID of their FreeSWITCH, "" where a release before version 6 wrote them or it was
-not told. server: the address under which they were written last.
+state: the open call as JSON, "" once it is over. server: the address under which it was last
+written. core: the Core-UUID of its FreeSWITCH, "" if unknown or written before version 6.
 
-closed: when a worker saw the end of the call (seconds since 1970), 0 before. What another worker,
-which heard less or later, still has to say about it is dropped.
+closed: when a worker saw the end of the call (seconds since 1970), 0 while it is open. Notices that
+another worker, which heard less or later, still has about it are dropped.
 """
 
 cores = Table(
@@ -175,7 +174,7 @@ facts = Table(
     Column("name", CleanString(64), primary_key=True),
     Column("value", CleanText, nullable=False),
 )
-"""What is known beyond calls: the schema's version, the key that signs links, pauses."""
+"""Single values: the schema's version, the key that signs links, pauses (facts.py)."""
 
 journal = Table(
     "journal",
@@ -189,7 +188,7 @@ journal = Table(
     Column("phone", CleanString(32), nullable=False, index=True),
     Column("what", CleanText, nullable=False),
 )
-"""What Planfix is not told but somebody may ask about, such as a click that led nowhere.
+"""Lines for people that Planfix does not get, such as a click that was refused.
 
 at: seconds since 1970. callid, ext, phone: "" where unknown.
 """
@@ -201,19 +200,20 @@ heard = Table(
     Column("at", Float, nullable=False, index=True),
     Column("events", LargeBinary, nullable=False),
 )
-"""What FreeSWITCH said about each call that is over, packed.
+"""The events of each call that is over, packed by calls/event_log.py.
 
-at: when it was over, seconds since 1970.
+at: when the call ended, seconds since 1970.
 """
 
 FIRST_TABLES = {"notices", "open_calls", "facts"}
-"""Those of version 1: a database that has some of them and not all is another program's."""
+"""The tables of version 1. A database with some but not all of them is another program's."""
 
 
 def prepare(connection: Connection) -> None:
-    """Create the tables, or bring them up to date. Raises StoreError with the cure."""
+    """Create the tables, or bring them up to date. Raises StoreError with a hint."""
     there = set(inspect(connection).get_table_names())
     ours = set(metadata.tables)
+
     if connection.dialect.name == "sqlite" and there and not there & ours:
         raise StoreError(
             "The file in STORE_URL is another program's database: choose another file name."
@@ -223,15 +223,20 @@ def prepare(connection: Connection) -> None:
             "The database in STORE_URL holds another program's tables: "
             "give fsplanfix one of its own."
         )
+
     metadata.create_all(connection)
+
+    # version 1 wrote no fact "schema"
     found = connection.execute(facts.select().where(facts.c.name == "schema")).first()
     first = 1 if there & FIRST_TABLES else VERSION
     version = int(found.value) if found else first
+
     if version > VERSION:
         raise StoreError(
             "The database in STORE_URL was written by a newer fsplanfix: "
             "install that release or newer."
         )
+
     if version < VERSION:
         migrate(connection, version)
     if version < VERSION or not found:
@@ -240,7 +245,7 @@ def prepare(connection: Connection) -> None:
 
 
 def migrate(connection: Connection, version: int) -> None:
-    """Change the tables step by step from an older version."""
+    """Change the tables step by step from an older version to VERSION."""
     from alembic.migration import MigrationContext  # noqa: PLC0415 - only upgrades pay for it
     from alembic.operations import Operations  # noqa: PLC0415
 
@@ -250,7 +255,7 @@ def migrate(connection: Connection, version: int) -> None:
 
 
 def _to_2(operations: Operations) -> None:
-    """Say who holds a lease, when a notice was settled, and when a call was closed."""
+    """Add who holds a lease, when a notice was settled, and when a call was closed."""
     operations.add_column(
         "notices", Column("owner", CleanString(64), nullable=False, server_default="")
     )
@@ -259,42 +264,46 @@ def _to_2(operations: Operations) -> None:
 
 
 def _to_3(operations: Operations) -> None:
-    """Keep a journal and what was heard: create_all has made their tables."""
+    """Add the journal and the calls' events: create_all has made their tables."""
 
 
 def _to_4(operations: Operations) -> None:
-    """Find what is stale, dead, old or open without reading everything."""
+    """Add indexes: stale, rejected, old and open rows are found without reading everything."""
     for table in (notices, open_calls):
         for index in table.indexes:
             index.create(operations.get_bind(), checkfirst=True)
 
 
 def _to_5(operations: Operations) -> None:
-    """Make room for callids that are Call-IDs. SQLite does not ask how long a text is."""
+    """Make room for callids that are Call-IDs."""
+    # SQLite does not enforce the length of a text
     if operations.get_bind().dialect.name == "postgresql":
         for table in (notices, open_calls, journal, heard):
             operations.alter_column(table.name, "callid", type_=CleanString(LONGEST_CALLID))
 
 
 def _to_6(operations: Operations) -> None:
-    """Say which FreeSWITCH a call is on, by its core; create_all has made their table."""
+    """Add the Core-UUID of each call's FreeSWITCH; create_all has made the table `cores`."""
     connection = operations.get_bind()
     there = {column["name"] for column in inspect(connection).get_columns("open_calls")}
     if "core" not in there:
         operations.add_column(
             "open_calls", Column("core", CleanString(64), nullable=False, server_default="")
         )
+
+    # a release before version 6 kept the last signs of life as facts
     former = facts.c.name.like(f"{_ALIVE}%")
     for name, value in connection.execute(facts.select().where(former)).all():
         server, alive = name.removeprefix(_ALIVE), int(value) if value.isdigit() else 0
         is_known = and_(cores.c.uuid == "", cores.c.server == server)
         if connection.execute(cores.select().where(is_known)).first() is None:
             connection.execute(cores.insert().values(uuid="", server=server, alive=alive))
+
     connection.execute(facts.delete().where(former))
 
 
 def _to_7(operations: Operations) -> None:
-    """Call what Planfix refused for good rejected, no longer dead."""
+    """Rename the state `dead` to `rejected`."""
     connection = operations.get_bind()
     connection.execute(
         notices.update().where(notices.c.state == "dead").values(state=State.REJECTED)
@@ -307,7 +316,7 @@ def _to_7(operations: Operations) -> None:
 
 
 _ALIVE = "alive "
-"""What the facts were called that cores has taken the place of."""
+"""The beginning of the names of the facts that the table `cores` replaced."""
 
 STEPS = (_to_2, _to_3, _to_4, _to_5, _to_6, _to_7)
-"""The first brings version 1 to 2, and so on."""
+"""The migrations: the first brings version 1 to 2, and so on."""

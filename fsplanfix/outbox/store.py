@@ -1,6 +1,7 @@
 """The durable outbox, on SQLite or PostgreSQL.
 
-What was said and the state it came from share one transaction.
+Notices and the states of the calls they came from are written in one transaction
+(docs/delivery-rules.md, rule 1).
 """
 
 from __future__ import annotations
@@ -19,12 +20,8 @@ from sqlalchemy import (
     Connection,
     Engine,
     and_,
-    bindparam,
     create_engine,
     event,
-    exists,
-    func,
-    or_,
     select,
     text,
 )
@@ -39,64 +36,20 @@ from . import cores
 from .clock import Clock, database_now
 from .facts import Facts
 from .records import cleaned, notice_json, rows_of
-from .schema import CHANNEL, heard, holds_up, is_waiting, metadata, notices, open_calls, prepare
+from .schema import CHANNEL, heard, metadata, notices, open_calls, prepare
+from .statements import ARE_CLOSED, BEGUN, DUE, LOCK_CALLS
 from .store_file import StoreFile, is_damage, take_over
-from .texts import CleanText, clean
+from .texts import clean
 from .time_limits import (
     Limits,
     begin_sqlite,
-    comes_of,
     connection_settings,
+    is_caused_by,
     limit_statements,
     prepare_sqlite,
 )
 
 log = structlog.get_logger(__name__)
-
-_LOCK_CALLS = text(
-    "SELECT pg_advisory_xact_lock(number) FROM ("
-    "SELECT DISTINCT hashtextextended(callid, 0) AS number "
-    "FROM unnest(CAST(:callids AS text[])) AS callid ORDER BY 1"
-    ") AS calls"
-).bindparams(bindparam("callids", type_=postgresql.ARRAY(CleanText)))
-
-_before = notices.alias("before")
-_due = func.coalesce(
-    select(func.max(_before.c.due))
-    .where(
-        _before.c.callid == bindparam("call"),
-        is_waiting(_before),
-        _before.c.due > bindparam("now"),
-        or_(
-            _before.c.ext == bindparam("part"),
-            holds_up(_before, bindparam("what")),
-            bindparam("what") == Kind.RECORD.value,
-        ),
-    )
-    .scalar_subquery(),
-    bindparam("now"),
-)
-"""When a new notice is due: now, but not before what it waits for.
-
-In an outage nobody looks at it in vain.
-"""
-
-_is_end = and_(
-    _before.c.callid == notices.c.callid,
-    _before.c.ext == notices.c.ext,
-    _before.c.ordinal == notices.c.ordinal,
-    _before.c.kind == Kind.COMPLETED.value,
-)
-_begun = select(notices.c.callid, notices.c.ext, notices.c.ordinal).where(
-    notices.c.callid.in_(bindparam("callids", expanding=True)),
-    notices.c.kind.in_((Kind.INCOMING.value, Kind.OUTGOING.value)),
-    ~exists().where(_is_end),
-)
-"""Employees' parts in some calls that have no end yet."""
-
-_are_closed = select(open_calls.c.callid).where(
-    open_calls.c.callid.in_(bindparam("callids", expanding=True)), open_calls.c.closed > 0
-)
 
 _TIME = str(select(database_now()).compile(dialect=sqlite.dialect()))
 
@@ -104,15 +57,14 @@ COLUMNS = {
     name: [column.name for column in table.columns if column.name != "id"]
     for name, table in metadata.tables.items()
 }
-"""By table, without the ids."""
+"""The names of each table's columns, without the ids."""
 
 
 class Store:
-    """Opens the database and makes its tables. Raises StoreError with the cure.
+    """Opens the database and makes its tables. Raises StoreError with a hint.
 
-    create: whether an SQLite file that is not there yet is made. takes_writes: whether what was
-    written last was taken. now: the database's clock, seconds
-    since 1970.
+    create: whether a missing SQLite file is made. takes_writes: whether the last write succeeded.
+    now: the database's clock, seconds since 1970.
     """
 
     def __init__(self, url: str, create: bool = True, limits: Limits | None = None) -> None:
@@ -120,6 +72,7 @@ class Store:
         self._file: StoreFile | None = None
         self.takes_writes = True
         self.facts = Facts(self)
+
         try:
             self.engine = self._connect(url)
             file = self.engine.url.database or ""
@@ -128,6 +81,7 @@ class Store:
                     f"There is no store at {file}: "
                     "go to the service's folder or set STORE_URL as it does."
                 )
+
             self._prepare(self.engine)
             if self.engine.dialect.name == "sqlite" and file not in ("", ":memory:"):
                 self._file = StoreFile(Path(file).absolute())
@@ -147,13 +101,12 @@ class Store:
         try:
             with engine.begin() as connection:
                 if connection.dialect.name == "postgresql":
-                    # to change large tables takes its time
+                    # an upgrade may change large tables, which takes longer than Limits allow
                     connection.execute(text("SET LOCAL statement_timeout = 0"))
                     connection.execute(text("SET LOCAL lock_timeout = 0"))
                     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-                    connection.execute(
-                        text("SELECT pg_advisory_xact_lock(7461001)")
-                    )  # one worker makes the tables
+                    # of workers that start at the same time, one makes the tables
+                    connection.execute(text("SELECT pg_advisory_xact_lock(7461001)"))
                 prepare(connection)
         except BaseException:
             engine.dispose()
@@ -162,7 +115,8 @@ class Store:
     def _connect(self, url: str) -> Engine:
         parsed = make_url(url)
         if parsed.get_backend_name() == "postgresql":
-            # a prepared statement keeps the plan it was given while the table was small
+            # a prepared statement keeps the plan made while the table was small: claims beside
+            # 100,000 notices took 1.3 times as long (docs/performance.md)
             settings = connection_settings(self.limits, parsed.query) | {"prepare_threshold": None}
             url_for = parsed.set(drivername="postgresql+psycopg")
             engine = create_engine(
@@ -170,6 +124,7 @@ class Store:
             )
             event.listen(engine, "connect", partial(_prepare_postgresql, engine, self.limits))
             return engine
+
         engine, limits = create_engine(parsed), self.limits
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", lambda driver, _: prepare_sqlite(driver, limits))
@@ -178,46 +133,55 @@ class Store:
 
     def _time(self) -> float:
         if self.engine.dialect.name == "sqlite":
-            # all who open its file are on this machine: no lock is needed to ask for the time
+            # all programs that open the file are on this machine, so any SQLite gives the same
+            # time, and this one needs no lock
             with closing(sqlite3.connect(":memory:")) as clock:
                 return float(clock.execute(_TIME).fetchone()[0])
+
         with self.transaction() as connection:
             return float(connection.execute(select(database_now())).scalar_one())
 
     @property
     def beside(self) -> Path:
-        """What the names of files that belong to the store begin with.
+        """Return the beginning of the paths of files that belong to the store.
 
-        They stand beside an SQLite file, else in systemd's StateDirectory or the service's folder.
+        They are put beside an SQLite file, else into systemd's StateDirectory or the service's
+        folder.
         """
         if self.engine.dialect.name == "sqlite":
             return Path(self.engine.url.database or "fsplanfix.db").absolute()
+
+        # systemd separates several folders with colons
         folder = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         return Path(folder or ".").absolute() / "fsplanfix"
 
     def _begin_sqlite(self, connection: Connection) -> None:
         begin_sqlite(connection, self.limits)
-        # it may have gone while we waited for the lock
+
+        # the file may have been deleted while we waited for the lock
         if connection.engine is self.engine and self._file and not self._file.is_there:
             raise StoreError("The file in STORE_URL was deleted or replaced.")
 
     def _stay_with_the_file(self, file: StoreFile) -> None:
-        """Go over to a new file if the one we opened was deleted or replaced.
+        """Switch to a new file if the one we opened was deleted or replaced.
 
-        What the old one holds is taken along: it can be read as long as it is open.
+        The new one gets everything the old one holds, which can be read as long as it is open.
         """
         if file.is_emptied:
             raise StoreError("The file in STORE_URL was emptied: put a copy of it in its place.")
         if file.is_there:
             return
+
         if not file.is_missed:
             file.is_missed = True
             log.error("store_file_gone", file=str(file.path))
+
         old = self.engine.raw_connection()
         try:
             file.leave()
             fresh = self._connect(str(self.engine.url))
             self._prepare(fresh)
+
             hint = "what it held is in it again"
             try:
                 take_over(old.driver_connection, file.path, COLUMNS)
@@ -228,17 +192,18 @@ class Store:
             raise StoreError(f"The file in STORE_URL is gone: {_reason(error)}.") from None
         finally:
             old.close()
+
         self.engine.dispose()
         self.engine, self._file = fresh, StoreFile(file.path)
         log.error("store_file_made_anew", file=str(file.path), hint=hint)
 
     @property
-    def works(self) -> bool:
-        """Tell whether it took what it was given last, and no damage to its file is known."""
+    def is_working(self) -> bool:
+        """Tell whether the last write succeeded and no damage to the file is known."""
         return self.takes_writes and not (self._file and self._file.damage)
 
     def look_over(self) -> None:
-        """Look for damage in all of an SQLite file, beside everything else."""
+        """Look for damage in the whole of an SQLite file, in a thread."""
         if self._file is not None:
             self._file.look_over()
 
@@ -251,31 +216,41 @@ class Store:
         """Give a connection in a transaction of its own. Raises StoreError if it cannot."""
         if self._file is not None:
             self._stay_with_the_file(self._file)
+
+        # SQLite needs no time limit: only its lock makes us wait, and that has one (time_limits.py)
         is_remote = self.engine.dialect.name == "postgresql"
         late = gevent.Timeout(self.limits.transaction if is_remote else None)
         try:
             with late, self.engine.begin() as connection:
                 yield connection
         except (gevent.Timeout, SQLAlchemyError) as error:
-            if comes_of(error, late):
-                self.engine.dispose()  # the way to the other connections is as frozen
+            if is_caused_by(error, late):
+                # the pool's other connections take the same frozen path
+                self.engine.dispose()
                 raise StoreError("The database does not answer in time.") from None
+
+            # a time-out of our caller's, not of ours
             if isinstance(error, gevent.Timeout):
                 raise
+
             if self._file and is_damage(getattr(error, "orig", None)):
                 self._file.note_damage(_reason(error))
             raise StoreError(
                 f"The database does not answer as it should: {_reason(error)}.",
                 permanent=isinstance(error, (DataError, IntegrityError)),
             ) from None
-        except (UnicodeError, OverflowError) as error:  # the driver cannot even send it
+        except (UnicodeError, OverflowError) as error:
+            # the driver could not encode the value, so the database never saw it
             raise StoreError(
                 f"The database cannot hold this: {type(error).__name__}.", permanent=True
             ) from None
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Give a transaction that writes; what came of the last one is `takes_writes`."""
+        """Give a connection in a transaction that writes, and keep in `takes_writes` how it ended.
+
+        Raises StoreError.
+        """
         try:
             with self.transaction() as connection:
                 yield connection
@@ -284,19 +259,22 @@ class Store:
                 self.takes_writes = False
                 log.error("store_takes_nothing", problem=str(error))
             raise
+
         if not self.takes_writes:
             self.takes_writes = True
             log.info("store_takes_writes_again")
 
     def insert(self, table: Any) -> Any:
-        """Return an INSERT that may say what to do with a row that is there already."""
-        return (postgresql if self.engine.dialect.name == "postgresql" else sqlite).insert(table)
+        """Return an INSERT of the dialect that knows ON CONFLICT."""
+        if self.engine.dialect.name == "postgresql":
+            return postgresql.insert(table)
+        return sqlite.insert(table)
 
-    # statements that are written once
+    # statements built once per store: they depend on the dialect
 
     @cached_property
     def _add_notices(self) -> Any:
-        return self.insert(notices).values(due=_due).on_conflict_do_nothing()
+        return self.insert(notices).values(due=DUE).on_conflict_do_nothing()
 
     @cached_property
     def _put_calls(self) -> Any:
@@ -312,7 +290,7 @@ class Store:
 
     def save(
         self,
-        said: Collection[Notice],
+        new: Collection[Notice],
         calls: Mapping[str, str | None],
         server: str,
         now: float,
@@ -321,63 +299,81 @@ class Store:
         alive: int | None = None,
         core: str = "",
     ) -> None:
-        """Write notices and the calls they came from, all or nothing.
+        """Write notices and the states of the calls they came from, all or nothing.
 
-        What is there already stays as it is.
+        A notice that is in the store already stays as it is (docs/delivery-rules.md, rule 2).
+        Nothing is written about a call that another worker has closed, unless it was `reopened`. In
+        a call that is over now, every part without an end gets one, whichever worker began it
+        (rule 8).
 
-        calls: callid to state, None once the call is over. now: seconds since 1970. events: what
-        FreeSWITCH said of calls that are over. Nothing is written about a call that another worker
-        has closed, unless it was `reopened`; whatever was begun in one that is over now, by
-        whomever, gets its end. server, core: the address and the Core-UUID of the FreeSWITCH, ""
-        if unknown. alive: it was heard, and this is its last sign of life (microseconds since
-        1970); None to leave what is known of it.
+        calls: callid to state, None once the call is over.
+        server, core: the address and the Core-UUID of the FreeSWITCH, "" if unknown.
+        now: seconds since 1970.
+        events: the packed events of calls that are over, by callid.
+        alive: the last sign of life of the FreeSWITCH (microseconds since 1970); None keeps the
+        one in the store.
         """
-        # whatever is compared with what the store holds must be as clean as that
+        # the store holds cleaned text (texts.py), and these are compared with it
         calls = {clean(callid): state for callid, state in calls.items()}
         reopened = set(map(clean, reopened))
-        said = [cleaned(notice) for notice in said]
+        new = [cleaned(notice) for notice in new]
+
         with self.write() as connection:
             if alive is not None:
-                cores.note_alive(connection, self.insert, server, core, alive, now)
-            concerned = {*calls, *(notice.callid for notice in said)}
-            closed = self._closed(connection, concerned) - reopened if concerned else set()
+                cores.write_alive(connection, self.insert, server, core, alive, now)
+
+            closed: set[str] = set()
+            concerned = {*calls, *(notice.callid for notice in new)}
+            if concerned:
+                closed = self._closed(connection, concerned) - reopened
+
             over = {callid for callid, state in calls.items() if state is None} - closed
-            due = [notice for notice in said if notice.callid not in closed]
+            due = [notice for notice in new if notice.callid not in closed]
             rows = rows_of(self._with_ends(connection, due, over), now)
+            place = {"server": server, "core": core}
+            # a call that is over keeps its row: workers that heard less find it closed
             states = [
-                {
-                    "callid": callid,
-                    "server": server,
-                    "core": core,
-                    "state": state or "",
-                    "closed": 0 if state else now,
-                }
+                {"callid": callid, **place, "state": state or "", "closed": 0 if state else now}
                 for callid, state in calls.items()
                 if callid not in closed
             ]
-            if rows:
-                connection.execute(self._add_notices, rows)
-            if states:
-                connection.execute(self._put_calls, states)
             kept = [
                 {"callid": clean(callid), "at": now, "events": packed}
                 for callid, packed in (events or {}).items()
             ]
-            if kept:
-                connection.execute(self._add_heard, kept)
-            if rows and connection.dialect.name == "postgresql":
-                connection.execute(text(f"NOTIFY {CHANNEL}"))
+            self._write(connection, rows, states, kept)
+
+    def _write(
+        self, connection: Connection, rows: list[Any], states: list[Any], kept: list[Any]
+    ) -> None:
+        """Write rows of notices, open calls and events; wake the other workers' couriers."""
+        if rows:
+            connection.execute(self._add_notices, rows)
+        if states:
+            connection.execute(self._put_calls, states)
+        if kept:
+            connection.execute(self._add_heard, kept)
+
+        # SQLite has no such thing: wakeups.py polls there
+        if rows and connection.dialect.name == "postgresql":
+            connection.execute(text(f"NOTIFY {CHANNEL}"))
 
     def _with_ends(self, connection: Connection, due: list[Notice], over: set[str]) -> list[Notice]:
-        """Add the ends that are missing in calls that are over, before the recordings."""
+        """Add the COMPLETED that are missing in calls that are over, before their recordings.
+
+        They are missing if another worker began the part: one that linked a moment later knew of
+        one ringing phone of three and closed the call, and two windows stayed open.
+        """
         if not over:
             return due
-        begun = {tuple(part) for part in connection.execute(_begun, {"callids": list(over)})}
+
+        begun = {tuple(part) for part in connection.execute(BEGUN, {"callids": list(over)})}
         begun |= {
             (n.callid, n.ext, n.ordinal) for n in due if n.kind in (Kind.INCOMING, Kind.OUTGOING)
         }
         ended = {(n.callid, n.ext, n.ordinal) for n in due if n.kind is Kind.COMPLETED}
         unended = {callid for callid, _, _ in begun - ended} & over
+
         ends: list[Notice] = []
         for callid in sorted(unended):
             bodies = connection.execute(
@@ -390,20 +386,23 @@ class Store:
             ends += left_open(known)
         if ends:
             log.warning("ends_added", callids=",".join(sorted({end.callid for end in ends})))
+
+        # a record waits for everything before it in its call (rule 3), so it comes last
         return sorted([*due, *ends], key=lambda notice: notice.kind is Kind.RECORD)
 
     def _closed(self, connection: Connection, callids: set[str]) -> set[str]:
-        """Return which calls were closed already.
+        """Return which calls are closed already.
 
         No other worker can close one of them until we have committed.
         """
+        # an SQLite transaction begins with BEGIN IMMEDIATE, which keeps all other writers out
         if connection.dialect.name == "postgresql":
-            connection.execute(_LOCK_CALLS, {"callids": sorted(callids)})
-        return set(connection.execute(_are_closed, {"callids": list(callids)}).scalars())
+            connection.execute(LOCK_CALLS, {"callids": sorted(callids)})
+        return set(connection.execute(ARE_CLOSED, {"callids": list(callids)}).scalars())
 
     def open_calls(self, server: str, core: str = "") -> list[str]:
-        """Return the states of the calls of one FreeSWITCH that were not over."""
-        ours = and_(cores.is_of(server, core), open_calls.c.closed == 0)
+        """Return the states of the open calls of one FreeSWITCH, as JSON."""
+        ours = and_(cores.calls_of(server, core), open_calls.c.closed == 0)
         query = select(open_calls.c.state).where(ours).order_by(open_calls.c.callid)
         with self.transaction() as connection:
             return list(connection.execute(query).scalars())
@@ -414,32 +413,36 @@ class Store:
             return cores.alive(connection, server, core)
 
     def past_calls(self, server: str, most: int, core: str = "") -> list[str]:
-        """Return the callids of the calls of one FreeSWITCH that were over last, the last last.
+        """Return the callids of the calls of one FreeSWITCH that ended last, the latest at the end.
 
-        Also of those that were at its address before it.
+        Includes calls of the FreeSWITCHes that were at its address before. most: how many.
         """
-        past = and_(cores.are_past(server, core), open_calls.c.closed > 0)
+        past = and_(cores.past_calls_of(server, core), open_calls.c.closed > 0)
         latest = select(open_calls.c.callid).where(past).order_by(open_calls.c.closed.desc())
         with self.transaction() as connection:
             return list(connection.execute(latest.limit(most)).scalars())[::-1]
 
     def closed(self, callids: Collection[str]) -> set[str]:
-        """Return which of some calls another worker has closed."""
+        """Return those of some calls that another worker has closed."""
         with self.transaction() as connection:
             closed = self._closed(connection, set(map(clean, callids)))
         return {callid for callid in callids if clean(callid) in closed}
 
 
 def _prepare_postgresql(engine: Engine, limits: Limits, connection: Any, _: Any) -> None:
-    """Limit what statements may take, and note what the database's text can hold (texts.py)."""
+    """Set a new connection's time limits, and keep its encoding for texts.py."""
     limit_statements(connection, limits)
     engine.dialect.text_codec = connection.info.encoding  # type: ignore[attr-defined]
 
 
 def _reason(error: SQLAlchemyError) -> str:
-    """Return the driver's own words, one line, without the statement and its data."""
+    """Return the driver's message, its first line, without the statement and its data.
+
+    The data are callids, numbers and Planfix's answers: they do not belong in the log.
+    """
     words = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
     reason = words.splitlines()[0]
+
     if "unable to open" in reason or "readonly" in reason:
         return f"{reason} (is the folder there, and may user {os.getuid()} write to it?)"
     return reason

@@ -1,9 +1,10 @@
-"""The file of an SQLite store: whether it is still there, and what to do if it is not.
+"""The file of an SQLite store: whether it is still there and sound, and what to do if not.
 
-Who deletes or replaces the file of a running service leaves it writing into a file without a name.
-The connections that are open can still read that one, so nothing of it is lost.
+If the file of a running service is deleted or replaced, the service goes on writing into a file
+without a name. Open connections can still read that file, so nothing in it is lost.
 
-The file is never opened here but by SQLite: to close it again would drop SQLite's own locks on it.
+Only SQLite opens the file here: when a process closes any descriptor of a file, POSIX drops all its
+locks on that file, and SQLite's with them.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import structlog
 log = structlog.get_logger(__name__)
 
 COMPANIONS = ("-wal", "-shm")
-"""What SQLite keeps beside a file; those of a file that is gone would spoil the next one."""
+"""The suffixes of SQLite's files beside a store. Those of a deleted store would spoil a new one."""
 
+# "WHERE true" before ON CONFLICT: else SQLite's parser takes ON for part of a join.
 _TAKE_OVER = (
     "INSERT INTO fresh.notices ({notices}) SELECT {notices} FROM main.notices WHERE true"
     " ORDER BY id ON CONFLICT (callid, ext, kind, ordinal) DO UPDATE SET state = excluded.state,"
@@ -41,7 +43,7 @@ _TAKE_OVER = (
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """Return what tells a file from any other, (0, 0) if it is not there."""
+    """Return the device and inode of a file, (0, 0) if it is not there."""
     try:
         found = path.stat()
     except OSError:
@@ -50,10 +52,10 @@ def identity(path: Path) -> tuple[int, int]:
 
 
 class StoreFile:
-    """Remembers which file a store was opened in.
+    """The file that a store was opened in.
 
-    is_missed: it was said that it is gone. damage: what SQLite says is wrong with what stands in
-    it, "" while nothing is known.
+    is_missed: whether its loss was logged. damage: SQLite's words for what is wrong with its
+    content, "" while nothing is known.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,24 +70,29 @@ class StoreFile:
 
     @property
     def is_there(self) -> bool:
-        """Tell whether it is there under its name."""
+        """Tell whether the same file is still there under its name."""
         return identity(self.path) == self._is
 
     @property
     def is_emptied(self) -> bool:
-        """Tell whether everything was cut off."""
+        """Tell whether the file was truncated to nothing."""
         with suppress(OSError):
             return self.path.stat().st_size == 0
         return False
 
     def look_over(self) -> None:
-        """Look for damage in a thread; once there was some, only a thorough look takes it back."""
+        """Look for damage, in a thread.
+
+        Once some was found, only a thorough look can take that back.
+        """
         was_damaged = bool(self.damage)
         if not self.is_there or self.is_emptied:
             return
+
         found = gevent.get_hub().threadpool.apply(damage_in, (self.path, was_damaged))
         if identity(self.path) != self._is:
-            return  # that was another file
+            return  # it was replaced meanwhile: what was read is another file
+
         if found:
             self.note_damage(found)
         elif found == "" and was_damaged:
@@ -93,14 +100,14 @@ class StoreFile:
             log.info("store_sound_again", file=str(self.path))
 
     def note_damage(self, damage: str) -> None:
-        """Keep and say what is wrong."""
+        """Keep what is wrong, and log it once."""
         if not self.damage:
             hint = "stop the service and put a sound copy of the file in its place"
             log.error("store_damaged", file=str(self.path), problem=damage, hint=hint)
         self.damage = damage
 
     def leave(self) -> None:
-        """Make room for another file in its place."""
+        """Delete SQLite's files beside the store, so that a new one can take its place."""
         for suffix, known in self._companions.items():
             companion = self._companion(suffix)
             if known != (0, 0) and identity(companion) == known:
@@ -109,36 +116,41 @@ class StoreFile:
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Tell whether SQLite says that what stands in the file is wrong."""
+    """Tell whether an error of SQLite's means that the file's content is damaged."""
+    # the low byte is the primary code, the rest says more about it
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def damage_in(path: Path, thorough: bool) -> str | None:
-    """Read a whole file as it stands on the disk; say what is wrong, "" if nothing is.
+    """Read a whole file from the disk; return what is wrong, "" if nothing, None if unreadable now.
 
-    None if it cannot be read now. thorough: compare the indexes with the tables as well, which
-    takes three times as long. Takes some 2 ms a megabyte, without holding Python up: for a thread.
-    What a page says is compared with no checksum, for SQLite keeps none: other letters in a text
-    are no damage to it.
+    thorough: compare the indexes with the tables as well, which takes three times as long.
+
+    Takes about 2 ms a megabyte and leaves Python free, so a thread can do it. SQLite keeps no
+    checksums: changed letters within a text are not noticed.
     """
     check = "integrity_check" if thorough else "quick_check"
     try:
-        # of its own: the connections in use have most pages in memory
+        # a new connection: those in use have most pages in memory and would not read the disk
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=0, uri=True)) as fresh:
             (found,) = fresh.execute(f"PRAGMA {check}(1)").fetchone()
     except sqlite3.Error as error:
         return str(error) if is_damage(error) else None
-    return "" if found == "ok" else " ".join(str(found).split())
+
+    if found == "ok":
+        return ""
+    return " ".join(str(found).split())
 
 
 def take_over(old: Any, path: Path, columns: dict[str, list[str]]) -> None:
-    """Write what a file without a name holds into the one at a path. Raises sqlite3.Error.
+    """Copy the content of a deleted file into the one at a path. Raises sqlite3.Error.
 
-    old: an open connection to it. columns: the tables' columns, without the ids, which are given
-    anew. What is settled in either file is settled.
+    old: an open connection to the deleted file. columns: the columns of each table without the ids,
+    which are numbered anew. A notice that is settled in either file is settled.
     """
     names = {table: ", ".join(listed) for table, listed in columns.items()}
+
     old.execute("ATTACH DATABASE ? AS fresh", [str(path)])
     try:
         old.execute("BEGIN IMMEDIATE")

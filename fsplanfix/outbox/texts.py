@@ -1,4 +1,4 @@
-"""Text as a database can hold it: the one place where text on its way into the store is cleaned."""
+"""Text as a database can hold it. Only here is text cleaned on its way into the store."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from typing import Any
 from sqlalchemy import Dialect, String, Text, TypeDecorator
 
 _UNFIT = re.compile("[\x00\ud800-\udfff]")
-"""PostgreSQL's text holds no NUL, UTF-8 no half of a surrogate pair: what contains one is refused
-for ever, however often it is asked for."""
+"""What a database refuses: PostgreSQL's text holds no NUL, UTF-8 no half of a surrogate pair."""
 
 UTF_8 = "utf-8"
 
 
 def clean(text: str) -> str:
-    """Return a text with U+FFFD in the place of each character that no database takes."""
+    """Return a text with U+FFFD in place of each character that a database refuses."""
+    # nearly all texts are ASCII: a callid, a number, an ext
     if text.isascii():
         return text.replace("\x00", "\ufffd") if "\x00" in text else text
     return _UNFIT.sub("\ufffd", text)
 
 
 class CleanText(TypeDecorator[str]):
-    """Cleans what is written and what is looked for alike, so that it is found again.
+    """A column of cleaned text. Values in conditions are cleaned too, so that rows are found again.
 
-    In a database with an encoding of few letters, such as LATIN1, the others become `?`.
+    In a database with a small alphabet, such as LATIN1, all other letters become `?`.
     """
 
     impl: Any = Text
     cache_ok = True
 
     def bind_processor(self, dialect: Dialect) -> Callable[[str | None], Any]:
-        """Return what cleans a value on its way into the database."""
+        """Return the function that cleans a value on its way into the database."""
 
         def process(value: str | None) -> str | None:
             if value is None or (value.isascii() and "\x00" not in value):
                 return value
+
             codec = getattr(dialect, "text_codec", UTF_8)
             text = clean(value)
             return text if codec == UTF_8 else text.encode(codec, "replace").decode(codec)
@@ -45,7 +46,7 @@ class CleanText(TypeDecorator[str]):
 
 
 class CleanString(CleanText):
-    """Text of up to so many characters."""
+    """A column of cleaned text with a maximal length, in characters."""
 
     impl = String
     cache_ok = True

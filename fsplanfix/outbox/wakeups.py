@@ -14,18 +14,15 @@ from ..errors import StoreError
 from .schema import CHANNEL
 from .store import Store
 
-LOOK_EVERY = 0.1
-"""Seconds between two looks at SQLite's data_version.
-
-Every commit of another connection raises that counter.
-"""
+POLL_EVERY = 0.1
+"""Seconds between two queries of SQLite's data_version, a counter of others' commits."""
 
 TRY_AGAIN_AFTER = 1.0
-"""Seconds until a database that is gone is connected to again."""
+"""Seconds between two tries to connect to a database that is gone."""
 
 
 def keep_waking(store: Store, on_change: Callable[[], None]) -> None:
-    """Call `on_change` for each change that another process makes, for ever."""
+    """Call `on_change` for each change by another process, for ever."""
     while True:
         try:
             for _ in changes(store):
@@ -36,7 +33,7 @@ def keep_waking(store: Store, on_change: Callable[[], None]) -> None:
 
 def changes(store: Store) -> Iterator[None]:
     """Yield for each change, and once at the start. Raises StoreError when the database is gone."""
-    # both read through the driver itself, so its errors come as they are
+    # both loops read through the driver itself, whose errors SQLAlchemy does not wrap
     gone = (SQLAlchemyError, OSError, store.engine.dialect.loaded_dbapi.Error)
     try:
         with _connected(store) as connection:
@@ -50,7 +47,7 @@ def changes(store: Store) -> Iterator[None]:
 
 @contextmanager
 def _connected(store: Store) -> Iterator[Connection]:
-    """Give a connection that is thrown away if it failed: no word is waited for at its end."""
+    """Give a connection, and throw it away if it failed instead of waiting for a ROLLBACK."""
     with _in_time(store):
         connection = store.engine.connect()
 
@@ -79,15 +76,15 @@ def _on_postgresql(connection: Connection, store: Store) -> Iterator[None]:
     while True:
         for _ in driver.notifies(timeout=store.limits.look):
             yield
-        # a frozen path looks like a quiet one
+        # a frozen path looks like a quiet one (docs/delivery-rules.md, rule 8: 15 s)
         with _in_time(store):
             driver.execute("SELECT 1")
 
 
 def _on_sqlite(connection: Connection, store: Store) -> Iterator[None]:
-    """Yield whenever the counter of other connections' commits has moved.
+    """Yield whenever the counter of other connections' commits has changed.
 
-    Ends when the store has gone over to another file.
+    Ends when the store has switched to another file (store_file.py).
     """
     driver: Any = connection.connection.driver_connection
     seen = -1
@@ -96,4 +93,4 @@ def _on_sqlite(connection: Connection, store: Store) -> Iterator[None]:
         if version != seen:
             seen = version
             yield
-        gevent.sleep(LOOK_EVERY)
+        gevent.sleep(POLL_EVERY)

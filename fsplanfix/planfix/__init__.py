@@ -1,1 +1,1 @@
-"""Speaks HTTP with Planfix, both ways. The only user of requests; never imports freeswitch."""
+"""Exchanges HTTP requests with Planfix, both ways. Never imports freeswitch."""

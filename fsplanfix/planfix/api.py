@@ -1,7 +1,7 @@
-"""HTTP to Planfix: time-outs, TLS checked, connections kept, no proxy of the environment.
+"""HTTP requests to Planfix: with time-outs, checked certificates and kept connections.
 
-requests' adapter is used without a Session around it: cookies, redirects, proxies and hooks are
-nothing Planfix needs, and they cost a third of a request (docs/performance.md).
+requests' adapter is used without a Session around it. Planfix needs no cookies, redirects, proxies
+or hooks, and they cost a third of a request (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ from ..errors import TransportError
 from ..outbox.schedule import LONGEST_HOLD
 from ..outbox.texts import clean
 
-CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 15.0
-LONGEST_ANSWER = 64 * 1024
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 15.0
+"""Seconds (docs/delivery-rules.md, rule 6)."""
+
+MAX_BODY_BYTES = 64 * 1024
+"""Bytes of an answer that are read."""
+
 HEADERS = {
     "User-Agent": "fsplanfix",
     "Accept": "application/json",
@@ -31,13 +36,19 @@ HEADERS = {
 
 
 def seconds_to_wait(retry_after: str) -> float:
-    """Return what a Retry-After header (seconds or a date) asks for, in seconds; 0 if nothing."""
+    """Return the seconds a Retry-After header (a number or a date) asks for, 0 if none.
+
+    At most LONGEST_HOLD (docs/delivery-rules.md, rule 4).
+    """
     if retry_after.isascii() and retry_after.isdigit():
+        # cut off: a number of thousands of digits is a ValueError in Python
         return float(min(int(retry_after[:9]), LONGEST_HOLD))
+
     try:
         moment = parsedate_to_datetime(retry_after).timestamp()
     except (TypeError, ValueError, OverflowError):
         return 0.0
+
     return min(max(moment - time.time(), 0.0), LONGEST_HOLD)
 
 
@@ -46,13 +57,17 @@ def _text(answer: requests.Response) -> str:
     body = b""
     for chunk in answer.iter_content(8192):
         body += chunk
-        if len(body) >= LONGEST_ANSWER:
+        if len(body) >= MAX_BODY_BYTES:
             break
-    return clean(body[:LONGEST_ANSWER].decode("utf-8", "replace")).strip()
+
+    return clean(body[:MAX_BODY_BYTES].decode("utf-8", "replace")).strip()
 
 
 class PlanfixApi:
-    """Posts requests to Planfix."""
+    """Posts requests to Planfix.
+
+    url: PLANFIX_URL. token: PLANFIX_TOKEN, added to each request. concurrency: connections kept.
+    """
 
     def __init__(self, url: str, token: str, concurrency: int) -> None:
         self._token = token
@@ -61,32 +76,42 @@ class PlanfixApi:
 
     def post(self, fields: Mapping[str, str]) -> None:
         """Send one request. Raises TransportError unless Planfix accepts it."""
-        self._send(fields, CONNECT_TIMEOUT + ANSWER_TIMEOUT)
+        self._send(fields, CONNECT_TIMEOUT + READ_TIMEOUT)
 
     def ask(self, fields: Mapping[str, str], seconds: float) -> dict[str, object]:
-        """Send a request and return the JSON object Planfix answers with. Raises TransportError."""
+        """Send a request within `seconds`; return the JSON object in the answer.
+
+        Raises TransportError.
+        """
         text = self._send(fields, seconds)
+
         try:
             answer = json.loads(text or "{}")
+        # deeply nested brackets exceed the recursion limit
         except (ValueError, RecursionError):
             answer = None
+
         if not isinstance(answer, dict):
             raise TransportError("Planfix's answer is not a JSON object")
         return answer
 
     def _send(self, fields: Mapping[str, str], seconds: float) -> str:
-        """Send one request and return the text Planfix accepts it with, within `seconds`."""
+        """Send one request within `seconds`; return the text of the answer that accepts it."""
+        # encoded here: requests' own type checks of the body cost more (docs/performance.md)
         request = self._blank.copy()
         request.body = urlencode({**fields, "planfix_token": self._token})
         request.headers["Content-Length"] = str(len(request.body))
+
+        # gevent's limit is for the whole request: READ_TIMEOUT begins anew with every piece read
         try:
             with (
                 gevent.Timeout(seconds, TransportError("Planfix did not answer in time")),
                 self._adapter.send(
-                    request, stream=True, timeout=(CONNECT_TIMEOUT, ANSWER_TIMEOUT)
+                    request, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
                 ) as answer,
             ):
-                text = _text(answer).replace(self._token, "***")  # an error may quote what we sent
+                # an error may quote what we sent, and the text is logged and stored
+                text = _text(answer).replace(self._token, "***")
                 self._judge(answer.status_code, text, answer.headers.get("Retry-After", ""))
                 return text
         except requests.exceptions.SSLError:
@@ -100,8 +125,10 @@ class PlanfixApi:
 
     @staticmethod
     def _judge(code: int, text: str, retry_after: str) -> None:
+        """Raise TransportError unless Planfix accepted (docs/delivery-rules.md, rule 4)."""
         if code == 200 and not text.startswith("<"):
             return
+
         if code == 400:
             raise TransportError(f"Planfix rejected it: 400 {text[:200]}", permanent=True)
         if code == 401:

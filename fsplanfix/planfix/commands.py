@@ -1,4 +1,4 @@
-"""The commands Planfix sends: checked strictly, answered at once.
+"""Answers the commands of Planfix: makeCall and setup.
 
 docs/facts/planfix.md, "What is answered".
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import structlog
@@ -24,14 +24,17 @@ from ..errors import DialRefused, LinkError
 log = structlog.get_logger(__name__)
 
 Answer = tuple[int, dict[str, str]]
-Dial = Callable[[str, Sequence[str], str], None]
-"""Starts a call: for an ext's first user that can be reached, to a number (E.164 digits).
+"""An HTTP code and a JSON body."""
 
+Dial = Callable[[str, Sequence[str], str], None]
+"""Starts a call from an ext's phone to a number.
+
+Takes the ext, its users (the first that can be reached is called) and the number (E.164 digits).
 Raises DialRefused with the reason, or LinkError if no FreeSWITCH is linked now.
 """
 
-Refused = Callable[[str, str, str], None]
-"""Is told of a call that was refused: its ext and number as far as they are sound, and why."""
+OnRefused = Callable[[str, str, str], None]
+"""Called when a call is refused: with its ext and number, "" if they are malformed, and why."""
 
 INVALID_PARAMETERS: Answer = (400, {"error": "Invalid parameters"})
 INVALID_TOKEN: Answer = (401, {"error": "Invalid token"})
@@ -41,7 +44,7 @@ NO_SWITCH: Answer = (
 )
 
 DOUBLE_CLICK = 5.0
-"""Seconds within which the same request again is the same click."""
+"""Seconds within which a repeated request is taken for the same click."""
 
 _WRITTEN_NUMBER = re.compile(r"[0-9+() -]{3,32}", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{3,15}", re.ASCII)
@@ -50,7 +53,7 @@ _EXT = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What both sides agreed on: Planfix's address and token, and the token it must send us."""
+    """An integration with Planfix: its address, its token, and the token it must send us."""
 
     url: str
     token: str
@@ -58,10 +61,11 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What may be dialled, and how often.
+class DialLimits:
+    """Which numbers may be dialled, and how often.
 
-    allow: which numbers (E.164 digits), None for the country's ordinary ones.
+    allow: matches the allowed numbers (E.164 digits); None allows the country's ordinary ones.
+    per_ext, in_all: calls a minute.
     """
 
     allow: re.Pattern[str] | None = None
@@ -69,69 +73,97 @@ class Limits:
     in_all: int = 120
 
 
-@dataclass(frozen=True, slots=True)
 class Commands:
-    """Answers Planfix. dial and refused: see Dial and Refused."""
+    """Answers Planfix's commands.
 
-    account: Account
-    rules: Rules
-    limits: Limits
-    dial: Dial
-    refused: Refused
-    _clicks: TTLCache[tuple[str, str], bool] = field(
-        default_factory=lambda: TTLCache(10_000, DOUBLE_CLICK)
-    )
-    _rate: MovingWindowRateLimiter = field(
-        default_factory=lambda: MovingWindowRateLimiter(MemoryStorage())
-    )
+    dial, on_refused: see Dial and OnRefused. clicks: remembers clicks for DOUBLE_CLICK seconds.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        rules: Rules,
+        limits: DialLimits,
+        dial: Dial,
+        on_refused: OnRefused,
+        clicks: TTLCache[tuple[str, str], bool] | None = None,
+    ) -> None:
+        self._account = account
+        self._rules = rules
+        self._limits = limits
+        self._dial = dial
+        self._on_refused = on_refused
+
+        # "is None": an empty cache is false
+        self._clicks = TTLCache(10_000, DOUBLE_CLICK) if clicks is None else clicks
+        self._rate = MovingWindowRateLimiter(MemoryStorage())
 
     def answer(self, fields: Mapping[str, str]) -> Answer:
         """Return the HTTP code and the JSON body for a command."""
-        if not _same(fields.get("token", ""), self.account.pbx_token):
+        if not _same(fields.get("token", ""), self._account.pbx_token):
             return INVALID_TOKEN
+
         known = {"makeCall": self._make_call, "setup": self._set_up}
         command = known.get(fields.get("cmd", ""))
-        return command(fields) if command else INVALID_PARAMETERS
+        if command is None:
+            return INVALID_PARAMETERS
+        return command(fields)
 
     # click to call
 
     def _make_call(self, fields: Mapping[str, str]) -> Answer:
-        ext, number = fields.get("from", ""), self._number(fields.get("to", ""))
-        users = self.rules.users_of(ext) if _EXT.fullmatch(ext) else []
+        """Start the call of a click, unless something forbids it."""
+        ext = fields.get("from", "")
+        number = self._number(fields.get("to", ""))
+        users: list[str] = []
+        if _EXT.fullmatch(ext):
+            users = self._rules.users_of(ext)
+
         if not number or not users:
-            self.refused("", "", "ext or number is not one")
+            self._on_refused("", "", "ext or number is not one")
             return INVALID_PARAMETERS
+
+        # a double click is accepted and makes one call
         if (ext, number) in self._clicks:
             return 200, {}
         self._clicks[ext, number] = True
+
+        # after a refusal, the next click may try again at once
         try:
             self._check(ext, number)
-            self.dial(ext, users, number)
+            self._dial(ext, users, number)
         except DialRefused as problem:
             self._clicks.pop((ext, number), None)
-            self.refused(ext, number, str(problem))
+            self._on_refused(ext, number, str(problem))
             return 400, {"error": "Invalid parameters", "reason": str(problem)}
         except LinkError:
             self._clicks.pop((ext, number), None)
-            self.refused(ext, number, "no FreeSWITCH is linked")
+            self._on_refused(ext, number, "no FreeSWITCH is linked")
             return NO_SWITCH
+
         return 200, {}
 
     def _number(self, written: str) -> str:
-        """Return a number to dial as digits, "" if it is none."""
-        number = (
-            normalize(written, self.rules.country) if _WRITTEN_NUMBER.fullmatch(written) else ""
-        )
-        return number if _DIGITS.fullmatch(number) else ""
+        """Return a written number as digits to dial, "" if it is malformed."""
+        # checked before and after: the digits become part of a command to FreeSWITCH
+        if not _WRITTEN_NUMBER.fullmatch(written):
+            return ""
+
+        number = normalize(written, self._rules.country)
+        if not _DIGITS.fullmatch(number):
+            return ""
+        return number
 
     def _check(self, ext: str, number: str) -> None:
         """Raise DialRefused if this number, or one more call now, is not allowed."""
-        allow = self.limits.allow
+        allow = self._limits.allow
         if allow is not None and not allow.fullmatch(number):
             raise DialRefused(f"{number} is not among the numbers that DIAL_ALLOW allows")
-        if allow is None and (reason := refusal(number, self.rules.country)):
+
+        if allow is None and (reason := refusal(number, self._rules.country)):
             raise DialRefused(f"{number} is not dialled: {reason}; DIAL_ALLOW can allow it")
-        for rate, key in ((self.limits.per_ext, ext), (self.limits.in_all, "")):
+
+        for rate, key in ((self._limits.per_ext, ext), (self._limits.in_all, "")):
             if not self._rate.hit(RateLimitItemPerMinute(rate), key or "all"):
                 whose = f"extension {key}" if key else "the whole company"
                 raise DialRefused(
@@ -141,37 +173,48 @@ class Commands:
     # setup
 
     def _set_up(self, fields: Mapping[str, str]) -> Answer:
-        """Answer Planfix when the integration is switched on; it changes nothing here."""
+        """Answer the command that Planfix sends when the integration is switched on.
+
+        Nothing changes here: a request must never redirect a running integration
+        (docs/facts/planfix.md, "What is answered").
+        """
         problem = self._mismatch(fields.get("planfix_url", ""), fields.get("planfix_token", ""))
         if problem:
             log.error("setup_refused", problem=problem)
             return 400, {"error": problem}
+
         log.info("setup_accepted")
         return 200, {}
 
     def _mismatch(self, url: str, token: str) -> str:
-        if not url.startswith("https://") and not _same(url, self.account.url):
+        """Return what differs from the settings and how to fix it, "" if nothing does."""
+        # https, unless it is the very address in the settings (docs/facts/planfix.md)
+        if not url.startswith("https://") and not _same(url, self._account.url):
             return "The address in planfix_url must begin with https://."
-        if not _same(_plain(url), _plain(self.account.url)):
+
+        if not _same(_plain(url), _plain(self._account.url)):
             return (
                 "The PBX is connected to another Planfix address: "
                 "put this one into PLANFIX_URL and restart fsplanfix."
             )
-        if not _same(token, self.account.token):
+
+        if not _same(token, self._account.token):
             return (
                 "The PBX has another Planfix token: "
                 "put the one shown here into PLANFIX_TOKEN and restart fsplanfix."
             )
+
         return ""
 
 
 def _same(given: str, ours: str) -> bool:
-    """Compare secrets in constant time."""
+    """Tell whether two secrets are equal, in constant time."""
+    # surrogatepass: a text that UTF-8 cannot encode is a wrong secret, not an error of ours
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), ours.encode())
 
 
 def _plain(url: str) -> str:
-    """Return an address in one spelling: the host in small letters, no slash at the end."""
+    """Return an address in one spelling: a lower-case host, no slash at the end."""
     try:
         parts = urlsplit(url)
         return parts._replace(netloc=parts.netloc.lower()).geturl().rstrip("/")

@@ -1,6 +1,6 @@
-"""Who a number belongs to, as Planfix knows it.
+"""Finds the contact of a number in Planfix.
 
-Asked once, remembered, and never waited for longer than allowed.
+A call is held meanwhile, so answers are remembered and nobody waits longer than the deadline.
 """
 
 from __future__ import annotations
@@ -23,31 +23,33 @@ from ..outbox.texts import clean
 log = structlog.get_logger(__name__)
 
 REMEMBERED = 600.0
+"""Seconds a contact is remembered."""
+
 FAILURE_REMEMBERED = 30.0
-"""Seconds."""
+"""Seconds a number is not asked about again after a failure."""
 
 MOST_REMEMBERED = 10_000
-MOST_AT_ONCE = 100
-"""Requests under way; a number beyond them waits for its turn within its deadline."""
+"""Numbers; beyond them, the least recently used are forgotten."""
+
+REQUESTS_AT_ONCE = 100
+"""Requests under way; one beyond them waits for a place within its deadline."""
 
 FAILURES_IN_A_ROW = 5
 PAUSE = 10.0
-"""Seconds Planfix is not asked after so many failures in a row."""
+"""Seconds Planfix is not asked anything after FAILURES_IN_A_ROW."""
 
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", re.ASCII)
 
 Ask = Callable[[Mapping[str, str], float], Mapping[str, object]]
-"""Sends a request's fields, returns Planfix's JSON within so many seconds. Raises TransportError.
-"""
+"""Sends the fields of a request, returns Planfix's JSON; see PlanfixApi.ask."""
 
-Noted = Callable[[str, float], None]
-"""Is told how a lookup went (asked, cached, failed, paused, late) and how many seconds it took."""
+OnLookup = Callable[[str, float], None]
+"""Called after a lookup: how it went (asked, cached, failed, paused, late), and its seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A client. name: any text a database can hold. manager: whose client this is, a short code or
-    ""."""
+    """A client. name: any text a database can hold. manager: the employee's short code, or ""."""
 
     name: str = ""
     manager: str = ""
@@ -57,41 +59,53 @@ NOBODY = Contact()
 
 
 def _is_outage(_: type[Exception], error: Exception) -> bool:
-    """Tell whether an error says that Planfix is down, and not that it minds this one number."""
+    """Tell whether an error means that Planfix is down, and not that it rejects this number."""
     return isinstance(error, TransportError) and not error.permanent
 
 
 def read(answer: Mapping[str, object]) -> Contact:
-    """Return the contact in an answer; `manager` and, since 2025, `responsible` are the same.
-
-    JSON's escapes can spell what no text may hold: a NUL, half a surrogate pair.
-    """
+    """Return the contact in an answer of Planfix."""
+    # the English page calls the employee `manager`, the Russian one of 2025 `responsible`
+    # (docs/facts/planfix.md, "Where the editions differ")
     name = answer.get("contact_name")
     manager = _code(answer.get("manager")) or _code(answer.get("responsible"))
-    return Contact(clean(name) if isinstance(name, str) else "", manager)
+    if not isinstance(name, str):
+        return Contact("", manager)
+
+    # JSON's escapes can spell what no text may hold: a NUL, half a surrogate pair
+    return Contact(clean(name), manager)
 
 
 def _code(value: object) -> str:
     """Return a short code that came as text or as a number."""
     if type(value) is int and 0 <= value < 10**15:
         return str(value)
-    text = value.strip() if isinstance(value, str) else ""
-    return text if _CODE.fullmatch(text) else ""
+    if not isinstance(value, str):
+        return ""
+
+    text = value.strip()
+    if not _CODE.fullmatch(text):
+        return ""
+    return text
 
 
 class Contacts:
-    """Asks Planfix. deadline: seconds a request may take."""
+    """Finds and remembers contacts. deadline: seconds a request may take."""
 
     def __init__(
-        self, ask: Ask, deadline: float, noted: Noted, now: Callable[[], float] = time.monotonic
+        self,
+        ask: Ask,
+        deadline: float,
+        on_lookup: OnLookup,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ask = ask
         self._deadline = deadline
-        self._noted = noted
+        self._on_lookup = on_lookup
         self._known: TTLCache[str, Contact] = TTLCache(MOST_REMEMBERED, REMEMBERED, timer=now)
         self._failed: TTLCache[str, bool] = TTLCache(MOST_REMEMBERED, FAILURE_REMEMBERED, timer=now)
         self._asking: dict[str, AsyncResult[Contact | None]] = {}
-        self._slots = BoundedSemaphore(MOST_AT_ONCE)
+        self._slots = BoundedSemaphore(REQUESTS_AT_ONCE)
         self._breaker = CircuitBreaker(
             failure_threshold=FAILURES_IN_A_ROW,
             recovery_timeout=PAUSE,
@@ -100,31 +114,41 @@ class Contacts:
         )
 
     def find(self, number: str, callid: str, seconds: float) -> Contact:
-        """Return who a number (E.164 digits) belongs to; NOBODY if not known within `seconds`."""
+        """Return the contact of a number (E.164 digits), NOBODY if unknown within `seconds`.
+
+        callid: the call it is for, which Planfix is told.
+        """
         begun = time.monotonic()
         contact, how = self._find(number, callid, seconds)
-        self._noted(how, time.monotonic() - begun)
+        self._on_lookup(how, time.monotonic() - begun)
         return contact
 
     def _find(self, number: str, callid: str, seconds: float) -> tuple[Contact, str]:
+        """Return the contact of a number, and how it was found; see OnLookup."""
         known = self._known.get(number)
         if known is not None:
             return known, "cached"
         if number in self._failed:
             return NOBODY, "cached"
+
+        # several calls of one number share a request
         if number not in self._asking:
             if self._breaker.opened:
                 return NOBODY, "paused"
             self._asking[number] = AsyncResult()
             gevent.spawn(self._fetch, number, callid)
+
         try:
             found = self._asking[number].get(timeout=max(seconds, 0))
         except gevent.Timeout:
             return NOBODY, "late"
-        return (NOBODY, "failed") if found is None else (found, "asked")
+
+        if found is None:
+            return NOBODY, "failed"
+        return found, "asked"
 
     def _fetch(self, number: str, callid: str) -> None:
-        """Ask once for all who wait for this number; whatever happens, they get an answer."""
+        """Ask Planfix, and give the answer to every lookup that waits for this number."""
         contact: Contact | None = None
         try:
             contact = self._known[number] = self._request(number, callid)
@@ -134,10 +158,14 @@ class Contacts:
             if self._breaker.opened:
                 log.error("contacts_paused", seconds=PAUSE, reason="Planfix does not answer")
         finally:
+            # also after a crash: calls are held until they get it
             self._asking.pop(number).set(contact)
 
     def _request(self, number: str, callid: str) -> Contact:
+        """Ask Planfix. Raises TransportError or CircuitBreakerError."""
         fields = {"cmd": "contact", "phone": number, "callid": callid}
         late = TransportError(f"Planfix did not answer within {self._deadline:g} s")
+
+        # the wait for a slot counts, too
         with gevent.Timeout(self._deadline, late), self._slots:
             return read(self._breaker.call(self._ask, fields, self._deadline))

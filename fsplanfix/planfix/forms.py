@@ -1,4 +1,4 @@
-"""The requests Planfix gets, no field empty (docs/facts/planfix.md, "What is sent")."""
+"""Builds the requests to Planfix (docs/facts/planfix.md, "What is sent")."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from ..calls.model import Kind, Notice, Status
 
 LinkMaker = Callable[[str, str], str]
-"""Takes a callid and a recording's path, returns the link Planfix is given."""
+"""Takes a callid and a recording's path, returns the link for Planfix."""
 
 
-def form(notice: Notice, link: LinkMaker, canceled: str = Status.CANCELED) -> dict[str, str]:
-    """Return the form fields of the request for a notice, without the token.
+def build_form(notice: Notice, link: LinkMaker, canceled: str = Status.CANCELED) -> dict[str, str]:
+    """Return the form fields of the request for a notice, without the token and empty ones.
 
     canceled: how this Planfix spells that status (docs/facts/planfix.md, "Canceled or
     Cancelled").
@@ -22,6 +22,7 @@ def form(notice: Notice, link: LinkMaker, canceled: str = Status.CANCELED) -> di
             "callid": notice.callid,
             "record_link": link(notice.callid, notice.recording),
         }
+
     fields = {
         "cmd": "event",
         "type": notice.type.value,
@@ -31,11 +32,17 @@ def form(notice: Notice, link: LinkMaker, canceled: str = Status.CANCELED) -> di
         "ext": notice.ext,
         "callid": notice.callid,
     }
+
     if notice.kind is Kind.COMPLETED:
+        status = (notice.status or Status.MISSED).value
+        if notice.status is Status.CANCELED:
+            status = canceled
+
         fields["duration"] = str(notice.duration)
         fields["is_recorded"] = "1" if notice.is_recorded else "0"
-        fields["status"] = (
-            canceled if notice.status is Status.CANCELED else (notice.status or Status.MISSED).value
-        )
+        fields["status"] = status
+        # Planfix reads data_* on COMPLETED only
         fields |= {f"data_{name}": value for name, value in notice.data.items()}
+
+    # a field without a value is left out
     return {name: value for name, value in fields.items() if value}

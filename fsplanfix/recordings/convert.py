@@ -1,6 +1,6 @@
-"""Turns wav files into mp3 with ffmpeg: beside the event loop, two at a time.
+"""Converts wav files to mp3 with ffmpeg, two at a time and outside the event loop.
 
-The original is kept until the new file is proved.
+The original is kept until the new file has been checked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from gevent.lock import BoundedSemaphore
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 2
+FILES_AT_ONCE = 2
+"""Conversions under way."""
+
 TIME_LIMIT = 900.0
 """Seconds for one file."""
 
@@ -28,42 +30,45 @@ TOLERANCE = 1.0
 
 
 class NotConverted(Exception):
-    """Why a file stays as it is."""
+    """A wav file cannot be converted; the message says why."""
 
 
-def installed() -> bool:
-    """Tell whether ffmpeg is there."""
+def is_installed() -> bool:
+    """Tell whether ffmpeg is installed."""
     return shutil.which("ffmpeg") is not None
 
 
 class Converter:
-    """Converts recordings. on_done: is called after each."""
+    """Converts recordings in greenlets of their own. on_done: called after each."""
 
     def __init__(self, on_done: Callable[[], None]) -> None:
         self._on_done = on_done
         self._under_way: set[Path] = set()
         self._failed: set[Path] = set()
-        self._slots = BoundedSemaphore(AT_ONCE)
+        self._slots = BoundedSemaphore(FILES_AT_ONCE)
 
     def submit(self, wav: Path) -> bool:
-        """Begin to convert a wav file unless that is under way.
+        """Begin to convert a wav file unless that is under way; return whether it has failed.
 
-        Return whether it stays as it is, because its conversion has failed.
+        A file whose conversion has failed stays as it is.
         """
         if wav in self._failed:
             return True
+
         if wav not in self._under_way:
             self._under_way.add(wav)
             gevent.spawn(self._work, wav)
         return False
 
     def _work(self, wav: Path) -> None:
+        """Convert a wav file and log how that went."""
         try:
             with self._slots:
                 convert(wav)
             log.info("recording_converted", file=wav.name)
         except BlockingIOError:
-            pass  # another worker converts it; we shall be asked again
+            # another worker converts it, and `submit` is called again until it is done
+            pass
         except (NotConverted, OSError, subprocess.SubprocessError) as error:
             self._failed.add(wav)
             log.error(
@@ -78,12 +83,14 @@ class Converter:
 
 
 def convert(wav: Path) -> Path:
-    """Put an mp3 file in the place of a wav file and return it.
+    """Replace a wav file by an mp3 file and return its path.
 
-    Raises NotConverted, OSError or subprocess.SubprocessError, and then leaves the wav file as it
-    was; BlockingIOError if another worker is at it.
+    Raises NotConverted, OSError or subprocess.SubprocessError; the wav file then stays as it was.
+    Raises BlockingIOError if another worker converts it.
     """
-    mp3, part = wav.with_suffix(".mp3"), wav.with_suffix(".mp3.part")
+    mp3 = wav.with_suffix(".mp3")
+    part = wav.with_suffix(".mp3.part")
+
     with wav.open("rb") as original:
         fcntl.flock(original, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
@@ -100,6 +107,8 @@ def convert(wav: Path) -> Path:
                 f"file:{part}",
             )
             _prove(wav, part)
+
+            # the time of the call: `delete_old` goes by it
             shutil.copystat(wav, part)
             os.replace(part, mp3)
             wav.unlink()
@@ -109,28 +118,34 @@ def convert(wav: Path) -> Path:
 
 
 def _prove(wav: Path, made: Path) -> None:
-    """Raise NotConverted unless the new file decodes to its end and is as long as the old one."""
+    """Check that a new file decodes to its end and is as long as the old one.
+
+    Raises NotConverted.
+    """
     if abs(_seconds(wav) - _seconds(made)) > TOLERANCE:
         raise NotConverted("the result has another length")
 
 
 def _seconds(file: Path) -> float:
-    """Decode a file to its end and return its length."""
-    told = _ffmpeg("-xerror", "-progress", "pipe:1", "-i", f"file:{file}", "-f", "null", "-")
-    found = re.findall(r"^out_time_us=(\d+)$", told, re.MULTILINE)
+    """Decode a file to its end and return its length in seconds. Raises NotConverted."""
+    # -xerror: a damaged file is an error, not a warning
+    progress = _ffmpeg("-xerror", "-progress", "pipe:1", "-i", f"file:{file}", "-f", "null", "-")
+    found = re.findall(r"^out_time_us=(\d+)$", progress, re.MULTILINE)
     if not found:
         raise NotConverted("its length is unknown")
+
+    # ffmpeg reports its progress again and again: the last line is the whole length
     return int(found[-1]) / 1_000_000
 
 
 def _ffmpeg(*words: str) -> str:
-    """Run ffmpeg at low priority; return what it printed."""
+    """Run ffmpeg at low priority and return its output. Raises NotConverted if it complains."""
     command = ["nice", "-n", "10", "ffmpeg", "-v", "error", "-nostdin", *words]
     done = subprocess.run(  # noqa: S603 - no shell; file: keeps a name from being an option
         command, check=False, capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT
     )
     if done.returncode or done.stderr.strip():
-        raise NotConverted(
-            " ".join(done.stderr.split())[-200:] or f"ffmpeg ended with {done.returncode}"
-        )
+        problem = " ".join(done.stderr.split())[-200:]
+        raise NotConverted(problem or f"ffmpeg ended with {done.returncode}")
+
     return done.stdout

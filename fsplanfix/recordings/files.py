@@ -1,4 +1,4 @@
-"""The files behind the links: found within RECORDINGS_DIR, their names never trusted."""
+"""The files of recordings: found below RECORDINGS_DIR, whatever their names say."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from typing import BinaryIO
 
 from ..errors import RecordingGone, RecordingUnknown
 
+# media types by suffix; nothing else is served or deleted
 TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".ogg": "audio/ogg"}
 SETTLED = 0.5
-"""Seconds a file must have rested before it counts as complete."""
+"""Seconds a file must be unchanged before it counts as complete."""
 
 DAY = 86400.0
 
 
 @dataclass(slots=True)
 class Found:
-    """An open recording; who gets it closes it.
+    """An open recording, to be closed by the caller.
 
     path: as FreeSWITCH would name it. size: bytes. changed: seconds since 1970.
     """
@@ -39,10 +40,10 @@ class Found:
 class Files:
     """The recordings below one folder.
 
-    place: where FreeSWITCH's paths begin and where we see them, if that differs (a container).
-    keep_days: how long recordings are kept, 0 for ever. convert: takes a complete wav file that
-    shall become an mp3 file, and tells whether it stays as it is because that failed; None if
-    nothing is converted.
+    place: the beginning of FreeSWITCH's paths and of ours, if they differ (a container).
+    keep_days: how long recordings are kept, 0 for ever.
+    convert: begins to convert a complete wav file, returns whether that has failed
+    (Converter.submit); None if nothing is converted.
     """
 
     def __init__(
@@ -65,11 +66,11 @@ class Files:
         return path
 
     def find(self, path: str) -> Found:
-        """Open a recording by FreeSWITCH's path of it, or the mp3 file that took its place.
+        """Open a recording by FreeSWITCH's path of it, or the mp3 file that replaced it.
 
-        Raises RecordingUnknown for anything but a plain sound file really inside the folder,
-        reached without a symbolic link; RecordingGone if it is not there any more and recordings
-        are only kept for some time.
+        Raises RecordingUnknown for anything but a regular sound file inside the folder, reached
+        without a symbolic link. Raises RecordingGone if the file is missing and recordings are
+        deleted after some time.
         """
         try:
             return self._found(path)
@@ -78,16 +79,20 @@ class Files:
                 raise
             with suppress(RecordingUnknown, RecordingGone):
                 return self._found(str(PurePosixPath(path).with_suffix(".mp3")))
+            # the error about the wav file, which is the one that was asked for
             raise
 
     def _found(self, path: str) -> Found:
+        """Open the file at one of FreeSWITCH's paths; raises what `find` raises."""
         inside = self._inside(path)
         try:
             descriptor = self._open(inside)
         except FileNotFoundError:
+            # a folder that is not there is a mistake in the settings, not a deleted recording
             if self._keep_days and self._folder.is_dir():
                 raise RecordingGone from None
             raise RecordingUnknown from None
+        # ELOOP for a symbolic link, ValueError for a NUL in a name
         except (OSError, ValueError):
             raise RecordingUnknown from None
 
@@ -106,7 +111,8 @@ class Files:
         )
 
     def _inside(self, path: str) -> PurePosixPath:
-        """Return a path relative to the folder; joining a relative one to it changes nothing."""
+        """Return a path relative to the folder. Raises RecordingUnknown if it leads out of it."""
+        # an absolute path replaces the folder here, a relative one is put below it
         where = PurePosixPath(self._folder, self.local(path))
         if (
             not where.is_relative_to(self._folder)
@@ -114,16 +120,20 @@ class Files:
             or where.suffix.lower() not in TYPES
         ):
             raise RecordingUnknown
+
         return where.relative_to(self._folder)
 
     def _open(self, inside: PurePosixPath) -> int:
-        """Open folder by folder: no symbolic link is followed, not even one put there just now."""
+        """Open a file below the folder and return its descriptor. Raises OSError."""
+        # Folder by folder, each below the descriptor of the one before: a check of the whole path
+        # would miss a symbolic link that is put there between the check and the opening.
         step = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for part in inside.parts[:-1]:
                 below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=step)
                 os.close(step)
                 step = below
+
             # a named pipe would keep us waiting for its writer without O_NONBLOCK
             return os.open(inside.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=step)
         finally:
@@ -132,23 +142,26 @@ class Files:
     def is_ready(self, path: str) -> bool:
         """Tell whether a recording may be linked: it no longer grows and is not being converted.
 
-        What we cannot see (another machine's file) is taken for complete: FreeSWITCH has said that
-        it is.
+        Begins the conversion if there is one to do.
         """
         try:
             found = self.find(path)
         except (RecordingUnknown, RecordingGone):
+            # a file on another machine: FreeSWITCH's RECORD_STOP has said that it is complete
             return True
         found.file.close()
 
+        # 0 <=: a file that another clock dates an hour ahead must not have to wait for an hour
         if 0 <= time.time() - found.changed < SETTLED:
             return False
+
         if self._convert is not None and found.type == TYPES[".wav"]:
             return self._convert(self._folder / self._inside(path))
+
         return True
 
     def current_path(self, path: str) -> str:
-        """Return the path under which a recording is found now: the mp3 file's once it is there."""
+        """Return the path under which a recording is found now: the mp3 file's once it exists."""
         try:
             found = self.find(path)
         except (RecordingUnknown, RecordingGone):
@@ -157,18 +170,27 @@ class Files:
         return found.path
 
     def delete_old(self, now: float) -> int:
-        """Delete recordings older than they are kept, and nothing else; return how many."""
-        gone = 0
-        for folder, _, names in os.walk(self._folder) if self._keep_days else ():
+        """Delete recordings older than `keep_days`, and no other files; return how many.
+
+        now: seconds since 1970.
+        """
+        if not self._keep_days:
+            return 0
+
+        oldest = now - self._keep_days * DAY
+        count = 0
+        for folder, _, names in os.walk(self._folder):
             for name in names:
                 file = Path(folder, name)
-                if file.suffix.lower() in TYPES and _is_older(file, now - self._keep_days * DAY):
+                if file.suffix.lower() in TYPES and _is_older(file, oldest):
+                    # another worker may have deleted it meanwhile
                     file.unlink(missing_ok=True)
-                    gone += 1
-        return gone
+                    count += 1
+        return count
 
 
 def _is_older(file: Path, moment: float) -> bool:
+    """Tell whether a regular file was last changed before a moment (seconds since 1970)."""
     try:
         about = file.lstat()
     except OSError:

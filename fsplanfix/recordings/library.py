@@ -1,4 +1,4 @@
-"""Everything that is done with call recordings: link, open, convert, delete."""
+"""The library of call recordings: makes links, opens, converts and deletes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ DELETE_EVERY = 3600.0
 class Library:
     """The recordings in `folder` (RECORDINGS_DIR).
 
-    other_server: the address under which another server serves them (RECORDINGS_URL), None if we
-    do.
+    other_server: the address of the server that serves them (RECORDINGS_URL), None if we do.
     """
 
     def __init__(self, folder: Path, files: Files, links: Links, other_server: str | None) -> None:
@@ -34,8 +33,10 @@ class Library:
     def link(self, callid: str, path: str) -> str:
         """Return the link to a recording of a call. path: as FreeSWITCH names the file."""
         current = self._files.current_path(path)
+
         if self._other_server:
             return elsewhere(self._other_server, self._files.local(current), str(self._folder))
+
         return self._links.link(callid, current)
 
     def open(self, signed: str, name: str) -> Found:
@@ -49,12 +50,13 @@ class Library:
         return self._files.find(path)
 
     def is_ready(self, path: str) -> bool:
-        """Tell whether a recording may be linked; begins its conversion if it shall be."""
+        """Tell whether a recording may be linked; begins its conversion if there is one to do."""
         return self._files.is_ready(path)
 
     def keep_deleting_old(self) -> None:
-        """Delete the recordings that are older than they are kept, once an hour, for ever."""
+        """Delete the recordings that have been kept long enough, once an hour, for ever."""
         while True:
+            # a walk through a large folder would stop every greenlet
             deleted = gevent.get_hub().threadpool.apply(self._files.delete_old, (time.time(),))
             log.info("recordings_deleted", files=deleted)
             gevent.sleep(DELETE_EVERY)

@@ -14,13 +14,15 @@ from urllib.parse import quote
 from itsdangerous import BadSignature, URLSafeSerializer
 from itsdangerous.encoding import base64_decode, base64_encode
 
+# a suffix that may stand in a link: letters and digits, no slash, no question mark
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}", re.ASCII)
 
 
 class Links:
     """Makes and reads links to recordings.
 
-    keys: the secrets, the oldest first; the last one signs, all are read.
+    public_url: PUBLIC_URL. keys: the secrets, the oldest first; the last one signs, all are
+    accepted.
     """
 
     def __init__(self, public_url: str, keys: Sequence[str]) -> None:
@@ -29,36 +31,53 @@ class Links:
 
     def link(self, callid: str, path: str) -> str:
         """Return the link to the recording at `path` (as FreeSWITCH named it)."""
+        name = callid
         suffix = PurePosixPath(path).suffix
-        name = callid + (suffix if _SUFFIX.fullmatch(suffix) else "")
-        return f"{self._base}/recordings/{self._signer(name).dumps(path)}/{quote(name, safe='')}"
+        if _SUFFIX.fullmatch(suffix):
+            name += suffix
+
+        signed = self._signer(name).dumps(path)
+        return f"{self._base}/recordings/{signed}/{quote(name, safe='')}"
 
     def path(self, signed: str, name: str) -> str | None:
-        """Return the path in a link's signed part, None if we did not sign it with this name."""
+        """Return the path in a link's signed part, None unless it was signed with this name.
+
+        name: the link's last part.
+        """
         try:
             path = self._signer(name).loads(signed)
         except (BadSignature, RecursionError):
             return None
-        return path if isinstance(path, str) and _is_canonical(signed.rpartition(".")[2]) else None
+
+        if not isinstance(path, str):
+            return None
+        if not _is_canonical(signed.rpartition(".")[2]):
+            return None
+        return path
 
     def _signer(self, name: str) -> URLSafeSerializer:
+        """Return what signs paths for a name: a link opens its file under no other name."""
         return URLSafeSerializer(
             self._keys, salt=f"fsplanfix.recording.{name}".encode("utf-8", "surrogatepass")
         )
 
 
 def _is_canonical(signature: str) -> bool:
-    """Tell whether a signature is spelled as we spell it: base64 leaves two of its bits unused."""
+    """Tell whether a signature is spelled as `link` spells it."""
+    # base64 leaves two bits of it unused, so four last characters decode to the same signature
     return base64_encode(base64_decode(signature)) == signature.encode()
 
 
 def elsewhere(base: str, path: str, folder: str) -> str:
     """Return the link to a recording that another server serves from RECORDINGS_URL (`base`).
 
-    What lies inside `folder` (RECORDINGS_DIR) keeps its place below it; anything else goes by its
-    file name alone.
+    A file inside `folder` (RECORDINGS_DIR) keeps its place below it. Any other file goes by its
+    name alone.
     """
     where = PurePosixPath(path)
     inside = where.is_relative_to(folder) and ".." not in where.parts
-    parts = where.relative_to(folder).parts if inside else (where.name,)
+    parts: tuple[str, ...] = (where.name,)
+    if inside:
+        parts = where.relative_to(folder).parts
+
     return "/".join([base.rstrip("/"), *(quote(part, safe="") for part in parts)])

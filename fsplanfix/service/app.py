@@ -28,7 +28,7 @@ from ..outbox.store import Store
 from ..outbox.wakeups import keep_waking
 from ..planfix import contacts
 from ..planfix.api import PlanfixApi
-from ..planfix.commands import Account, Commands, Limits
+from ..planfix.commands import Account, Commands, DialLimits
 from ..planfix.contacts import Contacts
 from ..planfix.courier import Courier, DeliverySettings
 from ..recordings import convert
@@ -125,7 +125,7 @@ class App:
             self._recordings.is_ready,
             now=self._store.now,
             on_delivered=self._tally.delivered,
-            has_jumped=self._store.now.jumped,
+            has_jumped=self._store.now.has_jumped,
         )
         self._pipelines: list[Pipeline] = []
         self._links = (
@@ -186,13 +186,13 @@ class App:
     def _library(self) -> Library:
         settings = self._settings
         wanted = bool(settings.recordings_convert) and "courier" in self._roles
-        if wanted and not convert.installed():
+        if wanted and not convert.is_installed():
             log.error(
                 "ffmpeg_missing",
                 hint="recordings stay as they are: install ffmpeg (apt-get install ffmpeg)",
             )
 
-        converter = Converter(self._on_converted) if wanted and convert.installed() else None
+        converter = Converter(self._on_converted) if wanted and convert.is_installed() else None
         files = Files(
             settings.recordings_dir,
             settings.recordings_map,
@@ -214,7 +214,7 @@ class App:
         It has a session to Planfix of its own: notices need not wait for it.
         """
         settings = self._settings
-        client = PlanfixApi(settings.planfix_url, token, contacts.MOST_AT_ONCE)
+        client = PlanfixApi(settings.planfix_url, token, contacts.REQUESTS_AT_ONCE)
         known = Contacts(
             _nothing if self._shadow else client.ask,
             settings.contact_deadline,
@@ -247,7 +247,7 @@ class App:
                 settings.pbx_token.get_secret_value(),
             ),
             rules,
-            Limits(settings.dial_allow, settings.dial_limit_per_ext, settings.dial_limit),
+            DialLimits(settings.dial_allow, settings.dial_limit_per_ext, settings.dial_limit),
             Dialler(self._connections, plan, rules.is_outside, clicks.on_done).start,
             clicks.on_refused,
         )

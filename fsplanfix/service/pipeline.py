@@ -30,7 +30,7 @@ from ..freeswitch.link import Gap
 from ..outbox.batch import Batch
 from ..outbox.cores import Cores, Left
 from ..outbox.facts import SET_ASIDE
-from ..outbox.patience import insist
+from ..outbox.retry import until_store_answers
 from ..outbox.store import Store
 from .spool import Spool, without_known
 
@@ -409,7 +409,7 @@ class Pipeline:
 
     def _is_elsewhere(self, core: str) -> bool:
         """Tell whether a FreeSWITCH that is not at our address any more is heard at another."""
-        return self._insist(lambda: self._cores.goes_on(core))
+        return self._insist(lambda: self._cores.is_heard(core))
 
     def _end(self, left: Left) -> None:
         """A FreeSWITCH that was at our address has ended, and its calls with it."""
@@ -495,4 +495,6 @@ class Pipeline:
                     raise GivenUp("The store did not answer before the end.") from None
                 raise
 
-        return insist(ask_or_end, lambda: {"server": self.server, "waiting": self._queue.qsize()})
+        return until_store_answers(
+            ask_or_end, lambda: {"server": self.server, "waiting": self._queue.qsize()}
+        )

@@ -57,7 +57,7 @@ class Readiness:
 
     def store_works(self) -> bool:
         """Tell whether the store took what it was given last, and its file is sound."""
-        return self._store.works
+        return self._store.is_working
 
     def pipeline_gets_on(self) -> bool:
         """Tell whether events are taken in. To ask a store again that is away is getting on."""

@@ -1,4 +1,4 @@
-"""Puts the web application together."""
+"""Builds the Flask application: commands, recordings, health, metrics, the dashboard."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from .rate_limit import Guesses, address
 from .recordings import Find, serve
 
 LARGEST_REQUEST = 64 * 1024
-"""Bytes."""
+"""Bytes of a request's body."""
 
-WRONG_A_MINUTE = 20
-"""Wrong tokens of one network that are answered; the right one always is."""
+WRONG_TOKENS_A_MINUTE = 20
+"""Wrong tokens of one network that are answered as such; the right token always is.
+
+Otherwise wrong ones through a proxy that sets no X-Forwarded-For would lock Planfix out.
+"""
 
 ABOUT = (
     "This is the address for Planfix: enter it in Planfix under Integrations, Virtual PBX, "
@@ -35,14 +38,15 @@ def make(
     board: dashboard.DashboardConfig,
     on_wrong_secret: Callable[[str], None],
 ) -> Flask:
-    """Return the application: commands, recordings, health, metrics, the dashboard.
+    """Return the application.
 
-    on_wrong_secret: hears of each wrong secret, with its kind: a token or a password.
+    commands: answers Planfix (Commands.answer). metrics: returns the text of /metrics.
+    on_wrong_secret: called for each wrong secret with its kind, "token" or "password".
     """
     app = Flask(__name__, static_folder=None)
     guard = dashboard.install(app, board, on_wrong_secret)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
-    guesses = Guesses("token", WRONG_A_MINUTE, on_wrong_secret)
+    guesses = Guesses("token", WRONG_TOKENS_A_MINUTE, on_wrong_secret)
 
     @app.get("/planfix")
     def about() -> ResponseReturnValue:
@@ -51,16 +55,18 @@ def make(
     def planfix() -> ResponseReturnValue:
         if request.mimetype != "application/x-www-form-urlencoded":
             return jsonify(error="Send the fields as application/x-www-form-urlencoded"), 415
+
+        # of a body in chunks, without a length, werkzeug only reads the first LARGEST_REQUEST bytes
         fields = request.form
-        if request.environ["wsgi.input"].read(
-            1
-        ):  # werkzeug only cuts off what comes in chunks without a length
+        if request.environ["wsgi.input"].read(1):
             abort(413)
+
         code, body = commands(fields)
-        if code == 401 and not guesses.note(address()):
+        if code == 401 and not guesses.count_wrong(address()):
             return jsonify(
                 error="Too many wrong tokens from your address: try again in a minute"
             ), 429
+
         return jsonify(body), code
 
     @app.get("/recordings/<signed>/<path:name>")
@@ -71,6 +77,7 @@ def make(
     def numbers() -> ResponseReturnValue:
         return metrics(), {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 
+    # exempt from the forms' tokens: Planfix sends its own secret
     app.add_url_rule("/planfix", view_func=guard.exempt(planfix), methods=["POST"])
     app.add_url_rule("/health/live", view_func=health.live)
     app.add_url_rule("/health/ready", view_func=health.ready)
@@ -79,9 +86,12 @@ def make(
 
 
 def _as_json(error: HTTPException) -> ResponseReturnValue:
-    """Answer a mistake in the request as JSON, never as a page."""
+    """Answer a mistake in a request as JSON and not as a page."""
     answer = jsonify(error=error.name)
-    answer.headers.extend(
-        (name, value) for name, value in error.get_headers() if name in ("Allow", "Content-Range")
-    )
+
+    # 405 must name the methods, 416 the size
+    for name, value in error.get_headers():
+        if name in ("Allow", "Content-Range"):
+            answer.headers.add(name, value)
+
     return answer, error.code or 500

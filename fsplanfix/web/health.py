@@ -1,4 +1,4 @@
-"""Whether the service lives and is ready, for systemd, a container engine or a load balancer."""
+"""Answers whether the service is alive and ready, for container engines and load balancers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ Check = Callable[[], bool]
 
 
 class Health:
-    """checks: what must hold for the service to be ready, by name."""
+    """Answers /health/live and /health/ready.
+
+    checks: by name, what must be true for the service to be ready.
+    """
 
     def __init__(self, checks: dict[str, Check]) -> None:
         self._checks = checks
 
     def live(self) -> ResponseReturnValue:
-        """Answer as long as the process answers at all."""
+        """Answer 200 as long as the process answers at all."""
         return jsonify(status="live")
 
     def ready(self) -> ResponseReturnValue:
-        """Answer 200 while every check holds, else 503; the body says which one does not."""
+        """Answer 200 while every check is true, else 503; the body names each check."""
         found = {name: check() for name, check in self._checks.items()}
-        ready = all(found.values())
-        return jsonify(status="ready" if ready else "not ready", **found), 200 if ready else 503
+
+        if all(found.values()):
+            return jsonify(status="ready", **found), 200
+        return jsonify(status="not ready", **found), 503

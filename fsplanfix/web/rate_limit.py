@@ -1,4 +1,4 @@
-"""Who asks, and who guesses at secrets: wrong ones are counted per network, logged, and slowed."""
+"""Limits how many wrong secrets a network may send, and finds out who sends a request."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ from limits.strategies import MovingWindowRateLimiter
 log = structlog.get_logger(__name__)
 
 LOGGED_A_MINUTE = 10
-"""Wrong guesses that are logged, of whomever; the next line says how many were not."""
+"""Wrong guesses of all networks that are logged; the next line counts those that were not."""
 
 HOST_BITS = 64
-"""Bits of an IPv6 address that whoever has a network sets at will."""
+"""Bits of an IPv6 address that one host can choose: a limit per address would not stop it."""
 
 
-def _pass_over(_: str) -> None:
+def _count_nothing(_: str) -> None:
     """Count nothing."""
 
 
 class Guesses:
-    """Wrong secrets by network.
+    """Counts wrong secrets by network.
 
-    what: the secret, for the log and the numbers. a_minute: how many of a network are answered.
-    count: is told of each.
+    what: the kind of secret, for the log and the metrics. a_minute: how many of one network are
+    answered. count: called with `what` for each.
     """
 
-    def __init__(self, what: str, a_minute: int, count: Callable[[str], None] = _pass_over) -> None:
+    def __init__(
+        self, what: str, a_minute: int, count: Callable[[str], None] = _count_nothing
+    ) -> None:
         self._what = what
         self._limit = RateLimitItemPerMinute(a_minute)
         self._rate = MovingWindowRateLimiter(MemoryStorage())
@@ -39,51 +41,64 @@ class Guesses:
         self._count = count
         self._unlogged = 0
 
-    def too_many(self, whom: str) -> bool:
+    def has_too_many(self, whom: str) -> bool:
         """Tell whether an address's network has guessed too often."""
         return not self._rate.test(self._limit, network(whom))
 
-    def note(self, whom: str) -> bool:
-        """Count a wrong guess, log it unless there are many; tell whether it is to be answered."""
+    def count_wrong(self, whom: str) -> bool:
+        """Count a wrong guess; return whether it is to be answered."""
         self._count(self._what)
+
+        # not every line: a flood of guesses must not fill the disk
         if self._rate.hit(self._logged, "log"):
             log.warning(f"wrong_{self._what}", address=whom, not_logged_before=self._unlogged)
             self._unlogged = 0
         else:
             self._unlogged += 1
+
         return self._rate.hit(self._limit, network(whom))
 
 
 def address() -> str:
-    """Return who asks.
+    """Return the address of the sender of the current request.
 
-    Only the web server in front, on this machine, is believed when it names somebody else.
+    X-Forwarded-For counts only if it comes from this machine, from a web server in front of us.
     """
     peer = request.remote_addr or ""
+    # the last one is the one that server added; those before it are the sender's own words
     named = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
     try:
-        return str(ipaddress.ip_address(named)) if is_loopback(peer) else peer
+        if not is_loopback(peer):
+            return peer
+        return str(ipaddress.ip_address(named))
     except ValueError:
         return peer
 
 
 def is_loopback(peer: str) -> bool:
-    """Tell whether an address, or network, is this machine's own."""
+    """Tell whether an address or a network is this machine's own."""
     return ipaddress.ip_network(_plain(peer), strict=False).is_loopback
 
 
 def network(whom: str) -> str:
-    """Return whose an address is: itself, or the /64 of an IPv6 address; "" stays ""."""
+    """Return the network that guesses are counted for: an IPv4 address, the /64 of an IPv6 one.
+
+    Anything that is not an address stays as it is.
+    """
     try:
         found = ipaddress.ip_address(_plain(whom))
     except ValueError:
         return whom
+
     if isinstance(found, ipaddress.IPv6Address) and not found.is_loopback:
         return str(ipaddress.ip_network((found, 128 - HOST_BITS), strict=False))
+
     return str(found)
 
 
 def _plain(whom: str) -> str:
-    """Return an address without its zone, IPv4 in IPv6 as IPv4."""
+    """Return an address without its zone; an IPv4 address mapped into IPv6 as IPv4."""
     bare = whom.partition("%")[0]
-    return bare.removeprefix("::ffff:") if "." in bare else bare
+    if "." in bare:
+        return bare.removeprefix("::ffff:")
+    return bare

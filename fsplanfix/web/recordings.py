@@ -1,4 +1,4 @@
-"""Serves recordings to whoever has a link we signed, and writes down who listened."""
+"""Serves recordings to everyone who has a signed link, and logs who listened."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .rate_limit import address
 log = structlog.get_logger(__name__)
 
 Find = Callable[[str, str], Found]
-"""Takes a link's two parts, opens the recording. Raises RecordingUnknown or RecordingGone."""
+"""Opens the recording behind a link's two parts; see Library.open."""
 
 
 def serve(find: Find, signed: str, name: str) -> ResponseReturnValue:
     """Answer with the file or a part of it (Range).
 
-    404 for a link we did not sign, 410 for one that is deleted.
+    404 for a link that was not signed here, 410 for a recording that was deleted.
     """
     try:
         found = find(signed, name)
@@ -30,20 +30,27 @@ def serve(find: Find, signed: str, name: str) -> ResponseReturnValue:
         code = 410 if isinstance(problem, RecordingGone) else 404
         log.warning("recording_refused", code=code, address=address())
         return jsonify(error=str(problem)), code
+
     try:
         answer = _answer(found, name)
     except BaseException:
         found.file.close()
+        # nobody else closes it: there is no answer that would
         raise
+
     span = answer.headers.get("Content-Range", "whole")
     log.info(
         "recording_served", file=found.name, code=answer.status_code, part=span, address=address()
     )
+
     return answer
 
 
 def _answer(found: Found, name: str) -> Response:
+    """Return the whole file or the part that the request asks for."""
+    # a link made before the conversion says .wav where the file is .mp3 now
     shown = PurePosixPath(name).with_suffix(PurePosixPath(found.name).suffix).name
+
     answer = send_file(
         found.file,
         mimetype=found.type,
@@ -53,6 +60,8 @@ def _answer(found: Found, name: str) -> Response:
         max_age=0,
         conditional=False,
     )
+
+    # send_file does not know the size of an open file, without which there are no parts
     answer.content_length = found.size
     answer.headers["X-Content-Type-Options"] = "nosniff"
     answer.make_conditional(request.environ, accept_ranges=True, complete_length=found.size)

@@ -1,8 +1,8 @@
-"""The web server: gevent's, with an end to every wait and a bound to what strangers may hold open.
+"""gevent's web server, with time limits and a limit on open connections.
 
-gevent waits for a request for ever and takes as many connections as there are files. Here whoever
-comes is let in: if all places are taken, the connection goes that has waited longest without asking
-for anything.
+gevent waits for a request for ever and takes as many connections as there are file descriptors:
+1,268 half-sent requests took every one of 1,024, and the next call was lost. Here a new connection
+is let in. If all places are taken, the one that has waited longest for a request is closed.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ TOO_LATE = (
 class Bounds:
     """What a peer may take.
 
-    request: seconds from a request's first byte to its last. quiet: seconds without a byte either
-    way, between two requests (nginx keeps its connections for 60) or while nobody takes an answer.
-    in_all, per_peer: connections; a web server in front, on this machine, may have all.
+    request: seconds from a request's first byte to its last.
+    quiet: seconds without a byte either way, between two requests (nginx keeps its connections for
+    60) or while the peer does not read an answer.
+    in_all, per_peer: connections. A web server in front, on this machine, may have all.
     """
 
     request: float = 20.0
@@ -44,10 +45,9 @@ class Bounds:
 
 
 class Handler(pywsgi.WSGIHandler):
-    """A connection. Keeps requests out of the log: they may hold tokens and phone numbers.
+    """A connection. peer: its network. is_ended: whether it was closed to make room.
 
-    Headers and body of an answer go separately: without TCP_NODELAY the body waits 40 ms on a
-    kept-alive connection.
+    waits_since: when it began to wait for a request (monotonic seconds).
     """
 
     server: WebServer
@@ -55,51 +55,59 @@ class Handler(pywsgi.WSGIHandler):
     def __init__(self, sock: socket.socket, address: Any, server: WebServer) -> None:
         super().__init__(sock, address, server)
         self.peer = network(str(address[0]))
-        self.ended = False
+        self.is_ended = False
         self.waits_since = time.monotonic()
         self._connection = sock
         self._clock: gevent.Greenlet[..., Any] | None = None
         self._is_asked = False
         self._is_late = False
+
+        # headers and body of an answer are sent apart: without TCP_NODELAY the body waits 40 ms
+        # on a kept-alive connection
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(server.bounds.quiet)
 
     @property
-    def waits(self) -> bool:
-        """Tell whether we wait for a request or for the rest of one."""
+    def is_waiting(self) -> bool:
+        """Tell whether the connection waits for a request or for the rest of one."""
         body = self.wsgi_input
         if not self._is_asked or body is None:
             return True
+
         if body.chunked_input:
             return bool(body.chunk_length != 0)
         return bool(body.position < (body.content_length or 0))
 
     def end(self) -> None:
-        """Close the connection: another one needs its place."""
-        self.ended = True
+        """Close the connection, to make room for another one."""
+        self.is_ended = True
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
     def read_requestline(self) -> str:
-        """Wait for a request as long as it may be quiet, then for its rest no longer than it may
-        take.
-        """
+        """Wait for a request (Bounds.quiet), then for its rest (Bounds.request)."""
+        # peek returns with the first byte, and only then the time of the request begins
         self.rfile.peek(1)
         self._clock = gevent.spawn_later(self.server.bounds.request, self._stop_listening)
         return str(super().read_requestline())
 
     def read_request(self, raw_requestline: str) -> Any:
-        """Read the headers. Raises ValueError if this is no request, or not all of one came."""
+        """Read the headers. Raises ValueError if they are malformed or incomplete."""
         read = super().read_request(raw_requestline)
         if self._is_late:
             raise ValueError("its headers did not come in time")
         return read
 
     def get_environ(self) -> dict[str, Any]:
-        """Return the request for the application, which may ask whether the peer has gone."""
+        """Return the request for the application.
+
+        fsplanfix.peer_is_gone: a function that tells whether the peer has closed the connection.
+        """
         environ: dict[str, Any] = super().get_environ()
         self._is_asked = True
-        if not self.waits:
+
+        # the whole request is here: a long answer must not be cut short by its time limit
+        if not self.is_waiting:
             self._stop_clock()
         environ["fsplanfix.peer_is_gone"] = self._peer_is_gone
         return environ
@@ -114,18 +122,21 @@ class Handler(pywsgi.WSGIHandler):
             self.waits_since = time.monotonic()
 
     def _stop_clock(self) -> None:
+        """End the time limit of the request."""
         if self._clock is not None:
             self._clock.kill(block=False)
             self._clock = None
 
     def _stop_listening(self) -> None:
-        """Take no more from the peer: whoever waits for it goes on as if it had hung up."""
+        """Read no more from the peer; a waiting read ends as if the peer had hung up."""
         self._is_late = True
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RD)
 
     def _peer_is_gone(self) -> bool:
-        bare = getattr(self._connection, "_sock", self._connection)  # gevent's own would wait
+        """Tell whether the peer has closed the connection."""
+        # the socket below gevent's: gevent would wait for a byte
+        bare = getattr(self._connection, "_sock", self._connection)
         try:
             return bool(bare.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
         except BlockingIOError:
@@ -134,21 +145,25 @@ class Handler(pywsgi.WSGIHandler):
             return True
 
     def _handle_client_error(self, ex: Exception) -> tuple[str, bytes]:
-        """Answer what is no request (gevent's place for it); gevent writes tracebacks here."""
-        return TOO_LATE if self._is_late else BAD_REQUEST
+        """Return the answer to a malformed or late request."""
+        # gevent's own method also prints a traceback
+        if self._is_late:
+            return TOO_LATE
+        return BAD_REQUEST
 
     def _log_error(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        """Log a mistake of ours; that a peer went, or takes no answer, is none."""
+        """Log an error, unless it only means that the peer is gone or does not read."""
         if not issubclass(kind, (OSError, gevent.GreenletExit)):
             log.error("crashed", component="web", exc_info=(kind, error, trace))
 
     def log_request(self) -> None:
-        """Log nothing."""
+        """Log nothing: a request may hold tokens and phone numbers."""
 
 
 class WebServer(pywsgi.WSGIServer):
     """Listens for requests to an application."""
 
+    # gevent's default is 100 connections accepted in a row
     max_accept = 16
 
     def __init__(self, listener: socket.socket, application: Any, bounds: Bounds) -> None:
@@ -157,13 +172,14 @@ class WebServer(pywsgi.WSGIServer):
         self._open: set[Handler] = set()
 
     def handle(self, sock: socket.socket, address: Any) -> None:
-        """Serve a connection, unless its peer, or all peers, keep every place busy."""
+        """Serve a connection, unless its peer or all peers keep every place busy."""
         handler = Handler(sock, address, self)
-        everyone = [other for other in self._open if not other.ended]
+        everyone = [other for other in self._open if not other.is_ended]
         same = [other for other in everyone if other.peer == handler.peer]
         most = self.bounds.in_all if is_loopback(handler.peer) else self.bounds.per_peer
         if not (_has_room(same, most) and _has_room(everyone, self.bounds.in_all)):
             return
+
         self._open.add(handler)
         try:
             handler.handle()
@@ -172,12 +188,15 @@ class WebServer(pywsgi.WSGIServer):
 
 
 def _has_room(rivals: list[Handler], most: int) -> bool:
-    """Tell whether one more fits beside its rivals; end the one that has waited longest if not."""
-    standing = [other for other in rivals if not other.ended]
-    if len(standing) < most:
+    """Tell whether there is room for one more; close the connection that waits longest if not."""
+    # the check for one peer may have closed some before the check for all
+    still_open = [other for other in rivals if not other.is_ended]
+    if len(still_open) < most:
         return True
-    waiting = [other for other in standing if other.waits]
+
+    waiting = [other for other in still_open if other.is_waiting]
     if not waiting:
         return False
+
     min(waiting, key=lambda other: other.waits_since).end()
     return True

@@ -38,7 +38,7 @@ def test_time_passes_steadily_between_two_looks(times: Times, clock: Clock) -> N
     assert clock() == 1_000_000.0
     times.pass_by(10.0)
     assert clock() == 1_000_010.0
-    assert not clock.jumped()
+    assert not clock.has_jumped()
 
 
 @pytest.mark.parametrize("jump", [-1e9, -3600.0, -70.0, -3.0, 3.0, 300.0, 1e9])
@@ -46,16 +46,16 @@ def test_a_jump_of_any_size_is_noticed_once(times: Times, clock: Clock, jump: fl
     clock()
     times.pass_by(1.0, jump)
     assert clock() == 1_000_001.0
-    assert clock.jumped()
+    assert clock.has_jumped()
     assert clock() == 1_000_001.0 + jump
-    assert not clock.jumped()
+    assert not clock.has_jumped()
 
 
 def test_a_jump_is_lived_with_where_nobody_asks_for_jumps(times: Times, clock: Clock) -> None:
     clock()
     times.pass_by(10.0, 600.0)
     assert clock() == 1_000_610.0
-    assert clock.jumped()
+    assert clock.has_jumped()
 
 
 def test_the_time_goes_on_while_the_database_is_away(times: Times) -> None:
@@ -74,13 +74,13 @@ def test_the_time_goes_on_while_the_database_is_away(times: Times) -> None:
 def test_a_slow_answer_is_no_jump(times: Times, clock: Clock) -> None:
     clock()
     times.slow = 3.0  # its time is that of the question
-    assert not clock.jumped()
+    assert not clock.has_jumped()
     assert clock() == 1_000_003.0
 
 
 def test_both_databases_tell_the_time(store: Store) -> None:
     assert store.now() == pytest.approx(time.time(), abs=600)
-    assert not store.now.jumped()
+    assert not store.now.has_jumped()
 
 
 def test_a_worker_whose_own_clock_is_off_goes_by_the_database(
@@ -89,5 +89,5 @@ def test_a_worker_whose_own_clock_is_off_goes_by_the_database(
     """What is due by one worker's clock must be due for all: leases go by the database's."""
     right = time.time()
     monkeypatch.setattr(time, "time", lambda: right + 600)
-    assert store.now.jumped() is False
+    assert store.now.has_jumped() is False
     assert store.now() == pytest.approx(right, abs=300)

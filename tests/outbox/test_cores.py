@@ -57,9 +57,9 @@ def test_a_switch_that_is_heard_under_another_address_goes_on(store: Store, core
     put(store, "c1", "one", "x", alive=7)
     put(store, "c1", "other", "x", alive=7)
     assert cores.arrive("one", "y") == []
-    assert cores.goes_on("x")
+    assert cores.is_heard("x")
     assert cores.arrive("other", "y") == [Left("x", ["state of c1"], 7)]
-    assert not cores.goes_on("x")
+    assert not cores.is_heard("x")
 
 
 def test_what_was_heard_long_ago_does_not_go_on(store: Store, cores: Cores) -> None:

@@ -53,7 +53,7 @@ def canceled(ext: str, position: int) -> Notice:
 
 
 def claim(store: Store, most: int, now: float, owner: str) -> list[Queued]:
-    return Queue(store).turn([], most, now, owner).claimed
+    return Queue(store).settle_and_claim([], most, now, owner).claimed
 
 
 def let_leases_end(store: Store) -> None:
@@ -64,7 +64,7 @@ def let_leases_end(store: Store) -> None:
 
 
 def settle(store: Store, queued: Queued, state: State, now: float, answer: str = "") -> None:
-    Queue(store).turn([Outcome(queued, state, answer)], 0, now, ME)
+    Queue(store).settle_and_claim([Outcome(queued, state, answer)], 0, now, ME)
 
 
 def waves(store: Store) -> list[list[str]]:
@@ -170,17 +170,17 @@ def test_a_refused_notice_is_set_aside_and_the_call_goes_on(store: Store) -> Non
 def test_a_failed_notice_is_due_again_later_and_counts_its_tries(store: Store) -> None:
     store.save([FIRST], {}, "s", now=1.0)
     Queue(store).try_again(claim(store, 1, 1.0, ME)[0], due=50.0, answer="x" * 10_000)
-    assert Queue(store).turn([], 0, 2.0, ME).upcoming == 50.0
+    assert Queue(store).settle_and_claim([], 0, 2.0, ME).upcoming == 50.0
     assert claim(store, 1, 49.0, ME) == []
     (again,) = claim(store, 1, 50.0, ME)
     assert (again.attempts, again.created) == (1, 1.0)
 
 
 def test_what_is_under_way_is_not_what_falls_due_next(store: Store) -> None:
-    assert Queue(store).turn([], 0, 2.0, ME).upcoming is None
+    assert Queue(store).settle_and_claim([], 0, 2.0, ME).upcoming is None
     store.save([FIRST], {}, "s", now=1.0)
     claim(store, 1, 1.0, ME)
-    assert Queue(store).turn([], 0, 2.0, ME).upcoming is None
+    assert Queue(store).settle_and_claim([], 0, 2.0, ME).upcoming is None
 
 
 def due(store: Store) -> dict[str, float]:
@@ -206,7 +206,7 @@ def test_what_waits_for_a_notice_that_failed_falls_due_no_sooner(store: Store) -
     assert set(due(store).values()) == {50.0}
     store.save([*GROUP[4:], notice(Kind.INCOMING, "101", 1, callid="c2")], {}, "s", now=3.0)
     assert sorted(due(store).values()) == [3.0, *[50.0] * (len(GROUP) - 1)]
-    assert Queue(store).turn([], 0, 3.0, ME).upcoming == 50.0
+    assert Queue(store).settle_and_claim([], 0, 3.0, ME).upcoming == 50.0
 
 
 def test_one_phones_failure_holds_up_only_what_waits_for_it(store: Store) -> None:
@@ -445,7 +445,7 @@ def test_made_up_calls_go_out_in_their_order_whatever_fails(store: Store) -> Non
 def test_windows_too_late_are_skipped_in_pieces_whatever_they_wait_for(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fsplanfix.outbox.cleanup.AT_ONCE", 2)
+    monkeypatch.setattr("fsplanfix.outbox.cleanup.ROWS_AT_ONCE", 2)
     store.save(GROUP, {}, "s", now=1.0)
     assert Upkeep(store).skip_stale(60.0, popup_ttl=60.0) == 0
     assert Upkeep(store).skip_stale(62.0, popup_ttl=60.0) == 4
@@ -453,7 +453,7 @@ def test_windows_too_late_are_skipped_in_pieces_whatever_they_wait_for(
 
 
 def test_much_of_old_is_deleted_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsplanfix.outbox.cleanup.AT_ONCE", 2)
+    monkeypatch.setattr("fsplanfix.outbox.cleanup.ROWS_AT_ONCE", 2)
     store.save(GROUP, {"c1": None}, "s", now=1.0, events={"c1": b"heard"})
     waves(store)
     assert Upkeep(store).clean(before=100.0) == 2

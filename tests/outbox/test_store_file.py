@@ -121,7 +121,7 @@ def write_over(path: Path, at: int, content: bytes) -> None:
 
 def looked_over(store: Store) -> bool:
     store.look_over()
-    return store.works
+    return store.is_working
 
 
 @pytest.mark.parametrize("damage", ["a page", "the end", "the head"])
@@ -143,7 +143,9 @@ def test_a_torn_file_is_noticed_though_nothing_asks_for_what_was_there(
     store.close()
 
 
-@pytest.mark.parametrize("ask", [Queue.backlog, lambda queue: queue.turn([], 1, 2.0, "me")])
+@pytest.mark.parametrize(
+    "ask", [Queue.backlog, lambda queue: queue.settle_and_claim([], 1, 2.0, "me")]
+)
 def test_whoever_meets_damage_says_so_for_all(
     store: Store, path: Path, ask: Callable[[Queue], object]
 ) -> None:
@@ -156,7 +158,7 @@ def test_whoever_meets_damage_says_so_for_all(
         ask(Queue(again))
     assert not caught.value.permanent
     again.facts.swap("name", "value")
-    assert (again.takes_writes, again.works) == (True, False)
+    assert (again.takes_writes, again.is_working) == (True, False)
     again.close()
 
 
@@ -172,7 +174,7 @@ def test_a_sound_copy_in_the_place_of_a_torn_file_is_gone_on_with(
     again.look_over()
     copy.rename(path)
     again.save([OTHER], {}, "s", now=2.0)
-    assert again.works
+    assert again.is_working
     assert Queue(again).counts() == {"done": 1, "waiting": len(GROUP)}
     assert "what the old one held could not be read" in capsys.readouterr().out
     again.close()

@@ -11,9 +11,9 @@ from fsplanfix.calls.model import Rules
 from fsplanfix.errors import StoreError
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.outbox.history import Archive
-from fsplanfix.outbox.patience import insist
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Entry
+from fsplanfix.outbox.retry import until_store_answers
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.texts import clean
@@ -84,7 +84,7 @@ def pipeline(store: Store) -> Pipeline:
 
 def test_what_is_refused_for_its_content_is_not_asked_for_again(store: Store) -> None:
     with gevent.Timeout(60), pytest.raises(StoreError) as caught:
-        insist(lambda: store.save([replace(FIRST, position=2**70)], {}, "s", now=1.0))
+        until_store_answers(lambda: store.save([replace(FIRST, position=2**70)], {}, "s", now=1.0))
     assert caught.value.permanent
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fsplanfix.calls.model import Rules
 from fsplanfix.errors import DialRefused, LinkDown
 from fsplanfix.freeswitch.originate import DialPlan, command
-from fsplanfix.planfix.commands import Account, Commands, Limits
+from fsplanfix.planfix.commands import Account, Commands, DialLimits
 
 TOKEN = "pbx-token"
 GOOD = {"cmd": "makeCall", "from": "101", "to": "79161234567", "token": TOKEN}
@@ -31,7 +31,11 @@ class Dialled(list[tuple[str, str]]):
 def commands(dialled: Dialled, allow: str | None = None, **limits: int) -> Commands:
     pattern = re.compile(allow) if allow else None
     return Commands(
-        ACCOUNT, Rules(), Limits(pattern, **limits), dialled.dial, lambda ext, number, reason: None
+        ACCOUNT,
+        Rules(),
+        DialLimits(pattern, **limits),
+        dialled.dial,
+        lambda ext, number, reason: None,
     )
 
 
@@ -120,7 +124,7 @@ def test_a_double_click_makes_one_call() -> None:
     dialled, now = Dialled(), [100.0]
     clicks: TTLCache[tuple[str, str], bool] = TTLCache(10, 5.0, timer=lambda: now[0])
     ours = Commands(
-        ACCOUNT, Rules(), Limits(), dialled.dial, lambda ext, number, reason: None, clicks
+        ACCOUNT, Rules(), DialLimits(), dialled.dial, lambda ext, number, reason: None, clicks
     )
     for moment in (100.0, 100.3, 104.9):
         now[0] = moment

@@ -224,7 +224,7 @@ def test_whatever_planfix_does_once_the_call_is_told_in_order(
     with monkeypatch.context() as now:
         if how == "hang":
             now.setattr("fsplanfix.planfix.api.CONNECT_TIMEOUT", 0.1)
-            now.setattr("fsplanfix.planfix.api.ANSWER_TIMEOUT", 0.1)
+            now.setattr("fsplanfix.planfix.api.READ_TIMEOUT", 0.1)
             now.setattr(planfix, "before", lambda _: over.wait())
             planfix.answers.append("drop")  # to whom is gone already
         else:
@@ -490,7 +490,7 @@ def test_what_planfix_took_while_the_store_was_away_is_not_sent_again(
     courier.step()
     courier._pool.join()
     with monkeypatch.context() as away:
-        away.setattr(Queue, "turn", unanswered)
+        away.setattr(Queue, "settle_and_claim", unanswered)
         with pytest.raises(StoreError):
             courier.step()
     send_all(courier)
@@ -554,7 +554,7 @@ def test_the_store_itself_notices_a_jump(
         DeliverySettings(),
         complete,
         now=store.now,
-        has_jumped=store.now.jumped,
+        has_jumped=store.now.has_jumped,
     )
     planfix.answers.append(500)
     store.save([COMPLETED], {}, "s", store.now())
@@ -606,7 +606,7 @@ def test_a_request_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPat
                 gevent.sleep(0.02)
 
     monkeypatch.setattr("fsplanfix.planfix.api.CONNECT_TIMEOUT", 0.1)
-    monkeypatch.setattr("fsplanfix.planfix.api.ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr("fsplanfix.planfix.api.READ_TIMEOUT", 0.2)
     server = StreamServer(("127.0.0.1", 0), drip)
     server.start()
     assert "did not answer in time" in str(failure_of(f"http://127.0.0.1:{server.server_port}/"))

@@ -1,6 +1,6 @@
 import pytest
 
-from fsplanfix.planfix.forms import form
+from fsplanfix.planfix.forms import build_form
 from fsplanfix.recordings.links import Links
 from fsplanfix.simulators.planfix import problem
 
@@ -12,11 +12,11 @@ LINKS = Links("https://pbx.example.com/", ["key"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_request_has_just_the_fields_the_api_allows(name: str) -> None:
     for notice in told(events(name), rules_of(name)):
-        fields = form(notice, LINKS.link)
+        fields = build_form(notice, LINKS.link)
         assert problem(fields) == ""
         assert all(fields.values())
 
 
 def test_marketing_data_gets_its_prefix() -> None:
-    last = form(told(events("utm_variables"))[-1], LINKS.link)
+    last = build_form(told(events("utm_variables"))[-1], LINKS.link)
     assert (last["data_utm_source"], last["data_utm_medium"]) == ("site.io", "banner")

@@ -19,7 +19,7 @@ from flask.sessions import SecureCookieSessionInterface
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.web import app as web_app
-from fsplanfix.web.dashboard import LOOK_EVERY, DashboardConfig, Look
+from fsplanfix.web.dashboard import REFRESH_EVERY, DashboardConfig, Look
 from fsplanfix.web.health import Health
 
 from ..support.service import PATIENCE, Halt, Service, running
@@ -382,12 +382,12 @@ def test_all_open_pages_share_one_look() -> None:
     desk, now = Desk(), [100.0]
     look = Look(desk, lambda: now[0])  # type: ignore[arg-type]
     for seen in (1, 2):
-        pages = [gevent.spawn(look.of_late) for _ in range(20)]
+        pages = [gevent.spawn(look.read_recent) for _ in range(20)]
         gevent.joinall(pages, timeout=PATIENCE)
         assert {page.value for page in pages} == {seen}
-        now[0] += LOOK_EVERY
-    assert look.now() == 3  # who changed something sees it at once
-    assert look.of_late() == 3
+        now[0] += REFRESH_EVERY
+    assert look.read_now() == 3  # who changed something sees it at once
+    assert look.read_recent() == 3
 
 
 def test_a_closed_page_is_looked_at_no_more(service: Service) -> None:
