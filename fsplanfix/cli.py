@@ -85,7 +85,9 @@ def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
             if notice.callid != callid:
                 callid = notice.callid
                 say(timeline.header({**fields, "type": notice.type, "phone": notice.phone}))
+
             say(timeline.line(fields, notice.at))
+
         if not as_json and not callid:
             say(
                 f"{trace.name}: Planfix is told nothing "
@@ -168,6 +170,7 @@ def init_command(file: Path, force: bool, **given: str | None) -> None:
         if not asks:
             raise SettingsError([f"{file} already exists; use --force to overwrite it."])
         click.confirm(f"{file} already exists. Overwrite it?", abort=True)
+
     answers = {
         name: _ask(asks, name, given[name], *question) for name, question in QUESTIONS.items()
     }
@@ -225,6 +228,7 @@ def _ask(
         )
         if not wrong:
             return str(answer)
+
         say(fill(wrong[0], 80))
     return default if given is None else given.strip()
 
@@ -242,6 +246,7 @@ def check_command(as_json: bool) -> None:
         if as_json:
             say(json.dumps({"mark": finding.mark, **asdict(finding)}, ensure_ascii=False))
             continue
+
         head = f"{finding.mark} {finding.part:<17} "
         say(
             fill(
@@ -257,6 +262,7 @@ def check_command(as_json: bool) -> None:
                     subsequent_indent=" " * len(head),
                 )
             )
+
     raise SystemExit(worst)
 
 
@@ -266,6 +272,7 @@ def _findings() -> Iterator[check.Finding]:
     except SettingsError as error:
         yield from (check.Finding(Grade.BROKEN, "settings", problem) for problem in error.problems)
         return
+
     logs.set_up("CRITICAL")
     yield from check.everything(settings)
 
@@ -290,6 +297,7 @@ def explain_command(call: str, last: bool, file: Path | None, mask: bool) -> Non
     settings = load(RuleSettings)
     if not call and not last:
         raise click.UsageError("Give a callid or a phone number, or --last.")
+
     with _store() as store:
         archive = Archive(store)
         number = normalize(call, settings.country)
@@ -297,6 +305,7 @@ def explain_command(call: str, last: bool, file: Path | None, mask: bool) -> Non
         if file is not None:
             _export(archive, [callid for callid in callids if callid][-1:], file, mask)
             return
+
         stories = [explain.story(archive, settings.rules(), callid) for callid in callids if callid]
         told = ["\n".join(story) for story in stories if story]
         refused = (
@@ -308,6 +317,7 @@ def explain_command(call: str, last: bool, file: Path | None, mask: bool) -> Non
             raise click.ClickException(
                 f"No record of call or number {printable(call[:80])}." if call else "No calls yet."
             )
+
         say("\n\n".join([*told, *(["\n".join(refused)] if refused else [])]))
 
 
@@ -317,6 +327,7 @@ def _export(archive: Archive, callids: list[str], file: Path, mask: bool) -> Non
         raise click.ClickException(
             "The events of this call are not stored, or the call is not over yet."
         )
+
     count = explain.export(packed, file, callids[0], mask)
     say(f"Wrote {count} events of call {callids[0]} to {file}.")
     say(f"To play them: fsplanfix replay {file}")
@@ -343,6 +354,7 @@ def queue_list_command(everything: bool, limit: int) -> None:
             say(printable(f"{line}{notice.what}"))
             if item.answer:
                 say(f"          {printable(item.answer[:68])[:68]}")
+
         paused = "; paused: Planfix does not accept our token" if standing.unauthorized else ""
         say(f"{standing.waiting} waiting, {standing.rejected} rejected{paused}")
 

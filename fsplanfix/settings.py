@@ -72,8 +72,10 @@ def _address(value: str) -> str:
         raise ValueError(
             f"'{value}' is not a web address; write it like https://example.planfix.com/tel/api."
         )
+
     if parts.scheme == "http" and not LOOPBACK.fullmatch(parts.hostname):
         raise ValueError("tokens would cross the network in clear text; begin it with https://.")
+
     return value
 
 
@@ -104,6 +106,7 @@ def _listen(value: Any) -> Any:
 def _servers(value: Any) -> Any:
     if not isinstance(value, str):
         return value
+
     servers = []
     for item in value.split(","):
         found = _ESL.fullmatch(item.strip())
@@ -112,12 +115,14 @@ def _servers(value: Any) -> Any:
                 "write it like esl://:PASSWORD@127.0.0.1:8021, several with commas between them."
             )
         servers.append(Server(found["host"].strip("[]"), int(found["port"]), found["password"]))
+
     return tuple(servers)
 
 
 def _aliases(value: Any) -> Any:
     if not isinstance(value, str):
         return value
+
     pairs = [item.partition(":") for item in value.split(",") if item.strip()]
     if any(
         not colon
@@ -126,6 +131,7 @@ def _aliases(value: Any) -> Any:
         for a, colon, b in pairs
     ):
         raise ValueError("write it like 79260000007:101,79260000008:102.")
+
     return {a.strip().removeprefix("+"): b.strip() for a, _, b in pairs}
 
 
@@ -168,11 +174,13 @@ def _folder(value: Path) -> Path:
 def _map(value: Any) -> Any:
     if not isinstance(value, str):
         return value
+
     found = re.fullmatch(r"(/[^:]*):(/[^:]*)", value.strip())
     if not found:
         raise ValueError(
             "write it like /usr/recordings:/srv/recordings, FreeSWITCH's folder first, then ours."
         )
+
     return found[1], found[2]
 
 
@@ -180,10 +188,12 @@ def _default_exts(value: Any) -> Any:
     """Read `101`, or `74950000001:101,*:100`: a line and its ext, `*` for every other line."""
     if not isinstance(value, str):
         return value
+
     pairs = [item.strip().rpartition(":") for item in value.split(",") if item.strip()]
     read = {line.strip().removeprefix("+") or "*": ext.strip() for line, _, ext in pairs}
     if not all(_LINE.fullmatch(line) and _CODE.fullmatch(ext) for line, ext in read.items()):
         raise ValueError("write it like 101, or by line like 74950000001:101,*:100.")
+
     return read
 
 
@@ -366,6 +376,7 @@ def _sentence(kind: type[_Source], problem: Any) -> str:
     name = str(problem["loc"][0]) if problem["loc"] else ""
     if problem["type"] == "missing":
         return f"{name.upper()} is missing: {kind.model_fields[name].description}."
+
     message = str(problem["msg"]).removeprefix("Value error, ")
     description = kind.model_fields[name].description if name in kind.model_fields else None
     hint = f" It is {description}." if description and problem["type"] != "value_error" else ""

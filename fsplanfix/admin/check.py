@@ -89,8 +89,10 @@ def everything(settings: Settings, env_file: Path = Path(".env")) -> Iterator[Fi
         yield from doubts
     except StoreError as error:
         yield Finding(Grade.BROKEN, "store", str(error), "see STORE_URL")
+
     for server in settings.freeswitch_esl:
         yield from _freeswitch(settings, server)
+
     yield from _socket_app(settings)
     yield from _recordings(settings, keys)
     yield from planfix(settings)
@@ -103,6 +105,7 @@ def _settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
         yield Finding(
             Grade.WARNING, part, f"{env_file} can be read by others", f"chmod 600 {env_file}"
         )
+
     if len(settings.pbx_token.get_secret_value()) < 16:
         sound = False
         yield Finding(
@@ -111,6 +114,7 @@ def _settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
             "PBX_TOKEN is short enough to be guessed",
             "generate a longer one: openssl rand -hex 16",
         )
+
     if any(server.password == DEFAULT_PASSWORD for server in settings.freeswitch_esl):
         sound = False
         yield Finding(
@@ -119,6 +123,7 @@ def _settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
             "the event socket still uses the default password (ClueCon)",
             "set a new one in event_socket.conf.xml and FREESWITCH_ESL",
         )
+
     if settings.public_url is None:
         sound = False
         yield Finding(
@@ -127,6 +132,7 @@ def _settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
             "PUBLIC_URL is missing: Planfix cannot reach us",
             "set it to the https address of this service",
         )
+
     if sound:
         yield Finding(Grade.OK, part, "complete")
 
@@ -144,6 +150,7 @@ def _doubts(settings: Settings, store: Store) -> Iterator[Finding]:
         what = f"{aside['count']} events could not be processed, the last: {last}"
         hint = f"please report it, with the event_set_aside line of the log ({reason})"
         yield Finding(Grade.WARNING, "events", what, hint)
+
     noted = json.loads(store.facts.get(DOUBTS) or "{}")
     users = sorted(set(noted.get("users", [])) - settings.trunk_users)
     gateways = sorted(set(noted.get("gateways", [])) - settings.house_gateways)
@@ -152,6 +159,7 @@ def _doubts(settings: Settings, store: Store) -> Iterator[Finding]:
         yield Finding(
             Grade.WARNING, "users", f"they show many callers' numbers: {_listed(users)}", hint
         )
+
     if gateways:
         hint = f"if they lead to colleagues, set HOUSE_GATEWAYS={_printable(gateways[0])}"
         yield Finding(
@@ -205,6 +213,7 @@ def _gateway(settings: Settings, connection: Connection) -> Iterator[Finding]:
     found = re.match(r"sofia/gateway/([A-Za-z0-9_.-]+)/", settings.dial_string)
     if settings.dial_context or not found:
         return
+
     answer, part = connection.api(f"sofia status gateway {found[1]}"), connection.server.name
     state = re.search(r"^State\s+(\S+)", answer, re.MULTILINE)
     up = re.search(r"^Status\s+UP", answer, re.MULTILINE)
@@ -228,17 +237,21 @@ def _users(settings: Settings, connection: Connection) -> Iterator[Finding]:
     lines = connection.api("list_users").splitlines()
     if not lines or not lines[0].startswith("userid|"):
         return
+
     columns = [line.split("|") for line in lines[1:] if line.count("|") > DOMAIN_COLUMN]
     domains = {fields[0]: fields[DOMAIN_COLUMN] for fields in columns}
     rules, part = settings.rules(), connection.server.name
     without = [user for user in domains if not rules.ext_for(user)]
+
     if domains and len(without) == len(domains):
         what = f"EXTENSION_PATTERN matches none of {len(domains)} users"
         yield Finding(Grade.BROKEN, part, what, "no call window can open; change EXTENSION_PATTERN")
         return
+
     if domains:
         found = f"{len(domains) - len(without)} of {len(domains)} users have an ext"
         yield Finding(Grade.OK, part, found)
+
     without = sorted(set(without) - rules.trunk_users)
     if without:
         user = without[0]
@@ -308,6 +321,7 @@ def _recordings(settings: Settings, keys: list[str]) -> Iterator[Finding]:
             Grade.BROKEN, part, f"{error.filename} cannot be read ({error.strerror})", hint
         )
         return
+
     if newest is None:
         yield Finding(
             Grade.WARNING,
@@ -316,6 +330,7 @@ def _recordings(settings: Settings, keys: list[str]) -> Iterator[Finding]:
             "freeswitch-dialplan/ shows how to record calls",
         )
         return
+
     yield Finding(Grade.OK, part, f"{folder} can be read")
     if keys and settings.public_url and not settings.recordings_url:
         yield from _from_outside(settings, keys, newest)
@@ -343,6 +358,7 @@ def _from_outside(settings: Settings, keys: list[str], file: Path) -> Iterator[F
         hint = f"does the web server in front forward /recordings/ to {settings.http_listen}?"
         yield Finding(Grade.BROKEN, "recordings", f"through PUBLIC_URL: {error}", hint)
         return
+
     if code == 200 and size == file.stat().st_size:
         yield Finding(Grade.OK, "recordings", "one was fetched through PUBLIC_URL")
     else:
@@ -367,6 +383,7 @@ def planfix(settings: Settings) -> Iterator[Finding]:
         return
     finally:
         client.close()
+
     yield Finding(Grade.OK, "Planfix", "reachable, token accepted")
     yield from _agreement(settings, known)
 
@@ -382,6 +399,7 @@ def _without_ping(client: PlanfixApi, error: TransportError) -> Finding:
             return Finding(
                 Grade.OK, "Planfix", "reachable, token accepted (it does not know `ping`)"
             )
+
     hint = (
         "put the token that Planfix shows into PLANFIX_TOKEN"
         if error.unauthorized
@@ -402,6 +420,7 @@ def _agreement(settings: Settings, known: dict[str, object]) -> Iterator[Finding
             "holds another PBX key",
             "enter PBX_TOKEN in Planfix as the PBX key",
         )
+
     ours = f"{(settings.public_url or f'http://{settings.http_listen}').rstrip('/')}/planfix"
     if url.rstrip("/") != ours:
         shown = "".join(char for char in url[:100] if char.isprintable())

@@ -69,13 +69,16 @@ def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
     lines = [*_played(events, rules, told)]
     for queued in told.values():
         lines += _told(queued, _reason(queued.notice.rule, queued.notice))
+
     lines += [_written(entry) for entry in noted]
     if not lines:
         return []
+
     head = _header(said[0].notice) if said else f"Call {printable(callid)}"
     marks = {MARKS[queued.state] for queued in said}
     legend = [f"{mark} {meaning}" for mark, meaning in MEANINGS.items() if mark in marks]
     silent = [] if said else ["Planfix is told nothing of this call."]
+
     return [
         f"{head}  times in UTC",
         *(line.text for line in sorted(lines, key=lambda line: line.at)),
@@ -106,11 +109,13 @@ def _played(
             since, until = _time(event.at), _time(moment(event.get(UNTIL)))
             what = f"unknown: the service was not listening from {since} to {until}"
             yield Line(event.at, _line(event.at, "?", "-", what))
+
         before = tracker.book.get(event.leg)
         notices = tracker.feed(event)
         leg = tracker.book.get(event.leg) or before
         if leg is not None and (text := _what(event, leg, tracker, marks)):
             yield Line(event.at, _line(event.at, " ", _who(leg), text))
+
         marks.add((event.name, event.leg))
         for notice in notices:
             queued = told.pop(_key(notice), None)
@@ -149,6 +154,7 @@ def _what(event: SwitchEvent, leg: Leg, tracker: Tracker, marks: set[tuple[str, 
         text = f"{HEARD[name]}: {file} {event.get('Record-Completion-Cause')}".rstrip()
     else:
         text = HEARD.get(name, "")
+
     return text
 
 
@@ -159,6 +165,7 @@ def _hung_up(event: SwitchEvent, leg: Leg, marks: set[tuple[str, str]]) -> str:
     cause = event.get("Hangup-Cause")
     if not cause:
         return "is gone: nobody heard its end (rule 15)"
+
     return f"hangs up: {cause}{remark}"
 
 
@@ -215,6 +222,7 @@ def _told(queued: Queued, rule: str) -> Iterator[Line]:
         for part in (rule, sent, tries, queued.answer if queued.state != State.DONE else "")
         if part
     )
+
     if about:
         yield Line(
             notice.at,
@@ -270,10 +278,12 @@ def export(packed: bytes, file: Path, callid: str, masked: bool) -> int:
         "freeswitch": "unknown",
     }
     bodies = []
+
     for event in events:
         body = event.raw.decode("utf-8", "replace")
         text = "\n".join(_masked(line, numbers) if masked else line for line in body.split("\n"))
         bodies.append((event.at, text))
+
     write_trace(file, head, bodies)
     return len(events)
 

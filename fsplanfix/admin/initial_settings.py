@@ -50,6 +50,7 @@ def write(file: Path, values: Mapping[str, str]) -> None:
     """
     if found := problems(values):
         raise SettingsError(found)
+
     new = file.with_name(f"{file.name}.new")
     try:
         new.unlink(missing_ok=True)
@@ -61,6 +62,7 @@ def write(file: Path, values: Mapping[str, str]) -> None:
                 ".env.example explains all there are.\n"
             )
             out.writelines(f"{name}={_quoted(value)}\n" for name, value in values.items() if value)
+
         if dotenv_values(new, interpolate=False) != {
             name: value for name, value in values.items() if value
         }:
@@ -68,6 +70,7 @@ def write(file: Path, values: Mapping[str, str]) -> None:
             raise SettingsError(
                 ["A value has characters that .env cannot hold: use letters and digits."]
             )
+
         os.replace(new, file)
     except OSError as error:
         where = file.resolve().parent

@@ -32,6 +32,7 @@ def days_left(url: str, seconds: float) -> float | None:
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
         return None
+
     try:
         context = ssl.create_default_context(cafile=requests.utils.DEFAULT_CA_BUNDLE_PATH)
         with (
@@ -41,4 +42,5 @@ def days_left(url: str, seconds: float) -> float | None:
             ends = (secure.getpeercert() or {}).get("notAfter")
     except OSError:
         return None
+
     return (ssl.cert_time_to_seconds(ends) - time.time()) / 86400 if isinstance(ends, str) else None

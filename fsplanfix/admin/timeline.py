@@ -40,9 +40,11 @@ def meaning(fields: Mapping[str, str]) -> str:
     """Return a request to Planfix in words."""
     if fields["cmd"] == "record":
         return "record     link to the recording"
+
     event = fields["event"]
     if event != "COMPLETED":
         return f"{event:<9}  {SAID[event]}"
+
     words = ENDED.get(fields["status"], fields["status"]).format(duration=fields["duration"])
     recorded = ", recorded" if fields["is_recorded"] == "1" else ""
     return f"{event:<9}  {fields['status']}: {words}{recorded}"

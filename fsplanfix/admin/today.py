@@ -76,6 +76,7 @@ class Today:
             if len(bite) < BITE + LATE:
                 break
             gevent.sleep(PAUSE)
+
         self._seen = {(number, at) for number, at in self._seen if number > self._newest - LATE}
         return found
 
@@ -88,6 +89,7 @@ class Today:
         wanted = max(self.latest.maxlen or 0, LATE)
         read: list[Written] = self._archive.before(None, wanted)
         self._take(list(reversed(read)))
+
         while read and read[-1].created >= self._day:
             gevent.sleep(PAUSE)
             read = self._archive.before(read[-1].id, BITE, Kind.COMPLETED)

@@ -38,6 +38,7 @@ def read_trace(path: Path) -> Iterator[tuple[float, str]]:
                 raise RecordingFileError(
                     f"{path}: line {count} is not an event of a recorded call."
                 ) from None
+
             yield at, body
 
 
@@ -50,6 +51,7 @@ def write_trace(path: Path, head: dict[str, object], events: Sequence[tuple[int,
     lines = [json.dumps({**head, "events": len(events)})]
     for at, body in events:
         lines.append(json.dumps({"t": round((at - begun) / 1_000_000, 3), "event": body}))
+
     try:
         path.write_bytes(gzip.compress("\n".join(lines).encode() + b"\n", mtime=0))
     except OSError as error:
@@ -97,6 +99,7 @@ def _head(path: Path, lines: TextIO) -> tuple[str, dict[str, str]]:
         raise RecordingFileError(
             f"{path}: is empty; a recorded call begins with a line that names its scenario."
         )
+
     try:
         head = json.loads(line)
         head["scenario"], head["freeswitch"]

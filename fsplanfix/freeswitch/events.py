@@ -137,6 +137,7 @@ class SwitchEvent:
             # only what stands before the event's own body is headers (fault h)
             head, _, self._body = raw.partition(b"\n\n")
             self._read(head)
+
         self.name = self.get("Event-Name")
         self.leg = self.get("Unique-ID")
         self.at = moment(self.get("Event-Date-Timestamp"))
@@ -175,9 +176,11 @@ class SwitchEvent:
             line = f"\n{header}:".encode()
             start = self._head.find(line)
             return start + len(line) if start >= 0 else -1
+
         if not self._is_searched and header in _OF_A_NEW_LEG.known:
             self._is_searched = True
             self._places |= _OF_A_NEW_LEG.places(self._head)
+
         return self._places.get(header, -1)
 
     def line(self, header: str) -> bytes:
@@ -202,6 +205,7 @@ class SwitchEvent:
                 found.setdefault(name.decode("utf-8", "replace"), decode(value))
             start = self._head.find(_OURS, start)
             start += len(_OURS) if start >= 0 else 0
+
         return found
 
     @property

@@ -75,13 +75,16 @@ class Framer:
         if event := _EVENT_HEAD.match(self._rest, self._at):
             self._at, self._length, self._head = event.end(), int(event[1]), _EVENT
             return True
+
         while self._rest.startswith(b"\n", self._at):
             self._at += 1
+
         end = self._rest.find(b"\n\n", self._at)
         if end < 0:
             if len(self._rest) - self._at > LONGEST_HEAD:
                 raise FrameError("header lines without end")
             return False
+
         self._head = read_head(self._rest[self._at : end])
         self._at = end + 2
         self._length = self._body_length(self._head)

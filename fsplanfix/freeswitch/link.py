@@ -130,6 +130,7 @@ class Connection(InboundESL):
             raise LinkDown(
                 f"{where} cannot be reached ({reason}): is it running, mod_event_socket loaded?"
             ) from None
+
         self._notice_dead_peers()
         self.connected = True
         self._receive_events_greenlet = gevent.spawn(self.receive_events)
@@ -137,11 +138,13 @@ class Connection(InboundESL):
             raise LinkTimeout(
                 f"{where} accepts connections but says nothing: is that port the event socket?"
             )
+
         if self._rejected:
             raise LoginRefused(
                 f"{where} refuses our address: "
                 "add it to apply-inbound-acl in event_socket.conf.xml."
             )
+
         if not self.connected:
             raise LinkDown(
                 f"{where} closed the connection before the login: is that port the event socket?"
@@ -165,6 +168,7 @@ class Connection(InboundESL):
                 f"FreeSWITCH at {self.server.name} refuses the password: put the one from "
                 "event_socket.conf.xml into FREESWITCH_ESL."
             )
+
         self._is_logged_in = True
 
     def send(self, data: str, timeout: float = ANSWER_TIMEOUT) -> Frame:
@@ -175,6 +179,7 @@ class Connection(InboundESL):
         """
         if "\r" in data or "\0" in data or "\n\n" in data or data.endswith("\n"):
             raise UnsafeCommand("A command with line breaks inside was not sent to FreeSWITCH.")
+
         answer: AsyncResult[Frame] = AsyncResult()
         with gevent.Timeout(
             timeout,
@@ -183,6 +188,7 @@ class Connection(InboundESL):
             with self._writing:  # whole commands, one after the other (fault e)
                 if not self.connected:
                     raise LinkDown(f"There is no connection to FreeSWITCH at {self.server.name}.")
+
                 self._pending.append(answer)
                 try:
                     self.sock.sendall(f"{data}\n\n".encode())
@@ -206,6 +212,7 @@ class Connection(InboundESL):
         job = str(uuid4())
         result: AsyncResult[str] = AsyncResult()
         self._jobs[job] = result
+
         try:
             reply = self.send(f"bgapi {command}\nJob-UUID: {job}")
             answer = reply.headers.get("Reply-Text", "")
@@ -265,6 +272,7 @@ class Connection(InboundESL):
         except TimeoutError:
             if not self._is_logged_in:
                 raise
+
         gevent.spawn(self._ask_for_a_sign_of_life)
         self.sock.settimeout(self._silence * (1 - PATIENT))
         try:
@@ -307,13 +315,16 @@ class Connection(InboundESL):
             return
         if self.reason == "closed":
             self.reason = reason
+
         self.connected = False
         self._run = False
         gone = LinkDown(f"The connection to FreeSWITCH at {self.server.name} ended: {self.reason}.")
         for answer in self._pending:
             answer.set_exception(gone)
+
         for result in self._jobs.values():
             result.set_exception(gone)
+
         self._pending.clear()
         self.down.set()
         self._auth_request_event.set()
@@ -346,12 +357,14 @@ def live_channels(connection: Connection) -> list[dict[str, str]] | None:
         if not _TAKEN_AS_IT_IS.issuperset(uuid):
             dumps.append({"Unique-ID": uuid})  # it is live, and cannot be asked about
             continue
+
         text = connection.api(f"uuid_dump {uuid} json")
         try:
             dump = json.loads(text)
             dumps.append({str(name): str(value) for name, value in dump.items()})
         except (ValueError, AttributeError, RecursionError):  # "-ERR No such channel!"
             dumps.append(hanging_up(uuid))
+
     return dumps
 
 
@@ -437,6 +450,7 @@ class Link:
         while True:
             if self._held is None:  # else nobody has taken yet what the last one held
                 self._held = []
+
             connection = Connection(self.server, self._take, silence=self._silence)
             try:
                 connection.connect()
@@ -454,6 +468,7 @@ class Link:
             else:
                 pause, last_problem = SHORTEST_PAUSE, ""
                 self._follow(connection)
+
             gevent.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -466,4 +481,5 @@ class Link:
         finally:
             self.connection = None
             connection.stop()
+
         log.warning("freeswitch_link_lost", server=self.server.name, reason=connection.reason)

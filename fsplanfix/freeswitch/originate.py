@@ -118,6 +118,7 @@ def command(user: str, number: str, plan: DialPlan, uuid: str, outside: bool = F
     """
     if not (_NUMBER if outside else _USER).fullmatch(user) or not _NUMBER.fullmatch(number):
         raise DialRefused("The user or the number cannot be dialled.")
+
     variables = {
         "origination_uuid": uuid,
         "origination_caller_id_number": number,
@@ -134,9 +135,11 @@ def command(user: str, number: str, plan: DialPlan, uuid: str, outside: bool = F
         variables["effective_caller_id_number"] = plan.caller_id
     if plan.auto_answer and not outside:
         variables |= AUTO_ANSWER
+
     first = _listed(variables) + _first_leg(user, plan, outside)
     if plan.dial_context:
         return f"originate {first} {number} XML {plan.dial_context}"
+
     second = _listed(HEARD_WHILE_RINGING) + plan.dial_string.replace("{number}", number)
     return f"originate {first} &bridge({second})"
 
@@ -167,8 +170,10 @@ def phone(connection: Connection, user: str, domain: str) -> Phone:
         contact = connection.api(f"sofia_contact {user}", CHECK_TIMEOUT).strip()
     except LinkError:
         return Phone.UNCLEAR
+
     if contact.startswith("error/"):
         return Phone.ABSENT
+
     return Phone.REGISTERED if "sip:" in contact else Phone.UNCLEAR
 
 
@@ -200,6 +205,7 @@ class Dialler:
         connections = self._connections()
         if not connections:
             raise LinkDown("There is no connection to FreeSWITCH.")
+
         problem = Phone.UNKNOWN
         for user in users:
             connection, found = self._find(connections, user)
@@ -208,13 +214,16 @@ class Dialler:
                 wanted = command(user, number, self._plan, click.callid, self._is_outside(user))
                 gevent.spawn(self._call, connection, click, wanted)
                 return
+
             problem = Phone.ABSENT if found is Phone.ABSENT else problem
+
         raise DialRefused(f"Extension {ext} cannot be called: {problem}")
 
     def _find(self, connections: Sequence[Connection], user: str) -> tuple[Connection, Phone]:
         """Return the FreeSWITCH to call a user through, and what it says about the phone."""
         if self._is_outside(user):
             return connections[0], Phone.REGISTERED
+
         asked = [
             gevent.spawn(phone, connection, user, self._plan.user_domain)
             for connection in connections
@@ -229,6 +238,7 @@ class Dialler:
             answer = connection.bgapi(command, timeout=RING_TIMEOUT + 10)
         except LinkError as error:
             answer = f"-ERR {error}"
+
         printable = "".join(char if char.isprintable() else " " for char in answer[:200])
         outcome = "" if answer.startswith("+OK") else (printable or "no answer")
         click = Click(click.callid, click.ext, click.number, outcome)
@@ -236,6 +246,7 @@ class Dialler:
             log.warning("click_to_call_failed", ext=click.ext, callid=click.callid, reason=outcome)
         else:
             log.info("click_to_call", ext=click.ext, callid=click.callid)
+
         self._done(click)
 
 

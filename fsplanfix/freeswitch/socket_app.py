@@ -125,6 +125,7 @@ class SocketApp:
                         "free ESL_LISTEN's port or choose another",
                     )
             gevent.sleep(LISTEN_AGAIN_AFTER)
+
         self._server = StreamServer(listener, self._serve)
         self._server.start()
         log.info("socket_app_listening", address=self.address)
@@ -142,6 +143,7 @@ class SocketApp:
             log.warning("socket_app_refused", peer=peer[0], held=self.held)
             sock.close()
             return
+
         self.held += 1
         talk, begun = Talk(sock), time.monotonic()
         try:
@@ -185,6 +187,7 @@ class Talk:
             if not received:
                 raise LinkDown("the caller hung up")
             data += received
+
         return SwitchEvent(data.partition(b"\n\n")[0] + b"\n")
 
     def set(self, variables: Mapping[str, str]) -> None:
@@ -214,6 +217,7 @@ class Talk:
     def _command(self, text: str) -> None:
         if "\r" in text or "\0" in text or "\n\n" in text or text.count("\n") > 3:
             raise UnsafeCommand("a command with line breaks inside was not sent")
+
         self._sock.sendall(f"{text}\n\n".encode())
         for frame in self._frames:
             if frame.kind == "command/reply":
@@ -222,6 +226,7 @@ class Talk:
                         "socket_app_command_refused", reply=frame.headers.get("Reply-Text", "")[:80]
                     )
                 return
+
         raise LinkDown("the caller hung up")
 
     def _read(self) -> Iterator[Frame]:

@@ -56,9 +56,11 @@ def read(value: str) -> str:
     stream = _TONE_STREAM.fullmatch(value)
     if stream:
         return stream[1]
+
     if not _KNOWN.fullmatch(value):
         raise ValueError(
             f"'{value}' cannot be played; write a tone like %(1000,4000,425), "
             "a sound file like /srv/sounds/ring.wav, or local_stream://moh."
         )
+
     return value

@@ -139,6 +139,7 @@ class App:
         self._web: WebServer | None = None
         if listener is not None:
             self._web = self._web_server(listener, spare)
+
         self._workers: list[gevent.Greenlet[..., Any]] = []
         self._helpers: list[gevent.Greenlet[..., Any]] = []
         self._stopping = Event()
@@ -161,6 +162,7 @@ class App:
         """Make the link to a FreeSWITCH: with its events, or only to dial through it."""
         if "events" not in self._roles:
             return Link(server, [], NoFollower())
+
         pipeline = Pipeline(
             server.name,
             self._settings.rules(),
@@ -221,6 +223,7 @@ class App:
             self._tally.looked_up,
         )
         lookup = Lookup(settings.rules(), known)
+
         return SocketApp(
             settings.esl_listen,
             settings.esl_allow,
@@ -286,8 +289,10 @@ class App:
             log.info("web_listening", address=self.address)
         if "events" in self._roles:
             warn_of_other_rules(self._store, self._settings)
+
         for pipeline in self._pipelines:
             self._workers.append(keep_running(f"pipeline {pipeline.server}", pipeline.run))
+
         if "courier" in self._roles:
             self._workers.append(keep_running("courier", self._courier.run))
             upkeep = partial(Upkeep(self._store).keep_deleting_old, self._settings.keep_days)
@@ -298,18 +303,23 @@ class App:
                 ("upkeep", upkeep),
             ):
                 self._helpers.append(keep_running(name, work))
+
             log.info("courier_ready", owner=self._courier.leases.owner)
+
         if "web" in self._roles and self._settings.recordings_keep_days:
             self._helpers.append(keep_running("retention", self._recordings.keep_deleting_old))
         if self._socket_app is not None:
             self._helpers.append(keep_running("socket", self._socket_app.run))
+
         self._helpers.append(keep_running("readiness", self._readiness.prove))
         if "events" in self._roles:
             self._helpers.append(keep_running("leftovers", self._leftovers.run))
+
         self._helpers.append(keep_running("store's file", self._readiness.look_over))
         for link in self._links:
             work = partial(self._leftovers.then, link.run) if self._pipelines else link.run
             self._helpers.append(keep_running(f"link {link.server.name}", work))
+
         for pipeline in self._pipelines:
             link = next(link for link in self._links if link.server.name == pipeline.server)
             work = partial(keep_comparing, pipeline, link)
@@ -332,9 +342,11 @@ class App:
         supervision.ending()
         if self._socket_app is not None:
             self._socket_app.stop()
+
         linked = self._is_linked()
         for pipeline in self._pipelines:
             pipeline.stop(is_linked=linked.get(pipeline.server, False))
+
         self._courier.stop()
         gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
         unwritten = self._courier.finish(TIME_TO_FINISH)
@@ -342,6 +354,7 @@ class App:
         is_whole = self._keep_the_rest() and not unwritten
         if self._web is not None:
             self._web.stop(timeout=1)
+
         self._client.close()
         self._store.close()
         return 0 if is_whole else 1
@@ -350,6 +363,7 @@ class App:
         """Write events that are not stored to files; tell if there were none."""
         for pipeline in self._pipelines:
             pipeline.give_up()
+
         gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
         _kill(self._workers)
         is_whole = True
@@ -368,6 +382,7 @@ class App:
                     file=str(file),
                     hint="the store did not answer; the next start takes them up",
                 )
+
         return is_whole
 
     def stop(self) -> None:

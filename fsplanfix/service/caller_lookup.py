@@ -28,6 +28,7 @@ class Lookup:
         leg = read_leg(channel, self._rules)
         if leg.role is not Role.OUTSIDE or not leg.inbound or not leg.number:
             return {}
+
         contact = self._contacts.find(leg.number, leg.uuid, seconds)
         name, manager = clean(contact.name), self._manager(contact.manager)
         took = round((time.monotonic() - begun) * 1000)
@@ -39,6 +40,7 @@ class Lookup:
             "planfix_contact_name": name,
             "planfix_manager": manager,
         }
+
         return {variable: value for variable, value in found.items() if value}
 
     def _manager(self, code: str) -> str:

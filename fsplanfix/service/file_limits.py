@@ -28,4 +28,5 @@ def spare() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY:
         soft = WANTED
+
     return soft - min(KEPT, soft // 2)

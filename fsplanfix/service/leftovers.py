@@ -92,6 +92,7 @@ class Leftovers:
         except StoreError:
             self._silent = {}
             return
+
         known = self._silent
         self._silent = {one: known[one] + passed if one in known else 0.0 for one in standing}
         for one in [one for one, silent in self._silent.items() if silent >= self._gone_after]:

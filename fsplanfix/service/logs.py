@@ -50,6 +50,7 @@ class Unbreakable:
         self._poll = get_original("select", "poll")()
         if self._file is not None:
             self._poll.register(self._file, select.POLLOUT)
+
         self._lock = get_original("_thread", "RLock")()
         self._thread = _thread_number()
         self._waiting: deque[bytes] = deque()
@@ -151,6 +152,7 @@ def set_up(level: str, form: str = "logfmt", masked: bool = False) -> None:
         renderer = structlog.processors.LogfmtRenderer(
             key_order=["timestamp", "level", "event"], drop_missing=True
         )
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

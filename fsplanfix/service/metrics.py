@@ -96,6 +96,7 @@ class Standing(Collector):
         for link in self._links:
             linked.add_metric([link.server.name], float(link.connection is not None))
             ups.add_metric([link.server.name], link.ups)
+
         yield linked
         yield ups
         yield from self._taken_in()
@@ -112,6 +113,7 @@ class Standing(Collector):
         )
         for pipeline in self._pipelines:
             lag.add_metric([pipeline.server], pipeline.lag)
+
         yield lag
         yield CounterMetricFamily(
             "fsplanfix_event_overflows",
@@ -135,6 +137,7 @@ class Standing(Collector):
         except StoreError:
             yield GaugeMetricFamily("fsplanfix_store_up", "Whether the database answers", value=0)
             return
+
         age = time.time() - found.oldest if found.oldest is not None else 0.0
         yield GaugeMetricFamily("fsplanfix_store_up", "Whether the database answers", value=1)
         yield GaugeMetricFamily(

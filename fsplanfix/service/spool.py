@@ -35,6 +35,7 @@ def servers(beside: Path) -> set[str]:
             found.add(switch_of(file))
         except RecordingFileError as error:
             log.error("spool_unreadable", problem=str(error))
+
     return found
 
 
@@ -57,12 +58,14 @@ class Spool:
         }
         bodies = [(event.at, event.raw.decode("utf-8", "surrogateescape")) for event in events]
         write_trace(unfinished, head, bodies)
+
         try:
             with unfinished.open("rb") as written:
                 os.fsync(written.fileno())
             unfinished.rename(file)
         except OSError as error:
             raise RecordingFileError(f"{file} cannot be written ({error.strerror}).") from None
+
         return file
 
     def files(self) -> Iterator[tuple[Path, list[SwitchEvent]]]:
@@ -92,6 +95,7 @@ def without_known(events: Sequence[SwitchEvent], states: Iterable[str]) -> list[
             known_until |= dict.fromkeys(legs, int(found["last_at"]))
         except (ValueError, KeyError, TypeError):
             continue
+
     links = [{event.leg, *map(event.get, NAMES_ANOTHER_LEG)} - {""} for event in events]
     before = -1
     while before != len(known_until):
@@ -100,4 +104,5 @@ def without_known(events: Sequence[SwitchEvent], states: Iterable[str]) -> list[
             until = max((known_until[leg] for leg in named & known_until.keys()), default=0)
             if until:
                 known_until |= dict.fromkeys(named - known_until.keys(), until)
+
     return [event for event in events if event.at >= known_until.get(event.leg, 0)]

@@ -24,10 +24,12 @@ def keep_shadow_apart(store: Store, is_shadow: bool) -> None:
     store.facts.set_if_absent("mode", found)
     if found == mode:
         return
+
     if is_shadow:
         raise StoreError(
             "STORE_URL is used by a worker that sends: give `run --shadow` one of its own."
         )
+
     raise StoreError(
         "STORE_URL was written by `run --shadow`, which sends nothing: start with a new one."
     )
@@ -42,6 +44,7 @@ def warn_of_other_rules(store: Store, settings: Settings) -> None:
     before = store.facts.swap("rules", json.dumps(ours, sort_keys=True))
     theirs = json.loads(before) if before else ours
     differing = sorted(name.upper() for name in ours if ours[name] != theirs.get(name))
+
     if differing:
         log.warning(
             "rules_changed",

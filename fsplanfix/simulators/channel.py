@@ -82,6 +82,7 @@ class Leg:
         }
         if self.other:
             found["Other-Leg-Unique-ID"] = self.other
+
         return found | {f"variable_{name}": value for name, value in self.variables.items()}
 
     def say(self, event: str, **more: str) -> None:
@@ -180,8 +181,10 @@ class Channel(Leg):
             gevent.killall(self._scheduled)
             count, self._scheduled = len(self._scheduled), []
             return f"+OK Deleted: {count}"
+
         if "(" in name:
             raise ValueError(f"unknown API call {name}")
+
         profile = {"destination_number": self.destination, "caller_id_number": self.caller}
         return profile.get(name) or self.variables.get(name, "")
 
@@ -198,6 +201,7 @@ class Channel(Leg):
         }
         if application not in known:
             raise HungUp("DESTINATION_OUT_OF_ORDER")  # 502: an unknown application
+
         known[application](data)
 
     def _set(self, data: str) -> None:
@@ -241,14 +245,17 @@ class Channel(Leg):
             found = _SIMPLE_LEG.fullmatch(one)
             if found is None:
                 raise ValueError(f"bridge to {one!r} is not understood")
+
             who = found["user"] or found["number"]
             if who in self.phones.off:
                 cause = "USER_NOT_REGISTERED"
                 continue
+
             legs.append(self._ring(who, found["gateway"] or ""))
             if who in self.phones.busy:
                 legs.pop().gone("USER_BUSY")
                 cause = "USER_BUSY"
+
         limit = float(self.variables.get("call_timeout", "60"))
         first = min(legs, key=lambda leg: self.phones.picks_up.get(leg.who, limit), default=None)
         try:
@@ -259,6 +266,7 @@ class Channel(Leg):
         except (HungUp, Transferred) as end:
             self._lose(legs, None, str(end))
             raise
+
         self._lose(legs, answered, "LOSE_RACE" if answered else "NO_ANSWER")
         if answered is not None:
             self._talk(answered)
@@ -274,6 +282,7 @@ class Channel(Leg):
         if who not in self.phones.busy:
             early = who in self.phones.early
             leg.say("CHANNEL_PROGRESS_MEDIA" if early else "CHANNEL_PROGRESS")
+
         return leg
 
     def _hears(self, leg: Called) -> str:
@@ -284,6 +293,7 @@ class Channel(Leg):
             return "the network"
         if self.clicked:
             return self.variables.get("transfer_ringback", self.variables.get("ringback", ""))
+
         return self.variables.get("ringback", "the phone's own tone")
 
     @staticmethod
@@ -297,12 +307,14 @@ class Channel(Leg):
         leg.answered()
         self.answered()
         self.say("CHANNEL_BRIDGE", Other_Leg_Unique_ID=leg.uuid)
+
         try:
             gevent.sleep(self.phones.talks / self.switch.speed)
         except HungUp:
             pass
         finally:
             leg.gone("NORMAL_CLEARING")
+
         if self.variables.get("hangup_after_bridge") == "true":
             raise HungUp("NORMAL_CLEARING")
 
@@ -313,6 +325,7 @@ class Channel(Leg):
         address, *options = data.split()
         if options != ["async", "full"]:
             raise ValueError(f"socket {data}")
+
         host, _, port = address.rpartition(":")
         begun = time.monotonic()
         try:
@@ -322,6 +335,7 @@ class Channel(Leg):
             resumed = False
         finally:
             self.held = time.monotonic() - begun
+
         if not resumed and self.variables.get("socket_resume") != "true":
             raise HungUp("NORMAL_CLEARING")
 
@@ -356,6 +370,7 @@ class Outbound:
             received = self._sock.recv(65536)
             if not received:
                 return self._resumed
+
             data += received
             while REPLY_END in data:
                 command, _, data = data.partition(REPLY_END)
@@ -393,6 +408,7 @@ class Outbound:
         else:
             self._channel.misbehaviour.append(f"unknown command {lines[0]!r}")
             self._reply("-ERR command not found")
+
         return True
 
     def _message(self, fields: dict[str, str]) -> None:
@@ -405,5 +421,6 @@ class Outbound:
             self._channel.misbehaviour.append(f"a message that is not understood: {fields}")
             self._reply("-ERR invalid")
             return
+
         self._channel.variables[name] = value
         self._reply("+OK")

@@ -53,6 +53,7 @@ class Stage:
                 raise RuntimeError(f"makeCall was refused: {answer}")
         else:
             gevent.spawn(self.switch.play, call)
+
         self.planfix.wait_for(
             lambda crm: any(is_complete(card) for card in new_cards(crm, known)), timeout=20
         )
@@ -109,6 +110,7 @@ def wait_for_port(process: subprocess.Popen[str]) -> int:
         if found := STARTED.search(line):
             gevent.spawn(process.stderr.read)
             return int(found[1])
+
     raise RuntimeError("The service did not start: " + "".join(said))
 
 
@@ -122,6 +124,7 @@ def tell(planfix: Planfix, say: Say, header: Header, line: Line) -> None:
         if item.fields["callid"] != current:
             current = item.fields["callid"]
             say(header(item.fields))
+
         say(line(item.fields, int(item.at * 1_000_000)))
 
 
@@ -136,6 +139,7 @@ def table(planfix: Planfix) -> list[str]:
         lines.append(
             f"{card.phone:<13}{card.type:<5}{'yes' if card.links else '-':<10}{', '.join(parts)}"
         )
+
     return lines
 
 
@@ -145,16 +149,19 @@ def run(serve: bool, say: Say, header: Header, line: Line) -> int:
     gevent.signal_handler(signal.SIGTERM, gevent.getcurrent().throw, KeyboardInterrupt)
     switch.start()
     planfix.start()
+
     try:
         with service(switch, planfix) as port:
             planfix.pbx_url, planfix.pbx_token = f"http://127.0.0.1:{port}/planfix", PBX_TOKEN
             switch.wait_for_subscriber()
             if serve:
                 say(f"Call windows and history as Planfix would show them: {planfix.page}\n")
+
             teller = gevent.spawn(tell, planfix, say, header, line)
             code = perform(Stage(switch, planfix), say)
             while serve:
                 perform(Stage(switch, planfix), say)
+
             teller.kill()
             return code
     except KeyboardInterrupt:
@@ -170,6 +177,7 @@ def perform(stage: Stage, say: Say) -> int:
         say(f"\n{number}. {title}")
         stage.play(call)
         gevent.sleep(0.2)
+
     received, crm = stage.planfix.received, stage.planfix
     refused = sum(item.code != 200 for item in received)
     say("\n" + "\n".join(table(crm)))
@@ -178,4 +186,5 @@ def perform(stage: Stage, say: Say) -> int:
         f"\n{len(received)} requests, {verdict}"
         + "".join(f"\n  surprising: {text}" for text in crm.history.surprises)
     )
+
     return 1 if refused or crm.history.surprises else 0

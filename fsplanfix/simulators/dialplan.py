@@ -44,6 +44,7 @@ class Dialplan:
             root = ElementTree.fromstring(text)  # noqa: S314 - ours
             if root.tag != "include":
                 raise ValueError(f"{path.name}: the outermost element must be <include>")
+
             for element in root:
                 if context is None and element.tag == "context":
                     self._add(element.get("name", ""), list(element))
@@ -68,6 +69,7 @@ class Dialplan:
             actions += found
             if matched and extension.get("continue") != "true":
                 break
+
         return actions
 
     def _extension(
@@ -80,6 +82,7 @@ class Dialplan:
                 raise ValueError(
                     f"extension {extension.get('name')}: unknown {condition.tag} or attribute"
                 )
+
             field, expression = condition.get("field"), condition.get("expression")
             match = None
             if field is not None and expression is not None:
@@ -87,7 +90,9 @@ class Dialplan:
                 match = re.search(expression, value)
                 if match is None:
                     return actions, False  # break="on-false", the default
+
             actions += self._actions(condition, match)
+
         return actions, True
 
     @staticmethod

@@ -130,9 +130,11 @@ class Switch:
             )
             session.hang_up()
             return
+
         if self.silent:
             sock.recv(1)
             return
+
         self.sessions.append(session)
         try:
             session.run()
@@ -178,6 +180,7 @@ class Switch:
         }
         if word in self.denied:
             return "-ERR permission denied\n"
+
         answer = known.get(word)
         return answer(rest) if answer else f"-ERR {word} Command not found!\n"
 
@@ -205,6 +208,7 @@ class Switch:
         name = text.removeprefix("status gateway ")
         if name not in self.gateways:
             return "Invalid Gateway!\n"
+
         status = "UP" if self.gateways[name] in ("REGED", "NOREG") else "DOWN"
         return (
             f"=====\nName    \t{name}\nState   \t{self.gateways[name]}\nStatus  \t{status}\n=====\n"
@@ -237,6 +241,7 @@ class Switch:
         ]
         if text.strip() != "channels as json":
             return "-USAGE: show channels as json\n"
+
         return json.dumps({"row_count": len(rows), **({"rows": rows} if rows else {})}) + "\n"
 
     def _dump(self, text: str) -> str:
@@ -358,9 +363,11 @@ class Switch:
             self.before(step)
             if self.core != core:
                 return  # restarted meanwhile
+
             self._keep_channels(step)
             if step.get("Event-Name") == "RECORD_STOP" and self.recordings_dir:
                 write_tone(Path(step.get("Record-File-Path")))
+
             self.emit(step.body)
 
     def _keep_channels(self, step: Step) -> None:
@@ -376,6 +383,7 @@ class Switch:
             self.channels[uuid] = {
                 key: Step(0.0, f"{key}: {value}").get(key) for key, _, value in lines
             }
+
         if name == "CHANNEL_BRIDGE":
             self._bind(step)
 
@@ -436,6 +444,7 @@ class Switch:
                 self.emit(
                     self._event(name, {"Unique-ID": uuid, "Hangup-Cause": "SYSTEM_SHUTDOWN"}) + "\n"
                 )
+
         self.channels.clear()
         for session in list(self.sessions):
             session.disconnect("The system is being shut down.\n")

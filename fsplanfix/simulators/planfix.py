@@ -48,6 +48,7 @@ def problem(form: dict[str, str]) -> str:
     }
     if command not in checks:
         return f"unknown cmd {command!r}"
+
     empty = [name for name, value in form.items() if not value]
     return f"empty fields {empty}" if empty else checks[command](form)
 
@@ -64,10 +65,12 @@ def _event(form: dict[str, str]) -> str:
         return f"no such event: type {way!r}, event {event!r}"
     if not _PHONE.fullmatch(form.get("phone", "")) or not form.get("callid"):
         return "phone or callid is missing or no phone number"
+
     if not _NUMBER.fullmatch(form.get("ext", "0")) or not _NUMBER.fullmatch(
         form.get("diversion", "0")
     ):
         return "ext or diversion is no number"
+
     return _completed(form, way) if done else ""
 
 
@@ -153,6 +156,7 @@ class History:
         if card is None:
             way = form["type"], form["phone"], form.get("diversion", "")
             card = self.cards[form["callid"]] = CallCard(form["callid"], *way, at=time.time())
+
         ext, event = form.get("ext", ""), form["event"]
         part = next((p for p in reversed(card.parts) if p.ext == ext and p.state != "done"), None)
         if event in STARTS.values():
@@ -305,39 +309,48 @@ class Planfix:
         planned = self.answers.popleft() if self.answers else 200
         if planned == "drop":
             return self._drop()
+
         if planned == "html":
             return self._answer(
                 form, 200, Response("<html><body>Under maintenance</body></html>", status=502)
             )
+
         if isinstance(planned, int) and planned != 200:
             answer = Response(self.refusal) if self.refusal else jsonify(error="Planned failure")
             if planned in (429, 503) and self.retry_after:
                 answer.headers["Retry-After"] = self.retry_after
             return self._answer(form, planned, answer)
+
         code, body = self._judge(form)
         if code == 200 and form in self._cut:
             self._cut.remove(form)
             return self._answer(form, code, jsonify(body), repeated=True)
         if code == 200:
             self.history.take(form)
+
         answer = self._answer(form, code, jsonify(body))
         if planned == "drop after" and code == 200:
             self._cut.append(form)
             return self._drop()
+
         return answer
 
     def _judge(self, form: dict[str, str]) -> tuple[int, dict[str, str]]:
         if not hmac.compare_digest(request.form.get("planfix_token", ""), self.token):
             return 401, {"error": "Invalid token"}
+
         if request.mimetype != "application/x-www-form-urlencoded" or len(request.form) != len(
             list(request.form.items(multi=True))
         ):
             return 400, {"error": "Invalid parameters"}
+
         if form.get("cmd") == "ping" and self.knows_ping:
             return 200, {"pbxToken": self.pbx_token, "pbxUrl": self.pbx_url}
+
         spelled = {**form, "status": "Canceled"} if form.get("status") == self.canceled else form
         if problem(spelled) or (form.get("status") == "Canceled" and self.canceled != "Canceled"):
             return 400, {"error": "Invalid parameters", "why": problem(spelled)}
+
         return 200, self.contacts.get(form["phone"], {}) if form["cmd"] == "contact" else {}
 
     def _answer(
@@ -345,10 +358,12 @@ class Planfix:
     ) -> Response:
         if response.status_code == 200:
             response.status_code = code
+
         came: float = request.environ["simulator.came"]
         self.received.append(Received(form, response.status_code, came, time.time(), repeated))
         self._version += 1
         self._tell()
+
         return response
 
     def _tell(self) -> None:

@@ -87,6 +87,7 @@ def _with_dates(body: str, at: int) -> str:
     body = re.sub(
         r"^Event-Date-Local: .*$", f"Event-Date-Local: {local}", body, count=1, flags=re.MULTILINE
     )
+
     return re.sub(
         r"^Event-Date-GMT: .*$", f"Event-Date-GMT: {gmt}", body, count=1, flags=re.MULTILINE
     )

@@ -75,6 +75,7 @@ class Session:
             return self._goodbye("-ERR command not found")
         if word == "exit":
             return self._goodbye("+OK bye")
+
         if word == "event":
             self._subscribe(rest.split())
         elif word == "api":
@@ -89,6 +90,7 @@ class Session:
             gevent.spawn(self.switch.background, rest, job)
         else:
             self.reply("-ERR command not found")
+
         return True
 
     def _login(self, password: str) -> bool:
@@ -124,6 +126,7 @@ class Session:
         if not words or words[0] != "plain" or not known:
             self.reply("-ERR no keywords supplied")
             return
+
         self.names.update(known)
         self.reply("+OK event listener enabled plain")
         self.switch.changed()
