@@ -17,7 +17,7 @@ from pathlib import Path
 from ..calls.doubts import DOUBTS
 from ..errors import LinkError, StoreError, TransportError
 from ..freeswitch.link import Connection, Server
-from ..freeswitch.socket_app import greeted
+from ..freeswitch.socket_app import is_answering
 from ..outbox.facts import SET_ASIDE
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
@@ -297,7 +297,7 @@ def _clock(_: Settings, connection: Connection) -> Iterator[Finding]:
 
 
 def _socket_app(settings: Settings) -> Iterator[Finding]:
-    if greeted(*settings.esl_listen):
+    if is_answering(*settings.esl_listen):
         yield Finding(Grade.OK, "socket", f"answers the dialplan at {settings.esl_listen}")
     else:
         hint = "is `fsplanfix run` running? Without it, phones show no names"

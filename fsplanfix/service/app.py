@@ -42,7 +42,7 @@ from ..web.dashboard import DashboardConfig
 from ..web.health import Health
 from ..web.server import Bounds, WebServer
 from . import file_limits
-from .caller_lookup import Lookup
+from .caller_lookup import CallerLookup
 from .clicks import ClickJournal
 from .comparison import keep_comparing
 from .greenlets import keep_running
@@ -222,12 +222,12 @@ class App:
             settings.contact_deadline,
             self._tally.looked_up,
         )
-        lookup = Lookup(settings.rules(), known)
+        lookup = CallerLookup(settings.rules(), known)
 
         return SocketApp(
             settings.esl_listen,
             settings.esl_allow,
-            lookup.variables,
+            lookup.find_variables,
             settings.contact_deadline,
             spare // file_limits.SOCKET_SHARE,
         )

@@ -15,14 +15,14 @@ from ..planfix.contacts import Contacts
 log = structlog.get_logger(__name__)
 
 
-class Lookup:
+class CallerLookup:
     """Looks callers up."""
 
     def __init__(self, rules: Rules, contacts: Contacts) -> None:
         self._rules = rules
         self._contacts = contacts
 
-    def variables(self, channel: SwitchEvent, seconds: float) -> dict[str, str]:
+    def find_variables(self, channel: SwitchEvent, seconds: float) -> dict[str, str]:
         """Return the variables for an outside caller within `seconds`, none for anybody else."""
         begun = time.monotonic()
         leg = read_leg(channel, self._rules)
