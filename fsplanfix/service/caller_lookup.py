@@ -1,4 +1,4 @@
-"""What the dialplan learns about a caller, from Planfix's contacts."""
+"""What the dialplan is told about a caller, from Planfix's contacts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 class CallerLookup:
-    """Looks callers up."""
+    """Looks callers up in Planfix."""
 
     def __init__(self, rules: Rules, contacts: Contacts) -> None:
         self._rules = rules
@@ -29,6 +29,7 @@ class CallerLookup:
         if leg.role is not Role.OUTSIDE or not leg.inbound or not leg.number:
             return {}
 
+        # the call waits in the dialplan for this
         contact = self._contacts.find(leg.number, leg.uuid, seconds)
         name, manager = clean(contact.name), self._manager(contact.manager)
         took = round((time.monotonic() - begun) * 1000)
@@ -45,5 +46,11 @@ class CallerLookup:
 
     def _manager(self, code: str) -> str:
         """Return the directory user behind a manager's short code, "" if there is none to call."""
-        users = self._rules.users_of(code) if code else []
-        return next((user for user in users if self._rules.ext_pattern.fullmatch(user)), "")
+        if not code:
+            return ""
+
+        # a mobile may have this code by its alias, and the dialplan calls only directory users
+        for user in self._rules.users_of(code):
+            if self._rules.ext_pattern.fullmatch(user):
+                return user
+        return ""

@@ -439,7 +439,7 @@ def test_an_event_that_cannot_be_taken_costs_no_other_call(
     calls = shorthand(worker.said)
     (group,) = [by_ext(tokens[1:]) for tokens in calls.values() if "I103" in tokens]
     assert group == by_ext(wanted("group_answered"))
-    assert worker.pipeline.set_aside == 1
+    assert worker.pipeline.set_aside.count == 1
 
 
 def test_what_was_set_aside_is_asked_of_freeswitch_at_once(
@@ -481,7 +481,7 @@ def test_uuids_that_change_places_cost_nothing(store: Store) -> None:
         headers = {"Event-Name": "CHANNEL_UUID", "Unique-ID": new, "Old-Unique-ID": old}
         worker.hear(SwitchEvent.made_of(headers))
     worker.hear(*rest)
-    assert worker.pipeline.set_aside == 0
+    assert worker.pipeline.set_aside.count == 0
     assert worker.tokens == by_ext(wanted("group_answered"))
 
 
@@ -502,7 +502,7 @@ def test_what_another_worker_has_heard_of_a_kept_call_is_told_once(
         other.hear(*stream[:heard])
         Spool(store.beside, SERVER).keep(stream)
         again = Worker(store, rules_of(name))
-        again.pipeline._take_up()
+        again.pipeline._feed_spool()
         again.relink([])
         said = [notice_json.validate_json(w.body) for w in Archive(store).after(0, 1000)]
         (call,) = shorthand(said).values()
