@@ -274,7 +274,7 @@ def _findings() -> Iterator[check.Finding]:
         return
 
     logs.set_up("CRITICAL")
-    yield from check.everything(settings)
+    yield from check.check_all(settings)
 
 
 @cli.command("explain")
