@@ -1,7 +1,7 @@
 """A call that a simulated FreeSWITCH takes through dialplan files, `socket` included.
 
-What it says is modelled on tests/wire/outbound_lookup_then_resume.jsonl and on the recorded calls;
-the times of phones are divided by the switch's `speed`.
+What it sends is modelled on tests/wire/outbound_lookup_then_resume.jsonl and on the traces. The
+times of phones are divided by the switch's `speed`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class HungUp(Exception):
 
 
 class Transferred(Exception):
-    """The channel is to go on elsewhere: destination, context."""
+    """The channel continues elsewhere: destination, context."""
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Phones:
 
 
 class Leg:
-    """One leg: says what happens to it as the event socket would."""
+    """One leg, which sends its events as the event socket would."""
 
     def __init__(
         self, switch: Switch, inbound: bool, destination: str, caller: str, name: str = ""
@@ -70,7 +70,7 @@ class Leg:
         self.recording = ""
 
     def headers(self) -> dict[str, str]:
-        """Return what every event and the channel data say of the leg."""
+        """Return the headers that every event of the leg and the channel data carry."""
         found = {
             "Unique-ID": self.uuid,
             "Channel-Name": f"sofia/{'external' if self.inbound else 'internal'}/{self.caller}",
@@ -95,6 +95,8 @@ class Leg:
 
     def answered(self) -> None:
         """Run execute_on_answer, as FreeSWITCH does once when a leg answers."""
+        # only the answer runs it: a leg that has answered already is not recorded, as in the trace
+        # makecall_answered (docs/facts/freeswitch.md, "Recordings")
         self.say("CHANNEL_ANSWER")
         application, _, path = self.variables.get("execute_on_answer", "").partition(" ")
         if application == "record_session":
@@ -103,6 +105,7 @@ class Leg:
 
     def gone(self, cause: str) -> None:
         """Hang the leg up."""
+        # RECORD_STOP stands between the two (docs/facts/freeswitch.md, "Order of events")
         self.say("CHANNEL_HANGUP", Hangup_Cause=cause)
         if self.recording:
             write_tone(Path(self.recording))
@@ -113,12 +116,16 @@ class Leg:
 class Channel(Leg):
     """A call that came in or was dialled by an employee, on its way through the dialplan.
 
-    clicked: whether it was placed by a click, so that its own phone has been picked up. log: each
-    application with its data, as carried out. rang: whom it rang, in order, shown: what name each
-    phone showed, and heard: what the caller heard meanwhile, "" for nothing. talked_with: who
-    picked up. cause: how it ended, "" while it goes on. held: seconds the service held it. rescued:
-    whether a scheduled transfer took it on.
-    misbehaviour: what the service said that FreeSWITCH would not understand.
+    clicked: whether it was placed by a click, so that its own phone has been picked up.
+    log: each application with its data, as carried out.
+    rang: whom it rang, in order.
+    shown: what name each phone showed.
+    heard: what the caller heard meanwhile, "" for nothing.
+    talked_with: who picked up.
+    cause: how it ended, "" while it goes on.
+    held: seconds the service held it.
+    rescued: whether a scheduled transfer continued it.
+    misbehaviour: what the service sent that FreeSWITCH would not understand.
     """
 
     def __init__(
@@ -148,14 +155,14 @@ class Channel(Leg):
         self._run: gevent.Greenlet[..., None] | None = None
 
     def run(self, context: str) -> Channel:
-        """Walk through the dialplan in a greenlet of its own; return the call when it is over."""
+        """Walk through the dialplan and return the call when it is over."""
         self._run = gevent.spawn(self._walk, context)
         self._run.join()
         self._run.get()
         return self
 
     def hang_up(self) -> None:
-        """The caller hangs up."""
+        """Hang up as the caller."""
         if self._run is not None:
             self._run.kill(HungUp("ORIGINATOR_CANCEL"), block=False)
 
@@ -200,7 +207,8 @@ class Channel(Leg):
             "hangup": self._hang_up,
         }
         if application not in known:
-            raise HungUp("DESTINATION_OUT_OF_ORDER")  # 502: an unknown application
+            # 502 (docs/facts/freeswitch.md, "Commands")
+            raise HungUp("DESTINATION_OUT_OF_ORDER")
 
         known[application](data)
 
@@ -240,7 +248,9 @@ class Channel(Leg):
 
     def _bridge(self, data: str) -> None:
         """Ring everybody named at once; talk with the first who picks up."""
-        answered, legs, cause = None, [], "NO_ANSWER"
+        answered = None
+        legs: list[Called] = []
+        cause = "NO_ANSWER"
         for one in data.split(","):
             found = _SIMPLE_LEG.fullmatch(one)
             if found is None:
@@ -262,11 +272,14 @@ class Channel(Leg):
             if first is not None:
                 wait = self.phones.picks_up.get(first.who, limit)
                 gevent.sleep(min(wait, limit) / self.switch.speed)
-                answered = first if wait < limit else None
+                if wait < limit:
+                    answered = first
         except (HungUp, Transferred) as end:
             self._lose(legs, None, str(end))
             raise
 
+        # the losers hang up before the winner's CHANNEL_BRIDGE (docs/facts/freeswitch.md,
+        # "Order of events")
         self._lose(legs, answered, "LOSE_RACE" if answered else "NO_ANSWER")
         if answered is not None:
             self._talk(answered)
@@ -287,6 +300,7 @@ class Channel(Leg):
 
     def _hears(self, leg: Called) -> str:
         """Return what the caller hears while a leg rings, as switch_ivr_originate.c has it."""
+        # the called leg inherits it (docs/facts/freeswitch.md, "Early media")
         inherited = self.variables.get("ignore_early_media")
         ignored = leg.variables.get("ignore_early_media", inherited) == "true"
         if leg.who in self.phones.early and not ignored:
@@ -321,7 +335,9 @@ class Channel(Leg):
     # the socket application
 
     def _socket(self, data: str) -> None:
-        """Speak with whoever listens, for ever, as FreeSWITCH does. held: for how long (s)."""
+        """Obey the service until it leaves, however long that takes; set `held`."""
+        # no time-out: nothing in FreeSWITCH gives up (docs/facts/freeswitch.md, "The dialplan's
+        # socket application")
         address, *options = data.split()
         if options != ["async", "full"]:
             raise ValueError(f"socket {data}")
@@ -349,7 +365,11 @@ class Called(Leg):
         super().__init__(channel.switch, False, who, caller, name)
         self.who = who
         self.other = channel.uuid
-        self.variables |= {"sip_gateway_name": gateway} if gateway else {"dialed_user": who}
+        if gateway:
+            self.variables["sip_gateway_name"] = gateway
+        else:
+            self.variables["dialed_user"] = who
+
         for exported in filter(None, channel.variables.get("export_vars", "").split(",")):
             self.variables[exported.removeprefix("nolocal:")] = channel.variables[exported]
 
@@ -364,7 +384,7 @@ class Outbound:
         self._resumed = False
 
     def run(self) -> bool:
-        """Obey until the service leaves; tell whether it said resume."""
+        """Obey until the service leaves; return whether it sent `resume`."""
         data = b""
         while True:
             received = self._sock.recv(65536)
@@ -386,6 +406,7 @@ class Outbound:
             self._channel.misbehaviour.append(f"{lines[0]!r} before connect")
             self._reply("-ERR command not found")
         elif lines[0] == "connect":
+            # without a Content-Length, as FreeSWITCH sends it
             self._connected = True
             fields = {
                 "Event-Name": "CHANNEL_DATA",

@@ -20,7 +20,11 @@ CONDITION_ATTRIBUTES = {"field", "expression", "break"}
 
 
 def expand(text: str, value_of: Callable[[str], str]) -> str:
-    """Replace each ${reference}, innermost first; value_of gets what stands in the brackets."""
+    """Replace each ${reference}, innermost first.
+
+    value_of: returns the value of what stands in the brackets.
+    """
+    # a value may hold a reference itself: ${sched_del(${uuid})}
     while found := _REFERENCE.search(text):
         text = text[: found.start()] + value_of(found[1]) + text[found.end() :]
     return text
@@ -62,11 +66,15 @@ class Dialplan:
         self.contexts.setdefault(context, []).extend(extensions)
 
     def hunt(self, context: str, value_of: Callable[[str], str]) -> list[Action]:
-        """Return what a channel is to do in a context. value_of: its variables, by name."""
+        """Return what a channel does in a context.
+
+        value_of: returns a variable of the channel by its name.
+        """
         actions: list[Action] = []
         for extension in self.contexts.get(context, []):
             found, matched = self._extension(extension, value_of)
             actions += found
+            # the first extension that matches ends the hunt, unless it says continue
             if matched and extension.get("continue") != "true":
                 break
 

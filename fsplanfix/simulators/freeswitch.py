@@ -1,6 +1,6 @@
-"""A FreeSWITCH that speaks the event socket and plays recorded calls. It can misbehave on demand.
+"""A FreeSWITCH that speaks the event socket and plays traces. It can misbehave on demand.
 
-What it says is modelled on whole conversations with a real one (tests/wire); it shares no code
+What it sends is modelled on whole conversations with a real one (tests/wire); it shares no code
 with the service.
 """
 
@@ -95,7 +95,7 @@ class Switch:
         self._beat = gevent.spawn(self._heartbeats)
 
     def stop(self) -> None:
-        """Vanish without a word, as a crash does."""
+        """Close everything without a notice, as a crash does."""
         self._server.stop(timeout=0.1)
         if self._beat is not None:
             self._beat.kill()
@@ -107,12 +107,12 @@ class Switch:
         return int(self._server.server_port or 0)
 
     def changed(self) -> None:
-        """Wake whoever waits for a change."""
+        """Wake all who wait for a change."""
         self._change.set()
         self._change.clear()
 
     def wait_for_change(self) -> None:
-        """Wait until a session comes, goes, subscribes or finds its voice again."""
+        """Wait until a session comes, goes, subscribes or is no longer mute."""
         self._change.wait()
 
     def wait_for_subscriber(self, timeout: float = 10.0) -> None:
@@ -185,7 +185,7 @@ class Switch:
         return answer(rest) if answer else f"-ERR {word} Command not found!\n"
 
     def _uptime(self, unit: str) -> str:
-        """Return the seconds since the start; FreeSWITCH knows other units, too."""
+        """Return the seconds since the start; other units are not simulated."""
         if unit not in ("", "s", "seconds"):
             return "-USAGE: uptime [s|seconds]\n"
         return f"{int(time.monotonic() - self._begun)}\n"
@@ -197,12 +197,11 @@ class Switch:
 
     def _contact(self, text: str) -> str:
         ext = text.split("@", maxsplit=1)[0]
-        there = (
-            f"sofia/internal/sip:{ext}@127.0.0.1:6101"
-            if ext in self.registered
-            else "error/user_not_registered"
-        )
-        return self.contacts.get(ext, there)
+        if ext in self.contacts:
+            return self.contacts[ext]
+        if ext in self.registered:
+            return f"sofia/internal/sip:{ext}@127.0.0.1:6101"
+        return "error/user_not_registered"
 
     def _gateway(self, text: str) -> str:
         name = text.removeprefix("status gateway ")
@@ -242,10 +241,15 @@ class Switch:
         if text.strip() != "channels as json":
             return "-USAGE: show channels as json\n"
 
-        return json.dumps({"row_count": len(rows), **({"rows": rows} if rows else {})}) + "\n"
+        # without channels FreeSWITCH leaves `rows` out
+        found: dict[str, object] = {"row_count": len(rows)}
+        if rows:
+            found["rows"] = rows
+        return json.dumps(found) + "\n"
 
     def _dump(self, text: str) -> str:
         uuid, _, form = text.partition(" ")
+        # FreeSWITCH no longer knows a leg that hangs up, though `show channels` lists it
         if uuid not in self.channels or uuid in self.hanging or form.strip() != "json":
             return "-ERR No such channel!\n"
         return json.dumps({**self.channels[uuid], "Event-Name": "CHANNEL_DATA"})
@@ -278,11 +282,10 @@ class Switch:
         given = variables(wanted["vars"])
         number = next(iter(_NUMBER.findall(wanted["rest"])), given.get("planfix_phone", ""))
         swap = {steps[0].get("Caller-Caller-ID-Number"): number, "101": wanted["ext"]}
-        keep = (
-            {steps[0].get("Unique-ID"): given["origination_uuid"]}
-            if "origination_uuid" in given
-            else {}
-        )
+        keep: dict[str, str] = {}
+        if "origination_uuid" in given:
+            keep[steps[0].get("Unique-ID")] = given["origination_uuid"]
+
         job_steps = [step for step in steps if step.get("Event-Name") == "BACKGROUND_JOB"]
         keep |= {step.get("Job-UUID"): job for step in job_steps}
         self._play(freshen(steps, time.time(), self.core, keep, swap), self.speed)
@@ -324,6 +327,7 @@ class Switch:
         step = Step(0.0, body)
         name, subclass = step.get("Event-Name"), step.get("Event-Subclass")
         frame = f"Content-Length: {len(body.encode())}\nContent-Type: text/event-plain\n\n{body}"
+        # CUSTOM is subscribed to by its subclasses (docs/facts/freeswitch.md, "Subscription")
         for session in list(self.sessions):
             if name in session.names or (name == "CUSTOM" and subclass in session.names):
                 session.write(frame)
@@ -335,7 +339,7 @@ class Switch:
         swap: dict[str, str] | None = None,
         started: Callable[[str], None] | None = None,
     ) -> str:
-        """Play a recording, `speed` times as fast (0: no pauses); return its first leg's UUID.
+        """Play a trace, `speed` times as fast (0: no pauses); return its first leg's UUID.
 
         started: is given that UUID before the first event.
         """
@@ -358,11 +362,15 @@ class Switch:
     def _play(self, steps: list[Step], speed: float) -> None:
         begun, core = time.monotonic(), self.core
         for step in steps:
-            wait = step.after / speed - (time.monotonic() - begun) if speed else 0
+            wait = 0.0
+            if speed:
+                wait = step.after / speed - (time.monotonic() - begun)
             gevent.sleep(max(wait, 0))
+
             self.before(step)
+            # a restart meanwhile ended this call
             if self.core != core:
-                return  # restarted meanwhile
+                return
 
             self._keep_channels(step)
             if step.get("Event-Name") == "RECORD_STOP" and self.recordings_dir:
@@ -388,7 +396,7 @@ class Switch:
             self._bind(step)
 
     def _bind(self, step: Step) -> None:
-        """A dump shows a bridge on both legs, the event only on one."""
+        """Note a bridge on both legs, as a dump shows it; the event is of one leg only."""
         one, other = step.get("Unique-ID"), step.get("Other-Leg-Unique-ID")
         for uuid, peer in ((one, other), (other, one)):
             if uuid in self.channels:
@@ -400,19 +408,19 @@ class Switch:
     # misbehaviour
 
     def drop(self) -> None:
-        """Cut every connection without a word."""
+        """Cut every connection without a notice."""
         for session in list(self.sessions):
             session.hang_up()
 
     def stall(self, mute: bool = True) -> None:
-        """Say nothing more on the connections there are (or speak again); they stay open."""
+        """Send nothing more on the open connections, or send again; they stay open."""
         for session in list(self.sessions):
             session.mute = mute
             session.ended = time.time() if mute else 0.0
         self.changed()
 
     def half_open(self) -> None:
-        """Neither read nor say anything more on the connections there are: a cut cable."""
+        """Neither read nor send anything more on the open connections: a cut cable."""
         for session in list(self.sessions):
             session.mute, session.ended = True, time.time()
             self.sessions.remove(session)
@@ -437,7 +445,7 @@ class Switch:
         self.emit(self._event("CHANNEL_CREATE", fields) + "\n")
 
     def shut_down(self) -> None:
-        """Shut down in order: SHUTDOWN, then hang-ups, then a disconnect notice."""
+        """Shut down in an orderly way: SHUTDOWN, hang-ups, a disconnect notice."""
         self.emit(self._event("SHUTDOWN", {"Event-Info": "System%20Shutting%20Down"}) + "\n")
         for uuid in list(self.channels):
             for name in ("CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE"):
@@ -450,7 +458,7 @@ class Switch:
             session.disconnect("The system is being shut down.\n")
 
     def restart(self) -> None:
-        """Come back as after a crash: no calls, another Core-UUID."""
+        """Return as after a crash: without calls, with another Core-UUID."""
         self.core = str(uuid4())
         self.channels.clear()
         self.drop()
