@@ -42,13 +42,17 @@ def variables(text: str) -> dict[str, str]:
 
 
 class Switch:
-    """The simulated FreeSWITCH. Everything it sends is in `sent`, for a test to count.
+    """The simulated FreeSWITCH.
 
-    users: the directory's exts; registered: those with a phone; contacts: what `sofia_contact` says
-    instead. gateways: their states. denied: API commands it does not allow. ahead: seconds its
-    clock is ahead. heartbeat: seconds between HEARTBEATs. recordings_dir: where a recorded call
-    leaves its file, a short tone; nowhere if empty. before: is given each event of a recording
-    before it happens, and may keep it waiting.
+    users: the directory's exts.
+    registered: those of them with a phone.
+    contacts: what `sofia_contact` answers instead, by ext.
+    gateways: their states, by name.
+    denied: API commands it does not allow.
+    ahead: seconds its clock is ahead.
+    heartbeat: seconds between two HEARTBEATs.
+    recordings_dir: where a call leaves its file, a short tone; nowhere if empty.
+    before: called with each event of a trace before it happens; it may keep the event waiting.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class Switch:
 
     def stop(self) -> None:
         """Close everything without a notice, as a crash does."""
+        # no SHUTDOWN and no disconnect notice (docs/facts/freeswitch.md, "Order of events")
         self._server.stop(timeout=0.1)
         if self._beat is not None:
             self._beat.kill()
@@ -166,9 +171,7 @@ class Switch:
             "show": self._show,
             "uuid_dump": self._dump,
             "uuid_kill": self._kill,
-            "user_exists": lambda text: (
-                "true" if text.split()[1:2] and text.split()[1] in self.users else "false"
-            ),
+            "user_exists": self._user_exists,
             "user_data": self._user_data,
             "sofia_contact": self._contact,
             "global_getvar": lambda name: {**GLOBALS, "core_uuid": self.core}.get(name, ""),
@@ -189,6 +192,11 @@ class Switch:
         if unit not in ("", "s", "seconds"):
             return "-USAGE: uptime [s|seconds]\n"
         return f"{int(time.monotonic() - self._begun)}\n"
+
+    def _user_exists(self, text: str) -> str:
+        # asked as "id 101 pbx.example.com"
+        words = text.split()
+        return "true" if len(words) > 1 and words[1] in self.users else "false"
 
     def _user_data(self, text: str) -> str:
         user, _, what = text.partition(" ")
@@ -260,6 +268,7 @@ class Switch:
     def background(self, command: str, job: str) -> None:
         """Carry out a bgapi command: `originate` plays a recording, anything else runs as api."""
         self.commands.append(command)
+        # the refusals are those of docs/facts/freeswitch.md, "Commands"
         wanted = _ORIGINATE.fullmatch(command)
         if not command.startswith("originate "):
             self._finish_job(command, job, self.api(command))

@@ -208,7 +208,7 @@ class Handler(WSGIHandler):
         """Log nothing."""
 
     def handle_error(self, t: Any, v: Any, tb: Any) -> None:
-        """Pass over a client that left early; show any other error."""
+        """Ignore a client that left early; show any other error."""
         if not isinstance(v, OSError):
             super().handle_error(t, v, tb)
 
@@ -373,6 +373,7 @@ class Planfix:
         return response
 
     def _tell(self) -> None:
+        # wakes all who wait now, and nobody who comes later
         self._change.set()
         self._change.clear()
 
