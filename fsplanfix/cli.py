@@ -39,7 +39,7 @@ from .simulators.playback import names
 
 
 def errors_as_one_line(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn our own errors into one sentence and exit code 1."""
+    """Make a command report our own errors as one sentence, with exit code 1."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -73,6 +73,7 @@ def cli() -> None:
 @errors_as_one_line
 def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
     """Show what Planfix would be told about recorded calls (traces)."""
+    # the same key each time: the same trace gives the same output
     links = Links("http://127.0.0.1:8080", ["replay"])
     for trace in traces:
         callid = ""
@@ -85,7 +86,9 @@ def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
             if notice.callid != callid:
                 callid = notice.callid
                 say(timeline.header({**fields, "type": notice.type, "phone": notice.phone}))
+
             say(timeline.line(fields, notice.at))
+
         if not as_json and not callid:
             say(
                 f"{trace.name}: Planfix is told nothing "
@@ -122,6 +125,7 @@ def run_command(roles: tuple[str, ...], shadow: bool) -> None:
     settings = load(Settings)
     logs.set_up(settings.log_level, settings.log_format, settings.log_mask)
     app = App(settings, roles or ROLES, shadow)
+    # gevent's own handlers: they run between greenlets, not in the middle of one
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, app.stop)
     raise SystemExit(app.run())
@@ -168,10 +172,12 @@ def init_command(file: Path, force: bool, **given: str | None) -> None:
         if not asks:
             raise SettingsError([f"{file} already exists; use --force to overwrite it."])
         click.confirm(f"{file} already exists. Overwrite it?", abort=True)
+
     answers = {
         name: _ask(asks, name, given[name], *question) for name, question in QUESTIONS.items()
     }
     host, _, port = answers["freeswitch"].rpartition(":")
+    # the same password goes into FREESWITCH_ESL and into the text for event_socket.conf.xml
     password = answers["freeswitch_password"] or secrets.token_hex(16)
     values = {
         "PLANFIX_URL": answers["planfix_url"],
@@ -202,29 +208,30 @@ QUESTIONS: dict[str, tuple[str, str, str]] = {
     "store_url": ("STORE_URL", "Database", "sqlite:///fsplanfix.db"),
     "country": ("COUNTRY", "Country, two letters", "RU"),
 }
-"""Of `init`: the setting an answer becomes ("" if not by itself), the question, the default."""
+"""The questions of `init`, by option: the setting, the words, the default.
+
+The setting is "" where the answer is only a part of one.
+"""
 
 
 def _ask(
     asks: bool, name: str, given: str | None, setting: str, question: str, default: str
 ) -> str:
-    """Return the answer to a question; a wrong one is asked again."""
+    """Return the answer to a question; ask again after a wrong one."""
     while given is None and asks:
         hidden = name in ("planfix_token", "freeswitch_password")
         answer = click.prompt(
             question, default=default, show_default=bool(default), hide_input=hidden
         ).strip()
-        wrong = (
-            [
-                text
-                for text in initial_settings.problems({setting: answer})
-                if text.startswith(setting)
-            ]
-            if setting
-            else []
-        )
+        # other settings are missing still: only what is wrong with this one counts
+        wrong = []
+        if setting:
+            problems = initial_settings.problems({setting: answer})
+            wrong = [text for text in problems if text.startswith(setting)]
+
         if not wrong:
             return str(answer)
+
         say(fill(wrong[0], 80))
     return default if given is None else given.strip()
 
@@ -242,21 +249,14 @@ def check_command(as_json: bool) -> None:
         if as_json:
             say(json.dumps({"mark": finding.mark, **asdict(finding)}, ensure_ascii=False))
             continue
+
         head = f"{finding.mark} {finding.part:<17} "
-        say(
-            fill(
-                printable(finding.what), 80, initial_indent=head, subsequent_indent=" " * len(head)
-            )
-        )
-        if finding.hint:
-            say(
-                fill(
-                    printable(finding.hint),
-                    80,
-                    initial_indent=" " * len(head),
-                    subsequent_indent=" " * len(head),
-                )
-            )
+        indent = " " * len(head)
+        what, hint = printable(finding.what), printable(finding.hint)
+        say(fill(what, 80, initial_indent=head, subsequent_indent=indent))
+        if hint:
+            say(fill(hint, 80, initial_indent=indent, subsequent_indent=indent))
+
     raise SystemExit(worst)
 
 
@@ -266,8 +266,10 @@ def _findings() -> Iterator[check.Finding]:
     except SettingsError as error:
         yield from (check.Finding(Grade.BROKEN, "settings", problem) for problem in error.problems)
         return
+
+    # problems are findings here, not log lines between them
     logs.set_up("CRITICAL")
-    yield from check.everything(settings)
+    yield from check.check_all(settings)
 
 
 @cli.command("explain")
@@ -290,6 +292,7 @@ def explain_command(call: str, last: bool, file: Path | None, mask: bool) -> Non
     settings = load(RuleSettings)
     if not call and not last:
         raise click.UsageError("Give a callid or a phone number, or --last.")
+
     with _store() as store:
         archive = Archive(store)
         number = normalize(call, settings.country)
@@ -297,18 +300,22 @@ def explain_command(call: str, last: bool, file: Path | None, mask: bool) -> Non
         if file is not None:
             _export(archive, [callid for callid in callids if callid][-1:], file, mask)
             return
+
         stories = [explain.story(archive, settings.rules(), callid) for callid in callids if callid]
         told = ["\n".join(story) for story in stories if story]
-        refused = (
-            [explain.refusal(entry) for entry in archive.refused(number)]
-            if number and not last
-            else []
-        )
+        # a click that was refused led to no call: only its number is known
+        refused = []
+        if number and not last:
+            refused = [explain.refusal(entry) for entry in archive.refused(number)]
+
         if not told and not refused:
-            raise click.ClickException(
-                f"No record of call or number {printable(call[:80])}." if call else "No calls yet."
-            )
-        say("\n\n".join([*told, *(["\n".join(refused)] if refused else [])]))
+            if not call:
+                raise click.ClickException("No calls yet.")
+            raise click.ClickException(f"No record of call or number {printable(call[:80])}.")
+
+        if refused:
+            told.append("\n".join(refused))
+        say("\n\n".join(told))
 
 
 def _export(archive: Archive, callids: list[str], file: Path, mask: bool) -> None:
@@ -317,6 +324,7 @@ def _export(archive: Archive, callids: list[str], file: Path, mask: bool) -> Non
         raise click.ClickException(
             "The events of this call are not stored, or the call is not over yet."
         )
+
     count = explain.export(packed, file, callids[0], mask)
     say(f"Wrote {count} events of call {callids[0]} to {file}.")
     say(f"To play them: fsplanfix replay {file}")
@@ -334,15 +342,19 @@ def queue_group() -> None:
 def queue_list_command(everything: bool, limit: int) -> None:
     """List rejected notices with Planfix's answer."""
     with _store() as store:
-        standing = Queue(store).backlog()
-        for item in Queue(store).listed(
-            [State.REJECTED, State.WAITING] if everything else [State.REJECTED], limit
-        ):
+        queue = Queue(store)
+        standing = queue.backlog()
+        states = [State.REJECTED]
+        if everything:
+            states.append(State.WAITING)
+
+        for item in queue.listed(states, limit):
             notice = item.notice
             line = f"{item.id:>8}  {item.state:<9}{notice.phone:<13}{notice.ext or '-':<6}"
             say(printable(f"{line}{notice.what}"))
             if item.answer:
                 say(f"          {printable(item.answer[:68])[:68]}")
+
         paused = "; paused: Planfix does not accept our token" if standing.unauthorized else ""
         say(f"{standing.waiting} waiting, {standing.rejected} rejected{paused}")
 
@@ -380,11 +392,9 @@ def _store() -> Iterator[Store]:
 def _chosen(store: Store, ids: tuple[int, ...], everything: bool) -> list[int]:
     if not ids and not everything:
         raise click.UsageError("Give the numbers that `queue list` shows, or --all.")
-    return (
-        [item.id for item in Queue(store).listed([State.REJECTED], 1_000_000)]
-        if everything
-        else list(ids)
-    )
+    if not everything:
+        return list(ids)
+    return [item.id for item in Queue(store).listed([State.REJECTED], 1_000_000)]
 
 
 @cli.group("simulate")

@@ -1,4 +1,4 @@
-"""The tree of errors. Each message is one sentence a tired administrator can act on."""
+"""The tree of errors. Each message is one sentence that an administrator can act on."""
 
 
 class FsplanfixError(Exception):
@@ -6,7 +6,10 @@ class FsplanfixError(Exception):
 
 
 class SettingsError(FsplanfixError):
-    """Settings are missing or wrong; `problems` holds one sentence for each."""
+    """Settings are missing or wrong.
+
+    problems: one sentence for each.
+    """
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -20,8 +23,7 @@ class RecordingFileError(FsplanfixError):
 class StoreError(FsplanfixError):
     """The database cannot be opened or used.
 
-    permanent: it refuses what it was given, and will whenever it is asked; otherwise asking again
-    may help.
+    permanent: it refuses this content and always will; otherwise another try may help.
     """
 
     def __init__(self, message: str, *, permanent: bool = False) -> None:
@@ -38,7 +40,7 @@ class PortTakenError(FsplanfixError):
 
 
 class LinkError(FsplanfixError):
-    """The event socket cannot be used now; trying again may help."""
+    """The event socket cannot be used now; another try may help."""
 
 
 class LinkDown(LinkError):
@@ -74,9 +76,9 @@ class RecordingGone(FsplanfixError):
 class TransportError(FsplanfixError):
     """A request to Planfix was not accepted.
 
-    permanent: it will never be (400); otherwise it is worth another try. unauthorized: Planfix
-    knows our token no more (401). retry_after: seconds Planfix asks us to wait before any other
-    request (429, 503), 0 if it does not.
+    permanent: it never will be (400); otherwise another try may help.
+    unauthorized: Planfix does not accept our token (401).
+    retry_after: seconds that Planfix asks us to wait before any other request (429, 503), else 0.
     """
 
     def __init__(

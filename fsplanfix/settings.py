@@ -36,11 +36,14 @@ SECRETS = (
     "freeswitch_esl",
     "admin_password",
 )
-"""Settings that may also be read from the file that NAME_FILE names."""
+"""Settings that may also stand in a file, which NAME_FILE names."""
 
 
 class Address(NamedTuple):
-    """Where we listen. host: without the brackets of IPv6."""
+    """Where the service listens.
+
+    host: without the brackets of IPv6.
+    """
 
     host: str
     port: int
@@ -72,8 +75,11 @@ def _address(value: str) -> str:
         raise ValueError(
             f"'{value}' is not a web address; write it like https://example.planfix.com/tel/api."
         )
+
+    # a stand-in for Planfix may run on this machine without a certificate
     if parts.scheme == "http" and not LOOPBACK.fullmatch(parts.hostname):
         raise ValueError("tokens would cross the network in clear text; begin it with https://.")
+
     return value
 
 
@@ -104,6 +110,7 @@ def _listen(value: Any) -> Any:
 def _servers(value: Any) -> Any:
     if not isinstance(value, str):
         return value
+
     servers = []
     for item in value.split(","):
         found = _ESL.fullmatch(item.strip())
@@ -112,21 +119,22 @@ def _servers(value: Any) -> Any:
                 "write it like esl://:PASSWORD@127.0.0.1:8021, several with commas between them."
             )
         servers.append(Server(found["host"].strip("[]"), int(found["port"]), found["password"]))
+
     return tuple(servers)
 
 
 def _aliases(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    pairs = [item.partition(":") for item in value.split(",") if item.strip()]
-    if any(
-        not colon
-        or not _USER.fullmatch(a.strip().removeprefix("+"))
-        or not _CODE.fullmatch(b.strip())
-        for a, colon, b in pairs
-    ):
-        raise ValueError("write it like 79260000007:101,79260000008:102.")
-    return {a.strip().removeprefix("+"): b.strip() for a, _, b in pairs}
+
+    read = {}
+    for item in filter(str.strip, value.split(",")):
+        user, _, ext = item.partition(":")
+        user, ext = user.strip().removeprefix("+"), ext.strip()
+        if not _USER.fullmatch(user) or not _CODE.fullmatch(ext):
+            raise ValueError("write it like 79260000007:101,79260000008:102.")
+        read[user] = ext
+    return read
 
 
 def _dial_string(value: str) -> str:
@@ -168,11 +176,14 @@ def _folder(value: Path) -> Path:
 def _map(value: Any) -> Any:
     if not isinstance(value, str):
         return value
+
+    # two whole paths: neither may hold a colon
     found = re.fullmatch(r"(/[^:]*):(/[^:]*)", value.strip())
     if not found:
         raise ValueError(
             "write it like /usr/recordings:/srv/recordings, FreeSWITCH's folder first, then ours."
         )
+
     return found[1], found[2]
 
 
@@ -180,10 +191,13 @@ def _default_exts(value: Any) -> Any:
     """Read `101`, or `74950000001:101,*:100`: a line and its ext, `*` for every other line."""
     if not isinstance(value, str):
         return value
+
+    # an ext alone has no colon, so its line is empty: it is for every line
     pairs = [item.strip().rpartition(":") for item in value.split(",") if item.strip()]
     read = {line.strip().removeprefix("+") or "*": ext.strip() for line, _, ext in pairs}
     if not all(_LINE.fullmatch(line) and _CODE.fullmatch(ext) for line, ext in read.items()):
         raise ValueError("write it like 101, or by line like 74950000001:101,*:100.")
+
     return read
 
 
@@ -204,7 +218,7 @@ def _names(value: Any) -> Any:
 ENV_FILE = ".env"
 
 EMPTY_MATTERS = ("HIDDEN_NUMBER",)
-"""Settings that mean something when they are empty; any other is then as if it were not there."""
+"""Settings that mean something when they are empty. Any other empty setting counts as missing."""
 
 
 class _Source(BaseSettings):
@@ -326,6 +340,7 @@ class Settings(RuleSettings, StoreSettings):
         for name in SECRETS:
             path = values.get(f"{name}_file")
             if path:
+                # editors end a file with a line break
                 try:
                     values[name] = Path(path).read_text(encoding="utf-8").strip()
                 except (OSError, UnicodeDecodeError) as error:
@@ -340,16 +355,17 @@ T = TypeVar("T", bound=_Source)
 
 
 def _is_emptied(name: str) -> bool:
-    """Tell whether a setting is there with nothing behind it."""
+    """Return whether a setting is given and empty."""
     return os.environ.get(name, dotenv_values(ENV_FILE).get(name)) == ""
 
 
 def load(kind: type[T], own: Mapping[str, str] | None = None) -> T:
     """Read settings of a kind.
 
-    own: settings by name that go before the environment, such as those a recorded call brings.
+    own: settings by name that take precedence over the environment, such as those of a trace.
     Raises SettingsError with one sentence for each that is missing or wrong.
     """
+    # env_ignore_empty drops an empty setting even where it has a meaning
     given = {**dict.fromkeys(filter(_is_emptied, EMPTY_MATTERS), ""), **(own or {})}
     try:
         return kind(**{name.lower(): value for name, value in given.items()})
@@ -366,7 +382,14 @@ def _sentence(kind: type[_Source], problem: Any) -> str:
     name = str(problem["loc"][0]) if problem["loc"] else ""
     if problem["type"] == "missing":
         return f"{name.upper()} is missing: {kind.model_fields[name].description}."
+
     message = str(problem["msg"]).removeprefix("Value error, ")
     description = kind.model_fields[name].description if name in kind.model_fields else None
-    hint = f" It is {description}." if description and problem["type"] != "value_error" else ""
-    return f"{name.upper()}: {message}{hint}" if name else message
+    if not name:
+        return message
+
+    # our own validators say themselves what to write
+    hint = ""
+    if description and problem["type"] != "value_error":
+        hint = f" It is {description}."
+    return f"{name.upper()}: {message}{hint}"

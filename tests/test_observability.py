@@ -145,7 +145,7 @@ def test_a_log_that_nobody_reads_stops_no_call(
 def test_lines_that_nobody_reads_are_kept_then_counted(
     reader: SlowReader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(logs, "MOST_WAITING", 10)
+    monkeypatch.setattr(logs, "MOST_LINES_WAITING", 10)
     monkeypatch.setattr(logs.Unbreakable, "lost", 0)
     with os.fdopen(reader.writes, "w") as stream:
         log = logs.Unbreakable(stream)
@@ -167,7 +167,7 @@ def test_a_line_after_lost_ones_is_not_waited_for(
     reader: SlowReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who logs holds structlog's lock: to log from there that lines were lost stopped everybody."""
-    monkeypatch.setattr(logs, "MOST_WAITING", 1)
+    monkeypatch.setattr(logs, "MOST_LINES_WAITING", 1)
     monkeypatch.setattr(logs.Unbreakable, "lost", 0)
     with os.fdopen(reader.writes, "w") as stream:
         factory = structlog.WriteLoggerFactory(cast(TextIO, logs.Unbreakable(stream)))
@@ -194,7 +194,7 @@ def test_lines_that_cannot_be_written_are_counted_each_once(
     monkeypatch.setattr(logs.Unbreakable, "lost", 0)
     with open("/dev/full", "w") as full:
         log = logs.Unbreakable(full)
-        for size in (1, 2 * logs.AT_ONCE):
+        for size in (1, 2 * logs.MOST_AT_ONCE):
             log.write("x" * size + "\n")
     assert logs.Unbreakable.lost == 2
 

@@ -1,7 +1,7 @@
-"""All that is known about a call: what FreeSWITCH said, which rule fired, the answer.
+"""`fsplanfix explain`: the events of a call, the rule behind each notice, Planfix's answers.
 
-The rules are those of docs/call-rules.md. What was heard is played through them once more, so
-that each thing Planfix was told stands under the event that caused it.
+The rules are those of docs/call-rules.md. The stored events are played through them once more, so
+that each notice stands under the event that caused it.
 """
 
 from __future__ import annotations
@@ -55,27 +55,35 @@ INDENT = " " * 15
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a timeline. at: microseconds since 1970."""
+    """One line of a timeline.
+
+    at: microseconds since 1970.
+    """
 
     at: int
     text: str
 
 
 def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
-    """Return the lines about a call, [] if nothing is kept of it."""
+    """Return the lines about a call, [] if nothing is stored of it."""
     said, noted = archive.about(callid)
     events = unpacked(archive.heard(callid))
     told = {_key(queued.notice): queued for queued in said}
     lines = [*_played(events, rules, told)]
+
+    # no stored event led to these
     for queued in told.values():
         lines += _told(queued, _reason(queued.notice.rule, queued.notice))
+
     lines += [_written(entry) for entry in noted]
     if not lines:
         return []
+
     head = _header(said[0].notice) if said else f"Call {printable(callid)}"
     marks = {MARKS[queued.state] for queued in said}
     legend = [f"{mark} {meaning}" for mark, meaning in MEANINGS.items() if mark in marks]
     silent = [] if said else ["Planfix is told nothing of this call."]
+
     return [
         f"{head}  times in UTC",
         *(line.text for line in sorted(lines, key=lambda line: line.at)),
@@ -96,9 +104,9 @@ def _key(notice: Notice) -> tuple[str, str, int]:
 def _played(
     events: list[SwitchEvent], rules: Rules, told: dict[tuple[str, str, int], Queued]
 ) -> Iterator[Line]:
-    """Play the events; show each, and under it what was told because of it.
+    """Play the events and yield a line for each, followed by the notices it caused.
 
-    What was told is taken out of `told` as it comes up.
+    Those notices are taken out of `told`.
     """
     tracker, marks = Tracker(rules), set[tuple[str, str]]()
     for event in events:
@@ -106,15 +114,19 @@ def _played(
             since, until = _time(event.at), _time(moment(event.get(UNTIL)))
             what = f"unknown: the service was not listening from {since} to {until}"
             yield Line(event.at, _line(event.at, "?", "-", what))
+
+        # a leg is forgotten with its last event, and that one needs its name, too
         before = tracker.book.get(event.leg)
         notices = tracker.feed(event)
         leg = tracker.book.get(event.leg) or before
         if leg is not None and (text := _what(event, leg, tracker, marks)):
             yield Line(event.at, _line(event.at, " ", _who(leg), text))
+
         marks.add((event.name, event.leg))
         for notice in notices:
             queued = told.pop(_key(notice), None)
             if queued is not None:
+                # a notice that an older release stored names no rule
                 rule = queued.notice.rule or notice.rule
                 yield from _told(queued, _reason(rule, notice, event))
 
@@ -124,46 +136,57 @@ def _who(leg: Leg) -> str:
         return "(glue)"
     if leg.role is Role.HOUSE:
         return "colleague"
-    return leg.ext or ("client" if leg.client_of else leg.number or "outside")
+    if leg.ext:
+        return leg.ext
+    if leg.client_of:
+        return "client"
+    return leg.number or "outside"
 
 
 def _what(event: SwitchEvent, leg: Leg, tracker: Tracker, marks: set[tuple[str, str]]) -> str:
-    """Return an event in words, "" if it says nothing to a person.
+    """Return an event in words, "" if it is of no interest to a person.
 
     marks: name and leg of the events before it.
     """
     name = event.name
     if name == "CHANNEL_CREATE":
-        way = "calls" if leg.inbound else "is called"
-        text = f"{way}{', marked planfix_ignore' if leg.ignored else ''}"
+        text = "calls" if leg.inbound else "is called"
+        if leg.ignored:
+            text += ", marked planfix_ignore"
     elif name == "CHANNEL_BRIDGE":
         text = _connected(event, leg, tracker)
     elif name == "CUSTOM":
         verb = {"add-member": "joins", "del-member": "leaves"}.get(event.get("Action"))
         text = f"{verb} the conference {event.get('Conference-Name')}" if verb else ""
     elif name in ("CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE"):
-        # the leg may be torn down much later than it hung up: that is said once
-        text = "" if ("CHANNEL_HANGUP", leg.uuid) in marks else _hung_up(event, leg, marks)
+        # HANGUP_COMPLETE may come much later than HANGUP (docs/facts/freeswitch.md,
+        # "Order of events"): the end is shown once
+        is_shown = ("CHANNEL_HANGUP", leg.uuid) in marks
+        text = "" if is_shown else _hung_up(event, leg, marks)
     elif name.startswith("RECORD_"):
         file = event.get("Record-File-Path").rpartition("/")[2]
         text = f"{HEARD[name]}: {file} {event.get('Record-Completion-Cause')}".rstrip()
     else:
         text = HEARD.get(name, "")
+
     return text
 
 
 def _hung_up(event: SwitchEvent, leg: Leg, marks: set[tuple[str, str]]) -> str:
-    was_called = leg.role is Role.EMPLOYEE and not leg.inbound
-    rang = any((name, leg.uuid) in marks for name in RINGING)
-    remark = " (never rang: no window, rule 1)" if was_called and not rang else ""
     cause = event.get("Hangup-Cause")
     if not cause:
+        # FreeSWITCH names a cause for each hang-up: this one was made up afterwards
         return "is gone: nobody heard its end (rule 15)"
-    return f"hangs up: {cause}{remark}"
+
+    was_called = leg.role is Role.EMPLOYEE and not leg.inbound
+    rang = any((name, leg.uuid) in marks for name in RINGING)
+    if was_called and not rang:
+        return f"hangs up: {cause} (never rang: no window, rule 1)"
+    return f"hangs up: {cause}"
 
 
 def _connected(event: SwitchEvent, leg: Leg, tracker: Tracker) -> str:
-    """Return a bridge in words: one in early media is no answer (rule 2)."""
+    """Return a bridge in words; early media is not an answer (rule 2)."""
     other = tracker.book.get(event.get("Other-Leg-Unique-ID") or event.get("Bridge-B-Unique-ID"))
     if other is None:
         return "is connected with somebody"
@@ -191,39 +214,45 @@ REASONS: dict[tuple[str, str], str] = {
     ("13", "record"): "a final file of a talk",
     ("15", "Canceled"): "the client was through, how it went on is not known",
 }
-"""What a rule said of a notice, by the rule's number and the notice's kind or status."""
+"""Why a rule makes a notice, by the rule's number and the notice's kind or status."""
 
 
 def _reason(rule: str, notice: Notice, event: SwitchEvent | None = None) -> str:
-    """Return the rule that decided, and why, for people; "" if an older release did not say."""
+    """Return the rule that decided, and why; "" if an older release did not store it."""
     if rule == "9":
+        # one reason for its four statuses: the hang-up cause tells them apart
         cause = event.get("Hangup-Cause") if event is not None else ""
-        return f"rule 9: ended unanswered{f' ({cause})' if cause else ''}"
+        return f"rule 9: ended unanswered ({cause})" if cause else "rule 9: ended unanswered"
+
     reason = REASONS.get((rule, notice.status or notice.kind), "")
     return f"rule {rule}: {reason}" if reason else ""
 
 
 def _told(queued: Queued, rule: str) -> Iterator[Line]:
-    """Show a notice, the rule behind it, and what became of it."""
+    """Yield the lines of a notice: its request, then the rule behind it and its delivery."""
     notice = queued.notice
     fields = build_form(notice, _where)
     yield Line(notice.at, f"{MARKS[queued.state]}{timeline.line(fields, notice.at)[1:]}")
-    tries = f"{queued.attempts} tries" if queued.attempts > 1 else ""
-    sent = f"sent {_clock(queued.settled)}" if queued.state == State.DONE else ""
-    about = "; ".join(
-        part
-        for part in (rule, sent, tries, queued.answer if queued.state != State.DONE else "")
-        if part
-    )
-    if about:
+
+    about = [rule]
+    if queued.state == State.DONE:
+        about.append(f"sent {_clock(queued.settled)}")
+    if queued.attempts > 1:
+        about.append(f"{queued.attempts} tries")
+    if queued.state != State.DONE:
+        about.append(queued.answer)
+
+    text = "; ".join(part for part in about if part)
+    if text:
+        indent = INDENT * 2
         yield Line(
             notice.at,
-            fill(printable(about), WIDTH, initial_indent=INDENT * 2, subsequent_indent=INDENT * 2),
+            fill(printable(text), WIDTH, initial_indent=indent, subsequent_indent=indent),
         )
 
 
 def _where(_: str, path: str) -> str:
-    """Show a recording by its file: no link here, it would let anybody listen."""
+    """Return a recording's file instead of its link, which would let anybody listen."""
     return path
 
 
@@ -251,16 +280,16 @@ def _clock(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")[:-4]
 
 
-# a call to attach to a report of a mistake
+# a call to attach to a bug report
 
 _NUMBER = re.compile(r"(?<![0-9A-Za-z_-])(?:%2B)?[0-9]{7,15}(?![0-9A-Za-z_-])")
 
 
 def export(packed: bytes, file: Path, callid: str, masked: bool) -> int:
-    """Write a call as a recording that `replay` plays; return how many events it has.
+    """Write a call as a trace that `replay` plays; return how many events it has.
 
-    masked: put made-up numbers in the place of real ones, the same for the same. Raises
-    RecordingFileError if the file cannot be written.
+    masked: replace each phone number by a made-up one, always the same. Raises RecordingFileError
+    if the file cannot be written.
     """
     events = unpacked(packed)
     numbers: dict[str, str] = {}
@@ -270,23 +299,28 @@ def export(packed: bytes, file: Path, callid: str, masked: bool) -> int:
         "freeswitch": "unknown",
     }
     bodies = []
+
     for event in events:
         body = event.raw.decode("utf-8", "replace")
-        text = "\n".join(_masked(line, numbers) if masked else line for line in body.split("\n"))
-        bodies.append((event.at, text))
+        if masked:
+            body = "\n".join(_masked(line, numbers) for line in body.split("\n"))
+        bodies.append((event.at, body))
+
     write_trace(file, head, bodies)
     return len(events)
 
 
 def _masked(line: str, numbers: dict[str, str]) -> str:
-    """Mask the phone numbers in a header's value; its UUIDs and times are none."""
+    """Return a header line with its phone numbers replaced."""
     name, colon, value = line.partition(":")
+    # these hold long runs of digits that are no phone numbers
     if name.endswith(("Unique-ID", "UUID", "Timestamp", "Sequence", "uuid")):
         return line
 
     def made_up(found: re.Match[str]) -> str:
         plus = "%2B" if found[0].startswith("%2B") else ""
         digits = found[0].removeprefix("%2B")
+        # the code stays: the rules tell a country and a line by it
         code = digits[:4] if len(digits) > 9 else digits[:1]
         rest = str(len(numbers) + 1).rjust(len(digits) - len(code), "5")
         return plus + numbers.setdefault(digits, code + rest)

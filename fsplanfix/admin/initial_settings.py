@@ -1,4 +1,4 @@
-"""`fsplanfix init`: makes the secrets, writes the settings, says what to enter elsewhere."""
+"""`fsplanfix init`: makes the secrets, writes .env, shows what to enter elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVENT_SOCKET = """\
 
 
 def made_up() -> dict[str, str]:
-    """Return the secrets nobody needs to think of."""
+    """Return new secrets, by setting."""
     return {
         "PBX_TOKEN": secrets.token_hex(16),
         "SECRET_KEY": secrets.token_urlsafe(32),
@@ -44,30 +44,34 @@ def problems(values: Mapping[str, str]) -> list[str]:
 
 
 def write(file: Path, values: Mapping[str, str]) -> None:
-    """Write the settings for its owner's eyes only; an older file is replaced whole or not at all.
+    """Write settings to a file that only its owner can read.
 
-    Raises SettingsError if they are wrong or the file cannot be written.
+    An older file is replaced completely or not at all. Raises SettingsError if the settings are
+    wrong or the file cannot be written.
     """
     if found := problems(values):
         raise SettingsError(found)
+
+    kept = {name: value for name, value in values.items() if value}
     new = file.with_name(f"{file.name}.new")
     try:
+        # created with its mode: it holds secrets before a later chmod could take effect
         new.unlink(missing_ok=True)
-        with os.fdopen(
-            os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-        ) as out:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
             out.write(
                 "# Settings of fsplanfix, written by `fsplanfix init`. "
                 ".env.example explains all there are.\n"
             )
-            out.writelines(f"{name}={_quoted(value)}\n" for name, value in values.items() if value)
-        if dotenv_values(new, interpolate=False) != {
-            name: value for name, value in values.items() if value
-        }:
+            out.writelines(f"{name}={_quoted(value)}\n" for name, value in kept.items())
+
+        # read back as the service will read it
+        if dotenv_values(new, interpolate=False) != kept:
             new.unlink()
             raise SettingsError(
                 ["A value has characters that .env cannot hold: use letters and digits."]
             )
+
         os.replace(new, file)
     except OSError as error:
         where = file.resolve().parent
@@ -77,7 +81,10 @@ def write(file: Path, values: Mapping[str, str]) -> None:
 
 
 def _quoted(value: str) -> str:
-    """Return a value as .env holds it; in single quotes only quote and backslash have a meaning."""
+    """Return a value as .env holds it.
+
+    Between single quotes only the quote and the backslash have a meaning.
+    """
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

@@ -1,4 +1,4 @@
-"""What the dashboard shows, asked of the store and of the links: plain values, ready for a page."""
+"""What the dashboard shows, from the store and the links: plain values, ready for a page."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..outbox.schema import State
 from ..outbox.store import Store
 from ..printable import printable
 from . import explain
-from .today import Said, Today
+from .today import NoticeLine, Today
 
 SESSIONS = "dashboard_sessions"
-"""The fact of the store that names the sessions that hold."""
+"""The fact of the store that names the valid sessions."""
 
 MOST_RECENT = 30
 MOST_REJECTED = 50
@@ -28,7 +28,11 @@ MOST_REJECTED = 50
 
 @dataclass(frozen=True, slots=True)
 class LiveCall:
-    """A call that goes on. parts: each employee's ext and what they do: rings, calls or talks."""
+    """A call that is not over.
+
+    parts: each employee's ext and what they do: rings, calls or talks.
+    since: seconds since 1970.
+    """
 
     callid: str
     phone: str
@@ -52,7 +56,10 @@ class Rejected:
 
 @dataclass(slots=True)
 class Recent:
-    """A call of late. parts: each employee's ext and status. at: seconds since 1970."""
+    """One of the latest calls.
+
+    parts: each employee's ext and status. at: seconds since 1970.
+    """
 
     callid: str
     phone: str
@@ -63,9 +70,10 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """How everything stands. oldest: seconds the oldest notice has waited.
+    """How everything stands.
 
-    today: ext to status to how many.
+    oldest: seconds the oldest notice has waited, 0 if none waits.
+    today: how many calls each ext had today with each status.
     """
 
     links: dict[str, bool]
@@ -120,7 +128,7 @@ class Desk:
         )
 
     def story(self, callid: str) -> list[str]:
-        """Return the timeline of a call, [] if nothing is kept of it."""
+        """Return the timeline of a call, [] if nothing is stored of it."""
         return explain.story(self._archive, self._rules, callid)
 
     def recordings(self, callid: str) -> list[str]:
@@ -141,12 +149,12 @@ class Desk:
         return self._queue.drop(ids)
 
     def sessions(self) -> str:
-        """Return the name that the dashboard's sessions of now share, for all workers."""
+        """Return the name that the valid sessions share, the same for all workers."""
         facts = self._store.facts
         return facts.get(SESSIONS) or facts.set_if_absent(SESSIONS, secrets.token_urlsafe(16))
 
     def end_sessions(self) -> None:
-        """Give the sessions of now another name, so that none of them holds any more."""
+        """End all sessions, by giving the next ones another name."""
         self._store.facts.swap(SESSIONS, secrets.token_urlsafe(16))
 
 
@@ -181,8 +189,8 @@ def _by_ext(ends: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     return found
 
 
-def _recent(latest: Iterable[Said]) -> list[Recent]:
-    """Return the latest calls, the newest first; of each employee the last that is known."""
+def _recent(latest: Iterable[NoticeLine]) -> list[Recent]:
+    """Return the latest calls, the newest first, with their employees' statuses."""
     calls: dict[str, Recent] = {}
     for said in latest:
         call = calls.setdefault(said.callid, Recent(said.callid, said.phone, said.way, said.at))

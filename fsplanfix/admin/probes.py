@@ -1,4 +1,4 @@
-"""Looks at addresses from outside, as Planfix and browsers see them."""
+"""Requests to addresses from outside, as Planfix and browsers see them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from ..errors import TransportError
 
 
 def fetch(url: str, seconds: float) -> tuple[int, int]:
-    """Fetch a public address as Planfix does; return code and bytes. Raises TransportError."""
+    """Fetch a public address as Planfix does; return the code and the number of bytes.
+
+    Raises TransportError.
+    """
     try:
         late = TransportError("no answer in time")
+        # requests' own timeout counts anew with every byte that arrives
         with gevent.Timeout(seconds, late), requests.Session() as session:
-            session.trust_env = False
+            session.trust_env = False  # Planfix does not use our proxy
             answer = session.get(url, timeout=seconds, allow_redirects=False)
             return answer.status_code, len(answer.content)
     except requests.exceptions.SSLError:
@@ -28,10 +32,11 @@ def fetch(url: str, seconds: float) -> tuple[int, int]:
 
 
 def days_left(url: str, seconds: float) -> float | None:
-    """Return the days an https address's certificate lasts, None if none is to be trusted."""
+    """Return how many days an https certificate still lasts, None if it is not trusted."""
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
         return None
+
     try:
         context = ssl.create_default_context(cafile=requests.utils.DEFAULT_CA_BUNDLE_PATH)
         with (
@@ -41,4 +46,7 @@ def days_left(url: str, seconds: float) -> float | None:
             ends = (secure.getpeercert() or {}).get("notAfter")
     except OSError:
         return None
-    return (ssl.cert_time_to_seconds(ends) - time.time()) / 86400 if isinstance(ends, str) else None
+
+    if not isinstance(ends, str):
+        return None
+    return (ssl.cert_time_to_seconds(ends) - time.time()) / 86400

@@ -1,4 +1,4 @@
-"""What Planfix was told, in lines a person can read."""
+"""Requests to Planfix as lines that a person can read."""
 
 from __future__ import annotations
 
@@ -26,12 +26,17 @@ ENDED = {
 def header(fields: Mapping[str, str]) -> str:
     """Return the line that introduces a call, from the fields of any of its events."""
     way = "from" if fields.get("type") == "in" else "to"
-    line = f" by {fields['diversion']}" if fields.get("diversion") else ""
-    return printable(f"Call {way} {fields.get('phone', '?')}{line}  ({fields['callid'][:8]})")
+    text = f"Call {way} {fields.get('phone', '?')}"
+    if fields.get("diversion"):
+        text += f" by {fields['diversion']}"
+    return printable(f"{text}  ({fields['callid'][:8]})")
 
 
 def line(fields: Mapping[str, str], at: int) -> str:
-    """Return one line: time of day (UTC), ext, what Planfix is told. at: µs since 1970."""
+    """Return one line: the time of day (UTC), the ext and the request in words.
+
+    at: microseconds since 1970.
+    """
     clock = datetime.fromtimestamp(at / 1_000_000, UTC).strftime("%H:%M:%S.%f")[:-4]
     return printable(f"  {clock}  {fields.get('ext', '-'):>11}  {meaning(fields)}")
 
@@ -40,9 +45,12 @@ def meaning(fields: Mapping[str, str]) -> str:
     """Return a request to Planfix in words."""
     if fields["cmd"] == "record":
         return "record     link to the recording"
+
     event = fields["event"]
     if event != "COMPLETED":
         return f"{event:<9}  {SAID[event]}"
+
+    # an unknown status is shown as it is
     words = ENDED.get(fields["status"], fields["status"]).format(duration=fields["duration"])
     recorded = ", recorded" if fields["is_recorded"] == "1" else ""
     return f"{event:<9}  {fields['status']}: {words}{recorded}"

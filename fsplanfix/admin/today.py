@@ -1,6 +1,6 @@
-"""What was said today and of late, kept up by reading only what is new.
+"""The notices of today and the latest ones, kept up to date by reading only what is new.
 
-To read a busy day anew for each look stopped all calls for 50 ms and more, every second.
+Reading a busy day anew for each request stopped all calls for 50 ms and more, every second.
 """
 
 from __future__ import annotations
@@ -18,21 +18,25 @@ from gevent.lock import BoundedSemaphore
 from ..calls.model import Kind
 from ..outbox.history import Archive, Written
 
-BITE = 200
-"""Notices read at once: about a millisecond."""
+MOST_AT_ONCE = 200
+"""Notices read at once, which takes about a millisecond."""
 
 PAUSE = 0.001
-"""Seconds for everything else between two bites."""
+"""Seconds that everything else gets between two reads."""
 
-LATE = 200
-"""Notices before the newest that are looked at again: another worker's transaction may have taken
-its numbers earlier and ended later.
+OVERLAP = 200
+"""Notices before the newest that are read again.
+
+Another worker's transaction may have taken its numbers earlier and ended later.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A notice, as far as it is shown. at: seconds since 1970. status: "" unless it is an end."""
+class NoticeLine:
+    """A notice, as far as it is shown.
+
+    at: seconds since 1970. status: "" unless it is a COMPLETED.
+    """
 
     callid: str
     phone: str
@@ -43,11 +47,15 @@ class Said:
 
 
 class Today:
-    """Follows what an archive holds. keep: how many of the latest notices are wanted."""
+    """Follows what an archive holds.
+
+    keep: how many of the latest notices are kept.
+    ends: how often each ext had each status today.
+    """
 
     def __init__(self, archive: Archive, keep: int, clock: Callable[[], float] = time.time) -> None:
         self.ends: Counter[tuple[str, str]] = Counter()
-        self.latest: deque[Said] = deque(maxlen=keep)
+        self.latest: deque[NoticeLine] = deque(maxlen=keep)
         self._archive = archive
         self._clock = clock
         self._day = 0.0
@@ -57,59 +65,65 @@ class Today:
 
     def catch_up(self) -> None:
         """Read what is new. Raises StoreError."""
+        # several browsers may ask at once, and a read gives way to other greenlets
         with self._lock:
             day = _midnight(self._clock())
             if day != self._day:
                 self._day = day
                 self.ends.clear()
-            if not self._newest or not self._read_on():
-                self._begin()
+            # a store that has none of the last notices was emptied or replaced
+            if not self._newest or not self._read_new():
+                self._read_all()
 
-    def _read_on(self) -> bool:
-        """Read what was written since; tell whether the store is still the one we know."""
-        after = self._newest - LATE
+    def _read_new(self) -> bool:
+        """Read what was written since; return whether the store still has what was seen last."""
+        after = self._newest - OVERLAP
         found = False
-        while bite := self._archive.after(after, BITE + LATE):
+        while read := self._archive.after(after, MOST_AT_ONCE + OVERLAP):
             found = True
-            self._take([one for one in bite if (one.id, one.created) not in self._seen])
-            after = bite[-1].id
-            if len(bite) < BITE + LATE:
+            self._take([one for one in read if (one.id, one.created) not in self._seen])
+            after = read[-1].id
+            if len(read) < MOST_AT_ONCE + OVERLAP:
                 break
             gevent.sleep(PAUSE)
-        self._seen = {(number, at) for number, at in self._seen if number > self._newest - LATE}
+
+        self._seen = {(number, at) for number, at in self._seen if number > self._newest - OVERLAP}
         return found
 
-    def _begin(self) -> None:
+    def _read_all(self) -> None:
         """Read back from the newest notice to the beginning of the day."""
         self.ends.clear()
         self.latest.clear()
         self._seen.clear()
         self._newest = 0
-        wanted = max(self.latest.maxlen or 0, LATE)
+        wanted = max(self.latest.maxlen or 0, OVERLAP)
         read: list[Written] = self._archive.before(None, wanted)
         self._take(list(reversed(read)))
+
+        # of the notices before those only the COMPLETED count
+
         while read and read[-1].created >= self._day:
             gevent.sleep(PAUSE)
-            read = self._archive.before(read[-1].id, BITE, Kind.COMPLETED)
+            read = self._archive.before(read[-1].id, MOST_AT_ONCE, Kind.COMPLETED)
             for one in read:
-                self._count(one, _said(one))
+                self._count(one, _line(one))
 
     def _take(self, written: Sequence[Written]) -> None:
         for one in written:
             self._newest = max(self._newest, one.id)
             self._seen.add((one.id, one.created))
-            said = _said(one)
-            self.latest.append(said)
-            self._count(one, said)
+            line = _line(one)
+            self.latest.append(line)
+            self._count(one, line)
 
-    def _count(self, one: Written, said: Said) -> None:
-        if said.status and one.created >= self._day:
-            self.ends[said.ext or "-", said.status] += 1
+    def _count(self, one: Written, line: NoticeLine) -> None:
+        if line.status and one.created >= self._day:
+            self.ends[line.ext or "-", line.status] += 1
 
 
-def _said(one: Written) -> Said:
+def _line(one: Written) -> NoticeLine:
     body = json.loads(one.body)
-    return Said(
+    return NoticeLine(
         body["callid"],
         body["phone"],
         body["type"],
@@ -120,5 +134,6 @@ def _said(one: Written) -> Said:
 
 
 def _midnight(now: float) -> float:
+    """Return when the day began by the machine's own time zone, in seconds since 1970."""
     begun = datetime.fromtimestamp(now).astimezone()
     return begun.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()

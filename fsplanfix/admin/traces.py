@@ -1,4 +1,4 @@
-"""Plays traces through the call rules (docs/facts/freeswitch.md, "Trace files")."""
+"""Reads, writes and plays traces (docs/facts/freeswitch.md, "Trace files")."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_LINE = 4 * 1024 * 1024
 
 
 def read_trace(path: Path) -> Iterator[tuple[float, str]]:
-    """Yield (seconds since the start, event body) for each event of a recorded call.
+    """Yield (seconds since the start, event body) for each event of a trace.
 
     Raises RecordingFileError with the line that is wrong.
     """
@@ -34,15 +34,17 @@ def read_trace(path: Path) -> Iterator[tuple[float, str]]:
                 at, body = float(entry["t"]), entry["event"]
                 if not isinstance(body, str):
                     raise TypeError
+            # RecursionError: JSON nested too deeply, as only a made-up file is
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise RecordingFileError(
                     f"{path}: line {count} is not an event of a recorded call."
                 ) from None
+
             yield at, body
 
 
 def write_trace(path: Path, head: dict[str, object], events: Sequence[tuple[int, str]]) -> None:
-    """Write a recorded call that `read_trace` reads, packed. Raises RecordingFileError.
+    """Write a packed trace that `read_trace` reads. Raises RecordingFileError.
 
     events: when each happened (microseconds since 1970), and its body.
     """
@@ -50,14 +52,16 @@ def write_trace(path: Path, head: dict[str, object], events: Sequence[tuple[int,
     lines = [json.dumps({**head, "events": len(events)})]
     for at, body in events:
         lines.append(json.dumps({"t": round((at - begun) / 1_000_000, 3), "event": body}))
+
     try:
+        # mtime=0: the same call gives the same bytes
         path.write_bytes(gzip.compress("\n".join(lines).encode() + b"\n", mtime=0))
     except OSError as error:
         raise RecordingFileError(f"{path} cannot be written ({error.strerror}).") from None
 
 
 def settings_of(path: Path) -> dict[str, str]:
-    """Return the settings that a recorded call was made with, by name; {} if it names none.
+    """Return the settings that a trace was made with, by name; {} if it names none.
 
     Raises RecordingFileError if its first line cannot be read.
     """
@@ -66,7 +70,7 @@ def settings_of(path: Path) -> dict[str, str]:
 
 
 def switch_of(path: Path) -> str:
-    """Return what a recorded call says of its FreeSWITCH.
+    """Return the FreeSWITCH that a trace names.
 
     Raises RecordingFileError if its first line cannot be read.
     """
@@ -76,7 +80,7 @@ def switch_of(path: Path) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
-    """Open a recorded call, packed or not. Raises RecordingFileError if it cannot be read."""
+    """Open a trace, packed or not. Raises RecordingFileError if it cannot be read."""
     try:
         with path.open("rb") as raw:
             is_packed = raw.read(2) == b"\x1f\x8b"
@@ -97,6 +101,7 @@ def _head(path: Path, lines: TextIO) -> tuple[str, dict[str, str]]:
         raise RecordingFileError(
             f"{path}: is empty; a recorded call begins with a line that names its scenario."
         )
+
     try:
         head = json.loads(line)
         head["scenario"], head["freeswitch"]
@@ -109,7 +114,7 @@ def _head(path: Path, lines: TextIO) -> tuple[str, dict[str, str]]:
 
 
 def replay(path: Path, rules: Rules) -> Iterator[Notice]:
-    """Yield what Planfix would be told about a recorded call."""
+    """Yield the notices that a trace leads to."""
     tracker = Tracker(rules)
     for _, body in read_trace(path):
         yield from tracker.feed(SwitchEvent(body.encode("utf-8", "surrogatepass")))

@@ -20,7 +20,7 @@ LONGEST_VALUE = 4096
 PERCENT = ord("%")
 
 OURS = "variable_planfix_"
-"""What the dialplan tells us begins with this."""
+"""What channel variables set for us in the dialplan begin with."""
 
 _BEGINNING, _OURS = b"\nvariable_", f"\n{OURS}".encode()
 
@@ -37,16 +37,18 @@ class _Finder:
         # All variables begin alike: their names are looked for without that, and what stands before
         # is compared afterwards. OURS is the beginning of many names, so no colon follows it.
         patterns = [f"\n{name}:" for name in headers]
-        patterns += [
-            name.removeprefix("variable_") + ("" if name == OURS else ":") for name in variables
-        ]
+        for name in variables:
+            end = "" if name == OURS else ":"
+            patterns.append(name.removeprefix("variable_") + end)
+
         self._find = BytesAhoCorasick(
             [pattern.encode() for pattern in patterns], matchkind=MatchKind.LeftmostFirst
         ).find_matches_as_indexes
 
     def places(self, lines: bytes) -> dict[str, int]:
-        """Return where the values begin, by name. Read backwards: the first of two wins."""
+        """Return where each value begins, by the name of its header."""
         names, first_variable, before = self.names, self._first_variable, len(_BEGINNING)
+        # backwards, so that the first of two headers wins (docs/facts/greenswitch.md, fault a)
         return {
             names[which]: end
             for which, start, end in reversed(self._find(lines))
@@ -89,19 +91,19 @@ def is_uuid(text: str) -> bool:
 
 
 def hanging_up(uuid: str) -> dict[str, str]:
-    """Return all that can be known of a leg that `show channels` lists and `uuid_dump` does not.
+    """Return the headers of a leg that `show channels` lists and `uuid_dump` does not know.
 
-    It has hung up (switch_core_session_read_lock), and what runs on it goes on, perhaps for long.
+    It has hung up (switch_core_session_read_lock), but its application may run on for long.
     """
     return {"Unique-ID": uuid, "Answer-State": "hangup"}
 
 
 LATEST = 4_102_444_800_000_000
-"""The year 2100 in microseconds since 1970: no event is later, and no clock shows it."""
+"""The year 2100 in microseconds since 1970. A later time counts as none."""
 
 
 def moment(text: str) -> int:
-    """Return a time in microseconds since 1970, 0 for what is none."""
+    """Return a time in microseconds since 1970, 0 if the text is not one."""
     at = whole_number(text)
     return at if at < LATEST else 0
 
@@ -112,8 +114,10 @@ def whole_number(text: str) -> int:
 
 
 def decode(value: bytes) -> str:
-    """Return a header value as text: percent-decoded, invalid UTF-8 replaced, surrounding blanks
-    cut."""
+    """Return a header value as text.
+
+    It is percent-decoded, invalid UTF-8 is replaced, and blanks around it are cut off.
+    """
     value = value[:LONGEST_VALUE]
     if PERCENT in value:
         value = unquote_to_bytes(value)
@@ -137,6 +141,7 @@ class SwitchEvent:
             # only what stands before the event's own body is headers (fault h)
             head, _, self._body = raw.partition(b"\n\n")
             self._read(head)
+
         self.name = self.get("Event-Name")
         self.leg = self.get("Unique-ID")
         self.at = moment(self.get("Event-Date-Timestamp"))
@@ -156,8 +161,10 @@ class SwitchEvent:
 
     @property
     def body(self) -> str:
-        """The event's own body (BACKGROUND_JOB, MESSAGE), by its Content-Length; it is never
-        parsed."""
+        """The event's own body (BACKGROUND_JOB, MESSAGE), by its Content-Length.
+
+        It is never parsed: a SIP MESSAGE could forge an event (fault h).
+        """
         return self._body[: self.number("Content-Length")].decode("utf-8", "replace")
 
     def get(self, header: str) -> str:
@@ -170,14 +177,18 @@ class SwitchEvent:
         return decode(self._head[start : self._head.find(b"\n", start)])
 
     def _place_of(self, header: str) -> int:
-        """Return where the value of a header begins that no event is asked for at first, or -1."""
+        """Return where the value of a header begins that was not looked for at first, or -1."""
         if header not in KNOWN:
             line = f"\n{header}:".encode()
             start = self._head.find(line)
-            return start + len(line) if start >= 0 else -1
+            if start < 0:
+                return -1
+            return start + len(line)
+
         if not self._is_searched and header in _OF_A_NEW_LEG.known:
             self._is_searched = True
             self._places |= _OF_A_NEW_LEG.places(self._head)
+
         return self._places.get(header, -1)
 
     def line(self, header: str) -> bytes:
@@ -201,7 +212,9 @@ class SwitchEvent:
             if colon:
                 found.setdefault(name.decode("utf-8", "replace"), decode(value))
             start = self._head.find(_OURS, start)
-            start += len(_OURS) if start >= 0 else 0
+            if start >= 0:
+                start += len(_OURS)
+
         return found
 
     @property

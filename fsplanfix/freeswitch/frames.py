@@ -23,7 +23,7 @@ _EVENT = {"Content-Type": "text/event-plain"}
 
 
 class FrameError(Exception):
-    """The bytes are no event socket; the connection is of no further use."""
+    """The bytes are not those of an event socket; the connection cannot be used further."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Frame:
 
 
 def read_head(head: bytes) -> dict[str, str]:
-    """Return header lines as a dict; a line without a colon is passed over."""
+    """Return header lines as a dict, without lines that have no colon."""
     headers: dict[str, str] = {}
     for line in head.split(b"\n"):
         name, colon, value = line.partition(b":")
@@ -50,7 +50,7 @@ def read_head(head: bytes) -> dict[str, str]:
 
 
 class Framer:
-    """Takes bytes as they come, gives whole frames."""
+    """Cuts the bytes it is given into whole frames."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -59,7 +59,9 @@ class Framer:
         self._at = 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield the frames that `data` completes. Raises FrameError when what came is none."""
+        """Yield the frames that `data` completes. Raises FrameError if it is not a frame."""
+        # The buffer is copied once for each read, not for each frame; with the usual head known in
+        # advance a frame costs 4.2 us instead of 8.3 (docs/performance.md).
         self._rest = self._rest[self._at :] + data
         self._at = 0
         while self._head is not None or self._take_head():
@@ -71,17 +73,21 @@ class Framer:
             yield frame
 
     def _take_head(self) -> bool:
-        """Take the next header block, if all of it is there; stray blank lines are passed over."""
+        """Read the next header block and return whether all of it is there."""
         if event := _EVENT_HEAD.match(self._rest, self._at):
             self._at, self._length, self._head = event.end(), int(event[1]), _EVENT
             return True
+
+        # greenswitch's reader ends at a stray blank line (docs/facts/greenswitch.md, fault b).
         while self._rest.startswith(b"\n", self._at):
             self._at += 1
+
         end = self._rest.find(b"\n\n", self._at)
         if end < 0:
             if len(self._rest) - self._at > LONGEST_HEAD:
                 raise FrameError("header lines without end")
             return False
+
         self._head = read_head(self._rest[self._at : end])
         self._at = end + 2
         self._length = self._body_length(self._head)
@@ -90,8 +96,10 @@ class Framer:
     @staticmethod
     def _body_length(head: dict[str, str]) -> int:
         text = head.get("Content-Length", "0")
+        # int() would also take signs, underscores and the digits of other scripts.
         if not (text.isascii() and text.isdigit()):
             raise FrameError(f"a Content-Length of {text[:20]!r}")
+        # int() raises ValueError for thousands of digits: their number is looked at first.
         if len(text) > 10 or int(text) > LONGEST_BODY:
             raise FrameError(f"a body of {text[:20]} bytes")
         return int(text)

@@ -37,8 +37,8 @@ ACCOUNT_TIMEOUT = 5.0
 SILENCE = 45.0
 """Seconds without a byte until the peer counts as gone."""
 
-PATIENT = 2 / 3
-"""The part of SILENCE after which the peer is asked for a sign of life.
+ASK_AFTER_SHARE = 2 / 3
+"""The share of SILENCE after which the peer is asked for a sign of life.
 
 HEARTBEAT comes every 20 s, or as rarely as `event-heartbeat-interval` says.
 """
@@ -52,20 +52,24 @@ FRAMES_IN_A_ROW = 64
 What the frames say may then share a commit.
 """
 
-FIRST = 2
+HIGHEST_PRIORITY = 2
 """The highest priority of the event loop.
 
-An idle watcher of it is called after one look at sockets and timers, however busy they are.
-sleep(0) would not look at them for up to 50 turns; any longer sleep is 1 ms in which nothing is
-done.
+An idle watcher at this priority runs after one poll of sockets and timers, even under load.
+`sleep(0)` can skip 50 polls; a longer sleep wastes 1 ms (docs/performance.md).
 """
 
-_TAKEN_AS_IT_IS = frozenset(string.printable) - frozenset("\"'\\")
-"""In an argument of an API command; quotes and backslashes are read (switch_separate_string)."""
+_SAFE_IN_ARGUMENTS = frozenset(string.printable) - frozenset("\"'\\")
+"""Characters that FreeSWITCH leaves as they are in an argument of an API command.
+
+It interprets quotes and backslashes (switch_separate_string).
+"""
 
 _CORE = re.compile(r"[0-9A-Fa-f-]{36}", re.ASCII)
 
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+FIRST_RECONNECT_PAUSE = 0.5
+LONGEST_RECONNECT_PAUSE = 15.0
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,8 @@ class Connection(InboundESL):
             raise LinkDown(
                 f"{where} cannot be reached ({reason}): is it running, mod_event_socket loaded?"
             ) from None
-        self._notice_dead_peers()
+
+        self._detect_dead_peers()
         self.connected = True
         self._receive_events_greenlet = gevent.spawn(self.receive_events)
         if not self._auth_request_event.wait(self.timeout):
@@ -147,15 +152,18 @@ class Connection(InboundESL):
                 f"{where} closed the connection before the login: is that port the event socket?"
             )
 
-    def _notice_dead_peers(self) -> None:
-        """Let the kernel report a peer that is gone (fault f); `silence` catches one that hangs."""
+    def _detect_dead_peers(self) -> None:
+        """Let the kernel report a peer that is gone (fault f).
+
+        A peer that hangs is detected by its silence.
+        """
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPIDLE, 15)
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPINTVL, 10)
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPCNT, 3)
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_USER_TIMEOUT, 30_000)
-        self.sock.settimeout(self._silence * PATIENT)
+        self.sock.settimeout(self._silence * ASK_AFTER_SHARE)
 
     def authenticate(self) -> None:
         """Log in. Raises LoginRefused if the password is wrong."""
@@ -165,6 +173,7 @@ class Connection(InboundESL):
                 f"FreeSWITCH at {self.server.name} refuses the password: put the one from "
                 "event_socket.conf.xml into FREESWITCH_ESL."
             )
+
         self._is_logged_in = True
 
     def send(self, data: str, timeout: float = ANSWER_TIMEOUT) -> Frame:
@@ -173,16 +182,17 @@ class Connection(InboundESL):
         Raises UnsafeCommand, LinkTimeout (after `timeout` seconds) or LinkDown; never hangs:
         fault e.
         """
+        # a line break would begin another command (fault e)
         if "\r" in data or "\0" in data or "\n\n" in data or data.endswith("\n"):
             raise UnsafeCommand("A command with line breaks inside was not sent to FreeSWITCH.")
+
         answer: AsyncResult[Frame] = AsyncResult()
-        with gevent.Timeout(
-            timeout,
-            LinkTimeout(f"FreeSWITCH at {self.server.name} did not answer in {timeout:g} s."),
-        ):
+        late = LinkTimeout(f"FreeSWITCH at {self.server.name} did not answer in {timeout:g} s.")
+        with gevent.Timeout(timeout, late):
             with self._writing:  # whole commands, one after the other (fault e)
                 if not self.connected:
                     raise LinkDown(f"There is no connection to FreeSWITCH at {self.server.name}.")
+
                 self._pending.append(answer)
                 try:
                     self.sock.sendall(f"{data}\n\n".encode())
@@ -206,6 +216,7 @@ class Connection(InboundESL):
         job = str(uuid4())
         result: AsyncResult[str] = AsyncResult()
         self._jobs[job] = result
+
         try:
             reply = self.send(f"bgapi {command}\nJob-UUID: {job}")
             answer = reply.headers.get("Reply-Text", "")
@@ -234,18 +245,18 @@ class Connection(InboundESL):
             )
 
     def receive_events(self) -> None:
-        """Read until the connection ends, whatever comes; then mark the link down.
+        """Read until the connection ends, then mark the link down, whatever came.
 
         Faults b, c and d.
         """
         framer, handled, reason = Framer(), 0, "FreeSWITCH closed the connection"
         try:
-            while data := self._hear():
+            while data := self._receive():
                 for frame in framer.feed(data):
                     self.handle_event(frame)
                     handled += 1
                     if handled % FRAMES_IN_A_ROW == 0:
-                        gevent.idle(FIRST)
+                        gevent.idle(HIGHEST_PRIORITY)
         except TimeoutError:
             reason = f"nothing was heard for {self._silence:g} s"
         except OSError as error:
@@ -255,33 +266,36 @@ class Connection(InboundESL):
         finally:
             self._mark_down(reason)
 
-    def _hear(self) -> bytes:
-        """Return what arrives next. A peer that is silent for long is asked; then it must answer.
+    def _receive(self) -> bytes:
+        """Return the bytes that arrive next.
 
-        Raises TimeoutError once it has been silent for `silence` seconds.
+        A peer that is silent for long is asked for a sign of life. Raises TimeoutError once it has
+        been silent for `silence` seconds.
         """
         try:
             return self.sock.recv(65536)
         except TimeoutError:
             if not self._is_logged_in:
                 raise
-        gevent.spawn(self._ask_for_a_sign_of_life)
-        self.sock.settimeout(self._silence * (1 - PATIENT))
+
+        gevent.spawn(self._ask_for_sign_of_life)
+        self.sock.settimeout(self._silence * (1 - ASK_AFTER_SHARE))
         try:
             return self.sock.recv(65536)
         finally:
-            self.sock.settimeout(self._silence * PATIENT)
+            self.sock.settimeout(self._silence * ASK_AFTER_SHARE)
 
-    def _ask_for_a_sign_of_life(self) -> None:
+    def _ask_for_sign_of_life(self) -> None:
         with suppress(LinkError):  # without an answer the reader ends the connection
-            self.api(SIGN_OF_LIFE, self._silence * (1 - PATIENT))
+            self.api(SIGN_OF_LIFE, self._silence * (1 - ASK_AFTER_SHARE))
 
     def handle_event(self, frame: Frame) -> None:
-        """Handle one frame. A kind nobody asked for (log/data, text/event-json) is passed over."""
+        """Handle one frame; ignore kinds nobody asked for (log/data, text/event-json)."""
         kind = frame.kind
         if kind == "text/event-plain":
             self._take_event(SwitchEvent(frame.body))
         elif kind in ("command/reply", "api/response"):
+            # replies carry no name: they come in the order of their commands
             if self._pending:
                 self._pending.popleft().set(frame)
             else:
@@ -302,11 +316,13 @@ class Connection(InboundESL):
             self._on_event(event)
 
     def _mark_down(self, reason: str) -> None:
-        """Note the end once; whoever waits for an answer gets LinkDown (fault e)."""
+        """Record the end once and answer all who wait with LinkDown (fault e)."""
         if self.down.is_set():
             return
+        # a disconnect notice has given a better reason before the stream ended
         if self.reason == "closed":
             self.reason = reason
+
         self.connected = False
         self._run = False
         gone = LinkDown(f"The connection to FreeSWITCH at {self.server.name} ended: {self.reason}.")
@@ -314,12 +330,15 @@ class Connection(InboundESL):
             answer.set_exception(gone)
         for result in self._jobs.values():
             result.set_exception(gone)
+
         self._pending.clear()
+
         self.down.set()
+        # `_open` waits for this one
         self._auth_request_event.set()
 
     def stop(self) -> None:
-        """Close the connection and wait for nothing."""
+        """Close the connection without waiting for anything."""
         self._mark_down("closed by us")
         reader = self._receive_events_greenlet
         if reader is not None and reader is not gevent.getcurrent():
@@ -332,8 +351,8 @@ def live_channels(connection: Connection) -> list[dict[str, str]] | None:
     """Return FreeSWITCH's own account of its channels, None if it cannot give one.
 
     Each live channel is given as its headers, one that hangs up as `hanging_up`. Raises LinkError.
-    Calls must be followed even from a FreeSWITCH that does not tell us of the past.
     """
+    # None and no error: calls are followed even from a FreeSWITCH that cannot list them
     try:
         shown = json.loads(connection.api("show channels as json", timeout=ACCOUNT_TIMEOUT))
         uuids = [str(row["uuid"]) for row in shown.get("rows", [])]
@@ -343,22 +362,24 @@ def live_channels(connection: Connection) -> list[dict[str, str]] | None:
 
     dumps = []
     for uuid in filter(is_uuid, uuids):
-        if not _TAKEN_AS_IT_IS.issuperset(uuid):
+        if not _SAFE_IN_ARGUMENTS.issuperset(uuid):
             dumps.append({"Unique-ID": uuid})  # it is live, and cannot be asked about
             continue
+
         text = connection.api(f"uuid_dump {uuid} json")
         try:
             dump = json.loads(text)
             dumps.append({str(name): str(value) for name, value in dump.items()})
         except (ValueError, AttributeError, RecursionError):  # "-ERR No such channel!"
             dumps.append(hanging_up(uuid))
+
     return dumps
 
 
 def core_of(connection: Connection) -> str:
-    """Return the Core-UUID, which FreeSWITCH makes anew at each start; "" if it does not tell.
+    """Return the Core-UUID, "" if FreeSWITCH does not give it. Raises LinkError.
 
-    Raises LinkError.
+    FreeSWITCH makes a new one at each start.
     """
     try:
         found = connection.api("global_getvar core_uuid", timeout=ACCOUNT_TIMEOUT).strip()
@@ -382,7 +403,7 @@ class Gap:
 
 
 class Follower(Protocol):
-    """Whoever follows a FreeSWITCH through a link."""
+    """The part that follows a FreeSWITCH through a link."""
 
     def on_event(self, event: SwitchEvent) -> None:
         """Take an event. The link reads no further until this returns."""
@@ -392,18 +413,21 @@ class Follower(Protocol):
 
 
 class NoFollower:
-    """Wants no events: the link is only there to dial through."""
+    """Ignores all events: the link is only used to dial."""
 
     def on_event(self, event: SwitchEvent) -> None:
-        """Pass it over."""
+        """Ignore the event."""
 
     def on_reconnect(self, gap: Gap) -> None:
-        """Let events through, to pass them over."""
+        """Let events through, to be ignored."""
         gap.release()
 
 
 class Link:
-    """Keeps a connection to one FreeSWITCH up for ever. ups: how often it came up."""
+    """Keeps a connection to one FreeSWITCH up for ever.
+
+    ups: how often it came up.
+    """
 
     def __init__(
         self,
@@ -432,11 +456,14 @@ class Link:
         return held
 
     def run(self) -> None:
-        """Connect, follow, reconnect: after 0.5 s at first, after 15 s at most, with jitter."""
-        pause, last_problem = SHORTEST_PAUSE, ""
+        """Connect, follow and reconnect: after 0.5 s at first, 15 s at most, with jitter."""
+        pause, last_problem = FIRST_RECONNECT_PAUSE, ""
         while True:
-            if self._held is None:  # else nobody has taken yet what the last one held
+            # events that the last connection held and nobody has taken yet stay
+            if self._held is None:
                 self._held = []
+
+            # a new object: the same one cannot connect again (fault k)
             connection = Connection(self.server, self._take, silence=self._silence)
             try:
                 connection.connect()
@@ -446,16 +473,18 @@ class Link:
                 self._follower.on_reconnect(gap)
             except LinkError as error:
                 connection.stop()
+                # a FreeSWITCH that is down for long fills no log
                 if str(error) != last_problem:
                     last_problem = str(error)
                     log.error(
                         "freeswitch_unreachable", server=self.server.name, problem=last_problem
                     )
             else:
-                pause, last_problem = SHORTEST_PAUSE, ""
+                pause, last_problem = FIRST_RECONNECT_PAUSE, ""
                 self._follow(connection)
+
             gevent.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, LONGEST_RECONNECT_PAUSE)
 
     def _follow(self, connection: Connection) -> None:
         self.ups += 1
@@ -466,4 +495,5 @@ class Link:
         finally:
             self.connection = None
             connection.stop()
+
         log.warning("freeswitch_link_lost", server=self.server.name, reason=connection.reason)

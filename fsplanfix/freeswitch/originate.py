@@ -1,4 +1,4 @@
-"""Click to call: FreeSWITCH calls the manager's phone first and, when it is picked up, the client.
+"""Click to call: FreeSWITCH calls the manager's phone first, then the client.
 
 The command is made of a user and a number that were checked to be nothing else, and of settings
 that were checked at the start: there is no way to add a channel variable, a second leg or another
@@ -67,12 +67,19 @@ bridge has a timeout of its own.
 
 
 class Phone(StrEnum):
-    """What FreeSWITCH says about a user's phone. UNCLEAR: it cannot tell, only dialling will."""
+    """What FreeSWITCH says about a user's phone.
+
+    UNCLEAR: FreeSWITCH cannot tell, so the phone is dialled.
+    """
 
     REGISTERED = "registered"
     ABSENT = "no phone is registered"
     UNKNOWN = "FreeSWITCH's directory has no such user"
     UNCLEAR = "unclear"
+
+
+_PREFERRED = (Phone.REGISTERED, Phone.UNCLEAR, Phone.ABSENT, Phone.UNKNOWN)
+"""Of several FreeSWITCHes, the one whose answer stands first is called through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,10 @@ class DialPlan:
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """A click-to-call. outcome: "" if the manager answered, else FreeSWITCH's words."""
+    """A click-to-call.
+
+    outcome: "" if the manager answered, else FreeSWITCH's words.
+    """
 
     callid: str
     ext: str
@@ -107,17 +117,23 @@ class Click:
         if not self.outcome:
             return "ANSWERED"
         found = _CAUSE.match(self.outcome)
-        return found[1] if found else "OTHER"
+        if found is None:
+            return "OTHER"
+        return found[1]
 
 
-def command(user: str, number: str, plan: DialPlan, uuid: str, outside: bool = False) -> str:
+def originate_command(
+    user: str, number: str, plan: DialPlan, uuid: str, outside: bool = False
+) -> str:
     """Return the originate command.
 
     user: a directory user or, if `outside`, a number reached like a client's. Raises DialRefused if
     user or number could be anything else.
     """
-    if not (_NUMBER if outside else _USER).fullmatch(user) or not _NUMBER.fullmatch(number):
+    allowed_user = _NUMBER if outside else _USER
+    if not allowed_user.fullmatch(user) or not _NUMBER.fullmatch(number):
         raise DialRefused("The user or the number cannot be dialled.")
+
     variables = {
         "origination_uuid": uuid,
         "origination_caller_id_number": number,
@@ -125,6 +141,7 @@ def command(user: str, number: str, plan: DialPlan, uuid: str, outside: bool = F
         "originate_timeout": str(RING_TIMEOUT),
         "call_timeout": str(CLIENT_TIMEOUT),
         **ONLY_WHEN_ANSWERED,
+        # a comma inside a value would end it: FreeSWITCH reads {name=value,name=value}
         "transfer_ringback": plan.ringback.replace(",", r"\,"),
         "planfix_makecall": "1",
         "planfix_ext": user,
@@ -134,9 +151,12 @@ def command(user: str, number: str, plan: DialPlan, uuid: str, outside: bool = F
         variables["effective_caller_id_number"] = plan.caller_id
     if plan.auto_answer and not outside:
         variables |= AUTO_ANSWER
+
     first = _listed(variables) + _first_leg(user, plan, outside)
     if plan.dial_context:
+        # the dialplan of this context places the client's leg, with variables of its own
         return f"originate {first} {number} XML {plan.dial_context}"
+
     second = _listed(HEARD_WHILE_RINGING) + plan.dial_string.replace("{number}", number)
     return f"originate {first} &bridge({second})"
 
@@ -151,14 +171,14 @@ def _first_leg(user: str, plan: DialPlan, outside: bool) -> str:
     return f"user/{user}@{plan.user_domain}" if plan.user_domain else f"user/{user}"
 
 
-def phone(connection: Connection, user: str, domain: str) -> Phone:
+def find_phone(connection: Connection, user: str, domain: str) -> Phone:
     """Ask a FreeSWITCH about a user's phone; never raises.
 
-    Facts: `sofia_contact` answers `error/user_not_registered`, `user_exists` true or false, and
-    takes no user without a domain (mod_commands.c); a FreeSWITCH that answers neither leaves it to
-    the originate.
+    `sofia_contact` answers `error/user_not_registered`, `user_exists` true or false, and takes no
+    user without a domain (mod_commands.c). If FreeSWITCH answers neither, the originate decides.
     """
     try:
+        # FusionPBX has no global `domain`: USER_DOMAIN names it there (docs/facts/freeswitch.md)
         asked = domain or connection.api("global_getvar domain", CHECK_TIMEOUT).strip()
         if _DOMAIN.fullmatch(asked):
             if connection.api(f"user_exists id {user} {asked}", CHECK_TIMEOUT).strip() == "false":
@@ -167,16 +187,19 @@ def phone(connection: Connection, user: str, domain: str) -> Phone:
         contact = connection.api(f"sofia_contact {user}", CHECK_TIMEOUT).strip()
     except LinkError:
         return Phone.UNCLEAR
+
     if contact.startswith("error/"):
         return Phone.ABSENT
-    return Phone.REGISTERED if "sip:" in contact else Phone.UNCLEAR
+    if "sip:" in contact:
+        return Phone.REGISTERED
+    return Phone.UNCLEAR
 
 
 class Dialler:
     """Places click-to-calls on the FreeSWITCH where the phone is registered.
 
-    connections: gives those that are up. is_outside: tells a number outside the PBX from a
-    directory user. done: is told what came of each call.
+    connections: returns those that are up. is_outside: whether a user is a number outside the PBX
+    and not a directory user. on_done: called with each call and its outcome.
     """
 
     def __init__(
@@ -184,15 +207,15 @@ class Dialler:
         connections: Callable[[], Sequence[Connection]],
         plan: DialPlan,
         is_outside: Callable[[str], bool],
-        done: Callable[[Click], None],
+        on_done: Callable[[Click], None],
     ) -> None:
         self._connections = connections
         self._plan = plan
         self._is_outside = is_outside
-        self._done = done
+        self._on_done = on_done
 
     def start(self, ext: str, users: Sequence[str], number: str) -> None:
-        """Begin a call to the first of an ext's users that can be reached, and then to a number.
+        """Begin a call to the first of an ext's users that can be reached, then to a number.
 
         Raises DialRefused with the reason if none can be reached, LinkDown if no FreeSWITCH is
         linked.
@@ -200,23 +223,30 @@ class Dialler:
         connections = self._connections()
         if not connections:
             raise LinkDown("There is no connection to FreeSWITCH.")
+
         problem = Phone.UNKNOWN
         for user in users:
             connection, found = self._find(connections, user)
             if found in (Phone.REGISTERED, Phone.UNCLEAR):
                 click = Click(str(uuid4()), ext, number, "")
-                wanted = command(user, number, self._plan, click.callid, self._is_outside(user))
-                gevent.spawn(self._call, connection, click, wanted)
+                outside = self._is_outside(user)
+                command = originate_command(user, number, self._plan, click.callid, outside)
+                # Planfix waits for the answer to its click: the phone may ring for 30 s
+                gevent.spawn(self._call, connection, click, command)
                 return
-            problem = Phone.ABSENT if found is Phone.ABSENT else problem
+            if found is Phone.ABSENT:
+                problem = Phone.ABSENT
+
         raise DialRefused(f"Extension {ext} cannot be called: {problem}")
 
     def _find(self, connections: Sequence[Connection], user: str) -> tuple[Connection, Phone]:
         """Return the FreeSWITCH to call a user through, and what it says about the phone."""
         if self._is_outside(user):
             return connections[0], Phone.REGISTERED
+
+        # all at once: Planfix waits, and each may take CHECK_TIMEOUT
         asked = [
-            gevent.spawn(phone, connection, user, self._plan.user_domain)
+            gevent.spawn(find_phone, connection, user, self._plan.user_domain)
             for connection in connections
         ]
         gevent.joinall(asked)
@@ -224,19 +254,24 @@ class Dialler:
         return min(answers, key=lambda answer: _PREFERRED.index(answer[1]))
 
     def _call(self, connection: Connection, click: Click, command: str) -> None:
-        """Place the call and wait for the manager's phone; events tell what becomes of the call."""
+        """Place the call and wait for the manager's phone.
+
+        What becomes of the call after that is known from its events.
+        """
         try:
             answer = connection.bgapi(command, timeout=RING_TIMEOUT + 10)
         except LinkError as error:
             answer = f"-ERR {error}"
-        printable = "".join(char if char.isprintable() else " " for char in answer[:200])
-        outcome = "" if answer.startswith("+OK") else (printable or "no answer")
+
+        outcome = ""
+        if not answer.startswith("+OK"):
+            printable = "".join(char if char.isprintable() else " " for char in answer[:200])
+            outcome = printable or "no answer"
+
         click = Click(click.callid, click.ext, click.number, outcome)
         if outcome:
             log.warning("click_to_call_failed", ext=click.ext, callid=click.callid, reason=outcome)
         else:
             log.info("click_to_call", ext=click.ext, callid=click.callid)
-        self._done(click)
 
-
-_PREFERRED = (Phone.REGISTERED, Phone.UNCLEAR, Phone.ABSENT, Phone.UNKNOWN)
+        self._on_done(click)

@@ -1,4 +1,4 @@
-"""Answers the dialplan's `socket` application: says who calls, and lets the dialplan go on.
+"""Answers the dialplan's `socket` application: tells who calls, then the dialplan continues.
 
 docs/facts/freeswitch.md, "The dialplan's socket application". With
 `socket_resume=true` the call goes on as soon as we close, so whatever fails here is answered by
@@ -27,14 +27,14 @@ from .frames import LONGEST_HEAD, Frame, FrameError, Framer
 
 log = structlog.get_logger(__name__)
 
-MOST_AT_ONCE = 1000
-"""Calls held at once. One more goes on at once, without a name."""
+MOST_CALLS_HELD = 1000
+"""Calls held at once. One more continues at once, without a name."""
 
-FOR_THE_TALK = 0.15
+TIME_TO_TELL = 0.15
 """Seconds of the deadline kept for telling FreeSWITCH what was found."""
 
 LISTEN_AGAIN_AFTER = 2.0
-"""Seconds."""
+"""Seconds between two attempts to take an address that is in use."""
 
 LONGEST_TEXT = 60
 """Characters of a value."""
@@ -42,24 +42,28 @@ LONGEST_TEXT = 60
 PUNCTUATION = frozenset(" .-+()№«»’–—_")
 """What a value may hold besides letters, marks and digits: nothing with a meaning.
 
-Of a name with a slash FreeSWITCH shows a phone only what stands behind it.
+A phone shows only what stands behind a slash (docs/facts/freeswitch.md).
 """
 
 GREETING = b"connect\n\n"
 
 Networks = Collection[ipaddress.IPv4Network | ipaddress.IPv6Network]
-Variables = Callable[[SwitchEvent, float], Mapping[str, str]]
-"""Takes a channel's data and the seconds there are, returns variables; it must not raise."""
+FindVariables = Callable[[SwitchEvent, float], Mapping[str, str]]
+"""Takes a channel's data and the seconds left, returns channel variables; it must not raise."""
 
 
 def clean(text: str) -> str:
     """Return text fit for a channel variable: letters, digits and harmless signs."""
     composed = unicodedata.normalize("NFC", text[: LONGEST_TEXT * 20]).replace("'", "’")
-    kept = (c if c in PUNCTUATION or unicodedata.category(c)[0] in "LMN" else " " for c in composed)
-    return " ".join("".join(kept).split())[:LONGEST_TEXT].strip()
+    kept = "".join(sign if _is_harmless(sign) else " " for sign in composed)
+    return " ".join(kept.split())[:LONGEST_TEXT].strip()
 
 
-def greeted(host: str, port: int, seconds: float = 2.0) -> bool:
+def _is_harmless(sign: str) -> bool:
+    return sign in PUNCTUATION or unicodedata.category(sign)[0] in "LMN"
+
+
+def is_answering(host: str, port: int, seconds: float = 2.0) -> bool:
     """Tell whether a SocketApp answers at an address it listens on."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here
     try:
@@ -72,40 +76,39 @@ def greeted(host: str, port: int, seconds: float = 2.0) -> bool:
 class SocketApp:
     """Listens for FreeSWITCH.
 
-    deadline: seconds after which a call goes on whatever happens. allowed: from where connections
-    are taken. most: calls held at once, MOST_AT_ONCE if there may be more.
+    allowed: the networks from which connections are accepted. find_variables: what a call gets.
+    deadline: seconds after which a call continues whatever happens. most: calls held at once, not
+    above MOST_CALLS_HELD.
     """
 
     def __init__(
         self,
         listen: tuple[str, int],
         allowed: Networks,
-        variables: Variables,
+        find_variables: FindVariables,
         deadline: float,
-        most: int = MOST_AT_ONCE,
+        most: int = MOST_CALLS_HELD,
     ) -> None:
         self.held = 0
         self.listening = Event()
         self._listen = listen
         self._allowed = allowed
-        self._variables = variables
+        self._find_variables = find_variables
         self._deadline = deadline
-        self._most = min(most, MOST_AT_ONCE)
+        self._most = min(most, MOST_CALLS_HELD)
         self._server: StreamServer | None = None
 
     @property
     def address(self) -> str:
         """Return host:port once it listens, "" before."""
-        return (
-            "{}:{}".format(*self._server.socket.getsockname()[:2])
-            if self._server is not None
-            else ""
-        )
+        if self._server is None:
+            return ""
+        return "{}:{}".format(*self._server.socket.getsockname()[:2])
 
     def run(self) -> None:
         """Listen until `stop`.
 
-        An address that is taken is tried again: another worker may hold it, and end.
+        An address in use is tried again: another worker may hold it, and end.
         """
         last_problem = ""
         while True:
@@ -114,6 +117,7 @@ class SocketApp:
                 listener = socket.create_server(self._listen, family=family, backlog=1024)
                 break
             except OSError as error:
+                # a worker may wait for days: each problem is logged once
                 problem = error.strerror or str(error)
                 if problem != last_problem:
                     last_problem = problem
@@ -125,6 +129,7 @@ class SocketApp:
                         "free ESL_LISTEN's port or choose another",
                     )
             gevent.sleep(LISTEN_AGAIN_AFTER)
+
         self._server = StreamServer(listener, self._serve)
         self._server.start()
         log.info("socket_app_listening", address=self.address)
@@ -132,40 +137,46 @@ class SocketApp:
         self._server.serve_forever()
 
     def stop(self) -> None:
-        """Stop listening; the calls it holds go on."""
+        """Stop listening; calls that are held are still answered."""
         if self._server is not None:
             self._server.stop(timeout=0)
 
     def _serve(self, sock: socket.socket, peer: Any) -> None:
         """Hold one call for no longer than the deadline."""
+        # closed without a word: with socket_resume=true the dialplan continues at once
         if self.held >= self._most or not self._is_allowed(str(peer[0])):
             log.warning("socket_app_refused", peer=peer[0], held=self.held)
             sock.close()
             return
+
         self.held += 1
-        talk, begun = Talk(sock), time.monotonic()
+        conversation, begun = Conversation(sock), time.monotonic()
         try:
             with gevent.Timeout(self._deadline, LinkDown(f"no end within {self._deadline:g} s")):
-                channel = talk.connect()
-                left = self._deadline - FOR_THE_TALK - (time.monotonic() - begun)
-                talk.set(self._variables(channel, left))
-                talk.go_on()
+                channel = conversation.connect()
+                left = self._deadline - TIME_TO_TELL - (time.monotonic() - begun)
+                conversation.set(self._find_variables(channel, left))
+                conversation.resume()
         except (OSError, FrameError, LinkDown, UnsafeCommand) as error:
             log.warning("socket_app_gave_up", reason=str(error))
         except Exception:
             log.exception("crashed", component="socket")
         finally:
             self.held -= 1
-            talk.close()
+            conversation.close()
 
     def _is_allowed(self, peer: str) -> bool:
+        # an IPv6 peer may carry a zone (fe80::1%eth0), an IPv4 peer of a "::" socket is ::ffff:…
         address = ipaddress.ip_address(peer.partition("%")[0])
         address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in self._allowed)
 
 
-class Talk:
-    """A connection from the `socket` application. Raises OSError, FrameError or LinkDown."""
+class Conversation:
+    """One connection from the `socket` application.
+
+    Its methods raise OSError, FrameError or LinkDown.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -175,8 +186,9 @@ class Talk:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def connect(self) -> SwitchEvent:
-        """Return the channel's data."""
+        """Greet FreeSWITCH and return the channel's data."""
         self._sock.sendall(GREETING)
+        # the channel's data comes without a Content-Length (docs/facts/freeswitch.md)
         data = b""
         while b"\n\n" not in data:
             if len(data) > LONGEST_HEAD * 4:
@@ -185,24 +197,26 @@ class Talk:
             if not received:
                 raise LinkDown("the caller hung up")
             data += received
+
         return SwitchEvent(data.partition(b"\n\n")[0] + b"\n")
 
     def set(self, variables: Mapping[str, str]) -> None:
-        """Set channel variables, one after the other, each awaited."""
+        """Set channel variables."""
+        # one at a time, each reply awaited: a channel runs one application at a time
         for name, value in variables.items():
             self._command(
                 "sendmsg\ncall-command: execute\nexecute-app-name: set\n"
                 f"execute-app-arg: {name}={value}"
             )
 
-    def go_on(self) -> None:
-        """Let the dialplan go on, and end."""
+    def resume(self) -> None:
+        """Let the dialplan continue, and end the conversation."""
         self._resumed = True
         self._command("resume")
         self._command("exit")
 
     def close(self) -> None:
-        """End; a call that was not told to go on yet is, if the peer still listens."""
+        """Close the connection; resume the dialplan before, if that was not done yet."""
         with (
             contextlib.suppress(OSError, LinkDown),
             gevent.Timeout(0.1, LinkDown("it does not listen")),
@@ -212,8 +226,10 @@ class Talk:
         self._sock.close()
 
     def _command(self, text: str) -> None:
+        # a line break in a value would begin another command (docs/facts/greenswitch.md, fault e)
         if "\r" in text or "\0" in text or "\n\n" in text or text.count("\n") > 3:
             raise UnsafeCommand("a command with line breaks inside was not sent")
+
         self._sock.sendall(f"{text}\n\n".encode())
         for frame in self._frames:
             if frame.kind == "command/reply":
@@ -222,6 +238,7 @@ class Talk:
                         "socket_app_command_refused", reply=frame.headers.get("Reply-Text", "")[:80]
                     )
                 return
+
         raise LinkDown("the caller hung up")
 
     def _read(self) -> Iterator[Frame]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 EUROPEAN = "%(1000,4000,425)"
-"""What most of Europe has; also for a country of which nothing else is known."""
+"""The tone of most of Europe, and of every country without an entry below."""
 
 _AMERICAN = "%(2000,4000,440,480)"
 _SWEDISH = "%(1000,5000,425)"
@@ -31,7 +31,7 @@ BY_COUNTRY = {
     "TR": "%(2000,4000,450)",
     "US": _AMERICAN,
 }
-"""The ringback tones of countries that have another than EUROPEAN."""
+"""Ringback tones other than EUROPEAN, by country."""
 
 _PART = r"%\([1-9][0-9]{2,3},[0-9]{1,4}(?:,[1-9][0-9]{1,3}){1,4}\)"
 # FreeSWITCH ends the call if there is nothing to play (switch_ivr_originate.c): 100 ms at least
@@ -53,12 +53,15 @@ def read(value: str) -> str:
     A tone_stream:// becomes its tone: FreeSWITCH repeats a tone, but ends the call when a
     tone_stream:// without loops is over. Raises ValueError for anything else.
     """
+    # The tone inside is taken: FreeSWITCH repeats a tone by itself.
     stream = _TONE_STREAM.fullmatch(value)
     if stream:
         return stream[1]
+
     if not _KNOWN.fullmatch(value):
         raise ValueError(
             f"'{value}' cannot be played; write a tone like %(1000,4000,425), "
             "a sound file like /srv/sounds/ring.wav, or local_stream://moh."
         )
+
     return value

@@ -42,7 +42,7 @@ from ..web.dashboard import DashboardConfig
 from ..web.health import Health
 from ..web.server import Bounds, WebServer
 from . import file_limits
-from .caller_lookup import Lookup
+from .caller_lookup import CallerLookup
 from .clicks import ClickJournal
 from .comparison import keep_comparing
 from .greenlets import keep_running
@@ -59,11 +59,11 @@ TIME_TO_FINISH = 10.0
 """Seconds that requests under way are given at the end."""
 
 TIME_TO_DIE = 1.0
-"""Seconds that what is ended may take to tidy up."""
+"""Seconds that a greenlet which is ended may take to tidy up."""
 
 
 def _listen(address: Address) -> socket.socket:
-    """Take the web server's port at once, before anything else is begun."""
+    """Listen on the web server's port. Raises PortTakenError."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         return socket.create_server(tuple(address), family=family, backlog=256)
@@ -77,13 +77,13 @@ def _listen(address: Address) -> socket.socket:
 
 ROLES = ("events", "courier", "web", "socket")
 LINKED_ROLES = {"events", "web"}
-"""Those that need a link to FreeSWITCH."""
+"""Roles that need a link to FreeSWITCH."""
 
 
 class App:
     """The service, or some of its roles.
 
-    They are: following FreeSWITCH, sending to Planfix, answering over HTTP, answering the
+    The roles: following FreeSWITCH, sending to Planfix, answering over HTTP, answering the
     dialplan's socket. shadow: do everything but send.
 
     Raises StoreError or PortTakenError if it cannot start.
@@ -97,8 +97,13 @@ class App:
         self._settings = settings
         self._shadow = shadow
         self._roles = roles
+
+        # the port first, before anything else is begun
         listener = _listen(settings.http_listen) if "web" in roles else None
-        self.address = "http://{}:{}".format(*listener.getsockname()[:2]) if listener else ""
+        self.address = ""
+        if listener is not None:
+            self.address = "http://{}:{}".format(*listener.getsockname()[:2])
+
         self._store = Store(settings.store_url)
         keep_shadow_apart(self._store, shadow)
         self._registry = CollectorRegistry()
@@ -109,9 +114,10 @@ class App:
             settings.secret_key_old.get_secret_value(),
         )
         self._recordings = self._library()
+
         token = settings.planfix_token.get_secret_value()
         self._client = PlanfixApi(settings.planfix_url, token, settings.planfix_concurrency)
-        self._socket_app = self._name_callers(token, spare) if "socket" in roles else None
+        self._socket_app = self._make_socket_app(token, spare) if "socket" in roles else None
         self._courier = Courier(
             self._store,
             self._client,
@@ -124,27 +130,28 @@ class App:
             ),
             self._recordings.is_ready,
             now=self._store.now,
-            on_delivered=self._tally.delivered,
+            on_delivered=self._tally.on_delivered,
             has_jumped=self._store.now.has_jumped,
         )
+
         self._pipelines: list[Pipeline] = []
-        self._links = (
-            [self._follow(server) for server in settings.freeswitch_esl]
-            if LINKED_ROLES & set(roles)
-            else []
-        )
-        self._leftovers = self._look_after_others()
+        self._links: list[Link] = []
+        if LINKED_ROLES & set(roles):
+            self._links = [self._follow(server) for server in settings.freeswitch_esl]
+
+        self._leftovers = self._make_leftovers()
         courier = self._courier if "courier" in roles else None
         self._readiness = Readiness(self._store, self._pipelines, courier)
         self._web: WebServer | None = None
         if listener is not None:
             self._web = self._web_server(listener, spare)
+
         self._workers: list[gevent.Greenlet[..., Any]] = []
         self._helpers: list[gevent.Greenlet[..., Any]] = []
         self._stopping = Event()
 
     def _web_server(self, listener: socket.socket, spare: int) -> WebServer:
-        """Make what answers HTTP. spare: how many files it may share with others."""
+        """Return the web server. spare: how many files it may share with others."""
         self._registry.register(Standing(self._store, self._links, self._pipelines))
         web = web_app.make(
             self._commands().answer,
@@ -152,33 +159,34 @@ class App:
             self._recordings.open,
             exposition(self._registry),
             self._dashboard(),
-            self._tally.guessed,
+            self._tally.on_wrong_secret,
         )
         places = min(Bounds().in_all, spare // file_limits.HTTP_SHARE)
         return WebServer(listener, web, Bounds(in_all=places))
 
     def _follow(self, server: Server) -> Link:
-        """Make the link to a FreeSWITCH: with its events, or only to dial through it."""
+        """Return the link to a FreeSWITCH: with its events, or only to dial through it."""
         if "events" not in self._roles:
             return Link(server, [], NoFollower())
+
         pipeline = Pipeline(
             server.name,
             self._settings.rules(),
             self._store,
             self._courier.call,
-            self._tally.said,
+            self._tally.on_notice,
             self._settings.freeswitch_gone_after,
         )
         self._pipelines.append(pipeline)
         return Link(server, pipeline.tracker.event_names, pipeline)
 
-    def _look_after_others(self) -> Leftovers:
-        """Make what ends the calls of those FreeSWITCHes that nobody hears any more."""
+    def _make_leftovers(self) -> Leftovers:
+        """Return the part that ends the calls of FreeSWITCHes that no worker is linked to."""
         return Leftovers(
             self._store,
             self._settings.rules(),
             self._courier.call,
-            self._tally.said,
+            self._tally.on_notice,
             self._settings.freeswitch_gone_after,
             [pipeline.server for pipeline in self._pipelines],
         )
@@ -208,23 +216,19 @@ class App:
     def _on_converted(self) -> None:
         self._courier.call()
 
-    def _name_callers(self, token: str, spare: int) -> SocketApp:
-        """Make what answers the dialplan.
-
-        It has a session to Planfix of its own: notices need not wait for it.
-        """
+    def _make_socket_app(self, token: str, spare: int) -> SocketApp:
+        """Return the part that answers the dialplan."""
         settings = self._settings
+        # connections of its own to Planfix: notices need not wait for lookups
         client = PlanfixApi(settings.planfix_url, token, contacts.REQUESTS_AT_ONCE)
-        known = Contacts(
-            _nothing if self._shadow else client.ask,
-            settings.contact_deadline,
-            self._tally.looked_up,
-        )
-        lookup = Lookup(settings.rules(), known)
+        ask = _know_nobody if self._shadow else client.ask
+        known = Contacts(ask, settings.contact_deadline, self._tally.on_lookup)
+        lookup = CallerLookup(settings.rules(), known)
+
         return SocketApp(
             settings.esl_listen,
             settings.esl_allow,
-            lookup.variables,
+            lookup.find_variables,
             settings.contact_deadline,
             spare // file_limits.SOCKET_SHARE,
         )
@@ -254,7 +258,8 @@ class App:
 
     def _dashboard(self) -> DashboardConfig:
         settings = self._settings
-        links = Links("", self._keys)  # without an address: they are opened from our own pages
+        # without an address: these links are opened from our own pages
+        links = Links("", self._keys)
         desk = Desk(self._store, settings.rules(), self._is_linked, links.link, self._shadow)
         return DashboardConfig(
             desk=desk,
@@ -286,8 +291,10 @@ class App:
             log.info("web_listening", address=self.address)
         if "events" in self._roles:
             warn_of_other_rules(self._store, self._settings)
+
         for pipeline in self._pipelines:
             self._workers.append(keep_running(f"pipeline {pipeline.server}", pipeline.run))
+
         if "courier" in self._roles:
             self._workers.append(keep_running("courier", self._courier.run))
             upkeep = partial(Upkeep(self._store).keep_deleting_old, self._settings.keep_days)
@@ -298,18 +305,26 @@ class App:
                 ("upkeep", upkeep),
             ):
                 self._helpers.append(keep_running(name, work))
+
             log.info("courier_ready", owner=self._courier.leases.owner)
+
         if "web" in self._roles and self._settings.recordings_keep_days:
             self._helpers.append(keep_running("retention", self._recordings.keep_deleting_old))
         if self._socket_app is not None:
             self._helpers.append(keep_running("socket", self._socket_app.run))
+
         self._helpers.append(keep_running("readiness", self._readiness.prove))
         if "events" in self._roles:
             self._helpers.append(keep_running("leftovers", self._leftovers.run))
+
         self._helpers.append(keep_running("store's file", self._readiness.look_over))
         for link in self._links:
-            work = partial(self._leftovers.then, link.run) if self._pipelines else link.run
+            work = link.run
+            if self._pipelines:
+                # whoever finds the same FreeSWITCH under another address goes on with its calls
+                work = partial(self._leftovers.then, link.run)
             self._helpers.append(keep_running(f"link {link.server.name}", work))
+
         for pipeline in self._pipelines:
             link = next(link for link in self._links if link.server.name == pipeline.server)
             work = partial(keep_comparing, pipeline, link)
@@ -321,35 +336,42 @@ class App:
         Return the exit code: 1 if events or answers could not be stored.
         """
         self.start()
-        # what was imported and built stays: to walk through it at every collection held windows up
-        # for 40 ms
+        # What was imported and built stays. Walking through it at every collection held windows up
+        # for 40 ms (docs/performance.md).
         gc.freeze()
         supervision = Supervision(self._readiness.gets_on)
         self._helpers.append(keep_running("supervision", supervision.run))
         supervision.ready()
         self._stopping.wait()
+
         log.info("stopping")
         supervision.ending()
+        # nothing new first, then what is under way, and last what the others need
         if self._socket_app is not None:
             self._socket_app.stop()
+
         linked = self._is_linked()
         for pipeline in self._pipelines:
             pipeline.stop(is_linked=linked.get(pipeline.server, False))
+
         self._courier.stop()
         gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
         unwritten = self._courier.finish(TIME_TO_FINISH)
         _kill(self._helpers)
-        is_whole = self._keep_the_rest() and not unwritten
+        is_whole = self._keep_unsaved_events() and not unwritten
         if self._web is not None:
             self._web.stop(timeout=1)
+
         self._client.close()
         self._store.close()
         return 0 if is_whole else 1
 
-    def _keep_the_rest(self) -> bool:
-        """Write events that are not stored to files; tell if there were none."""
+    def _keep_unsaved_events(self) -> bool:
+        """Write events that are not stored to files; return whether there were none."""
+        # until here a pipeline has asked the store again and again
         for pipeline in self._pipelines:
             pipeline.give_up()
+
         gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
         _kill(self._workers)
         is_whole = True
@@ -368,6 +390,7 @@ class App:
                     file=str(file),
                     hint="the store did not answer; the next start takes them up",
                 )
+
         return is_whole
 
     def stop(self) -> None:
@@ -376,11 +399,11 @@ class App:
 
 
 def _kill(greenlets: Collection[gevent.Greenlet[..., Any]]) -> None:
-    """End greenlets; one that waits for a frozen connection even then is left behind."""
+    """End greenlets; leave behind one that waits for a frozen connection even then."""
     with gevent.Timeout(TIME_TO_DIE, False):  # type: ignore[arg-type] # raises nothing
         gevent.killall(greenlets)
 
 
-def _nothing(_: object, __: float) -> dict[str, object]:
-    """Answer for Planfix in shadow mode: it knows nobody."""
+def _know_nobody(_: object, __: float) -> dict[str, object]:
+    """Answer for Planfix in shadow mode, which asks it nothing."""
     return {}

@@ -1,4 +1,4 @@
-"""What the dialplan learns about a caller, from Planfix's contacts."""
+"""What the dialplan is told about a caller, from Planfix's contacts."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from ..planfix.contacts import Contacts
 log = structlog.get_logger(__name__)
 
 
-class Lookup:
-    """Looks callers up."""
+class CallerLookup:
+    """Looks callers up in Planfix."""
 
     def __init__(self, rules: Rules, contacts: Contacts) -> None:
         self._rules = rules
         self._contacts = contacts
 
-    def variables(self, channel: SwitchEvent, seconds: float) -> dict[str, str]:
+    def find_variables(self, channel: SwitchEvent, seconds: float) -> dict[str, str]:
         """Return the variables for an outside caller within `seconds`, none for anybody else."""
         begun = time.monotonic()
         leg = read_leg(channel, self._rules)
         if leg.role is not Role.OUTSIDE or not leg.inbound or not leg.number:
             return {}
+
+        # the call waits in the dialplan for this
         contact = self._contacts.find(leg.number, leg.uuid, seconds)
         name, manager = clean(contact.name), self._manager(contact.manager)
         took = round((time.monotonic() - begun) * 1000)
@@ -39,9 +41,16 @@ class Lookup:
             "planfix_contact_name": name,
             "planfix_manager": manager,
         }
+
         return {variable: value for variable, value in found.items() if value}
 
     def _manager(self, code: str) -> str:
         """Return the directory user behind a manager's short code, "" if there is none to call."""
-        users = self._rules.users_of(code) if code else []
-        return next((user for user in users if self._rules.ext_pattern.fullmatch(user)), "")
+        if not code:
+            return ""
+
+        # a mobile may have this code by its alias, and the dialplan calls only directory users
+        for user in self._rules.users_of(code):
+            if self._rules.ext_pattern.fullmatch(user):
+                return user
+        return ""

@@ -23,13 +23,16 @@ class ClickJournal:
         self._tally = tally
 
     def on_done(self, click: Click) -> None:
-        """Keep what came of a click that let a phone ring."""
+        """Record the outcome of a click that let a phone ring."""
         self._tally.clicks.labels(click.cause).inc()
         what = f"click to call: {click.outcome or 'the employee picked up'}"
         self._write(Entry(time.time(), what, click.callid, click.ext, click.number))
 
     def on_refused(self, ext: str, number: str, reason: str) -> None:
-        """Keep why a click let no phone ring. number: E.164 digits, "" if it has none."""
+        """Record why a click let no phone ring.
+
+        number: E.164 digits, "" if it has none.
+        """
         self._tally.clicks.labels("REFUSED").inc()
         log.warning("click_refused", ext=ext, reason=reason)
         if number:
@@ -39,5 +42,6 @@ class ClickJournal:
     def _write(self, entry: Entry) -> None:
         try:
             self._archive.write_down(entry)
+        # the phone rings already: a journal that cannot be written does not undo that
         except StoreError as error:
             log.error("store_unavailable", problem=str(error))

@@ -14,7 +14,7 @@ COMPARE_EVERY = 60.0
 
 
 def keep_comparing(pipeline: Pipeline, link: Link) -> None:
-    """Compare once a minute, and at once when an event could not be processed; for ever."""
+    """Compare once a minute, and at once after an event that could not be processed."""
     while True:
         pipeline.in_doubt.wait(COMPARE_EVERY)
         pipeline.in_doubt.clear()

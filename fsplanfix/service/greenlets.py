@@ -10,10 +10,11 @@ import structlog
 log = structlog.get_logger(__name__)
 
 PAUSE_AFTER_CRASH = 1.0
+"""Seconds."""
 
 
 def keep_running(name: str, work: Callable[[], None]) -> gevent.Greenlet[..., None]:
-    """Run `work` in a greenlet until it returns; after a crash, loudly, again."""
+    """Run `work` in a greenlet until it returns; log a crash and start it again."""
 
     def run() -> None:
         while True:

@@ -1,7 +1,7 @@
-"""What FreeSWITCHes leave behind that nobody hears any more: open calls, and files of events.
+"""Open calls and files of events that a FreeSWITCH left behind.
 
-A FreeSWITCH that was taken out of the settings, or stays away for good, says nothing of the end of
-its calls. That no worker has heard of it is known from the store, which each sign of life changes.
+A FreeSWITCH that was taken out of the settings, or never comes back, does not report the end of its
+calls. Each of its signs of life changes the store, so any worker can see that it is silent.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ LOOK_EVERY = 20.0
 
 
 class Leftovers:
-    """Looks after the FreeSWITCHes that share a store with ours.
+    """Ends the calls of silent FreeSWITCHes, and stores the events in files of removed ones.
 
-    ours: the addresses that have a pipeline, which takes up their files. gone_after: seconds
-    without a word after which a FreeSWITCH counts as gone. steady: a clock that never jumps, in
-    seconds. taken_up: set once the files of the others are in the store.
+    gone_after: seconds without an event after which a FreeSWITCH counts as gone.
+    ours: the addresses that have a pipeline, which stores the events in their files.
+    steady: a clock that never jumps, in seconds.
+    taken_up: set once the files of the other addresses are in the store.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Leftovers:
         store: Store,
         rules: Rules,
         on_saved: Callable[[], None],
-        said: Callable[[Notice], None],
+        on_notice: Callable[[Notice], None],
         gone_after: float,
         ours: Collection[str],
         steady: Callable[[], float] = time.monotonic,
@@ -48,7 +49,7 @@ class Leftovers:
         self._store = store
         self._rules = rules
         self._on_saved = on_saved
-        self._said = said
+        self._on_notice = on_notice
         self._gone_after = gone_after
         self._ours = ours
         self._steady = steady
@@ -64,10 +65,10 @@ class Leftovers:
             self.look()
 
     def take_up(self) -> None:
-        """Take up the events in files of FreeSWITCHes that are not in the settings any more.
+        """Store the events in files of FreeSWITCHes that are not in the settings any more.
 
-        Their calls are in the store then: whoever finds the same FreeSWITCH under another address
-        goes on with them, else they end in time.
+        A worker that finds the same FreeSWITCH at another address then goes on with its calls.
+        Otherwise they end once it has been silent for long enough.
         """
         for server in sorted(spool.servers(self._store.beside) - set(self._ours)):
             log.info("spool_of_another_address", server=server)
@@ -75,16 +76,14 @@ class Leftovers:
         self.taken_up.set()
 
     def then(self, work: Callable[[], None]) -> None:
-        """Do what must find in the store what was left in files."""
+        """Run `work` once the events in files are stored."""
         self.taken_up.wait()
         work()
 
     def look(self) -> None:
-        """End the calls of each FreeSWITCH that was silent for so long while we looked.
-
-        How long is measured here: a worker that has just started, or could not ask the store, does
-        not know yet who is silent.
-        """
+        """End the calls of each FreeSWITCH that was silent for `gone_after` seconds."""
+        # The silence is measured here and not read from the store's times: a worker that has just
+        # started, or could not ask the store, does not know yet who is silent.
         before, self._looked = self._looked, self._steady()
         passed = min(self._looked - before, 2 * LOOK_EVERY)
         try:
@@ -92,10 +91,16 @@ class Leftovers:
         except StoreError:
             self._silent = {}
             return
-        known = self._silent
-        self._silent = {one: known[one] + passed if one in known else 0.0 for one in standing}
-        for one in [one for one, silent in self._silent.items() if silent >= self._gone_after]:
-            self._end(one)
+
+        # a sign of life changes what stands in the store, so that it is not found here again
+        silent: dict[Standing, float] = {}
+        for one in standing:
+            silent[one] = self._silent[one] + passed if one in self._silent else 0.0
+        self._silent = silent
+
+        for one, seconds in silent.items():
+            if seconds >= self._gone_after:
+                self._end(one)
 
     def _end(self, gone: Standing) -> None:
         log.warning("freeswitch_gone", server=gone.server, core=gone.core)
@@ -105,10 +110,11 @@ class Leftovers:
 
     def _pipeline(self, server: str) -> Pipeline:
         return Pipeline(
-            server, self._rules, self._store, self._on_saved, self._said, self._gone_after
+            server, self._rules, self._store, self._on_saved, self._on_notice, self._gone_after
         )
 
     @staticmethod
     def _work(pipeline: Pipeline) -> None:
+        # it does what was queued before, and ends
         pipeline.stop()
         pipeline.run()

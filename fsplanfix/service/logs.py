@@ -18,16 +18,17 @@ from gevent.monkey import get_original
 
 from ..printable import lines, printable
 
-MOST_WAITING = 1000
+MOST_LINES_WAITING = 1000
 """Lines that are kept for a reader that is slow."""
 
-AT_ONCE = select.PIPE_BUF
-"""Bytes; a pipe that can be written to takes so many without waiting."""
+MOST_AT_ONCE = select.PIPE_BUF
+"""Bytes. A pipe that can be written to takes this many without waiting (POSIX)."""
 
-AGAIN_AFTER = 0.1
+SEND_AGAIN_AFTER = 0.1
 """Seconds."""
 
-_thread_number = get_original("_thread", "get_ident")  # gevent's tells greenlets apart
+# gevent's own get_ident tells greenlets apart, not threads
+_thread_number = get_original("_thread", "get_ident")
 
 log = structlog.get_logger(__name__)
 
@@ -35,11 +36,12 @@ _NUMBER = re.compile(r"(?<![0-9A-Fa-f-])[0-9]{7,15}(?![0-9A-Fa-f-])", re.ASCII)
 
 
 class Unbreakable:
-    """Writes lines to a stream, and never waits for it: whoever reads the log must stop no call.
+    """Writes lines to a stream without ever waiting for it: a slow reader must stop no call.
 
-    A reader that stops reading is given what fits into memory later; more is lost, and counted. So
-    is what cannot be written at all, as to a full disk. lost: lines that all of them lost since the
-    start.
+    Up to MOST_LINES_WAITING lines wait for a reader that is slow. More are lost and counted, and so
+    are lines that cannot be written at all, as to a full disk.
+
+    lost: lines lost by all instances since the start.
     """
 
     lost: ClassVar[int] = 0
@@ -50,11 +52,13 @@ class Unbreakable:
         self._poll = get_original("select", "poll")()
         if self._file is not None:
             self._poll.register(self._file, select.POLLOUT)
+
+        # a lock of threads: libraries may log from a thread that gevent does not run
         self._lock = get_original("_thread", "RLock")()
         self._thread = _thread_number()
         self._waiting: deque[bytes] = deque()
-        self._lost_unsaid = 0
-        self._is_called_again = False
+        self._lost_unreported = 0
+        self._is_scheduled = False
 
     def write(self, text: str) -> None:
         """Write a line, keep it for later, or lose it."""
@@ -63,11 +67,11 @@ class Unbreakable:
                 self._stream.write(text)
             return
         with self._lock:
-            if len(self._waiting) < MOST_WAITING:
+            if len(self._waiting) < MOST_LINES_WAITING:
                 self._waiting.append(text.encode("utf-8", "backslashreplace"))
             else:
                 Unbreakable.lost += 1
-                self._lost_unsaid += 1
+                self._lost_unreported += 1
             self._send_out()
 
     def flush(self) -> None:
@@ -85,39 +89,43 @@ class Unbreakable:
             rest = line[self._written(line) :]
             if rest:
                 self._waiting.appendleft(rest)
-        if self._waiting or self._lost_unsaid:
-            self._call_again()
+        if self._waiting or self._lost_unreported:
+            self._schedule()
 
     def _written(self, line: bytes) -> int:
-        """Write the beginning of a line; return how much is done with: all of what cannot be."""
+        """Write the beginning of a line; return how many bytes need no further attempt.
+
+        A line that cannot be written at all needs none.
+        """
         assert self._file is not None  # noqa: S101 - for the type checker
         try:
-            return os.write(self._file, line[:AT_ONCE])
+            return os.write(self._file, line[:MOST_AT_ONCE])
         except BlockingIOError:
             return 0
         except OSError:
             Unbreakable.lost += 1
             return len(line)
 
-    def _call_again(self) -> None:
-        """Come back soon: the next line may be far away. Only our thread has a loop."""
-        if _thread_number() == self._thread and not self._is_called_again:
-            self._is_called_again = True
-            gevent.spawn_later(AGAIN_AFTER, self._again)
+    def _schedule(self) -> None:
+        """Send the waiting lines a little later: the next line may not come for long."""
+        # only our thread has an event loop
+        if _thread_number() == self._thread and not self._is_scheduled:
+            self._is_scheduled = True
+            gevent.spawn_later(SEND_AGAIN_AFTER, self._send_later)
 
-    def _again(self) -> None:
-        self._is_called_again = False
+    def _send_later(self) -> None:
+        self._is_scheduled = False
         self.flush()
 
-        # not said where a line is written: structlog holds a lock of its own there, which it would
-        # take a second time
-        if self._lost_unsaid and not self._waiting:
-            count, self._lost_unsaid = self._lost_unsaid, 0
+        # Not logged where a line is written: structlog holds a lock of its own there, which it
+        # would take a second time.
+        if self._lost_unreported and not self._waiting:
+            count, self._lost_unreported = self._lost_unreported, 0
             log.error("log_lines_lost", count=count)
 
 
 def _descriptor(stream: TextIO) -> int | None:
-    """Return the file behind a stream, None if it is none."""
+    """Return the file descriptor of a stream, None if it has none."""
     try:
         return stream.fileno()
     except (OSError, ValueError):
@@ -125,7 +133,8 @@ def _descriptor(stream: TextIO) -> int | None:
 
 
 def mask(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Hide the middle of phone numbers in a log line; `callid` holds digits of its own."""
+    """Hide the middle of phone numbers in a log line, except in `callid`."""
+    # a callid is a UUID, whose digits are no phone number
     for name, value in line.items():
         if name != "callid" and isinstance(value, str):
             line[name] = _NUMBER.sub(lambda found: f"{found[0][:4]}***{found[0][-2:]}", value)
@@ -133,7 +142,7 @@ def mask(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[s
 
 
 def harmless(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Leave nothing in a log line that forges another or steers the terminal that shows it."""
+    """Escape all that could forge another log line or control the terminal that shows it."""
     for name, value in line.items():
         if not isinstance(value, bool | int | float | None):
             line[name] = lines(str(value)) if name == "exception" else printable(str(value))
@@ -151,6 +160,7 @@ def set_up(level: str, form: str = "logfmt", masked: bool = False) -> None:
         renderer = structlog.processors.LogfmtRenderer(
             key_order=["timestamp", "level", "event"], drop_missing=True
         )
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

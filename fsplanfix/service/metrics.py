@@ -1,4 +1,4 @@
-"""How things stand, as numbers for Prometheus."""
+"""Numbers for Prometheus: what happened, and how things stand."""
 
 from __future__ import annotations
 
@@ -53,28 +53,29 @@ class Tally:
             registry=registry,
         )
 
-    def said(self, notice: Notice) -> None:
-        """Count what was said of a call."""
+    def on_notice(self, notice: Notice) -> None:
+        """Count a notice, and a call with its first."""
         self._notices.labels(notice.kind.value, notice.status or "").inc()
         if notice.position == 1:
             self._calls.labels(notice.type.value).inc()
 
-    def delivered(self, _: Notice, seconds: float) -> None:
-        """Note how long a notice took to reach Planfix."""
+    def on_delivered(self, _: Notice, seconds: float) -> None:
+        """Observe how long a notice took to reach Planfix."""
+        # another worker, whose clock is ahead of ours, may have stored it
         self._delivery.observe(max(seconds, 0.0))
 
-    def guessed(self, what: str) -> None:
+    def on_wrong_secret(self, what: str) -> None:
         """Count a wrong secret: a token or a password."""
         self._guesses.labels(what).inc()
 
-    def looked_up(self, how: str, seconds: float) -> None:
+    def on_lookup(self, how: str, seconds: float) -> None:
         """Count a lookup: asked, cached, failed, paused or late."""
         self._lookups.labels(how).inc()
         self._lookup_seconds.observe(seconds)
 
 
 class Standing(Collector):
-    """Asks the store when Prometheus asks us."""
+    """How things stand, read from the store whenever Prometheus asks."""
 
     def __init__(self, store: Store, links: Sequence[Link], pipelines: Sequence[Pipeline]) -> None:
         self._queue = Queue(store)
@@ -82,7 +83,7 @@ class Standing(Collector):
         self._pipelines = pipelines
 
     def describe(self) -> Iterator[Metric]:
-        """Name nothing in advance: the store need not answer when the registry is built."""
+        """Return nothing: the store need not answer when the registry is built."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
@@ -96,6 +97,7 @@ class Standing(Collector):
         for link in self._links:
             linked.add_metric([link.server.name], float(link.connection is not None))
             ups.add_metric([link.server.name], link.ups)
+
         yield linked
         yield ups
         yield from self._taken_in()
@@ -112,6 +114,7 @@ class Standing(Collector):
         )
         for pipeline in self._pipelines:
             lag.add_metric([pipeline.server], pipeline.lag)
+
         yield lag
         yield CounterMetricFamily(
             "fsplanfix_event_overflows",
@@ -121,7 +124,7 @@ class Standing(Collector):
         yield CounterMetricFamily(
             "fsplanfix_events_set_aside",
             "Events that could not be taken",
-            value=sum(pipeline.set_aside for pipeline in self._pipelines),
+            value=sum(pipeline.set_aside.count for pipeline in self._pipelines),
         )
         yield CounterMetricFamily(
             "fsplanfix_writes_refused",
@@ -135,7 +138,11 @@ class Standing(Collector):
         except StoreError:
             yield GaugeMetricFamily("fsplanfix_store_up", "Whether the database answers", value=0)
             return
-        age = time.time() - found.oldest if found.oldest is not None else 0.0
+
+        age = 0.0
+        if found.oldest is not None:
+            age = time.time() - found.oldest
+
         yield GaugeMetricFamily("fsplanfix_store_up", "Whether the database answers", value=1)
         yield GaugeMetricFamily(
             "fsplanfix_open_calls", "Client calls that are not over", value=found.open_calls

@@ -17,17 +17,23 @@ PROVE_EVERY = 4.0
 """Seconds between two writes that prove the store: a full disk shows only in a write."""
 
 LOOK_OVER_EVERY = 4.0
+"""Seconds at least between two searches for damage in the store's file."""
+
 REST = 30
-"""Seconds between two looks for damage in a store's file, and how many times as long as a look
-took: it is noticed within 5 s in a store of 60 MB, within a minute in one of a gigabyte.
+"""How many times as long as a search took the pause after it is.
+
+Damage is noticed within 5 s in a store of 60 MB, within a minute in one of a gigabyte.
 """
 
-AT_MOST = 30.0
-"""Seconds that a step of the pipeline or the courier takes at the most, waits included."""
+LONGEST_STEP = 30.0
+"""Seconds that a step of the pipeline or the courier may take, waits included."""
 
 
 class Readiness:
-    """courier: None where another process sends. steady: a clock that never jumps, in seconds."""
+    """Knows whether the store works, and whether pipelines and courier get on.
+
+    courier: None where another process sends. steady: a clock that never jumps, in seconds.
+    """
 
     def __init__(
         self,
@@ -43,33 +49,35 @@ class Readiness:
 
     def prove(self) -> None:
         """Write to the store again and again, so that `store_works` is no older than 5 s."""
+        # `/health/ready` answers from this and does not ask the store itself
         while True:
             with suppress(StoreError):
                 self._store.facts.swap("last_readiness_check", str(int(time.time())))
             gevent.sleep(PROVE_EVERY)
 
     def look_over(self) -> None:
-        """Look for damage in the store's file again and again."""
+        """Search the store's file for damage again and again."""
         while True:
             begun = self._steady()
             self._store.look_over()
             gevent.sleep(max(LOOK_OVER_EVERY, (self._steady() - begun) * REST))
 
     def store_works(self) -> bool:
-        """Tell whether the store took what it was given last, and its file is sound."""
+        """Return whether the last write succeeded and the store's file is sound."""
         return self._store.is_working
 
     def pipeline_gets_on(self) -> bool:
-        """Tell whether events are taken in. To ask a store again that is away is getting on."""
-        oldest = self._steady() - AT_MOST
+        """Return whether events are processed; asking a store that is away counts, too."""
+        oldest = self._steady() - LONGEST_STEP
         return all(
-            line.at_work_since is None or line.at_work_since > oldest for line in self._pipelines
+            pipeline.at_work_since is None or pipeline.at_work_since > oldest
+            for pipeline in self._pipelines
         )
 
     def courier_gets_on(self) -> bool:
-        """Tell whether what is due is looked for."""
-        return self._courier is None or self._courier.looked_at > self._steady() - AT_MOST
+        """Return whether the courier looks for what is due."""
+        return self._courier is None or self._courier.looked_at > self._steady() - LONGEST_STEP
 
     def gets_on(self) -> bool:
-        """Tell whether a restart is not called for: one would not help against a store away."""
+        """Return whether no restart is needed; one does not help while the store is away."""
         return self.pipeline_gets_on() and self.courier_gets_on()

@@ -28,18 +28,22 @@ NAMES_ANOTHER_LEG = (
 
 
 def servers(beside: Path) -> set[str]:
-    """Return the addresses of every FreeSWITCH that has files; those nobody can read are named."""
+    """Return the addresses of all FreeSWITCHes that have files; log files that cannot be read."""
     found = set()
     for file in beside.parent.glob(f"{beside.name}.spool-*.jsonl.gz"):
         try:
             found.add(switch_of(file))
         except RecordingFileError as error:
             log.error("spool_unreadable", problem=str(error))
+
     return found
 
 
 class Spool:
-    """The files of one FreeSWITCH. beside: what their names begin with, such as the store's."""
+    """The files of one FreeSWITCH.
+
+    beside: what their names begin with: the store's path.
+    """
 
     def __init__(self, beside: Path, server: str) -> None:
         self._server = server
@@ -47,7 +51,10 @@ class Spool:
         self._name = f"{beside.name}.spool-{re.sub(r'[^A-Za-z0-9.-]', '_', server)}-"
 
     def keep(self, events: Sequence[SwitchEvent]) -> Path:
-        """Write events down, safe from a power cut. Raises RecordingFileError if it cannot."""
+        """Write events to a new file, safe from a power cut, and return it.
+
+        Raises RecordingFileError if that fails.
+        """
         name = f"{self._name}{uuid4().hex}.jsonl.gz"
         file, unfinished = self._folder / name, self._folder / f".{name}"
         head: dict[str, object] = {
@@ -56,17 +63,20 @@ class Spool:
             "freeswitch": self._server,
         }
         bodies = [(event.at, event.raw.decode("utf-8", "surrogateescape")) for event in events]
+        # under a name that no start looks for, until all of it is on the disk
         write_trace(unfinished, head, bodies)
+
         try:
             with unfinished.open("rb") as written:
                 os.fsync(written.fileno())
             unfinished.rename(file)
         except OSError as error:
             raise RecordingFileError(f"{file} cannot be written ({error.strerror}).") from None
+
         return file
 
     def files(self) -> Iterator[tuple[Path, list[SwitchEvent]]]:
-        """Yield each file that is there, with its events; one that cannot be read stays."""
+        """Yield each file with its events; leave a file that cannot be read where it is."""
         for file in sorted(self._folder.glob(f"{self._name}*.jsonl.gz")):
             try:
                 bodies = [body for _, body in read_trace(file)]
@@ -79,11 +89,11 @@ class Spool:
 def without_known(events: Sequence[SwitchEvent], states: Iterable[str]) -> list[SwitchEvent]:
     """Return the events that the states of the open calls do not hold yet.
 
-    Another worker may have heard more of a call meanwhile: fed to what it knows, the beginning of
-    the call would be told as a second one. states: as the store keeps them. An event belongs to a
-    call if it names one of its legs, or a leg that does. Of the last moment known (FreeSWITCH's
-    clock ticks every 20 ms) all are returned: the tracker passes over those it has seen.
+    states: as the store keeps them. An event belongs to a call if it names one of its legs, or a
+    leg that does.
     """
+    # Another worker may have received more of a call meanwhile. Fed to what is known of it, the
+    # beginning of the call would become a second call.
     known_until: dict[str, int] = {}
     for state in states:
         try:
@@ -92,6 +102,8 @@ def without_known(events: Sequence[SwitchEvent], states: Iterable[str]) -> list[
             known_until |= dict.fromkeys(legs, int(found["last_at"]))
         except (ValueError, KeyError, TypeError):
             continue
+
+    # until nothing is added: a leg may belong to a call only through two or three others
     links = [{event.leg, *map(event.get, NAMES_ANOTHER_LEG)} - {""} for event in events]
     before = -1
     while before != len(known_until):
@@ -100,4 +112,7 @@ def without_known(events: Sequence[SwitchEvent], states: Iterable[str]) -> list[
             until = max((known_until[leg] for leg in named & known_until.keys()), default=0)
             if until:
                 known_until |= dict.fromkeys(named - known_until.keys(), until)
+
+    # Of the last moment known all are returned, since FreeSWITCH's clock ticks every 20 ms: the
+    # tracker ignores those it has seen.
     return [event for event in events if event.at >= known_until.get(event.leg, 0)]

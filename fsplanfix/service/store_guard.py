@@ -15,33 +15,40 @@ log = structlog.get_logger(__name__)
 
 
 def keep_shadow_apart(store: Store, is_shadow: bool) -> None:
-    """Refuse a store that another kind of worker writes. Raises StoreError.
-
-    A notice that a shadow writes is never sent, also not by a worker that sends.
-    """
+    """Refuse a store that another kind of worker writes. Raises StoreError."""
+    # a notice that a shadow stores is never sent, not even by a worker that sends
     mode = "shadow" if is_shadow else "sends"
-    found = store.facts.get("mode") or ("sends" if Queue(store).counts() else mode)
+    found = store.facts.get("mode")
+    if not found:
+        # a store from before there was a shadow mode holds notices and no mode
+        found = "sends" if Queue(store).counts() else mode
     store.facts.set_if_absent("mode", found)
     if found == mode:
         return
+
     if is_shadow:
         raise StoreError(
             "STORE_URL is used by a worker that sends: give `run --shadow` one of its own."
         )
+
     raise StoreError(
         "STORE_URL was written by `run --shadow`, which sends nothing: start with a new one."
     )
 
 
 def warn_of_other_rules(store: Store, settings: Settings) -> None:
-    """Warn if workers that share a store follow different rules.
+    """Warn if the rules are not those that the store was last used with.
 
-    They write the same notices only under the same rules.
+    Workers that share a store make the same notices only under the same rules.
     """
     ours = settings.model_dump(mode="json", include=set(RuleSettings.model_fields))
     before = store.facts.swap("rules", json.dumps(ours, sort_keys=True))
-    theirs = json.loads(before) if before else ours
+    if not before:
+        return
+
+    theirs = json.loads(before)
     differing = sorted(name.upper() for name in ours if ours[name] != theirs.get(name))
+
     if differing:
         log.warning(
             "rules_changed",

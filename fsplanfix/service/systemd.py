@@ -1,4 +1,4 @@
-"""Tells systemd (Type=notify, WatchdogSec) how we are: ready, alive, ending."""
+"""Tells systemd (Type=notify, WatchdogSec) that the service is ready, alive or ending."""
 
 from __future__ import annotations
 
@@ -13,31 +13,38 @@ log = structlog.get_logger(__name__)
 
 
 class Supervision:
-    """What systemd hears. gets_on: tells whether the service does its work (readiness.py)."""
+    """Sends the service's state to systemd, if systemd has started it.
+
+    gets_on: returns whether the service does its work (readiness.py).
+    """
 
     def __init__(self, gets_on: Callable[[], bool]) -> None:
         self._gets_on = gets_on
         self._notifier = SystemdNotifier() if "NOTIFY_SOCKET" in os.environ else None
         microseconds = os.environ.get("WATCHDOG_USEC", "")
-        self._every = int(microseconds) / 2_000_000 if microseconds.isdigit() else 0.0
+        # half of WatchdogSec, as sd_watchdog_enabled(3) recommends; 0 if systemd does not watch
+        self._every = 0.0
+        if microseconds.isdigit():
+            self._every = int(microseconds) / 2_000_000
 
     def ready(self) -> None:
-        """Everything is started."""
-        self._say("READY=1")
+        """Send that everything is started."""
+        self._send("READY=1")
 
     def ending(self) -> None:
-        """The end has begun."""
-        self._say("STOPPING=1")
+        """Send that the end has begun."""
+        self._send("STOPPING=1")
 
-    def _say(self, what: str) -> None:
+    def _send(self, state: str) -> None:
         if self._notifier is not None:
-            self._notifier.notify(what)
+            self._notifier.notify(state)
 
     def run(self) -> None:
-        """Say twice per WatchdogSec that the work gets on; return if nobody listens."""
+        """Send twice per WatchdogSec that the service works; return if systemd does not watch."""
         while self._every:
             if self._gets_on():
-                self._say("WATCHDOG=1")
+                self._send("WATCHDOG=1")
             else:
+                # the silence is the message: systemd restarts a service that sends nothing
                 log.error("stuck", hint="systemd will start the service again")
             gevent.sleep(self._every)

@@ -1,7 +1,7 @@
 """A call that a simulated FreeSWITCH takes through dialplan files, `socket` included.
 
-What it says is modelled on tests/wire/outbound_lookup_then_resume.jsonl and on the recorded calls;
-the times of phones are divided by the switch's `speed`.
+What it sends is modelled on tests/wire/outbound_lookup_then_resume.jsonl and on the traces. The
+times of phones are divided by the switch's `speed`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class HungUp(Exception):
 
 
 class Transferred(Exception):
-    """The channel is to go on elsewhere: destination, context."""
+    """The channel continues elsewhere: destination, context."""
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Phones:
 
 
 class Leg:
-    """One leg: says what happens to it as the event socket would."""
+    """One leg, which sends its events as the event socket would."""
 
     def __init__(
         self, switch: Switch, inbound: bool, destination: str, caller: str, name: str = ""
@@ -70,7 +70,7 @@ class Leg:
         self.recording = ""
 
     def headers(self) -> dict[str, str]:
-        """Return what every event and the channel data say of the leg."""
+        """Return the headers that every event of the leg and the channel data carry."""
         found = {
             "Unique-ID": self.uuid,
             "Channel-Name": f"sofia/{'external' if self.inbound else 'internal'}/{self.caller}",
@@ -82,6 +82,7 @@ class Leg:
         }
         if self.other:
             found["Other-Leg-Unique-ID"] = self.other
+
         return found | {f"variable_{name}": value for name, value in self.variables.items()}
 
     def say(self, event: str, **more: str) -> None:
@@ -94,6 +95,8 @@ class Leg:
 
     def answered(self) -> None:
         """Run execute_on_answer, as FreeSWITCH does once when a leg answers."""
+        # only the answer runs it: a leg that has answered already is not recorded, as in the trace
+        # makecall_answered (docs/facts/freeswitch.md, "Recordings")
         self.say("CHANNEL_ANSWER")
         application, _, path = self.variables.get("execute_on_answer", "").partition(" ")
         if application == "record_session":
@@ -102,6 +105,7 @@ class Leg:
 
     def gone(self, cause: str) -> None:
         """Hang the leg up."""
+        # RECORD_STOP stands between the two (docs/facts/freeswitch.md, "Order of events")
         self.say("CHANNEL_HANGUP", Hangup_Cause=cause)
         if self.recording:
             write_tone(Path(self.recording))
@@ -112,12 +116,16 @@ class Leg:
 class Channel(Leg):
     """A call that came in or was dialled by an employee, on its way through the dialplan.
 
-    clicked: whether it was placed by a click, so that its own phone has been picked up. log: each
-    application with its data, as carried out. rang: whom it rang, in order, shown: what name each
-    phone showed, and heard: what the caller heard meanwhile, "" for nothing. talked_with: who
-    picked up. cause: how it ended, "" while it goes on. held: seconds the service held it. rescued:
-    whether a scheduled transfer took it on.
-    misbehaviour: what the service said that FreeSWITCH would not understand.
+    clicked: whether it was placed by a click, so that its own phone has been picked up.
+    log: each application with its data, as carried out.
+    rang: whom it rang, in order.
+    shown: what name each phone showed.
+    heard: what the caller heard meanwhile, "" for nothing.
+    talked_with: who picked up.
+    cause: how it ended, "" while it goes on.
+    held: seconds the service held it.
+    rescued: whether a scheduled transfer continued it.
+    misbehaviour: what the service sent that FreeSWITCH would not understand.
     """
 
     def __init__(
@@ -147,14 +155,14 @@ class Channel(Leg):
         self._run: gevent.Greenlet[..., None] | None = None
 
     def run(self, context: str) -> Channel:
-        """Walk through the dialplan in a greenlet of its own; return the call when it is over."""
+        """Walk through the dialplan and return the call when it is over."""
         self._run = gevent.spawn(self._walk, context)
         self._run.join()
         self._run.get()
         return self
 
     def hang_up(self) -> None:
-        """The caller hangs up."""
+        """Hang up as the caller."""
         if self._run is not None:
             self._run.kill(HungUp("ORIGINATOR_CANCEL"), block=False)
 
@@ -180,8 +188,10 @@ class Channel(Leg):
             gevent.killall(self._scheduled)
             count, self._scheduled = len(self._scheduled), []
             return f"+OK Deleted: {count}"
+
         if "(" in name:
             raise ValueError(f"unknown API call {name}")
+
         profile = {"destination_number": self.destination, "caller_id_number": self.caller}
         return profile.get(name) or self.variables.get(name, "")
 
@@ -197,7 +207,9 @@ class Channel(Leg):
             "hangup": self._hang_up,
         }
         if application not in known:
-            raise HungUp("DESTINATION_OUT_OF_ORDER")  # 502: an unknown application
+            # 502 (docs/facts/freeswitch.md, "Commands")
+            raise HungUp("DESTINATION_OUT_OF_ORDER")
+
         known[application](data)
 
     def _set(self, data: str) -> None:
@@ -236,29 +248,38 @@ class Channel(Leg):
 
     def _bridge(self, data: str) -> None:
         """Ring everybody named at once; talk with the first who picks up."""
-        answered, legs, cause = None, [], "NO_ANSWER"
+        answered = None
+        legs: list[Called] = []
+        cause = "NO_ANSWER"
         for one in data.split(","):
             found = _SIMPLE_LEG.fullmatch(one)
             if found is None:
                 raise ValueError(f"bridge to {one!r} is not understood")
+
             who = found["user"] or found["number"]
             if who in self.phones.off:
                 cause = "USER_NOT_REGISTERED"
                 continue
+
             legs.append(self._ring(who, found["gateway"] or ""))
             if who in self.phones.busy:
                 legs.pop().gone("USER_BUSY")
                 cause = "USER_BUSY"
+
         limit = float(self.variables.get("call_timeout", "60"))
         first = min(legs, key=lambda leg: self.phones.picks_up.get(leg.who, limit), default=None)
         try:
             if first is not None:
                 wait = self.phones.picks_up.get(first.who, limit)
                 gevent.sleep(min(wait, limit) / self.switch.speed)
-                answered = first if wait < limit else None
+                if wait < limit:
+                    answered = first
         except (HungUp, Transferred) as end:
             self._lose(legs, None, str(end))
             raise
+
+        # the losers hang up before the winner's CHANNEL_BRIDGE (docs/facts/freeswitch.md,
+        # "Order of events")
         self._lose(legs, answered, "LOSE_RACE" if answered else "NO_ANSWER")
         if answered is not None:
             self._talk(answered)
@@ -274,16 +295,19 @@ class Channel(Leg):
         if who not in self.phones.busy:
             early = who in self.phones.early
             leg.say("CHANNEL_PROGRESS_MEDIA" if early else "CHANNEL_PROGRESS")
+
         return leg
 
     def _hears(self, leg: Called) -> str:
         """Return what the caller hears while a leg rings, as switch_ivr_originate.c has it."""
+        # the called leg inherits it (docs/facts/freeswitch.md, "Early media")
         inherited = self.variables.get("ignore_early_media")
         ignored = leg.variables.get("ignore_early_media", inherited) == "true"
         if leg.who in self.phones.early and not ignored:
             return "the network"
         if self.clicked:
             return self.variables.get("transfer_ringback", self.variables.get("ringback", ""))
+
         return self.variables.get("ringback", "the phone's own tone")
 
     @staticmethod
@@ -297,22 +321,27 @@ class Channel(Leg):
         leg.answered()
         self.answered()
         self.say("CHANNEL_BRIDGE", Other_Leg_Unique_ID=leg.uuid)
+
         try:
             gevent.sleep(self.phones.talks / self.switch.speed)
         except HungUp:
             pass
         finally:
             leg.gone("NORMAL_CLEARING")
+
         if self.variables.get("hangup_after_bridge") == "true":
             raise HungUp("NORMAL_CLEARING")
 
     # the socket application
 
     def _socket(self, data: str) -> None:
-        """Speak with whoever listens, for ever, as FreeSWITCH does. held: for how long (s)."""
+        """Obey the service until it leaves, however long that takes; set `held`."""
+        # no time-out: nothing in FreeSWITCH gives up (docs/facts/freeswitch.md, "The dialplan's
+        # socket application")
         address, *options = data.split()
         if options != ["async", "full"]:
             raise ValueError(f"socket {data}")
+
         host, _, port = address.rpartition(":")
         begun = time.monotonic()
         try:
@@ -322,6 +351,7 @@ class Channel(Leg):
             resumed = False
         finally:
             self.held = time.monotonic() - begun
+
         if not resumed and self.variables.get("socket_resume") != "true":
             raise HungUp("NORMAL_CLEARING")
 
@@ -335,7 +365,11 @@ class Called(Leg):
         super().__init__(channel.switch, False, who, caller, name)
         self.who = who
         self.other = channel.uuid
-        self.variables |= {"sip_gateway_name": gateway} if gateway else {"dialed_user": who}
+        if gateway:
+            self.variables["sip_gateway_name"] = gateway
+        else:
+            self.variables["dialed_user"] = who
+
         for exported in filter(None, channel.variables.get("export_vars", "").split(",")):
             self.variables[exported.removeprefix("nolocal:")] = channel.variables[exported]
 
@@ -350,12 +384,13 @@ class Outbound:
         self._resumed = False
 
     def run(self) -> bool:
-        """Obey until the service leaves; tell whether it said resume."""
+        """Obey until the service leaves; return whether it sent `resume`."""
         data = b""
         while True:
             received = self._sock.recv(65536)
             if not received:
                 return self._resumed
+
             data += received
             while REPLY_END in data:
                 command, _, data = data.partition(REPLY_END)
@@ -371,6 +406,7 @@ class Outbound:
             self._channel.misbehaviour.append(f"{lines[0]!r} before connect")
             self._reply("-ERR command not found")
         elif lines[0] == "connect":
+            # without a Content-Length, as FreeSWITCH sends it
             self._connected = True
             fields = {
                 "Event-Name": "CHANNEL_DATA",
@@ -393,6 +429,7 @@ class Outbound:
         else:
             self._channel.misbehaviour.append(f"unknown command {lines[0]!r}")
             self._reply("-ERR command not found")
+
         return True
 
     def _message(self, fields: dict[str, str]) -> None:
@@ -405,5 +442,6 @@ class Outbound:
             self._channel.misbehaviour.append(f"a message that is not understood: {fields}")
             self._reply("-ERR invalid")
             return
+
         self._channel.variables[name] = value
         self._reply("+OK")

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import gevent
 
 from .freeswitch import Switch
-from .planfix import CallCard, Planfix
+from .planfix import CallCard, Part, Planfix
 
 TITLES = {
     "group_answered": "A client calls three employees, one answers",
@@ -28,6 +28,7 @@ TITLES = {
     "click to call": "An employee clicks a number in Planfix",
 }
 SPEED = 1.5
+INHERITED = ("PATH", "HOME", "LANG")
 PBX_TOKEN = "pbx-demo-token"  # noqa: S105 - for this run on loopback only
 STARTED = re.compile(r"web_listening.*127\.0\.0\.1:(\d+)")
 
@@ -44,7 +45,7 @@ class Stage:
         self.planfix = planfix
 
     def play(self, call: str) -> None:
-        """Play one call to its end and wait until Planfix knows all about it."""
+        """Play one call to its end and wait until Planfix has all of it."""
         known = set(self.planfix.history.cards)
         if call == "click to call":
             fields = {"ext": "101", "number": "79161234567"}
@@ -53,33 +54,32 @@ class Stage:
                 raise RuntimeError(f"makeCall was refused: {answer}")
         else:
             gevent.spawn(self.switch.play, call)
+
         self.planfix.wait_for(
             lambda crm: any(is_complete(card) for card in new_cards(crm, known)), timeout=20
         )
 
 
 def new_cards(planfix: Planfix, known: set[str]) -> list[CallCard]:
-    """Return the calls that were not there before."""
+    """Return the calls whose callid is not in `known`."""
     return [card for callid, card in planfix.history.cards.items() if callid not in known]
 
 
 def is_complete(card: CallCard) -> bool:
-    """Tell whether a call is over for everybody and its recording, if there is one, is linked."""
+    """Return whether a call is over for everybody and its recording, if any, is linked."""
     over = all(part.state == "done" for part in card.parts)
     return over and (bool(card.links) or not any(part.is_recorded for part in card.parts))
 
 
 @contextmanager
 def service(switch: Switch, planfix: Planfix) -> Iterator[int]:
-    """Run the real service against the two stand-ins; give the port of its web server."""
+    """Run the real service against the two stand-ins; yield the port of its web server."""
     with tempfile.TemporaryDirectory(prefix="fsplanfix-demo-") as folder:
         switch.recordings_dir = folder
+        # settings of the shell that starts the demo must not reach its service
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment = {
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if name in ("PATH", "HOME", "LANG")
-            },
+            **inherited,
             "PLANFIX_URL": planfix.url,
             "PLANFIX_TOKEN": planfix.token,
             "PBX_TOKEN": PBX_TOKEN,
@@ -101,19 +101,21 @@ def service(switch: Switch, planfix: Planfix) -> Iterator[int]:
 
 
 def wait_for_port(process: subprocess.Popen[str]) -> int:
-    """Read the service's log until it says where it listens; go on reading in the background."""
-    said: list[str] = []
+    """Read the service's log until it names its port, and then in the background."""
+    log: list[str] = []
     assert process.stderr is not None  # noqa: S101 - for the type checker
     for line in process.stderr:
-        said.append(line)
+        log.append(line)
         if found := STARTED.search(line):
+            # a pipe that nobody reads fills up; the service would lose log lines
             gevent.spawn(process.stderr.read)
             return int(found[1])
-    raise RuntimeError("The service did not start: " + "".join(said))
+
+    raise RuntimeError("The service did not start: " + "".join(log))
 
 
 def tell(planfix: Planfix, say: Say, header: Header, line: Line) -> None:
-    """Say each request as it happens, under a header per call."""
+    """Print each request as it happens, under a header for each call."""
     current = ""
     for item in planfix.follow():
         if item.code != 200:
@@ -122,6 +124,7 @@ def tell(planfix: Planfix, say: Say, header: Header, line: Line) -> None:
         if item.fields["callid"] != current:
             current = item.fields["callid"]
             say(header(item.fields))
+
         say(line(item.fields, int(item.at * 1_000_000)))
 
 
@@ -129,14 +132,18 @@ def table(planfix: Planfix) -> list[str]:
     """Return the call history as lines of at most 80 characters."""
     lines = [f"{'client':<13}{'way':<5}{'recorded':<10}employees"]
     for card in planfix.history.cards.values():
-        parts = [
-            f"{p.ext or '-'} {p.status}" + (f" {p.duration} s" if p.duration else "")
-            for p in card.parts
-        ]
-        lines.append(
-            f"{card.phone:<13}{card.type:<5}{'yes' if card.links else '-':<10}{', '.join(parts)}"
-        )
+        parts = [_part_in_words(part) for part in card.parts]
+        recorded = "yes" if card.links else "-"
+        lines.append(f"{card.phone:<13}{card.type:<5}{recorded:<10}{', '.join(parts)}")
+
     return lines
+
+
+def _part_in_words(part: Part) -> str:
+    text = f"{part.ext or '-'} {part.status}"
+    if part.duration:
+        text += f" {part.duration} s"
+    return text
 
 
 def run(serve: bool, say: Say, header: Header, line: Line) -> int:
@@ -145,16 +152,19 @@ def run(serve: bool, say: Say, header: Header, line: Line) -> int:
     gevent.signal_handler(signal.SIGTERM, gevent.getcurrent().throw, KeyboardInterrupt)
     switch.start()
     planfix.start()
+
     try:
         with service(switch, planfix) as port:
             planfix.pbx_url, planfix.pbx_token = f"http://127.0.0.1:{port}/planfix", PBX_TOKEN
             switch.wait_for_subscriber()
             if serve:
                 say(f"Call windows and history as Planfix would show them: {planfix.page}\n")
+
             teller = gevent.spawn(tell, planfix, say, header, line)
             code = perform(Stage(switch, planfix), say)
             while serve:
                 perform(Stage(switch, planfix), say)
+
             teller.kill()
             return code
     except KeyboardInterrupt:
@@ -165,11 +175,12 @@ def run(serve: bool, say: Say, header: Header, line: Line) -> int:
 
 
 def perform(stage: Stage, say: Say) -> int:
-    """Play every call once and sum up."""
+    """Play every call once, print a summary and return the exit code."""
     for number, (call, title) in enumerate(TITLES.items(), 1):
         say(f"\n{number}. {title}")
         stage.play(call)
         gevent.sleep(0.2)
+
     received, crm = stage.planfix.received, stage.planfix
     refused = sum(item.code != 200 for item in received)
     say("\n" + "\n".join(table(crm)))
@@ -178,4 +189,5 @@ def perform(stage: Stage, say: Say) -> int:
         f"\n{len(received)} requests, {verdict}"
         + "".join(f"\n  surprising: {text}" for text in crm.history.surprises)
     )
+
     return 1 if refused or crm.history.surprises else 0

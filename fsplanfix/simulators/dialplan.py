@@ -20,7 +20,11 @@ CONDITION_ATTRIBUTES = {"field", "expression", "break"}
 
 
 def expand(text: str, value_of: Callable[[str], str]) -> str:
-    """Replace each ${reference}, innermost first; value_of gets what stands in the brackets."""
+    """Replace each ${reference}, innermost first.
+
+    value_of: returns the value of what stands in the brackets.
+    """
+    # a value may hold a reference itself: ${sched_del(${uuid})}
     while found := _REFERENCE.search(text):
         text = text[: found.start()] + value_of(found[1]) + text[found.end() :]
     return text
@@ -44,6 +48,7 @@ class Dialplan:
             root = ElementTree.fromstring(text)  # noqa: S314 - ours
             if root.tag != "include":
                 raise ValueError(f"{path.name}: the outermost element must be <include>")
+
             for element in root:
                 if context is None and element.tag == "context":
                     self._add(element.get("name", ""), list(element))
@@ -61,13 +66,18 @@ class Dialplan:
         self.contexts.setdefault(context, []).extend(extensions)
 
     def hunt(self, context: str, value_of: Callable[[str], str]) -> list[Action]:
-        """Return what a channel is to do in a context. value_of: its variables, by name."""
+        """Return what a channel does in a context.
+
+        value_of: returns a variable of the channel by its name.
+        """
         actions: list[Action] = []
         for extension in self.contexts.get(context, []):
             found, matched = self._extension(extension, value_of)
             actions += found
+            # the first extension that matches ends the hunt, unless it says continue
             if matched and extension.get("continue") != "true":
                 break
+
         return actions
 
     def _extension(
@@ -80,6 +90,7 @@ class Dialplan:
                 raise ValueError(
                     f"extension {extension.get('name')}: unknown {condition.tag} or attribute"
                 )
+
             field, expression = condition.get("field"), condition.get("expression")
             match = None
             if field is not None and expression is not None:
@@ -87,7 +98,9 @@ class Dialplan:
                 match = re.search(expression, value)
                 if match is None:
                     return actions, False  # break="on-false", the default
+
             actions += self._actions(condition, match)
+
         return actions, True
 
     @staticmethod

@@ -1,6 +1,6 @@
-"""A FreeSWITCH that speaks the event socket and plays recorded calls. It can misbehave on demand.
+"""A FreeSWITCH that speaks the event socket and plays traces. It can misbehave on demand.
 
-What it says is modelled on whole conversations with a real one (tests/wire); it shares no code
+What it sends is modelled on whole conversations with a real one (tests/wire); it shares no code
 with the service.
 """
 
@@ -42,13 +42,17 @@ def variables(text: str) -> dict[str, str]:
 
 
 class Switch:
-    """The simulated FreeSWITCH. Everything it sends is in `sent`, for a test to count.
+    """The simulated FreeSWITCH.
 
-    users: the directory's exts; registered: those with a phone; contacts: what `sofia_contact` says
-    instead. gateways: their states. denied: API commands it does not allow. ahead: seconds its
-    clock is ahead. heartbeat: seconds between HEARTBEATs. recordings_dir: where a recorded call
-    leaves its file, a short tone; nowhere if empty. before: is given each event of a recording
-    before it happens, and may keep it waiting.
+    users: the directory's exts.
+    registered: those of them with a phone.
+    contacts: what `sofia_contact` answers instead, by ext.
+    gateways: their states, by name.
+    denied: API commands it does not allow.
+    ahead: seconds its clock is ahead.
+    heartbeat: seconds between two HEARTBEATs.
+    recordings_dir: where a call leaves its file, a short tone; nowhere if empty.
+    before: called with each event of a trace before it happens; it may keep the event waiting.
     """
 
     def __init__(
@@ -95,7 +99,8 @@ class Switch:
         self._beat = gevent.spawn(self._heartbeats)
 
     def stop(self) -> None:
-        """Vanish without a word, as a crash does."""
+        """Close everything without a notice, as a crash does."""
+        # no SHUTDOWN and no disconnect notice (docs/facts/freeswitch.md, "Order of events")
         self._server.stop(timeout=0.1)
         if self._beat is not None:
             self._beat.kill()
@@ -107,12 +112,12 @@ class Switch:
         return int(self._server.server_port or 0)
 
     def changed(self) -> None:
-        """Wake whoever waits for a change."""
+        """Wake all who wait for a change."""
         self._change.set()
         self._change.clear()
 
     def wait_for_change(self) -> None:
-        """Wait until a session comes, goes, subscribes or finds its voice again."""
+        """Wait until a session comes, goes, subscribes or is no longer mute."""
         self._change.wait()
 
     def wait_for_subscriber(self, timeout: float = 10.0) -> None:
@@ -130,9 +135,11 @@ class Switch:
             )
             session.hang_up()
             return
+
         if self.silent:
             sock.recv(1)
             return
+
         self.sessions.append(session)
         try:
             session.run()
@@ -164,9 +171,7 @@ class Switch:
             "show": self._show,
             "uuid_dump": self._dump,
             "uuid_kill": self._kill,
-            "user_exists": lambda text: (
-                "true" if text.split()[1:2] and text.split()[1] in self.users else "false"
-            ),
+            "user_exists": self._user_exists,
             "user_data": self._user_data,
             "sofia_contact": self._contact,
             "global_getvar": lambda name: {**GLOBALS, "core_uuid": self.core}.get(name, ""),
@@ -178,14 +183,20 @@ class Switch:
         }
         if word in self.denied:
             return "-ERR permission denied\n"
+
         answer = known.get(word)
         return answer(rest) if answer else f"-ERR {word} Command not found!\n"
 
     def _uptime(self, unit: str) -> str:
-        """Return the seconds since the start; FreeSWITCH knows other units, too."""
+        """Return the seconds since the start; other units are not simulated."""
         if unit not in ("", "s", "seconds"):
             return "-USAGE: uptime [s|seconds]\n"
         return f"{int(time.monotonic() - self._begun)}\n"
+
+    def _user_exists(self, text: str) -> str:
+        # asked as "id 101 pbx.example.com"
+        words = text.split()
+        return "true" if len(words) > 1 and words[1] in self.users else "false"
 
     def _user_data(self, text: str) -> str:
         user, _, what = text.partition(" ")
@@ -194,17 +205,17 @@ class Switch:
 
     def _contact(self, text: str) -> str:
         ext = text.split("@", maxsplit=1)[0]
-        there = (
-            f"sofia/internal/sip:{ext}@127.0.0.1:6101"
-            if ext in self.registered
-            else "error/user_not_registered"
-        )
-        return self.contacts.get(ext, there)
+        if ext in self.contacts:
+            return self.contacts[ext]
+        if ext in self.registered:
+            return f"sofia/internal/sip:{ext}@127.0.0.1:6101"
+        return "error/user_not_registered"
 
     def _gateway(self, text: str) -> str:
         name = text.removeprefix("status gateway ")
         if name not in self.gateways:
             return "Invalid Gateway!\n"
+
         status = "UP" if self.gateways[name] in ("REGED", "NOREG") else "DOWN"
         return (
             f"=====\nName    \t{name}\nState   \t{self.gateways[name]}\nStatus  \t{status}\n=====\n"
@@ -237,10 +248,16 @@ class Switch:
         ]
         if text.strip() != "channels as json":
             return "-USAGE: show channels as json\n"
-        return json.dumps({"row_count": len(rows), **({"rows": rows} if rows else {})}) + "\n"
+
+        # without channels FreeSWITCH leaves `rows` out
+        found: dict[str, object] = {"row_count": len(rows)}
+        if rows:
+            found["rows"] = rows
+        return json.dumps(found) + "\n"
 
     def _dump(self, text: str) -> str:
         uuid, _, form = text.partition(" ")
+        # FreeSWITCH no longer knows a leg that hangs up, though `show channels` lists it
         if uuid not in self.channels or uuid in self.hanging or form.strip() != "json":
             return "-ERR No such channel!\n"
         return json.dumps({**self.channels[uuid], "Event-Name": "CHANNEL_DATA"})
@@ -251,6 +268,7 @@ class Switch:
     def background(self, command: str, job: str) -> None:
         """Carry out a bgapi command: `originate` plays a recording, anything else runs as api."""
         self.commands.append(command)
+        # the refusals are those of docs/facts/freeswitch.md, "Commands"
         wanted = _ORIGINATE.fullmatch(command)
         if not command.startswith("originate "):
             self._finish_job(command, job, self.api(command))
@@ -273,11 +291,10 @@ class Switch:
         given = variables(wanted["vars"])
         number = next(iter(_NUMBER.findall(wanted["rest"])), given.get("planfix_phone", ""))
         swap = {steps[0].get("Caller-Caller-ID-Number"): number, "101": wanted["ext"]}
-        keep = (
-            {steps[0].get("Unique-ID"): given["origination_uuid"]}
-            if "origination_uuid" in given
-            else {}
-        )
+        keep: dict[str, str] = {}
+        if "origination_uuid" in given:
+            keep[steps[0].get("Unique-ID")] = given["origination_uuid"]
+
         job_steps = [step for step in steps if step.get("Event-Name") == "BACKGROUND_JOB"]
         keep |= {step.get("Job-UUID"): job for step in job_steps}
         self._play(freshen(steps, time.time(), self.core, keep, swap), self.speed)
@@ -319,6 +336,7 @@ class Switch:
         step = Step(0.0, body)
         name, subclass = step.get("Event-Name"), step.get("Event-Subclass")
         frame = f"Content-Length: {len(body.encode())}\nContent-Type: text/event-plain\n\n{body}"
+        # CUSTOM is subscribed to by its subclasses (docs/facts/freeswitch.md, "Subscription")
         for session in list(self.sessions):
             if name in session.names or (name == "CUSTOM" and subclass in session.names):
                 session.write(frame)
@@ -330,7 +348,7 @@ class Switch:
         swap: dict[str, str] | None = None,
         started: Callable[[str], None] | None = None,
     ) -> str:
-        """Play a recording, `speed` times as fast (0: no pauses); return its first leg's UUID.
+        """Play a trace, `speed` times as fast (0: no pauses); return its first leg's UUID.
 
         started: is given that UUID before the first event.
         """
@@ -353,14 +371,20 @@ class Switch:
     def _play(self, steps: list[Step], speed: float) -> None:
         begun, core = time.monotonic(), self.core
         for step in steps:
-            wait = step.after / speed - (time.monotonic() - begun) if speed else 0
+            wait = 0.0
+            if speed:
+                wait = step.after / speed - (time.monotonic() - begun)
             gevent.sleep(max(wait, 0))
+
             self.before(step)
+            # a restart meanwhile ended this call
             if self.core != core:
-                return  # restarted meanwhile
+                return
+
             self._keep_channels(step)
             if step.get("Event-Name") == "RECORD_STOP" and self.recordings_dir:
                 write_tone(Path(step.get("Record-File-Path")))
+
             self.emit(step.body)
 
     def _keep_channels(self, step: Step) -> None:
@@ -376,11 +400,12 @@ class Switch:
             self.channels[uuid] = {
                 key: Step(0.0, f"{key}: {value}").get(key) for key, _, value in lines
             }
+
         if name == "CHANNEL_BRIDGE":
             self._bind(step)
 
     def _bind(self, step: Step) -> None:
-        """A dump shows a bridge on both legs, the event only on one."""
+        """Note a bridge on both legs, as a dump shows it; the event is of one leg only."""
         one, other = step.get("Unique-ID"), step.get("Other-Leg-Unique-ID")
         for uuid, peer in ((one, other), (other, one)):
             if uuid in self.channels:
@@ -392,19 +417,19 @@ class Switch:
     # misbehaviour
 
     def drop(self) -> None:
-        """Cut every connection without a word."""
+        """Cut every connection without a notice."""
         for session in list(self.sessions):
             session.hang_up()
 
     def stall(self, mute: bool = True) -> None:
-        """Say nothing more on the connections there are (or speak again); they stay open."""
+        """Send nothing more on the open connections, or send again; they stay open."""
         for session in list(self.sessions):
             session.mute = mute
             session.ended = time.time() if mute else 0.0
         self.changed()
 
     def half_open(self) -> None:
-        """Neither read nor say anything more on the connections there are: a cut cable."""
+        """Neither read nor send anything more on the open connections: a cut cable."""
         for session in list(self.sessions):
             session.mute, session.ended = True, time.time()
             self.sessions.remove(session)
@@ -429,19 +454,20 @@ class Switch:
         self.emit(self._event("CHANNEL_CREATE", fields) + "\n")
 
     def shut_down(self) -> None:
-        """Shut down in order: SHUTDOWN, then hang-ups, then a disconnect notice."""
+        """Shut down in an orderly way: SHUTDOWN, hang-ups, a disconnect notice."""
         self.emit(self._event("SHUTDOWN", {"Event-Info": "System%20Shutting%20Down"}) + "\n")
         for uuid in list(self.channels):
             for name in ("CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE"):
                 self.emit(
                     self._event(name, {"Unique-ID": uuid, "Hangup-Cause": "SYSTEM_SHUTDOWN"}) + "\n"
                 )
+
         self.channels.clear()
         for session in list(self.sessions):
             session.disconnect("The system is being shut down.\n")
 
     def restart(self) -> None:
-        """Come back as after a crash: no calls, another Core-UUID."""
+        """Return as after a crash: without calls, with another Core-UUID."""
         self.core = str(uuid4())
         self.channels.clear()
         self.drop()

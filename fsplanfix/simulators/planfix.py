@@ -48,12 +48,14 @@ def problem(form: dict[str, str]) -> str:
     }
     if command not in checks:
         return f"unknown cmd {command!r}"
+
     empty = [name for name, value in form.items() if not value]
     return f"empty fields {empty}" if empty else checks[command](form)
 
 
 def _event(form: dict[str, str]) -> str:
     way, event = form.get("type", ""), form.get("event", "")
+    # data_* is read from COMPLETED only (docs/call-rules.md, rule 14)
     done = event == "COMPLETED"
     unknown = {n for n in form if n not in (COMPLETED_FIELDS if done else EVENT_FIELDS)}
     if done:
@@ -64,10 +66,12 @@ def _event(form: dict[str, str]) -> str:
         return f"no such event: type {way!r}, event {event!r}"
     if not _PHONE.fullmatch(form.get("phone", "")) or not form.get("callid"):
         return "phone or callid is missing or no phone number"
+
     if not _NUMBER.fullmatch(form.get("ext", "0")) or not _NUMBER.fullmatch(
         form.get("diversion", "0")
     ):
         return "ext or diversion is no number"
+
     return _completed(form, way) if done else ""
 
 
@@ -82,16 +86,17 @@ def _completed(form: dict[str, str], way: str) -> str:
 def _record(form: dict[str, str]) -> str:
     if set(form) - RECORD_FIELDS or not form.get("callid"):
         return "record takes callid, record_link and is_temp"
+
     link = urllib.parse.urlsplit(form.get("record_link", ""))
-    return "" if link.scheme in ("http", "https") and link.netloc else "record_link is no link"
+    if link.scheme not in ("http", "https") or not link.netloc:
+        return "record_link is no link"
+    return ""
 
 
 def _contact(form: dict[str, str]) -> str:
-    return (
-        ""
-        if not set(form) - CONTACT_FIELDS and form.get("phone")
-        else "contact takes phone and callid"
-    )
+    if set(form) - CONTACT_FIELDS or not form.get("phone"):
+        return "contact takes phone and callid"
+    return ""
 
 
 @dataclass
@@ -153,6 +158,7 @@ class History:
         if card is None:
             way = form["type"], form["phone"], form.get("diversion", "")
             card = self.cards[form["callid"]] = CallCard(form["callid"], *way, at=time.time())
+
         ext, event = form.get("ext", ""), form["event"]
         part = next((p for p in reversed(card.parts) if p.ext == ext and p.state != "done"), None)
         if event in STARTS.values():
@@ -188,9 +194,8 @@ class Handler(WSGIHandler):
 
     def __init__(self, sock: socket.socket, address: Any, server: WSGIServer) -> None:
         super().__init__(sock, address, server)
-        sock.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )  # headers and body go separately: 40 ms otherwise
+        # headers and body go separately: 40 ms otherwise
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def get_environ(self) -> dict[str, Any]:
         """Add the socket to what a view sees."""
@@ -203,7 +208,7 @@ class Handler(WSGIHandler):
         """Log nothing."""
 
     def handle_error(self, t: Any, v: Any, tb: Any) -> None:
-        """Pass over a client that left early; show any other error."""
+        """Ignore a client that left early; show any other error."""
         if not isinstance(v, OSError):
             super().handle_error(t, v, tb)
 
@@ -211,11 +216,12 @@ class Handler(WSGIHandler):
 class Planfix:
     """The stand-in.
 
-    canceled: how it spells that status. knows_ping: whether it is one of 2025.
-    retry_after: the header it sends with 429 and 503. answers: what the next
-    requests get instead: a code, "html", "drop" or "drop after". refusal: what it says with such
-    a code, "" for its own words. before: is given
-    a request's fields before it is answered, and may keep it waiting.
+    canceled: how it spells that status.
+    knows_ping: whether it knows `ping`, which came in 2025.
+    retry_after: the header it sends with 429 and 503.
+    answers: what the next requests get instead: a code, "html", "drop" or "drop after".
+    refusal: the body it sends with such a code, "" for its own.
+    before: called with a request's fields before it is answered; it may keep the request waiting.
     """
 
     def __init__(
@@ -253,7 +259,7 @@ class Planfix:
         self._server.start()
 
     def stop(self) -> None:
-        """Stop listening and drop who is connected."""
+        """Stop listening and close all connections."""
         self._server.stop(timeout=0.1)
 
     @property
@@ -305,53 +311,69 @@ class Planfix:
         planned = self.answers.popleft() if self.answers else 200
         if planned == "drop":
             return self._drop()
+
         if planned == "html":
             return self._answer(
                 form, 200, Response("<html><body>Under maintenance</body></html>", status=502)
             )
+
         if isinstance(planned, int) and planned != 200:
             answer = Response(self.refusal) if self.refusal else jsonify(error="Planned failure")
             if planned in (429, 503) and self.retry_after:
                 answer.headers["Retry-After"] = self.retry_after
             return self._answer(form, planned, answer)
+
         code, body = self._judge(form)
+        # the same request once more, since we cut the answer to the first
         if code == 200 and form in self._cut:
             self._cut.remove(form)
             return self._answer(form, code, jsonify(body), repeated=True)
         if code == 200:
             self.history.take(form)
+
         answer = self._answer(form, code, jsonify(body))
         if planned == "drop after" and code == 200:
             self._cut.append(form)
             return self._drop()
+
         return answer
 
     def _judge(self, form: dict[str, str]) -> tuple[int, dict[str, str]]:
         if not hmac.compare_digest(request.form.get("planfix_token", ""), self.token):
             return 401, {"error": "Invalid token"}
-        if request.mimetype != "application/x-www-form-urlencoded" or len(request.form) != len(
-            list(request.form.items(multi=True))
-        ):
+
+        # a field that stands twice is refused as well
+        fields = list(request.form.items(multi=True))
+        is_form = request.mimetype == "application/x-www-form-urlencoded"
+        if not is_form or len(request.form) != len(fields):
             return 400, {"error": "Invalid parameters"}
+
         if form.get("cmd") == "ping" and self.knows_ping:
             return 200, {"pbxToken": self.pbx_token, "pbxUrl": self.pbx_url}
+
         spelled = {**form, "status": "Canceled"} if form.get("status") == self.canceled else form
         if problem(spelled) or (form.get("status") == "Canceled" and self.canceled != "Canceled"):
             return 400, {"error": "Invalid parameters", "why": problem(spelled)}
-        return 200, self.contacts.get(form["phone"], {}) if form["cmd"] == "contact" else {}
+
+        if form["cmd"] == "contact":
+            return 200, self.contacts.get(form["phone"], {})
+        return 200, {}
 
     def _answer(
         self, form: dict[str, str], code: int, response: Response, repeated: bool = False
     ) -> Response:
         if response.status_code == 200:
             response.status_code = code
+
         came: float = request.environ["simulator.came"]
         self.received.append(Received(form, response.status_code, came, time.time(), repeated))
         self._version += 1
         self._tell()
+
         return response
 
     def _tell(self) -> None:
+        # wakes all who wait now, and nobody who comes later
         self._change.set()
         self._change.clear()
 

@@ -1,4 +1,4 @@
-"""Recorded calls made fresh (new UUIDs, times, ext, number): each plays like one of today."""
+"""Traces with new UUIDs, times, exts and numbers, so that each plays like a call of today."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ TRACES = Path(__file__).parent / "traces"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MICROSECONDS = re.compile(r"(?<![0-9])1[0-9]{15}(?![0-9])")
 
+# no letter or digit stands before it, unless that ends a percent-encoded character
 _ALONE = r"(?:(?<![0-9A-Za-z])|(?<=%[0-9A-F]{2}))"
 
 
@@ -36,12 +37,12 @@ class Step:
 
 
 def names() -> list[str]:
-    """Return the recordings that come with the package."""
+    """Return the names of the traces that come with the package."""
     return sorted(path.name.removesuffix(".jsonl.gz") for path in TRACES.glob("*.jsonl.gz"))
 
 
 def load(recording: str | Path) -> list[Step]:
-    """Return the events of a recording, by its name or its path."""
+    """Return the events of a trace, by its name or its path."""
     path = recording if isinstance(recording, Path) else TRACES / f"{recording}.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         next(lines)
@@ -63,11 +64,11 @@ def freshen(
     first = int(steps[0].get("Event-Date-Timestamp"))
     shift = int(now * 1_000_000) - first
     uuids = {steps[0].get("Core-UUID"): core, **(keep or {})}
-    numbers = (
-        re.compile("|".join(rf"{_ALONE}{re.escape(n)}(?![0-9A-Za-z])" for n in swap))
-        if swap
-        else None
-    )
+    numbers = None
+    if swap:
+        # all in one pass: a number put in is not replaced itself
+        alternatives = [rf"{_ALONE}{re.escape(number)}(?![0-9A-Za-z])" for number in swap]
+        numbers = re.compile("|".join(alternatives))
 
     def rewrite(step: Step) -> Step:
         body = _UUID.sub(lambda m: uuids.setdefault(m[0], str(uuid4())), step.body)
@@ -87,13 +88,14 @@ def _with_dates(body: str, at: int) -> str:
     body = re.sub(
         r"^Event-Date-Local: .*$", f"Event-Date-Local: {local}", body, count=1, flags=re.MULTILINE
     )
+
     return re.sub(
         r"^Event-Date-GMT: .*$", f"Event-Date-GMT: {gmt}", body, count=1, flags=re.MULTILINE
     )
 
 
 def write_tone(path: Path) -> None:
-    """Leave a second of a quiet 440 Hz tone at `path`, in place of what was said."""
+    """Write a second of a quiet 440 Hz tone to `path`, in place of a recording."""
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = (int(4000 * math.sin(n * 2 * math.pi * 440 / 8000)) for n in range(8000))
     with wave.open(str(path), "wb") as file:

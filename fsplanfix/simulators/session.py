@@ -24,7 +24,7 @@ GOODBYE = "Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n
 class Session:
     """One client of the event socket.
 
-    ended: when it heard its last word, seconds since 1970; 0 while it listens.
+    ended: when it was sent its last bytes (seconds since 1970), 0 while it is open.
     """
 
     def __init__(self, switch: Switch, sock: socket.socket) -> None:
@@ -46,6 +46,7 @@ class Session:
             if line:
                 lines.append(line)
             elif lines:
+                # a command is read and not answered, as a FreeSWITCH that hangs does it
                 while self.mute:
                     self.switch.wait_for_change()
                 if not self.obey(lines[0], lines[1:]):
@@ -53,7 +54,7 @@ class Session:
                 lines = []
 
     def write(self, text: str) -> None:
-        """Send text unless told to be mute; a client that is gone is no failure of the switch."""
+        """Send text unless mute; a client that is gone is ignored."""
         if self.mute:
             return
         try:
@@ -75,6 +76,7 @@ class Session:
             return self._goodbye("-ERR command not found")
         if word == "exit":
             return self._goodbye("+OK bye")
+
         if word == "event":
             self._subscribe(rest.split())
         elif word == "api":
@@ -83,12 +85,14 @@ class Session:
                 f"Content-Type: api/response\nContent-Length: {len(text.encode())}\n\n{text}"
             )
         elif word == "bgapi":
+            # the client may choose it (docs/facts/freeswitch.md, "Commands")
             given = [h.split(":", 1)[1].strip() for h in headers if h.startswith("Job-UUID:")]
             job = given[0] if given else str(uuid4())
             self.reply(f"+OK Job-UUID: {job}\nJob-UUID: {job}")
             gevent.spawn(self.switch.background, rest, job)
         else:
             self.reply("-ERR command not found")
+
         return True
 
     def _login(self, password: str) -> bool:
@@ -104,12 +108,12 @@ class Session:
         return False
 
     def disconnect(self, text: str) -> None:
-        """Say why and close."""
+        """Send a disconnect notice and close."""
         self.write(f"Content-Type: text/disconnect-notice\nContent-Length: {len(text)}\n\n{text}")
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Close without a word."""
+        """Close without a notice."""
         self.ended = self.ended or time.time()
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
@@ -124,6 +128,7 @@ class Session:
         if not words or words[0] != "plain" or not known:
             self.reply("-ERR no keywords supplied")
             return
+
         self.names.update(known)
         self.reply("+OK event listener enabled plain")
         self.switch.changed()

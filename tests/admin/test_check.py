@@ -13,7 +13,7 @@ import requests
 import trustme
 from gevent import pywsgi, socket
 
-from fsplanfix.admin.check import Finding, Grade, everything
+from fsplanfix.admin.check import Finding, Grade, check_all
 from fsplanfix.outbox.store import Store
 from fsplanfix.settings import Settings
 from fsplanfix.simulators.freeswitch import Switch
@@ -59,7 +59,7 @@ def look(
         if "PUBLIC_URL" in values:
             planfix.pbx_url = planfix.pbx_url or f"{values['PUBLIC_URL']}/planfix"
         chosen = Settings(_env_file=None, **{name.lower(): value for name, value in values.items()})  # type: ignore[arg-type, call-arg]
-        return list(everything(chosen, tmp_path / ".env"))
+        return list(check_all(chosen, tmp_path / ".env"))
 
     return found
 

@@ -7,7 +7,7 @@ import gevent
 import pytest
 from sqlalchemy import Select, delete, update
 
-from fsplanfix.admin.today import BITE, LATE, Today
+from fsplanfix.admin.today import MOST_AT_ONCE, OVERLAP, Today
 from fsplanfix.calls.model import Direction, Kind, Notice, Status
 from fsplanfix.outbox.history import Archive, Written
 from fsplanfix.outbox.records import notice_json
@@ -44,13 +44,13 @@ class Counted(Archive):
     def before(self, notice: int | None, most: int, kind: Kind | None = None) -> list[Written]:
         found = super().before(notice, most, kind)
         self.read += len(found)
-        assert len(found) <= max(BITE, 10)
+        assert len(found) <= max(MOST_AT_ONCE, 10)
         return found
 
     def after(self, notice: int, most: int) -> list[Written]:
         found = super().after(notice, most)
         self.read += len(found)
-        assert len(found) <= BITE + LATE
+        assert len(found) <= MOST_AT_ONCE + OVERLAP
         return found
 
 
@@ -89,7 +89,7 @@ def test_a_day_is_counted_once_and_then_only_what_is_new(store: Store) -> None:
 
     archive.read = 0
     today.catch_up()
-    assert archive.read <= LATE
+    assert archive.read <= OVERLAP
     assert today.ends == ends(300)
 
     day(store, 500, 400, now[0])
@@ -177,7 +177,7 @@ def test_another_store_in_its_place_is_read_anew(store: Store) -> None:
     assert today.ends == {("103", "Missed"): 1}
 
 
-@pytest.mark.parametrize("calls", [1, BITE, 2 * BITE + 1])
+@pytest.mark.parametrize("calls", [1, MOST_AT_ONCE, 2 * MOST_AT_ONCE + 1])
 def test_the_length_of_a_bite_does_not_matter(store: Store, calls: int) -> None:
     write(store, [row(n, "101", Status.SUCCESS, NOON.timestamp()) for n in range(calls)])
     today = Today(Archive(store), 10, NOON.timestamp)

@@ -315,7 +315,7 @@ def test_a_switch_that_stalls_is_left_and_found_again() -> None:
 
 def test_a_silent_switch_that_answers_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quiet office, with an event-heartbeat-interval of hours."""
-    monkeypatch.setattr("fsplanfix.freeswitch.link.PATIENT", 0.01)
+    monkeypatch.setattr("fsplanfix.freeswitch.link.ASK_AFTER_SHARE", 0.01)
     with switch(heartbeat=10_000) as simulated:
         followed = Followed(simulated.port, silence=60)
         assert followed.up.wait(30)
@@ -326,7 +326,7 @@ def test_a_silent_switch_that_answers_is_not_left(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_refusal_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsplanfix.freeswitch.link.PATIENT", 0.01)
+    monkeypatch.setattr("fsplanfix.freeswitch.link.ASK_AFTER_SHARE", 0.01)
     with switch(heartbeat=10_000) as simulated:
         simulated.denied = {"uptime"}
         followed = Followed(simulated.port, silence=60)

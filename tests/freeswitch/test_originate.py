@@ -9,7 +9,7 @@ from gevent.event import Event
 from fsplanfix.errors import DialRefused, LinkDown
 from fsplanfix.freeswitch import originate
 from fsplanfix.freeswitch.link import Connection, Server
-from fsplanfix.freeswitch.originate import Click, Dialler, DialPlan, Phone, phone
+from fsplanfix.freeswitch.originate import Click, Dialler, DialPlan, Phone, find_phone
 from fsplanfix.simulators.freeswitch import Switch, variables
 
 PLAN = DialPlan("sofia/gateway/trunk/{number}")
@@ -31,7 +31,7 @@ def connection(switch: Switch) -> Iterator[Connection]:
 def test_freeswitch_is_asked_about_the_phone(
     switch: Switch, connection: Connection, user: str, found: Phone, domain: str
 ) -> None:
-    assert phone(connection, user, domain) is found
+    assert find_phone(connection, user, domain) is found
     asked = domain or "127.0.0.1"
     assert f"user_exists id {user} {asked}" in switch.commands
     assert (f"sofia_contact {user}@{asked}" in switch.commands) == (found is not Phone.UNKNOWN)
@@ -41,7 +41,7 @@ def test_a_freeswitch_that_cannot_tell_leaves_it_to_the_call(
     switch: Switch, connection: Connection
 ) -> None:
     switch.contacts = {"101": "-ERR sofia_contact Command not found!\n"}
-    assert phone(connection, "101", "") is Phone.UNCLEAR
+    assert find_phone(connection, "101", "") is Phone.UNCLEAR
 
 
 def test_a_freeswitch_that_does_not_answer_leaves_it_to_the_call(
@@ -49,7 +49,7 @@ def test_a_freeswitch_that_does_not_answer_leaves_it_to_the_call(
 ) -> None:
     monkeypatch.setattr(originate, "CHECK_TIMEOUT", 0.1)
     switch.stall()
-    assert phone(connection, "101", "pbx.example.com") is Phone.UNCLEAR
+    assert find_phone(connection, "101", "pbx.example.com") is Phone.UNCLEAR
 
 
 def dialler(connections: list[Connection], done: list[Click]) -> Dialler:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fsplanfix.freeswitch import socket_app
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.freeswitch.socket_app import SocketApp, Variables, clean
+from fsplanfix.freeswitch.socket_app import FindVariables, SocketApp, clean
 from fsplanfix.simulators.channel import Channel, Phones
 from fsplanfix.simulators.dialplan import Dialplan
 from fsplanfix.simulators.freeswitch import Switch
@@ -34,7 +34,7 @@ def ivan(channel: SwitchEvent, seconds: float) -> dict[str, str]:
 
 @contextmanager
 def serving(
-    variables: Variables = ivan,
+    variables: FindVariables = ivan,
     deadline: float = 30,
     allowed: socket_app.Networks = LOOPBACK,
     host: str = "127.0.0.1",
@@ -147,7 +147,7 @@ def test_strangers_are_turned_away() -> None:
 
 
 def test_one_call_too_many_goes_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket_app, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(socket_app, "MOST_CALLS_HELD", 2)
     with serving() as app:
         first, second, third = (connect(app) for _ in range(3))
         assert [read_until(sock, b"\n\n") for sock in (first, second, third)] == [

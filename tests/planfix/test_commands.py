@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fsplanfix.calls.model import Rules
 from fsplanfix.errors import DialRefused, LinkDown
-from fsplanfix.freeswitch.originate import DialPlan, command
+from fsplanfix.freeswitch.originate import DialPlan, originate_command
 from fsplanfix.planfix.commands import Account, Commands, DialLimits
 
 TOKEN = "pbx-token"
@@ -165,7 +165,7 @@ def test_without_a_switch_planfix_is_told() -> None:
 
 
 def test_the_manager_is_called_first_then_the_client() -> None:
-    assert command("101", "79161234567", PLAN, "u-1") == (
+    assert originate_command("101", "79161234567", PLAN, "u-1") == (
         "originate {origination_uuid=u-1,origination_caller_id_number=79161234567,"
         "origination_caller_id_name=79161234567,originate_timeout=30,call_timeout=60,"
         "group_confirm_early_ok=false,transfer_ringback=%(800\\,3200\\,425),planfix_makecall=1,"
@@ -176,23 +176,23 @@ def test_the_manager_is_called_first_then_the_client() -> None:
 
 def test_the_phone_may_be_asked_to_answer_by_itself() -> None:
     plan = DialPlan("sofia/gateway/trunk/{number}", auto_answer=True)
-    made = command("101", "79161234567", plan, "u")
+    made = originate_command("101", "79161234567", plan, "u")
     assert (
         ",sip_auto_answer=true,alert_info=<http://www.notused.com>;info=alert-autoanswer;delay=0}user/101"
         in made
     )
-    assert "auto" not in command("79260000007", "79161234567", plan, "u", outside=True)
+    assert "auto" not in originate_command("79260000007", "79161234567", plan, "u", outside=True)
 
 
 def test_a_manager_on_a_mobile_is_called_like_a_client() -> None:
-    made = command("79260000007", "79161234567", PLAN, "u", outside=True)
+    made = originate_command("79260000007", "79161234567", PLAN, "u", outside=True)
     assert "planfix_ext=79260000007," in made
     assert re.search(r"}sofia/gateway/trunk/79260000007 &bridge\(.*/trunk/79161234567\)$", made)
 
 
 def test_the_client_may_be_dialled_through_a_context() -> None:
     plan = DialPlan("", dial_context="default", user_domain="pbx.example.com")
-    assert command("101", "79161234567", plan, "u").endswith(
+    assert originate_command("101", "79161234567", plan, "u").endswith(
         "}user/101@pbx.example.com 79161234567 XML default"
     )
 
@@ -242,7 +242,7 @@ def test_nothing_but_digits_ever_reaches_a_command(ext: str, number: str) -> Non
     code, _ = commands(dialled).answer({**GOOD, "from": ext, "to": number})
     assert (code == 200) == bool(dialled)
     for pair in dialled:
-        assert DIALLED_COMMAND.fullmatch(command(*pair, PLAN, "u-1"))
+        assert DIALLED_COMMAND.fullmatch(originate_command(*pair, PLAN, "u-1"))
 
 
 @given(st.sampled_from(["makeCall", "setup"]), st.sampled_from(FIELDS), HOSTILE)
@@ -254,7 +254,7 @@ def test_a_hostile_value_in_any_parameter_is_answered_and_dials_nothing_else(
     code, body = commands(dialled).answer({**right, name: value})
     assert code in (200, 400, 401)
     assert all(len(text) < 200 for text in body.values())
-    assert all(DIALLED_COMMAND.fullmatch(command(*pair, PLAN, "u-1")) for pair in dialled)
+    assert all(DIALLED_COMMAND.fullmatch(originate_command(*pair, PLAN, "u-1")) for pair in dialled)
 
 
 @given(HOSTILE, HOSTILE, st.booleans())
@@ -262,7 +262,9 @@ def test_the_command_itself_refuses_what_is_not_a_user_and_digits(
     user: str, number: str, outside: bool
 ) -> None:
     try:
-        made = command(user, number, DialPlan("sofia/gateway/trunk/{number}"), "u-1", outside)
+        made = originate_command(
+            user, number, DialPlan("sofia/gateway/trunk/{number}"), "u-1", outside
+        )
     except DialRefused:
         return
     first = r"sofia/gateway/trunk/[0-9]+" if outside else r"user/[A-Za-z0-9_.-]+"

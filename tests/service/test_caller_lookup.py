@@ -7,7 +7,7 @@ import pytest
 from fsplanfix.calls.model import Rules
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.planfix.contacts import Contacts
-from fsplanfix.service.caller_lookup import Lookup
+from fsplanfix.service.caller_lookup import CallerLookup
 
 from ..support.traces import wire
 
@@ -28,7 +28,9 @@ def found(
         return answer
 
     contacts = Contacts(ask, 1.5, lambda how, seconds: None)
-    variables = Lookup(rules or Rules(), contacts).variables(SwitchEvent(channel.encode()), 1.0)
+    variables = CallerLookup(rules or Rules(), contacts).find_variables(
+        SwitchEvent(channel.encode()), 1.0
+    )
     assert [fields["phone"] for fields in asked] == (["79161234567"] if channel == CHANNEL else [])
     return variables
 

@@ -184,7 +184,7 @@ def test_a_switch_that_comes_back_after_all_ends_no_call_twice(store: Store) -> 
     worker.relink(accounts(NAME)[at], CORE)
     worker.hear(*rest)
     assert told(store) == ended
-    assert worker.pipeline.set_aside == 0
+    assert worker.pipeline.set_aside.count == 0
     assert worker.pipeline.tracker.book.legs == {}
 
 

@@ -439,7 +439,7 @@ def test_an_event_that_cannot_be_taken_costs_no_other_call(
     calls = shorthand(worker.said)
     (group,) = [by_ext(tokens[1:]) for tokens in calls.values() if "I103" in tokens]
     assert group == by_ext(wanted("group_answered"))
-    assert worker.pipeline.set_aside == 1
+    assert worker.pipeline.set_aside.count == 1
 
 
 def test_what_was_set_aside_is_asked_of_freeswitch_at_once(
@@ -481,7 +481,7 @@ def test_uuids_that_change_places_cost_nothing(store: Store) -> None:
         headers = {"Event-Name": "CHANNEL_UUID", "Unique-ID": new, "Old-Unique-ID": old}
         worker.hear(SwitchEvent.made_of(headers))
     worker.hear(*rest)
-    assert worker.pipeline.set_aside == 0
+    assert worker.pipeline.set_aside.count == 0
     assert worker.tokens == by_ext(wanted("group_answered"))
 
 
@@ -502,9 +502,32 @@ def test_what_another_worker_has_heard_of_a_kept_call_is_told_once(
         other.hear(*stream[:heard])
         Spool(store.beside, SERVER).keep(stream)
         again = Worker(store, rules_of(name))
-        again.pipeline._take_up()
+        again.pipeline._feed_spool()
         again.relink([])
         said = [notice_json.validate_json(w.body) for w in Archive(store).after(0, 1000)]
         (call,) = shorthand(said).values()
+        assert by_ext(call[1:]) == by_ext(wanted(name)), heard
+        store.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["group_answered", "in_one_answered", "blind_transfer_answered", "queue_answered"]
+)
+def test_what_another_worker_has_heard_of_what_a_link_held_back_is_told_once(
+    name: str, tmp_path: Path
+) -> None:
+    """A link holds events back until the store has answered; another has stored them by then."""
+    stream = events(name)
+    for heard in range(1, len(stream)):
+        store = Store(f"sqlite:///{tmp_path}/{heard}.db")
+        other, late = Worker(store, rules_of(name)), Worker(store, rules_of(name))
+        other.hear(*stream[:heard])
+        channels = accounts(name)[positions(name)[heard]]
+        late.pipeline.on_reconnect(Gap("", lambda: channels, lambda: list(stream[:heard])))  # noqa: B023
+        late.pipeline.step()
+        late.hear(*stream[heard:])
+        other.hear(*stream[heard:])
+        told = [notice_json.validate_json(w.body) for w in Archive(store).after(0, 1000)]
+        (call,) = shorthand(told).values()
         assert by_ext(call[1:]) == by_ext(wanted(name)), heard
         store.close()

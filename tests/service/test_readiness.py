@@ -12,7 +12,7 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi
 from fsplanfix.planfix.courier import Courier, DeliverySettings
 from fsplanfix.service.pipeline import Pipeline
-from fsplanfix.service.readiness import AT_MOST, Readiness
+from fsplanfix.service.readiness import LONGEST_STEP, Readiness
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
@@ -43,7 +43,7 @@ def test_a_pipeline_that_is_stuck_does_not_get_on(
 
     monkeypatch.setattr(Store, "save", stuck)
     running = gevent.spawn(pipeline.run)
-    steady.ahead = 2 * AT_MOST
+    steady.ahead = 2 * LONGEST_STEP
     assert readiness.gets_on()  # there is nothing to do
     for event in events("in_one_no_answer"):
         pipeline.on_event(event)
@@ -61,7 +61,7 @@ def test_a_courier_that_does_not_look_for_work_does_not_get_on(store: Store) -> 
     courier = Courier(store, client, lambda _, path: path, DeliverySettings(), lambda _: True)
     readiness = Readiness(store, [], courier, steady)
     assert readiness.gets_on()
-    steady.ahead = 2 * AT_MOST
+    steady.ahead = 2 * LONGEST_STEP
     assert not readiness.gets_on()
     client.close()
 
