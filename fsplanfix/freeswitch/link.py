@@ -474,11 +474,12 @@ class Link:
             except LinkError as error:
                 connection.stop()
                 # a FreeSWITCH that is down for long fills no log
-                if str(error) != last_problem:
-                    last_problem = str(error)
-                    log.error(
-                        "freeswitch_unreachable", server=self.server.name, problem=last_problem
-                    )
+                if (problem := str(error)) != last_problem:
+                    last_problem = problem
+                    log.error("freeswitch_unreachable", server=self.server.name, problem=problem)
+            except gevent.GreenletExit:
+                connection.stop()
+                raise
             else:
                 pause, last_problem = FIRST_RECONNECT_PAUSE, ""
                 self._follow(connection)
