@@ -28,7 +28,7 @@ from .outbox.schema import State
 from .outbox.store import Store
 from .planfix.forms import build_form
 from .printable import lines, printable
-from .recordings.links import Links
+from .recordings.urls import RecordingUrls
 from .service import logs
 from .service.app import ROLES, App
 from .settings import RuleSettings, Settings, StoreSettings, load
@@ -74,12 +74,12 @@ def cli() -> None:
 def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
     """Show what Planfix would be told about recorded calls (traces)."""
     # the same key each time: the same trace gives the same output
-    links = Links("http://127.0.0.1:8080", ["replay"])
+    urls = RecordingUrls("http://127.0.0.1:8080", ["replay"])
     for trace in traces:
         callid = ""
         rules = load(RuleSettings, settings_of(trace)).rules()
         for notice in replay(trace, rules):
-            fields = build_form(notice, links.link)
+            fields = build_form(notice, urls.url)
             if as_json:
                 say(json.dumps(fields, ensure_ascii=False))
                 continue

@@ -16,7 +16,7 @@ class SettingsError(FsplanfixError):
         self.problems = problems
 
 
-class RecordingFileError(FsplanfixError):
+class TraceError(FsplanfixError):
     """A recorded call (a trace file) cannot be read."""
 
 

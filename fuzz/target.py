@@ -17,7 +17,7 @@ from pathlib import Path
 
 import gevent
 
-from fsplanfix.recordings.links import Links
+from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
@@ -154,7 +154,7 @@ def running() -> Iterator[Target]:
         }
         limits = {"DIAL_LIMIT": "100000", "DIAL_LIMIT_PER_EXT": "100000"}
         with program.running(switch, planfix, folder, **more, **limits) as service:
-            link = Links("", [KEY]).link("c1", str(folder / "recordings" / "a.wav"))
+            link = RecordingUrls("", [KEY]).url("c1", str(folder / "recordings" / "a.wav"))
             yield Target(
                 service,
                 _parts(service.address),

@@ -21,7 +21,7 @@ from fsplanfix.errors import RecordingGone, RecordingUnknown
 from fsplanfix.recordings import convert
 from fsplanfix.recordings.convert import Converter, NotConverted
 from fsplanfix.recordings.files import Files
-from fsplanfix.recordings.links import Links, elsewhere
+from fsplanfix.recordings.urls import RecordingUrls, url_elsewhere
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
@@ -29,7 +29,7 @@ from fsplanfix.simulators.playback import write_tone
 from .support.service import Service, running
 
 BASE = "https://pbx.example.com"
-LINKS = Links(BASE, ["key"])
+URLS = RecordingUrls(BASE, ["key"])
 WHERE = "/var/lib/freeswitch/recordings"
 LONG_AGO = 1_700_000_000
 
@@ -43,52 +43,52 @@ def parts(link: str) -> tuple[str, str]:
 
 
 def test_a_link_is_permanent_and_carries_its_path() -> None:
-    link = LINKS.link("c1", "/var/r/x.wav")
-    assert link == Links(f"{BASE}/", ["key"]).link("c1", "/var/r/x.wav")
+    link = URLS.url("c1", "/var/r/x.wav")
+    assert link == RecordingUrls(f"{BASE}/", ["key"]).url("c1", "/var/r/x.wav")
     assert link.startswith(f"{BASE}/recordings/")
     signed, name = parts(link)
     assert name == "c1.wav"
-    assert LINKS.path(signed, name) == "/var/r/x.wav"
+    assert URLS.path(signed, name) == "/var/r/x.wav"
 
 
 def test_old_keys_are_read_and_the_last_one_signs() -> None:
-    old = parts(Links(BASE, ["old"]).link("c", "/a.wav"))
-    rotated = Links(BASE, ["old", "new"])
+    old = parts(RecordingUrls(BASE, ["old"]).url("c", "/a.wav"))
+    rotated = RecordingUrls(BASE, ["old", "new"])
     assert rotated.path(*old) == "/a.wav"
-    assert rotated.link("c", "/a.wav") == Links(BASE, ["new"]).link("c", "/a.wav")
-    assert Links(BASE, ["new"]).path(*old) is None
+    assert rotated.url("c", "/a.wav") == RecordingUrls(BASE, ["new"]).url("c", "/a.wav")
+    assert RecordingUrls(BASE, ["new"]).path(*old) is None
 
 
 @pytest.mark.parametrize(
-    "signed", ["", "x", "IngK.xxx", parts(LINKS.link("c", "/a.wav"))[0][:-1] + "-"]
+    "signed", ["", "x", "IngK.xxx", parts(URLS.url("c", "/a.wav"))[0][:-1] + "-"]
 )
 def test_a_signature_that_is_not_ours_opens_nothing(signed: str) -> None:
-    assert LINKS.path(signed, "c.wav") is None
+    assert URLS.path(signed, "c.wav") is None
 
 
 @given(st.integers(0, 10**9))
 def test_no_character_of_a_link_may_change(number: int) -> None:
-    signed, name = parts(LINKS.link(f"c{number}", f"/r/{number}.wav"))
-    assert LINKS.path(signed, name) == f"/r/{number}.wav"
+    signed, name = parts(URLS.url(f"c{number}", f"/r/{number}.wav"))
+    assert URLS.path(signed, name) == f"/r/{number}.wav"
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
     for other in alphabet:
-        assert other == signed[-1] or LINKS.path(signed[:-1] + other, name) is None
-        assert LINKS.path(signed + other, name) is None
+        assert other == signed[-1] or URLS.path(signed[:-1] + other, name) is None
+        assert URLS.path(signed + other, name) is None
 
 
 def test_a_signature_is_for_its_own_name_only() -> None:
-    signed, name = parts(LINKS.link("c", "/a.wav"))
-    assert LINKS.path(signed, "d.wav") is None
-    assert LINKS.path(signed, name) == "/a.wav"
+    signed, name = parts(URLS.url("c", "/a.wav"))
+    assert URLS.path(signed, "d.wav") is None
+    assert URLS.path(signed, name) == "/a.wav"
 
 
 def test_an_odd_file_name_gives_no_odd_suffix() -> None:
-    assert LINKS.link("c", "/a.w<v>").endswith("/c")
+    assert URLS.url("c", "/a.w<v>").endswith("/c")
 
 
 @given(st.text(max_size=80), st.text(max_size=30))
 def test_no_forged_link_opens_anything(signed: str, name: str) -> None:
-    assert LINKS.path(signed, name) is None
+    assert URLS.path(signed, name) is None
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_no_forged_link_opens_anything(signed: str, name: str) -> None:
     ],
 )
 def test_another_server_may_serve_the_files(path: str, link: str) -> None:
-    assert elsewhere("https://files.example.com/rec/", path, WHERE) == link
+    assert url_elsewhere("https://files.example.com/rec/", path, WHERE) == link
 
 
 # files
@@ -285,19 +285,19 @@ def test_another_file_a_changed_signature_a_path_outside_are_refused(
     (folder / "link.wav").symlink_to(tmp_path / "secret.wav")
     (folder / "a.wav").write_bytes(b"RIFF")
     with running(switch, planfix, tmp_path, RECORDINGS_DIR=str(folder), SECRET_KEY=key) as service:
-        ours = Links(service.address, [key])
-        good = ours.link("c", str(folder / "a.wav"))
+        ours = RecordingUrls(service.address, [key])
+        good = ours.url("c", str(folder / "a.wav"))
         signed, _ = parts(good)
         refused = [
             good.replace("/c.wav", "/d.wav"),
             good.replace(signed, signed[:-1] + ("A" if signed[-1] != "A" else "B")),
             good.replace(signed, signed[1:]),
-            Links(service.address, ["another"]).link("c", str(folder / "a.wav")),
-            ours.link("c", str(tmp_path / "secret.wav")),
-            ours.link("c", f"{folder}/../secret.wav"),
-            ours.link("c", str(folder / "link.wav")),
-            ours.link("c", "/etc/passwd"),
-            ours.link("c", str(folder / "missing.wav")),
+            RecordingUrls(service.address, ["another"]).url("c", str(folder / "a.wav")),
+            ours.url("c", str(tmp_path / "secret.wav")),
+            ours.url("c", f"{folder}/../secret.wav"),
+            ours.url("c", str(folder / "link.wav")),
+            ours.url("c", "/etc/passwd"),
+            ours.url("c", str(folder / "missing.wav")),
             f"{service.address}/recordings/..%2F..%2Fetc/passwd",
         ]
         answers = [requests.get(link, timeout=60) for link in refused]
@@ -327,7 +327,7 @@ def test_bent_ranges_get_what_is_in_the_file_or_nothing(
     (tmp_path / "secret.wav").write_bytes(b"secret")
     more = {"RECORDINGS_DIR": str(folder), "SECRET_KEY": "a-key-of-ours"}
     with running(switch, planfix, tmp_path, **more) as service:
-        link = Links(service.address, ["a-key-of-ours"]).link("c", str(file))
+        link = RecordingUrls(service.address, ["a-key-of-ours"]).url("c", str(file))
         for bent in RANGES:
             answer = requests.get(link, headers={"Range": bent.encode("latin-1")}, timeout=60)
             assert answer.status_code in (200, 206, 400, 416), bent
@@ -349,7 +349,7 @@ def test_links_outlive_a_new_key(switch: Switch, planfix: Planfix, tmp_path: Pat
         made = link_of(service, planfix, switch).partition("/recordings/")[2]
     with running(switch, planfix, tmp_path, SECRET_KEY="second-key-of-ours") as service:
         assert service.get(f"/recordings/{made}").status_code == 200
-        given = Links("", ["second-key-of-ours"]).link(
+        given = RecordingUrls("", ["second-key-of-ours"]).url(
             "c", next(str(path) for path in tmp_path.glob("*.wav"))
         )
         assert service.get(given).status_code == 200
@@ -374,7 +374,7 @@ def test_a_recording_whose_time_is_over_is_gone(
     with running(switch, planfix, tmp_path, **more) as service:
         service.wait_for("recordings_deleted files=1")
         gone = requests.get(
-            Links(service.address, ["k" * 20]).link("c", str(folder / "old.wav")), timeout=60
+            RecordingUrls(service.address, ["k" * 20]).url("c", str(folder / "old.wav")), timeout=60
         )
     assert (gone.status_code, gone.json()) == (
         410,

@@ -21,7 +21,7 @@ from gevent.server import StreamServer
 
 from fsplanfix.errors import TransportError
 from fsplanfix.planfix.api import PlanfixApi
-from fsplanfix.recordings.links import Links
+from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import freshen, load
@@ -92,7 +92,7 @@ def test_downloads_that_nobody_reads_hold_up_nobody(
     with wave.open(str(tmp_path / "long.wav"), "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
         file.writeframes(bytes(16_000_000))
-    link = Links("", ["key"]).link("c1", str(tmp_path / "long.wav"))
+    link = RecordingUrls("", ["key"]).url("c1", str(tmp_path / "long.wav"))
     with running(switch, planfix, tmp_path, SECRET_KEY="key") as service, ExitStack() as held:
         host, _, port = service.address.removeprefix("http://").rpartition(":")
         for _ in range(30):

@@ -26,7 +26,7 @@ from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
 from ..planfix.api import PlanfixApi
 from ..recordings.files import TYPES
-from ..recordings.links import Links
+from ..recordings.urls import RecordingUrls
 from ..settings import Settings
 from .probes import days_left, fetch
 
@@ -372,7 +372,7 @@ def _sound_files(folder: Path) -> Iterator[Path]:
 
 def _fetch_from_outside(settings: Settings, keys: list[str], file: Path) -> Iterator[Finding]:
     """Fetch a recording the way Planfix does."""
-    link = Links(settings.public_url or "", keys).link("check", str(file))
+    link = RecordingUrls(settings.public_url or "", keys).url("check", str(file))
     try:
         code, size = fetch(link, LONGEST_WAIT)
     except TransportError as error:

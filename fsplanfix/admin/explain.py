@@ -288,7 +288,7 @@ _NUMBER = re.compile(r"(?<![0-9A-Za-z_-])(?:%2B)?[0-9]{7,15}(?![0-9A-Za-z_-])")
 def export(packed: bytes, file: Path, callid: str, masked: bool) -> int:
     """Write a call as a trace that `replay` plays; return how many events it has.
 
-    masked: replace each phone number by a made-up one, always the same. Raises RecordingFileError
+    masked: replace each phone number by a made-up one, always the same. Raises TraceError
     if the file cannot be written.
     """
     events = unpacked(packed)

@@ -76,7 +76,7 @@ class Overview:
     today: how many calls each ext had today with each status.
     """
 
-    links: dict[str, bool]
+    linked: dict[str, bool]
     unauthorized: bool
     shadow: bool
     waiting: int
@@ -95,8 +95,8 @@ class Desk:
         self,
         store: Store,
         rules: Rules,
-        links: Callable[[], dict[str, bool]],
-        link: Callable[[str, str], str],
+        is_linked: Callable[[], dict[str, bool]],
+        make_url: Callable[[str, str], str],
         shadow: bool = False,
     ) -> None:
         self._store = store
@@ -105,8 +105,8 @@ class Desk:
         self._archive = Archive(store)
         self._today = Today(self._archive, MOST_RECENT * 20)
         self._rules = rules
-        self._links = links
-        self._link = link
+        self._is_linked = is_linked
+        self._make_url = make_url
         self._shadow = shadow
 
     def overview(self) -> Overview:
@@ -115,7 +115,7 @@ class Desk:
         standing = self._queue.backlog()
         rejected = self._queue.listed([State.REJECTED], MOST_REJECTED)
         return Overview(
-            links=self._links(),
+            linked=self._is_linked(),
             unauthorized=standing.unauthorized,
             shadow=self._shadow,
             waiting=standing.waiting,
@@ -132,10 +132,10 @@ class Desk:
         return explain.story(self._archive, self._rules, callid)
 
     def recordings(self, callid: str) -> list[str]:
-        """Return the links to a call's recordings."""
+        """Return the URLs of a call's recordings."""
         said, _ = self._archive.about(callid)
         return [
-            self._link(callid, item.notice.recording)
+            self._make_url(callid, item.notice.recording)
             for item in said
             if item.notice.kind is Kind.RECORD
         ]

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from ..calls.model import Notice, Rules
 from ..calls.tracker import Tracker
-from ..errors import RecordingFileError
+from ..errors import TraceError
 from ..freeswitch.events import SwitchEvent
 
 LONGEST_LINE = 4 * 1024 * 1024
@@ -22,7 +22,7 @@ LONGEST_LINE = 4 * 1024 * 1024
 def read_trace(path: Path) -> Iterator[tuple[float, str]]:
     """Yield (seconds since the start, event body) for each event of a trace.
 
-    Raises RecordingFileError with the line that is wrong.
+    Raises TraceError with the line that is wrong.
     """
     with _opened(path) as lines:
         _head(path, lines)
@@ -36,7 +36,7 @@ def read_trace(path: Path) -> Iterator[tuple[float, str]]:
                     raise TypeError
             # RecursionError: JSON nested too deeply, as only a made-up file is
             except (ValueError, KeyError, TypeError, RecursionError):
-                raise RecordingFileError(
+                raise TraceError(
                     f"{path}: line {count} is not an event of a recorded call."
                 ) from None
 
@@ -44,7 +44,7 @@ def read_trace(path: Path) -> Iterator[tuple[float, str]]:
 
 
 def write_trace(path: Path, head: dict[str, object], events: Sequence[tuple[int, str]]) -> None:
-    """Write a packed trace that `read_trace` reads. Raises RecordingFileError.
+    """Write a packed trace that `read_trace` reads. Raises TraceError.
 
     events: when each happened (microseconds since 1970), and its body.
     """
@@ -57,13 +57,13 @@ def write_trace(path: Path, head: dict[str, object], events: Sequence[tuple[int,
         # mtime=0: the same call gives the same bytes
         path.write_bytes(gzip.compress("\n".join(lines).encode() + b"\n", mtime=0))
     except OSError as error:
-        raise RecordingFileError(f"{path} cannot be written ({error.strerror}).") from None
+        raise TraceError(f"{path} cannot be written ({error.strerror}).") from None
 
 
 def settings_of(path: Path) -> dict[str, str]:
     """Return the settings that a trace was made with, by name; {} if it names none.
 
-    Raises RecordingFileError if its first line cannot be read.
+    Raises TraceError if its first line cannot be read.
     """
     with _opened(path) as lines:
         return _head(path, lines)[1]
@@ -72,7 +72,7 @@ def settings_of(path: Path) -> dict[str, str]:
 def switch_of(path: Path) -> str:
     """Return the FreeSWITCH that a trace names.
 
-    Raises RecordingFileError if its first line cannot be read.
+    Raises TraceError if its first line cannot be read.
     """
     with _opened(path) as lines:
         return _head(path, lines)[0]
@@ -80,7 +80,7 @@ def switch_of(path: Path) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
-    """Open a trace, packed or not. Raises RecordingFileError if it cannot be read."""
+    """Open a trace, packed or not. Raises TraceError if it cannot be read."""
     try:
         with path.open("rb") as raw:
             is_packed = raw.read(2) == b"\x1f\x8b"
@@ -89,16 +89,16 @@ def _opened(path: Path) -> Iterator[TextIO]:
             yield lines
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is not a whole gzip file"
-        raise RecordingFileError(f"{path}: cannot be read ({reason}).") from None
+        raise TraceError(f"{path}: cannot be read ({reason}).") from None
     except UnicodeDecodeError:
-        raise RecordingFileError(f"{path}: is not a recorded call (it is not text).") from None
+        raise TraceError(f"{path}: is not a recorded call (it is not text).") from None
 
 
 def _head(path: Path, lines: TextIO) -> tuple[str, dict[str, str]]:
     """Read the first line, which names the scenario; return its FreeSWITCH and its settings."""
     line = lines.readline(LONGEST_LINE)
     if not line:
-        raise RecordingFileError(
+        raise TraceError(
             f"{path}: is empty; a recorded call begins with a line that names its scenario."
         )
 
@@ -108,9 +108,7 @@ def _head(path: Path, lines: TextIO) -> tuple[str, dict[str, str]]:
         settings = {str(name): str(value) for name, value in head.get("settings", {}).items()}
         return str(head["freeswitch"]), settings
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise RecordingFileError(
-            f"{path}: line 1 is not the first line of a recorded call."
-        ) from None
+        raise TraceError(f"{path}: line 1 is not the first line of a recorded call.") from None
 
 
 def replay(path: Path, rules: Rules) -> Iterator[Notice]:

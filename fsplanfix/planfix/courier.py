@@ -30,7 +30,7 @@ from ..outbox.schedule import is_hopeless, is_stale, plan_pause
 from ..outbox.schema import State
 from ..outbox.store import Store
 from .api import PlanfixApi
-from .forms import LinkMaker, build_form
+from .forms import UrlMaker, build_form
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +75,7 @@ class DeliverySettings:
 class Courier:
     """Sends the notices that are due.
 
-    link: makes the link to a recording. is_ready: tells whether a recording may be linked yet.
+    make_url: makes the URL of a recording. is_ready: tells whether a recording may be linked yet.
     now: the store's clock, seconds since 1970. has_jumped: tells whether that clock has jumped
     since the last call. looked_at: when the last step began (monotonic seconds).
     """
@@ -84,7 +84,7 @@ class Courier:
         self,
         store: Store,
         client: PlanfixApi,
-        link: LinkMaker,
+        make_url: UrlMaker,
         settings: DeliverySettings,
         is_ready: Callable[[str], bool],
         now: Callable[[], float] = time.time,
@@ -97,7 +97,7 @@ class Courier:
         self._upkeep = Upkeep(store)
         self._kept = KeptAnswers(store)
         self._client = client
-        self._link = link
+        self._make_url = make_url
         self._settings = settings
         self._now = now
         self._has_jumped = has_jumped
@@ -290,7 +290,7 @@ class Courier:
         """
         notice = queued.notice
         if notice.status is not Status.CANCELED or self._settings.canceled != "auto":
-            self._client.post(build_form(notice, self._link, self._spelling or SPELLINGS[0]))
+            self._client.post(build_form(notice, self._make_url, self._spelling or SPELLINGS[0]))
             return
 
         known = self._spelling or until_store_answers(
@@ -299,7 +299,7 @@ class Courier:
         spellings = (known,) if known else SPELLINGS
         for spelling in spellings:
             try:
-                self._client.post(build_form(notice, self._link, spelling))
+                self._client.post(build_form(notice, self._make_url, spelling))
             except TransportError as error:
                 # only a 400 can be about the spelling
                 if not error.permanent or spelling == spellings[-1]:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from ..calls.model import Kind, Notice, Status
 
-LinkMaker = Callable[[str, str], str]
-"""Takes a callid and a recording's path, returns the link for Planfix."""
+UrlMaker = Callable[[str, str], str]
+"""Takes a callid and a recording's path, returns the URL for Planfix."""
 
 
-def build_form(notice: Notice, link: LinkMaker, canceled: str = Status.CANCELED) -> dict[str, str]:
+def build_form(
+    notice: Notice, make_url: UrlMaker, canceled: str = Status.CANCELED
+) -> dict[str, str]:
     """Return the form fields of the request for a notice, without the token and empty ones.
 
     canceled: how this Planfix spells that status (docs/facts/planfix.md, "Canceled or
@@ -20,7 +22,7 @@ def build_form(notice: Notice, link: LinkMaker, canceled: str = Status.CANCELED)
         return {
             "cmd": "record",
             "callid": notice.callid,
-            "record_link": link(notice.callid, notice.recording),
+            "record_link": make_url(notice.callid, notice.recording),
         }
 
     fields = {

@@ -1,1 +1,1 @@
-"""Call recordings: the links Planfix is given and the files behind them."""
+"""Call recordings: the URLs that Planfix is given and the files behind them."""

@@ -1,4 +1,4 @@
-"""The library of call recordings: makes links, opens, converts and deletes."""
+"""The library of call recordings: makes URLs, opens, converts and deletes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import structlog
 
 from ..errors import RecordingUnknown
 from .files import Files, Found
-from .links import Links, elsewhere
+from .urls import RecordingUrls, url_elsewhere
 
 log = structlog.get_logger(__name__)
 
@@ -24,27 +24,29 @@ class Library:
     other_server: the address of the server that serves them (RECORDINGS_URL), None if we do.
     """
 
-    def __init__(self, folder: Path, files: Files, links: Links, other_server: str | None) -> None:
+    def __init__(
+        self, folder: Path, files: Files, urls: RecordingUrls, other_server: str | None
+    ) -> None:
         self._folder = folder
         self._files = files
-        self._links = links
+        self._urls = urls
         self._other_server = other_server
 
-    def link(self, callid: str, path: str) -> str:
-        """Return the link to a recording of a call. path: as FreeSWITCH names the file."""
+    def url(self, callid: str, path: str) -> str:
+        """Return the URL of a recording of a call. path: as FreeSWITCH names the file."""
         current = self._files.current_path(path)
 
         if self._other_server:
-            return elsewhere(self._other_server, self._files.local(current), str(self._folder))
+            return url_elsewhere(self._other_server, self._files.local(current), str(self._folder))
 
-        return self._links.link(callid, current)
+        return self._urls.url(callid, current)
 
     def open(self, signed: str, name: str) -> Found:
-        """Open the recording behind a link's two parts.
+        """Open the recording behind the two parts of a URL.
 
         Raises RecordingUnknown or RecordingGone.
         """
-        path = self._links.path(signed, name)
+        path = self._urls.path(signed, name)
         if path is None:
             raise RecordingUnknown
         return self._files.find(path)

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from ..admin.overview import Desk
 from ..calls import numbers
-from ..errors import PortTakenError, RecordingFileError
+from ..errors import PortTakenError, TraceError
 from ..freeswitch import tones
 from ..freeswitch.link import Connection, Link, NoFollower, Server
 from ..freeswitch.originate import Dialler, DialPlan
@@ -35,7 +35,7 @@ from ..recordings import convert
 from ..recordings.convert import Converter
 from ..recordings.files import Files
 from ..recordings.library import Library
-from ..recordings.links import Links
+from ..recordings.urls import RecordingUrls
 from ..settings import Address, Settings
 from ..web import app as web_app
 from ..web.dashboard import DashboardConfig
@@ -121,7 +121,7 @@ class App:
         self._courier = Courier(
             self._store,
             self._client,
-            self._recordings.link,
+            self._recordings.url,
             DeliverySettings(
                 settings.planfix_concurrency,
                 settings.popup_ttl,
@@ -210,7 +210,7 @@ class App:
 
         ours = settings.public_url or self.address or f"http://{settings.http_listen}"
         return Library(
-            settings.recordings_dir, files, Links(ours, self._keys), settings.recordings_url
+            settings.recordings_dir, files, RecordingUrls(ours, self._keys), settings.recordings_url
         )
 
     def _on_converted(self) -> None:
@@ -259,8 +259,8 @@ class App:
     def _dashboard(self) -> DashboardConfig:
         settings = self._settings
         # without an address: these links are opened from our own pages
-        links = Links("", self._keys)
-        desk = Desk(self._store, settings.rules(), self._is_linked, links.link, self._shadow)
+        urls = RecordingUrls("", self._keys)
+        desk = Desk(self._store, settings.rules(), self._is_linked, urls.url, self._shadow)
         return DashboardConfig(
             desk=desk,
             password=settings.admin_password.get_secret_value(),
@@ -378,7 +378,7 @@ class App:
         for pipeline in self._pipelines:
             try:
                 file = pipeline.keep_the_rest()
-            except RecordingFileError as error:
+            except TraceError as error:
                 is_whole = False
                 log.error("events_lost", server=pipeline.server, problem=str(error))
                 continue

@@ -208,7 +208,7 @@ class Pipeline:
         """Store the events that are left, or write them to a file.
 
         Return that file, None if there is none. To be called when `run` has ended. Raises
-        RecordingFileError if the events are lost.
+        TraceError if the events are lost.
         """
         self.give_up()
         with suppress(GivenUp):

@@ -15,7 +15,7 @@ from uuid import uuid4
 import structlog
 
 from ..admin.traces import read_trace, switch_of, write_trace
-from ..errors import RecordingFileError
+from ..errors import TraceError
 from ..freeswitch.events import SwitchEvent
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ def servers(beside: Path) -> set[str]:
     for file in beside.parent.glob(f"{beside.name}.spool-*.jsonl.gz"):
         try:
             found.add(switch_of(file))
-        except RecordingFileError as error:
+        except TraceError as error:
             log.error("spool_unreadable", problem=str(error))
 
     return found
@@ -53,7 +53,7 @@ class Spool:
     def keep(self, events: Sequence[SwitchEvent]) -> Path:
         """Write events to a new file, safe from a power cut, and return it.
 
-        Raises RecordingFileError if that fails.
+        Raises TraceError if that fails.
         """
         name = f"{self._name}{uuid4().hex}.jsonl.gz"
         file, unfinished = self._folder / name, self._folder / f".{name}"
@@ -71,7 +71,7 @@ class Spool:
                 os.fsync(written.fileno())
             unfinished.rename(file)
         except OSError as error:
-            raise RecordingFileError(f"{file} cannot be written ({error.strerror}).") from None
+            raise TraceError(f"{file} cannot be written ({error.strerror}).") from None
 
         return file
 
@@ -80,7 +80,7 @@ class Spool:
         for file in sorted(self._folder.glob(f"{self._name}*.jsonl.gz")):
             try:
                 bodies = [body for _, body in read_trace(file)]
-            except RecordingFileError as error:
+            except TraceError as error:
                 log.error("spool_unreadable", server=self._server, problem=str(error))
                 continue
             yield file, [SwitchEvent(body.encode("utf-8", "surrogateescape")) for body in bodies]

@@ -266,7 +266,7 @@ class Switch:
         return "+OK\n" if self.channels.pop(text.strip(), None) else "-ERR No such channel!\n"
 
     def background(self, command: str, job: str) -> None:
-        """Carry out a bgapi command: `originate` plays a recording, anything else runs as api."""
+        """Carry out a bgapi command: `originate` plays a trace, anything else runs as api."""
         self.commands.append(command)
         # the refusals are those of docs/facts/freeswitch.md, "Commands"
         wanted = _ORIGINATE.fullmatch(command)
@@ -343,7 +343,7 @@ class Switch:
 
     def play(
         self,
-        recording: str | Path,
+        trace: str | Path,
         speed: float | None = None,
         swap: dict[str, str] | None = None,
         started: Callable[[str], None] | None = None,
@@ -352,7 +352,7 @@ class Switch:
 
         started: is given that UUID before the first event.
         """
-        steps = self._in_our_folder(freshen(load(recording), time.time(), self.core, swap=swap))
+        steps = self._in_our_folder(freshen(load(trace), time.time(), self.core, swap=swap))
         first = next((step.get("Unique-ID") for step in steps if step.get("Unique-ID")), "")
         if started is not None:
             started(first)
@@ -434,9 +434,9 @@ class Switch:
             session.mute, session.ended = True, time.time()
             self.sessions.remove(session)
 
-    def cut_in_event(self, recording: str) -> None:
+    def cut_in_event(self, trace: str) -> None:
         """Send half of an event and cut the connection."""
-        body = load(recording)[0].body
+        body = load(trace)[0].body
         for session in list(self.sessions):
             head = f"Content-Length: {len(body)}\nContent-Type: text/event-plain\n\n"
             session.write(head + body[: len(body) // 2])

@@ -41,9 +41,9 @@ def names() -> list[str]:
     return sorted(path.name.removesuffix(".jsonl.gz") for path in TRACES.glob("*.jsonl.gz"))
 
 
-def load(recording: str | Path) -> list[Step]:
+def load(trace: str | Path) -> list[Step]:
     """Return the events of a trace, by its name or its path."""
-    path = recording if isinstance(recording, Path) else TRACES / f"{recording}.jsonl.gz"
+    path = trace if isinstance(trace, Path) else TRACES / f"{trace}.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         next(lines)
         return [Step(entry["t"], entry["event"]) for entry in map(json.loads, lines)]

@@ -69,7 +69,7 @@ class Desk(Protocol):
         """Return the timeline of a call."""
 
     def recordings(self, callid: str) -> list[str]:
-        """Return links to a call's recordings."""
+        """Return URLs of a call's recordings."""
 
     def send_again(self, ids: Collection[int]) -> int:
         """Send rejected notices again."""

@@ -21,14 +21,14 @@ from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi, seconds_to_wait
 from fsplanfix.planfix.courier import Courier, DeliverySettings
-from fsplanfix.recordings.links import Links
+from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.planfix import Planfix
 
 from ..outbox.test_store import GROUP, HOP, OFFERS, claim, let_leases_end, notice
 from ..support.traces import events, told
 
 COMPLETED = GROUP[-2]
-LINKS = Links("https://pbx.example.com", ["key"])
+URLS = RecordingUrls("https://pbx.example.com", ["key"])
 
 
 def complete(path: str) -> bool:
@@ -60,7 +60,7 @@ def client(planfix: Planfix) -> Iterator[PlanfixApi]:
 
 @pytest.fixture
 def courier(store: Store, client: PlanfixApi, clock: Clock) -> Courier:
-    return Courier(store, client, LINKS.link, DeliverySettings(), complete, now=clock)
+    return Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
 
 
 def send_all(courier: Courier) -> None:
@@ -85,7 +85,7 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
 ) -> None:
     ready: list[str] = []
     courier = Courier(
-        store, client, LINKS.link, DeliverySettings(), lambda path: path in ready, now=clock
+        store, client, URLS.url, DeliverySettings(), lambda path: path in ready, now=clock
     )
     store.save(told(events("group_answered")), {}, "s", clock())
     send_all(courier)
@@ -177,9 +177,7 @@ def test_one_request_at_a_time_follows_the_other_at_once(
 ) -> None:
     """No room while one is under way: the end of it is what calls for the next, whoever else is silent."""
     store.save([replace(GROUP[0], callid=f"c{n}") for n in range(6)], {}, "s", clock())
-    courier = Courier(
-        store, client, LINKS.link, DeliverySettings(concurrency=1), complete, now=clock
-    )
+    courier = Courier(store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock)
     with at_work(courier):
         planfix.wait_for(lambda crm: len(crm.accepted) == 6)
 
@@ -218,7 +216,7 @@ def test_whatever_planfix_does_once_the_call_is_told_in_order(
     how: int | str,
 ) -> None:
     manner = DeliverySettings(concurrency=1, popup_ttl=0)
-    courier = Courier(store, client, LINKS.link, manner, complete, now=clock)
+    courier = Courier(store, client, URLS.url, manner, complete, now=clock)
     store.save(GROUP, {}, "s", clock())
     over = Event()
     with monkeypatch.context() as now:
@@ -280,7 +278,7 @@ def test_late_windows_can_be_kept(
 ) -> None:
     store.save(GROUP[:1], {}, "s", clock())
     clock.ahead += 3600
-    send_all(Courier(store, client, LINKS.link, DeliverySettings(popup_ttl=0), complete, now=clock))
+    send_all(Courier(store, client, URLS.url, DeliverySettings(popup_ttl=0), complete, now=clock))
     assert Queue(store).counts() == {"done": 1}
 
 
@@ -370,7 +368,7 @@ def test_the_spelling_of_canceled_is_found_out_once_and_kept(
     planfix.canceled = "Cancelled"
     for n in range(3):
         store.save([canceled(f"c{n}")], {}, "s", clock())
-        send_all(Courier(store, client, LINKS.link, DeliverySettings(), complete, now=clock))
+        send_all(Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock))
     assert [item.fields["status"] for item in planfix.received] == ["Canceled", *["Cancelled"] * 3]
     assert Queue(store).counts() == {"done": 3}
 
@@ -382,7 +380,7 @@ def test_the_spelling_of_canceled_can_be_fixed(
     planfix.canceled = spelling
     store.save([canceled("c")], {}, "s", clock())
     send_all(
-        Courier(store, client, LINKS.link, DeliverySettings(canceled=spelling), complete, now=clock)
+        Courier(store, client, URLS.url, DeliverySettings(canceled=spelling), complete, now=clock)
     )
     assert [item.code for item in planfix.received] == [200]
 
@@ -401,7 +399,7 @@ def test_another_courier_takes_over_when_one_is_gone(
 ) -> None:
     store.save([COMPLETED], {}, "s", clock())
     assert len(claim(store, 10, clock(), "one that was killed")) == 1
-    alive = Courier(store, client, LINKS.link, DeliverySettings(), complete, now=clock)
+    alive = Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
     send_all(alive)
     assert planfix.received == []
     let_leases_end(store)
@@ -429,10 +427,8 @@ def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
     store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     """It sees the answer when another has long done everything."""
-    frozen = Courier(
-        store, client, LINKS.link, DeliverySettings(concurrency=1), complete, now=clock
-    )
-    alive = Courier(store, client, LINKS.link, DeliverySettings(), complete, now=clock)
+    frozen = Courier(store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock)
+    alive = Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
     answered, thawed = Event(), Event()
 
     class Frozen:
@@ -466,8 +462,7 @@ def test_two_couriers_send_nothing_twice(
     for n in range(20):
         store.save([replace(item, callid=f"c{n}") for item in GROUP], {}, "s", clock())
     couriers = [
-        Courier(store, client, LINKS.link, DeliverySettings(), complete, now=clock)
-        for _ in range(2)
+        Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
     ]
     runners = [gevent.spawn(c.run) for c in couriers] + [
         gevent.spawn(c.leases.keep_renewing) for c in couriers
@@ -526,7 +521,7 @@ def test_what_waits_for_another_try_survives_a_jump_of_any_size(
     courier = Courier(
         store,
         client,
-        LINKS.link,
+        URLS.url,
         DeliverySettings(popup_ttl=0),
         complete,
         now=clock,
@@ -550,7 +545,7 @@ def test_the_store_itself_notices_a_jump(
     courier = Courier(
         store,
         client,
-        LINKS.link,
+        URLS.url,
         DeliverySettings(),
         complete,
         now=store.now,
@@ -584,7 +579,7 @@ def test_a_window_too_late_is_no_probe(
 def test_a_recording_that_is_not_ready_is_no_probe(
     store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
-    courier = Courier(store, client, LINKS.link, DeliverySettings(), lambda _: False, now=clock)
+    courier = Courier(store, client, URLS.url, DeliverySettings(), lambda _: False, now=clock)
     planfix.answers.append(401)
     store.save([replace(COMPLETED, callid="c2")], {}, "s", clock())
     send_all(courier)
@@ -701,9 +696,7 @@ def test_a_nul_in_an_answer_holds_up_nothing(store: Store, clock: Clock, code: b
     server = StreamServer(("127.0.0.1", 0), speak)
     server.start()
     client = PlanfixApi(f"http://127.0.0.1:{server.server_port}/", "planfix-token", concurrency=1)
-    courier = Courier(
-        store, client, LINKS.link, DeliverySettings(concurrency=1), complete, now=clock
-    )
+    courier = Courier(store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock)
     store.save(GROUP[:1], {}, "s", clock())
     with gevent.Timeout(60):
         courier.step()

@@ -1,22 +1,22 @@
 import pytest
 
 from fsplanfix.planfix.forms import build_form
-from fsplanfix.recordings.links import Links
+from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.planfix import problem
 
 from ..support.traces import NAMES, events, rules_of, told
 
-LINKS = Links("https://pbx.example.com/", ["key"])
+URLS = RecordingUrls("https://pbx.example.com/", ["key"])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_request_has_just_the_fields_the_api_allows(name: str) -> None:
     for notice in told(events(name), rules_of(name)):
-        fields = build_form(notice, LINKS.link)
+        fields = build_form(notice, URLS.url)
         assert problem(fields) == ""
         assert all(fields.values())
 
 
 def test_marketing_data_gets_its_prefix() -> None:
-    last = build_form(told(events("utm_variables"))[-1], LINKS.link)
+    last = build_form(told(events("utm_variables"))[-1], URLS.url)
     assert (last["data_utm_source"], last["data_utm_medium"]) == ("site.io", "banner")

@@ -1,6 +1,6 @@
-"""Permanent, unguessable links to recordings: PUBLIC_URL/recordings/<signed path>/<callid>.<ext>.
+"""Permanent, unguessable URLs of recordings: PUBLIC_URL/recordings/<signed path>/<callid>.<ext>.
 
-Planfix may open a link years later (docs/facts/planfix.md), so it carries the path itself,
+Planfix may open a URL years later (docs/facts/planfix.md), so it carries the path itself,
 signed, and no date.
 """
 
@@ -14,12 +14,12 @@ from urllib.parse import quote
 from itsdangerous import BadSignature, URLSafeSerializer
 from itsdangerous.encoding import base64_decode, base64_encode
 
-# a suffix that may stand in a link: letters and digits, no slash, no question mark
+# a suffix that may stand in a URL: letters and digits, no slash, no question mark
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}", re.ASCII)
 
 
-class Links:
-    """Makes and reads links to recordings.
+class RecordingUrls:
+    """Makes and reads URLs of recordings.
 
     public_url: PUBLIC_URL. keys: the secrets, the oldest first; the last one signs, all are
     accepted.
@@ -29,8 +29,8 @@ class Links:
         self._base = public_url.rstrip("/")
         self._keys = list(keys)
 
-    def link(self, callid: str, path: str) -> str:
-        """Return the link to the recording at `path` (as FreeSWITCH named it)."""
+    def url(self, callid: str, path: str) -> str:
+        """Return the URL of the recording at `path` (as FreeSWITCH named it)."""
         name = callid
         suffix = PurePosixPath(path).suffix
         if _SUFFIX.fullmatch(suffix):
@@ -40,9 +40,9 @@ class Links:
         return f"{self._base}/recordings/{signed}/{quote(name, safe='')}"
 
     def path(self, signed: str, name: str) -> str | None:
-        """Return the path in a link's signed part, None unless it was signed with this name.
+        """Return the path in a URL's signed part, None unless it was signed with this name.
 
-        name: the link's last part.
+        name: the last part of the URL.
         """
         try:
             path = self._signer(name).loads(signed)
@@ -56,20 +56,20 @@ class Links:
         return path
 
     def _signer(self, name: str) -> URLSafeSerializer:
-        """Return what signs paths for a name: a link opens its file under no other name."""
+        """Return what signs paths for a name: a URL opens its file under no other name."""
         return URLSafeSerializer(
             self._keys, salt=f"fsplanfix.recording.{name}".encode("utf-8", "surrogatepass")
         )
 
 
 def _is_canonical(signature: str) -> bool:
-    """Tell whether a signature is spelled as `link` spells it."""
+    """Tell whether a signature is spelled as `url` spells it."""
     # base64 leaves two bits of it unused, so four last characters decode to the same signature
     return base64_encode(base64_decode(signature)) == signature.encode()
 
 
-def elsewhere(base: str, path: str, folder: str) -> str:
-    """Return the link to a recording that another server serves from RECORDINGS_URL (`base`).
+def url_elsewhere(base: str, path: str, folder: str) -> str:
+    """Return the URL of a recording that another server serves from RECORDINGS_URL (`base`).
 
     A file inside `folder` (RECORDINGS_DIR) keeps its place below it. Any other file goes by its
     name alone.
