@@ -154,10 +154,15 @@ class SwitchEvent:
 
     @classmethod
     def made_of(cls, headers: Mapping[str, str]) -> SwitchEvent:
-        """Make an event of decoded headers, as if FreeSWITCH had sent it."""
-        return cls(
-            "".join(f"{name}: {quote(value)}\n" for name, value in headers.items()).encode() + b"\n"
-        )
+        """Make an event of decoded headers, as if FreeSWITCH had sent it.
+
+        Headers from JSON may hold anything: halves of surrogate pairs, line breaks in names.
+        """
+        lines = [
+            f"{quote(name, errors='replace')}: {quote(value, errors='replace')}\n"
+            for name, value in headers.items()
+        ]
+        return cls("".join(lines).encode() + b"\n")
 
     @property
     def body(self) -> str:

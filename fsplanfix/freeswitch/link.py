@@ -477,7 +477,7 @@ class Link:
                 if (problem := str(error)) != last_problem:
                     last_problem = problem
                     log.error("freeswitch_unreachable", server=self.server.name, problem=problem)
-            except gevent.GreenletExit:
+            except BaseException:  # else it would go on and give events beside the next one
                 connection.stop()
                 raise
             else:

@@ -218,3 +218,11 @@ def test_stray_lines_are_passed_over() -> None:
 @pytest.mark.parametrize("at", ["9" * 20, "4102444800000000", "-1", "1e9", "١٢٣", "x", ""])
 def test_a_time_that_no_clock_shows_is_none(at: str) -> None:
     assert SwitchEvent.made_of({"Event-Name": "X", "Event-Date-Timestamp": at}).at == 0
+
+
+def test_an_event_is_made_of_whatever_a_dump_holds() -> None:
+    """JSON may hold halves of surrogate pairs, and line breaks in a name."""
+    hostile = {"Event-Name": "X", "variable_planfix_phone": "a\ud800b", "y\nUnique-ID": "forged"}
+    event = SwitchEvent.made_of(hostile)
+    assert (event.name, event.leg) == ("X", "")
+    assert event.get("variable_planfix_phone") == "a?b"

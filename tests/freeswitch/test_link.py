@@ -267,6 +267,19 @@ def test_the_link_comes_back_after_a_cut() -> None:
     assert followed.link.connection is None
 
 
+def test_a_follower_that_fails_leaves_no_connection_behind() -> None:
+    class Failing(NoFollower):
+        def on_reconnect(self, gap: Gap) -> None:
+            raise RuntimeError("cannot be taken")
+
+    with switch() as simulated:
+        link = Link(Server("127.0.0.1", simulated.port, "ClueCon"), [], Failing())
+        for _ in range(3):
+            with pytest.raises(RuntimeError):
+                link.run()
+        assert wait_for(lambda: not simulated.sessions)
+
+
 def test_each_start_of_a_switch_has_a_core_of_its_own() -> None:
     with switch() as simulated:
         followed = Followed(simulated.port)
