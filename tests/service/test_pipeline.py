@@ -488,6 +488,13 @@ def test_uuids_that_change_places_cost_nothing(store: Store) -> None:
 # what could not be stored at the end, while another worker went on
 
 
+def told_in(store: Store) -> dict[str, list[str]]:
+    """What Planfix is told of the one call in a store, by ext."""
+    told = [notice_json.validate_json(w.body) for w in Archive(store).after(0, 1000)]
+    (call,) = shorthand(told).values()
+    return by_ext(call[1:])
+
+
 @pytest.mark.parametrize(
     "name", ["group_answered", "in_one_answered", "blind_transfer_answered", "queue_answered"]
 )
@@ -504,9 +511,7 @@ def test_what_another_worker_has_heard_of_a_kept_call_is_told_once(
         again = Worker(store, rules_of(name))
         again.pipeline._feed_spool()
         again.relink([])
-        said = [notice_json.validate_json(w.body) for w in Archive(store).after(0, 1000)]
-        (call,) = shorthand(said).values()
-        assert by_ext(call[1:]) == by_ext(wanted(name)), heard
+        assert told_in(store) == by_ext(wanted(name)), heard
         store.close()
 
 
@@ -527,7 +532,5 @@ def test_what_another_worker_has_heard_of_what_a_link_held_back_is_told_once(
         late.pipeline.step()
         late.hear(*stream[heard:])
         other.hear(*stream[heard:])
-        told = [notice_json.validate_json(w.body) for w in Archive(store).after(0, 1000)]
-        (call,) = shorthand(told).values()
-        assert by_ext(call[1:]) == by_ext(wanted(name)), heard
+        assert told_in(store) == by_ext(wanted(name)), heard
         store.close()
