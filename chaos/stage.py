@@ -19,9 +19,9 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import History, Planfix, Received
 from fsplanfix.simulators.session import Session
+from tests.support.way import Way
 
 from .clock import Shift
-from .way import Way
 from .worker import Worker
 
 WORKERS = 3

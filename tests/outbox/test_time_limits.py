@@ -1,18 +1,14 @@
 """Databases that keep us waiting: every wait has an end, and stops nobody else."""
 
-import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote
 
 import gevent
 import pytest
-from gevent import socket as gsocket
 from gevent.event import Event
-from gevent.server import StreamServer
 
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.facts import put_fact
@@ -22,6 +18,7 @@ from fsplanfix.outbox.time_limits import Limits, connection_settings
 from fsplanfix.outbox.wakeups import changes
 
 from ..support.postgres import empty_database
+from ..support.way import Way
 from .test_store import FIRST
 
 # SQLite: its lock is held by another process
@@ -68,45 +65,6 @@ def test_a_lock_that_is_never_released_is_not_waited_for_for_ever(tmp_path: Path
 
 
 # PostgreSQL: the way to it freezes
-
-
-class Way:
-    """A way to PostgreSQL over TCP. `freeze`: the connections there are carry nothing any more.
-
-    They stay open, and whatever is sent is acknowledged, as by a firewall or a moved address.
-    """
-
-    def __init__(self, address: str) -> None:
-        self._there = re.search(r"host=([^&]+)", address)[1]  # type: ignore[index]
-        self._frozen = Event()
-        self._server = StreamServer(("127.0.0.1", 0), self._carry)
-        self._server.start()
-        self.url = f"{address.split('?', maxsplit=1)[0].replace('@', f'@127.0.0.1:{self._server.server_port}')}"
-
-    def _carry(self, here: gsocket.socket, _: object) -> None:
-        frozen = self._frozen
-        with gsocket.socket(gsocket.AF_UNIX) as there:
-            there.connect(f"{unquote(self._there)}/.s.PGSQL.5432")
-            both = [
-                gevent.spawn(self._pass_on, here, there, frozen),
-                gevent.spawn(self._pass_on, there, here, frozen),
-            ]
-            gevent.joinall(both, count=1)
-            gevent.killall(both)
-
-    @staticmethod
-    def _pass_on(one: gsocket.socket, other: gsocket.socket, frozen: Event) -> None:
-        with suppress(OSError):
-            while data := one.recv(65536):
-                if not frozen.is_set():
-                    other.sendall(data)
-
-    def freeze(self) -> None:
-        self._frozen.set()
-        self._frozen = Event()
-
-    def stop(self) -> None:
-        self._server.stop(timeout=0.1)
 
 
 @pytest.fixture
