@@ -24,6 +24,9 @@ OURS = "variable_planfix_"
 
 _BEGINNING, _OURS = b"\nvariable_", f"\n{OURS}".encode()
 
+_NEVER_IN_A_NAME = str.maketrans({":": "%3A", "\n": "%0A"})
+"""What would end a header's name or its line. All other letters of a name stand as they are."""
+
 
 class _Finder:
     """Finds headers by name in one pass over an event's bytes."""
@@ -159,10 +162,10 @@ class SwitchEvent:
         Headers from JSON may hold anything: halves of surrogate pairs, line breaks in names.
         """
         lines = [
-            f"{quote(name, errors='replace')}: {quote(value, errors='replace')}\n"
+            f"{name.translate(_NEVER_IN_A_NAME)}: {quote(value, errors='replace')}\n"
             for name, value in headers.items()
         ]
-        return cls("".join(lines).encode() + b"\n")
+        return cls("".join(lines).encode(errors="replace") + b"\n")
 
     @property
     def body(self) -> str:

@@ -226,3 +226,8 @@ def test_an_event_is_made_of_whatever_a_dump_holds() -> None:
     event = SwitchEvent.made_of(hostile)
     assert (event.name, event.leg) == ("X", "")
     assert event.get("variable_planfix_phone") == "a?b"
+
+
+@pytest.mark.parametrize("name", ["variable_planfix_data_Источник", "variable_planfix_data_a b%2F"])
+def test_a_header_keeps_its_name_whatever_its_letters(name: str) -> None:
+    assert SwitchEvent.made_of({name: "Яндекс"}).ours() == {name.removeprefix(OURS): "Яндекс"}
