@@ -69,8 +69,8 @@ def send(count: int) -> None:
 
 def ours(count: Callable[[], bool]) -> Callable[[int], None]:
     """Read of each event what the tracker reads of it."""
+    from fsplanfix.freeswitch.connection import Connection, Server
     from fsplanfix.freeswitch.events import SwitchEvent
-    from fsplanfix.freeswitch.link import Connection, Server
 
     names = cycle(asked_by_the_tracker())
 

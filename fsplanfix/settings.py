@@ -26,7 +26,7 @@ from .calls.model import Missed, Rules
 from .calls.numbers import normalize
 from .errors import SettingsError
 from .freeswitch import tones
-from .freeswitch.link import Server
+from .freeswitch.connection import Server
 
 SECRETS = (
     "planfix_token",

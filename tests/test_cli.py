@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from fsplanfix.freeswitch.link import Connection, Server
+from fsplanfix.freeswitch.connection import Connection, Server
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fsplanfix.errors import SettingsError
-from fsplanfix.freeswitch.link import Server
+from fsplanfix.freeswitch.connection import Server
 from fsplanfix.settings import SECRETS, RuleSettings, Settings, load
 
 from .support.service import environment

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..calls.doubts import DOUBTS
 from ..errors import LinkError, StoreError, TransportError
-from ..freeswitch.link import Connection, Server
+from ..freeswitch.connection import Connection, Server
 from ..freeswitch.socket_app import is_answering
 from ..outbox.facts import SET_ASIDE
 from ..outbox.signing_keys import signing_keys

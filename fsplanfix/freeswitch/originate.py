@@ -18,7 +18,7 @@ import structlog
 
 from ..errors import DialRefused, LinkDown, LinkError
 from . import tones
-from .link import Connection
+from .connection import Connection
 
 log = structlog.get_logger(__name__)
 

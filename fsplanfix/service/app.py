@@ -18,7 +18,8 @@ from ..admin.overview import Desk
 from ..calls import numbers
 from ..errors import PortTakenError, TraceError
 from ..freeswitch import tones
-from ..freeswitch.link import Connection, Link, NoFollower, Server
+from ..freeswitch.connection import Connection, Server
+from ..freeswitch.link import Link, NoFollower
 from ..freeswitch.originate import Dialler, DialPlan
 from ..freeswitch.socket_app import SocketApp
 from ..outbox.cleanup import Upkeep

@@ -6,7 +6,8 @@ from contextlib import suppress
 from functools import partial
 
 from ..errors import LinkError
-from ..freeswitch.link import Link, live_channels
+from ..freeswitch.connection import live_channels
+from ..freeswitch.link import Link
 from .pipeline import Pipeline
 
 COMPARE_EVERY = 60.0

@@ -9,15 +9,9 @@ import pytest
 from gevent.event import Event
 
 from fsplanfix.errors import LinkDown, LinkTimeout, LoginRefused, UnsafeCommand
+from fsplanfix.freeswitch.connection import Connection, Server, live_channels
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.freeswitch.link import (
-    Connection,
-    Gap,
-    Link,
-    NoFollower,
-    Server,
-    live_channels,
-)
+from fsplanfix.freeswitch.link import Gap, Link, NoFollower
 from fsplanfix.simulators.freeswitch import Switch
 
 from ..support.peers import frame, keep_open, log_in, peer, read_command
@@ -328,7 +322,7 @@ def test_a_switch_that_stalls_is_left_and_found_again() -> None:
 
 def test_a_silent_switch_that_answers_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quiet office, with an event-heartbeat-interval of hours."""
-    monkeypatch.setattr("fsplanfix.freeswitch.link.ASK_AFTER_SHARE", 0.01)
+    monkeypatch.setattr("fsplanfix.freeswitch.connection.ASK_AFTER_SHARE", 0.01)
     with switch(heartbeat=10_000) as simulated:
         followed = Followed(simulated.port, silence=60)
         assert followed.up.wait(30)
@@ -339,7 +333,7 @@ def test_a_silent_switch_that_answers_is_not_left(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_refusal_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsplanfix.freeswitch.link.ASK_AFTER_SHARE", 0.01)
+    monkeypatch.setattr("fsplanfix.freeswitch.connection.ASK_AFTER_SHARE", 0.01)
     with switch(heartbeat=10_000) as simulated:
         simulated.denied = {"uptime"}
         followed = Followed(simulated.port, silence=60)
@@ -418,7 +412,7 @@ def test_forged_headers_stay_values() -> None:
 def test_a_switch_that_never_tells_of_its_channels_is_followed_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fsplanfix.freeswitch.link.ACCOUNT_TIMEOUT", 0.1)
+    monkeypatch.setattr("fsplanfix.freeswitch.connection.ACCOUNT_TIMEOUT", 0.1)
     event = b"Event-Name: CHANNEL_CREATE\nUnique-ID: a\n\n"
 
     def script(sock: Any) -> None:

@@ -8,7 +8,7 @@ from gevent.event import Event
 
 from fsplanfix.errors import DialRefused, LinkDown
 from fsplanfix.freeswitch import originate
-from fsplanfix.freeswitch.link import Connection, Server
+from fsplanfix.freeswitch.connection import Connection, Server
 from fsplanfix.freeswitch.originate import Click, Dialler, DialPlan, Phone, find_phone
 from fsplanfix.simulators.freeswitch import Switch, variables
 

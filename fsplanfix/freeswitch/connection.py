@@ -1,0 +1,382 @@
+"""One connection to one FreeSWITCH: greenswitch's InboundESL, hardened.
+
+Every override answers a measured fault of greenswitch (docs/facts/greenswitch.md).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket as stdlib_socket
+import string
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import cast
+from uuid import uuid4
+
+import gevent
+import structlog
+from gevent import socket
+from gevent.event import AsyncResult, Event
+from gevent.lock import BoundedSemaphore
+from greenswitch.esl import InboundESL
+
+from ..errors import LinkDown, LinkError, LinkTimeout, LoginRefused, UnsafeCommand
+from .events import SwitchEvent, hanging_up, is_uuid
+from .frames import Frame, FrameError, Framer
+
+log = structlog.get_logger(__name__)
+
+LOGIN_TIMEOUT = 5.0
+ANSWER_TIMEOUT = 10.0
+ACCOUNT_TIMEOUT = 5.0
+SILENCE = 45.0
+"""Seconds without a byte until the peer counts as gone."""
+
+ASK_AFTER_SHARE = 2 / 3
+"""The share of SILENCE after which the peer is asked for a sign of life.
+
+HEARTBEAT comes every 20 s, or as rarely as `event-heartbeat-interval` says.
+"""
+
+SIGN_OF_LIFE = "uptime"
+"""A command that costs FreeSWITCH nothing; a refusal is a sign of life as well."""
+
+FRAMES_IN_A_ROW = 64
+"""Frames handled in a row, about 1 ms; then others get their turn (fault j).
+
+What the frames say may then share a commit.
+"""
+
+HIGHEST_PRIORITY = 2
+"""The highest priority of the event loop.
+
+An idle watcher at this priority runs after one poll of sockets and timers, even under load.
+`sleep(0)` can skip 50 polls; a longer sleep wastes 1 ms (docs/performance.md).
+"""
+
+_SAFE_IN_ARGUMENTS = frozenset(string.printable) - frozenset("\"'\\")
+"""Characters that FreeSWITCH leaves as they are in an argument of an API command.
+
+It interprets quotes and backslashes (switch_separate_string).
+"""
+
+_CORE = re.compile(r"[0-9A-Fa-f-]{36}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where one FreeSWITCH listens. host: without the brackets of IPv6."""
+
+    host: str
+    port: int
+    password: str = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Return host:port, for people and as a key in the store."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Connection(InboundESL):
+    """One connection to one FreeSWITCH. Never used again once it is down: fault k."""
+
+    def __init__(
+        self,
+        server: Server,
+        on_event: Callable[[SwitchEvent], None],
+        login_timeout: float = LOGIN_TIMEOUT,
+        silence: float = SILENCE,
+    ) -> None:
+        super().__init__(server.host, server.port, server.password, timeout=login_timeout)
+        self.server = server
+        self.down = Event()
+        self.reason = "closed"
+        self._on_event = on_event
+        self._silence = silence
+        self._pending: deque[AsyncResult[Frame]] = deque()
+        self._jobs: dict[str, AsyncResult[str]] = {}
+        self._writing = BoundedSemaphore(1)
+        self._rejected = False
+        self._is_logged_in = False
+
+    def connect(self) -> None:
+        """Connect and log in.
+
+        Raises LinkDown, LinkTimeout or LoginRefused, and then leaves nothing behind (fault g).
+        """
+        try:
+            self._open()
+            self.authenticate()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _open(self) -> None:
+        where = f"FreeSWITCH at {self.server.name}"
+        try:
+            # create_connection also speaks IPv6 (fault k)
+            self.sock = socket.create_connection((self.host, self.port), timeout=self.timeout)
+        except TimeoutError:
+            raise LinkDown(
+                f"{where} does not answer: check the address and the firewall."
+            ) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise LinkDown(
+                f"{where} cannot be reached ({reason}): is it running, mod_event_socket loaded?"
+            ) from None
+
+        self._detect_dead_peers()
+        self.connected = True
+        self._receive_events_greenlet = gevent.spawn(self.receive_events)
+        if not self._auth_request_event.wait(self.timeout):
+            raise LinkTimeout(
+                f"{where} accepts connections but says nothing: is that port the event socket?"
+            )
+        if self._rejected:
+            raise LoginRefused(
+                f"{where} refuses our address: "
+                "add it to apply-inbound-acl in event_socket.conf.xml."
+            )
+        if not self.connected:
+            raise LinkDown(
+                f"{where} closed the connection before the login: is that port the event socket?"
+            )
+
+    def _detect_dead_peers(self) -> None:
+        """Let the kernel report a peer that is gone (fault f).
+
+        A peer that hangs is detected by its silence.
+        """
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPIDLE, 15)
+        self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPINTVL, 10)
+        self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPCNT, 3)
+        self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_USER_TIMEOUT, 30_000)
+        self.sock.settimeout(self._silence * ASK_AFTER_SHARE)
+
+    def authenticate(self) -> None:
+        """Log in. Raises LoginRefused if the password is wrong."""
+        reply = self.send(f"auth {self.password}", timeout=self.timeout)
+        if reply.headers.get("Reply-Text") != "+OK accepted":
+            raise LoginRefused(
+                f"FreeSWITCH at {self.server.name} refuses the password: put the one from "
+                "event_socket.conf.xml into FREESWITCH_ESL."
+            )
+
+        self._is_logged_in = True
+
+    def send(self, data: str, timeout: float = ANSWER_TIMEOUT) -> Frame:
+        """Send one command and return FreeSWITCH's reply.
+
+        Raises UnsafeCommand, LinkTimeout (after `timeout` seconds) or LinkDown; never hangs:
+        fault e.
+        """
+        # a line break would begin another command (fault e)
+        if "\r" in data or "\0" in data or "\n\n" in data or data.endswith("\n"):
+            raise UnsafeCommand("A command with line breaks inside was not sent to FreeSWITCH.")
+
+        answer: AsyncResult[Frame] = AsyncResult()
+        late = LinkTimeout(f"FreeSWITCH at {self.server.name} did not answer in {timeout:g} s.")
+        with gevent.Timeout(timeout, late):
+            with self._writing:  # whole commands, one after the other (fault e)
+                if not self.connected:
+                    raise LinkDown(f"There is no connection to FreeSWITCH at {self.server.name}.")
+
+                self._pending.append(answer)
+                try:
+                    self.sock.sendall(f"{data}\n\n".encode())
+                except OSError as error:
+                    self._mark_down(f"cannot send ({error})")
+                except gevent.Timeout:
+                    # part of a command may be on its way: what would follow it makes no sense to
+                    # the peer
+                    self._mark_down("a command could not be sent in time")
+                    raise
+            return cast(Frame, answer.get())
+
+    def api(self, command: str, timeout: float = ANSWER_TIMEOUT) -> str:
+        """Run an API command and return its text, such as `true` or `-ERR ...`. One line only."""
+        self._refuse_line_breaks(command)
+        return self.send(f"api {command}", timeout).body.decode("utf-8", "replace")
+
+    def bgapi(self, command: str, timeout: float) -> str:
+        """Run a command in FreeSWITCH's background; return its result within `timeout` seconds."""
+        self._refuse_line_breaks(command)
+        job = str(uuid4())
+        result: AsyncResult[str] = AsyncResult()
+        self._jobs[job] = result
+
+        try:
+            reply = self.send(f"bgapi {command}\nJob-UUID: {job}")
+            answer = reply.headers.get("Reply-Text", "")
+            if not answer.startswith("+OK"):
+                raise LinkError(f"FreeSWITCH refused a background command: {answer[:80]}")
+            return cast(str, result.get(timeout=timeout))
+        except gevent.Timeout:
+            raise LinkTimeout(
+                f"FreeSWITCH did not finish a background command in {timeout:g} s."
+            ) from None
+        finally:
+            self._jobs.pop(job, None)
+
+    @staticmethod
+    def _refuse_line_breaks(command: str) -> None:
+        if "\n" in command:
+            raise UnsafeCommand("A command with line breaks inside was not sent to FreeSWITCH.")
+
+    def subscribe(self, event_names: list[str]) -> None:
+        """Ask for these events, and for what the link needs. Raises LinkError if refused."""
+        names = " ".join(["BACKGROUND_JOB", "HEARTBEAT", *event_names])
+        reply = self.send(f"event plain {names}").headers.get("Reply-Text", "")
+        if not reply.startswith("+OK"):
+            raise LinkError(
+                f"FreeSWITCH at {self.server.name} refused the event subscription: {reply[:80]}"
+            )
+
+    def receive_events(self) -> None:
+        """Read until the connection ends, then mark the link down, whatever came.
+
+        Faults b, c and d.
+        """
+        framer, handled, reason = Framer(), 0, "FreeSWITCH closed the connection"
+        try:
+            while data := self._receive():
+                for frame in framer.feed(data):
+                    self.handle_event(frame)
+                    handled += 1
+                    if handled % FRAMES_IN_A_ROW == 0:
+                        gevent.idle(HIGHEST_PRIORITY)
+        except TimeoutError:
+            reason = f"nothing was heard for {self._silence:g} s"
+        except OSError as error:
+            reason = f"connection lost ({error.strerror or error})"
+        except FrameError as error:
+            reason = f"what arrived is no event socket ({error})"
+        finally:
+            self._mark_down(reason)
+
+    def _receive(self) -> bytes:
+        """Return the bytes that arrive next.
+
+        A peer that is silent for long is asked for a sign of life. Raises TimeoutError once it has
+        been silent for `silence` seconds.
+        """
+        try:
+            return self.sock.recv(65536)
+        except TimeoutError:
+            if not self._is_logged_in:
+                raise
+
+        gevent.spawn(self._ask_for_sign_of_life)
+        self.sock.settimeout(self._silence * (1 - ASK_AFTER_SHARE))
+        try:
+            return self.sock.recv(65536)
+        finally:
+            self.sock.settimeout(self._silence * ASK_AFTER_SHARE)
+
+    def _ask_for_sign_of_life(self) -> None:
+        with suppress(LinkError):  # without an answer the reader ends the connection
+            self.api(SIGN_OF_LIFE, self._silence * (1 - ASK_AFTER_SHARE))
+
+    def handle_event(self, frame: Frame) -> None:
+        """Handle one frame; ignore kinds nobody asked for (log/data, text/event-json)."""
+        kind = frame.kind
+        if kind == "text/event-plain":
+            self._take_event(SwitchEvent(frame.body))
+        elif kind in ("command/reply", "api/response"):
+            # replies carry no name: they come in the order of their commands
+            if self._pending:
+                self._pending.popleft().set(frame)
+            else:
+                log.warning("esl_unexpected_reply", server=self.server.name)
+        elif kind == "auth/request":
+            self._auth_request_event.set()
+        elif kind == "text/rude-rejection":
+            self._rejected = True
+            self._mark_down("FreeSWITCH refuses our address")
+        elif kind == "text/disconnect-notice":
+            self.reason = "FreeSWITCH is shutting down or has ended the connection"
+
+    def _take_event(self, event: SwitchEvent) -> None:
+        if event.name == "BACKGROUND_JOB":
+            if waiting := self._jobs.get(event.get("Job-UUID")):
+                waiting.set(event.body.strip())
+        else:
+            self._on_event(event)
+
+    def _mark_down(self, reason: str) -> None:
+        """Record the end once and answer all who wait with LinkDown (fault e)."""
+        if self.down.is_set():
+            return
+        # a disconnect notice has given a better reason before the stream ended
+        if self.reason == "closed":
+            self.reason = reason
+
+        self.connected = False
+        self._run = False
+        gone = LinkDown(f"The connection to FreeSWITCH at {self.server.name} ended: {self.reason}.")
+        for answer in self._pending:
+            answer.set_exception(gone)
+        for result in self._jobs.values():
+            result.set_exception(gone)
+
+        self._pending.clear()
+
+        self.down.set()
+        # `_open` waits for this one
+        self._auth_request_event.set()
+
+    def stop(self) -> None:
+        """Close the connection without waiting for anything."""
+        self._mark_down("closed by us")
+        reader = self._receive_events_greenlet
+        if reader is not None and reader is not gevent.getcurrent():
+            reader.kill(block=False)
+        if hasattr(self, "sock"):
+            self.sock.close()
+
+
+def live_channels(connection: Connection) -> list[dict[str, str]] | None:
+    """Return FreeSWITCH's own account of its channels, None if it cannot give one.
+
+    Each live channel is given as its headers, one that hangs up as `hanging_up`. Raises LinkError.
+    """
+    # None and no error: calls are followed even from a FreeSWITCH that cannot list them
+    try:
+        shown = json.loads(connection.api("show channels as json", timeout=ACCOUNT_TIMEOUT))
+        uuids = [str(row["uuid"]) for row in shown.get("rows", [])]
+    except (LinkTimeout, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        log.error("freeswitch_channels_unreadable", server=connection.server.name)
+        return None
+
+    dumps = []
+    for uuid in filter(is_uuid, uuids):
+        if not _SAFE_IN_ARGUMENTS.issuperset(uuid):
+            dumps.append({"Unique-ID": uuid})  # it is live, and cannot be asked about
+            continue
+
+        text = connection.api(f"uuid_dump {uuid} json")
+        try:
+            dump = json.loads(text)
+            dumps.append({str(name): str(value) for name, value in dump.items()})
+        except (ValueError, AttributeError, RecursionError):  # "-ERR No such channel!"
+            dumps.append(hanging_up(uuid))
+
+    return dumps
+
+
+def core_of(connection: Connection) -> str:
+    """Return the Core-UUID, "" if FreeSWITCH does not give it. Raises LinkError.
+
+    FreeSWITCH makes a new one at each start.
+    """
+    try:
+        found = connection.api("global_getvar core_uuid", timeout=ACCOUNT_TIMEOUT).strip()
+    except LinkTimeout:
+        return ""
+    return found if _CORE.fullmatch(found) else ""
