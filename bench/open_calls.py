@@ -23,7 +23,8 @@ from fsplanfix.calls.model import Rules  # noqa: E402
 from fsplanfix.freeswitch.events import SwitchEvent  # noqa: E402
 from fsplanfix.outbox.store import Store  # noqa: E402
 from fsplanfix.service import logs  # noqa: E402
-from fsplanfix.service.pipeline import BATCH, Pipeline  # noqa: E402
+from fsplanfix.service.inbox import BATCH  # noqa: E402
+from fsplanfix.service.pipeline import Pipeline  # noqa: E402
 
 from . import traffic  # noqa: E402
 
@@ -36,7 +37,7 @@ def feed(pipeline: Pipeline, bodies: Iterable[bytes]) -> int:
     """Let the pipeline take what may share a commit; return how many events that were."""
     count = 0
     for count, body in enumerate(bodies, 1):
-        pipeline.on_event(SwitchEvent(body))
+        pipeline.inbox.on_event(SwitchEvent(body))
         if count % BATCH == 0:
             pipeline.step()
     if count % BATCH:

@@ -454,7 +454,7 @@ def test_a_caller_has_a_name_while_the_store_is_locked(
     with held(tmp_path / "store.db") as holder:
         callid = switch.play("in_one_no_answer", speed=0)
         with gevent.Timeout(PATIENCE):
-            while worker.app._pipelines[0].at_work_since is None:  # it is to be written down
+            while worker.app._pipelines[0].progress.busy_since is None:  # it is to be written down
                 gevent.sleep(0.01)
         with connect(socket_app) as sock:
             assert read_until(sock, b"\n\n") == b"connect\n\n"

@@ -152,9 +152,9 @@ def _check_doubts(settings: Settings, store: Store) -> Iterator[Finding]:
     """Report what the service has noted: events set aside, and users that seem to be gateways."""
     aside = json.loads(store.facts.get(SET_ASIDE) or "{}")
     if aside:
-        last, reason = _printable(aside["event"]), _printable(aside["reason"])
+        last, reason = _printable(aside["last"]), _printable(aside["reason"])
         what = f"{aside['count']} events could not be processed, the last: {last}"
-        hint = f"please report it, with the event_set_aside line of the log ({reason})"
+        hint = f"please report it ({reason}) with {store.beside}.set-aside-*.jsonl.gz"
         yield Finding(Grade.WARNING, "events", what, hint)
 
     noted = json.loads(store.facts.get(DOUBTS) or "{}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from ..calls.model import Notice
-from ..errors import StoreError
+from ..errors import GivenUp, StoreError
 from .history import Archive
 from .records import Entry
 from .store import Store
@@ -55,14 +55,16 @@ class Batch:
                     core,
                 )
             )
-        except StoreError as error:
+        except GivenUp:
+            raise
+        except Exception as error:  # a driver may raise anything at a value that it cannot write
             # split until the bad value is alone: one refused notice kept all others from being
             # written
             pieces = list(self._pieces())
             if len(pieces) > 1:
                 return sum(piece.write(store, server, core, alive, write) for piece in pieces)
 
-            self._report_refused(store, str(error), write)
+            self._report_refused(store, str(error) or repr(error), write)
             return 1
         return 0
 

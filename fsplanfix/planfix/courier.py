@@ -77,7 +77,7 @@ class Courier:
 
     make_url: makes the URL of a recording. is_ready: tells whether a recording may be linked yet.
     now: the store's clock, seconds since 1970. has_jumped: tells whether that clock has jumped
-    since the last call. looked_at: when the last step began (monotonic seconds).
+    since the last call. got_on_at: when the store answered a step last (monotonic seconds).
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Courier:
         self._outcomes: list[Outcome] = []
         self._upcoming: float | None = None
         self._skipped_at = 0.0
-        self.looked_at = time.monotonic()
+        self.got_on_at = time.monotonic()
         self._called = Event()
         self._stopping = False
         # "" until Planfix has accepted one of them
@@ -162,9 +162,9 @@ class Courier:
         until_store_answers(self._kept.take_up)
         while not self._stopping:
             self._called.clear()
-            self.looked_at = time.monotonic()
             try:
                 self.step()
+                self.got_on_at = time.monotonic()
                 wait = 0.0 if self._outcomes else self._until_next()
             except StoreError as error:
                 log.error("store_unavailable", problem=str(error))

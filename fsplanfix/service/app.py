@@ -179,7 +179,7 @@ class App:
             self._settings.freeswitch_gone_after,
         )
         self._pipelines.append(pipeline)
-        return Link(server, pipeline.tracker.event_names, pipeline)
+        return Link(server, pipeline.tracker.event_names, pipeline.inbox)
 
     def _make_leftovers(self) -> Leftovers:
         """Return the part that ends the calls of FreeSWITCHes that no worker is linked to."""
@@ -353,7 +353,7 @@ class App:
 
         linked = self._is_linked()
         for pipeline in self._pipelines:
-            pipeline.stop(is_linked=linked.get(pipeline.server, False))
+            pipeline.inbox.stop(is_linked=linked.get(pipeline.server, False))
 
         self._courier.stop()
         gevent.joinall(self._workers, timeout=TIME_TO_FINISH)

@@ -22,4 +22,4 @@ def keep_comparing(pipeline: Pipeline, link: Link) -> None:
         connection = link.connection
         if connection is not None:
             with suppress(LinkError):  # the link says so itself, and asks again once it is back
-                pipeline.compare(partial(live_channels, connection))
+                pipeline.inbox.compare(partial(live_channels, connection))

@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY = 20.0
 """Seconds."""
 
+LONGEST_WAIT = 10.0
+"""Seconds that a link waits for the events in files: its own FreeSWITCH must be heard, too."""
+
 
 class Leftovers:
     """Ends the calls of silent FreeSWITCHes, and stores the events in files of removed ones.
@@ -76,8 +79,9 @@ class Leftovers:
         self.taken_up.set()
 
     def then(self, work: Callable[[], None]) -> None:
-        """Run `work` once the events in files are stored."""
-        self.taken_up.wait()
+        """Run `work` once the events in files are stored, or after LONGEST_WAIT."""
+        if not self.taken_up.wait(LONGEST_WAIT):
+            log.error("spools_not_taken_up", hint="the links go on without them")
         work()
 
     def look(self) -> None:
@@ -105,7 +109,7 @@ class Leftovers:
     def _end(self, gone: Standing) -> None:
         log.warning("freeswitch_gone", server=gone.server, core=gone.core)
         pipeline = self._pipeline(gone.server)
-        pipeline.end_all(gone.core)
+        pipeline.inbox.end_all(gone.core)
         self._work(pipeline)
 
     def _pipeline(self, server: str) -> Pipeline:
@@ -116,5 +120,5 @@ class Leftovers:
     @staticmethod
     def _work(pipeline: Pipeline) -> None:
         # it does what was queued before, and ends
-        pipeline.stop()
+        pipeline.inbox.stop()
         pipeline.run()

@@ -119,7 +119,7 @@ class Standing(Collector):
         yield CounterMetricFamily(
             "fsplanfix_event_overflows",
             "Times events had to wait so long that FreeSWITCH may have dropped some",
-            value=sum(pipeline.overflows for pipeline in self._pipelines),
+            value=sum(pipeline.inbox.overflows for pipeline in self._pipelines),
         )
         yield CounterMetricFamily(
             "fsplanfix_events_set_aside",

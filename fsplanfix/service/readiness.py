@@ -26,7 +26,7 @@ Damage is noticed within 5 s in a store of 60 MB, within a minute in one of a gi
 """
 
 LONGEST_STEP = 30.0
-"""Seconds that a step of the pipeline or the courier may take, waits included."""
+"""Seconds that the pipeline or the courier may take without an answer of the store."""
 
 
 class Readiness:
@@ -67,17 +67,17 @@ class Readiness:
         return self._store.is_working
 
     def pipeline_gets_on(self) -> bool:
-        """Return whether events are processed; asking a store that is away counts, too."""
-        oldest = self._steady() - LONGEST_STEP
-        return all(
-            pipeline.at_work_since is None or pipeline.at_work_since > oldest
-            for pipeline in self._pipelines
-        )
+        """Return whether events are processed and stored."""
+        return all(self._is_recent(p.progress.busy_since) for p in self._pipelines)
 
     def courier_gets_on(self) -> bool:
-        """Return whether the courier looks for what is due."""
-        return self._courier is None or self._courier.looked_at > self._steady() - LONGEST_STEP
+        """Return whether the courier finds what is due."""
+        return self._courier is None or self._is_recent(self._courier.got_on_at)
 
     def gets_on(self) -> bool:
         """Return whether no restart is needed; one does not help while the store is away."""
-        return self.pipeline_gets_on() and self.courier_gets_on()
+        return not self.store_works() or (self.pipeline_gets_on() and self.courier_gets_on())
+
+    def _is_recent(self, at: float | None) -> bool:
+        """Tell whether that was no longer ago than a step may take; None: there is no step."""
+        return at is None or at > self._steady() - LONGEST_STEP

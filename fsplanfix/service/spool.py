@@ -1,14 +1,13 @@
-"""Events that could not be stored before the end, kept in files until the next start.
+"""Events in files: those that could not be stored before the end, and those set aside.
 
 A file is a recorded call like those of `explain --export`: `replay` plays it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,12 +18,6 @@ from ..errors import TraceError
 from ..freeswitch.events import SwitchEvent
 
 log = structlog.get_logger(__name__)
-
-NAMES_ANOTHER_LEG = (
-    *("Other-Leg-Unique-ID", "Bridge-B-Unique-ID", "variable_originating_leg_uuid"),
-    *("variable_ent_originate_aleg_uuid", "variable_cc_member_session_uuid"),
-    *("variable_fifo_bridge_uuid", "variable_other_loopback_leg_uuid"),
-)
 
 
 def servers(beside: Path) -> set[str]:
@@ -42,28 +35,41 @@ def servers(beside: Path) -> set[str]:
 class Spool:
     """The files of one FreeSWITCH.
 
-    beside: what their names begin with: the store's path.
+    beside: what their names begin with: the store's path. aside: the file of events set aside.
     """
 
     def __init__(self, beside: Path, server: str) -> None:
         self._server = server
         self._folder = beside.parent
-        self._name = f"{beside.name}.spool-{re.sub(r'[^A-Za-z0-9.-]', '_', server)}-"
+        in_names = re.sub(r"[^A-Za-z0-9.-]", "_", server)
+        self._name = f"{beside.name}.spool-{in_names}-"
+        self.aside = self._folder / f"{beside.name}.set-aside-{in_names}.jsonl.gz"
 
     def keep(self, events: Sequence[SwitchEvent]) -> Path:
         """Write events to a new file, safe from a power cut, and return it.
 
         Raises TraceError if that fails.
         """
-        name = f"{self._name}{uuid4().hex}.jsonl.gz"
-        file, unfinished = self._folder / name, self._folder / f".{name}"
+        file = self._folder / f"{self._name}{uuid4().hex}.jsonl.gz"
+        self._write(file, events, "kept by fsplanfix when it was stopped; its next start reads it")
+        return file
+
+    def keep_aside(self, events: Sequence[SwitchEvent]) -> None:
+        """Write the events that could not be processed to one file, for a report."""
+        try:
+            self._write(self.aside, events, "events that fsplanfix could not process")
+        except TraceError as error:
+            log.error("events_set_aside_not_kept", server=self._server, problem=str(error))
+
+    def _write(self, file: Path, events: Sequence[SwitchEvent], what: str) -> None:
         head: dict[str, object] = {
             "scenario": "events that were not stored",
-            "what": "kept by fsplanfix when it was stopped; taken up at its next start",
+            "what": what,
             "freeswitch": self._server,
         }
         bodies = [(event.at, event.raw.decode("utf-8", "surrogateescape")) for event in events]
         # under a name that no start looks for, until all of it is on the disk
+        unfinished = file.with_name(f".{file.name}")
         write_trace(unfinished, head, bodies)
 
         try:
@@ -72,8 +78,6 @@ class Spool:
             unfinished.rename(file)
         except OSError as error:
             raise TraceError(f"{file} cannot be written ({error.strerror}).") from None
-
-        return file
 
     def files(self) -> Iterator[tuple[Path, list[SwitchEvent]]]:
         """Yield each file with its events; leave a file that cannot be read where it is."""
@@ -85,34 +89,25 @@ class Spool:
                 continue
             yield file, [SwitchEvent(body.encode("utf-8", "surrogateescape")) for body in bodies]
 
-
-def without_known(events: Sequence[SwitchEvent], states: Iterable[str]) -> list[SwitchEvent]:
-    """Return the events that the states of the open calls do not hold yet.
-
-    states: as the store keeps them. An event belongs to a call if it names one of its legs, or a
-    leg that does.
-    """
-    # Another worker may have received more of a call meanwhile. Fed to what is known of it, the
-    # beginning of the call would become a second call.
-    known_until: dict[str, int] = {}
-    for state in states:
+    def remove(self, file: Path) -> None:
+        """Delete a file whose events are in the store."""
         try:
-            found = json.loads(state)
-            legs = {found["call"]["first_leg"], *(leg["uuid"] for leg in found["legs"])}
-            known_until |= dict.fromkeys(legs, int(found["last_at"]))
-        except (ValueError, KeyError, TypeError):
-            continue
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            self._report_stuck(file, error)
 
-    # until nothing is added: a leg may belong to a call only through two or three others
-    links = [{event.leg, *map(event.get, NAMES_ANOTHER_LEG)} - {""} for event in events]
-    before = -1
-    while before != len(known_until):
-        before = len(known_until)
-        for named in links:
-            until = max((known_until[leg] for leg in named & known_until.keys()), default=0)
-            if until:
-                known_until |= dict.fromkeys(named - known_until.keys(), until)
+    def reject(self, file: Path) -> None:
+        """Rename a file whose events cannot be taken, so that no start reads it again."""
+        try:
+            file.rename(file.with_suffix(".failed"))
+        except OSError as error:
+            self._report_stuck(file, error)
 
-    # Of the last moment known all are returned, since FreeSWITCH's clock ticks every 20 ms: the
-    # tracker ignores those it has seen.
-    return [event for event in events if event.at >= known_until.get(event.leg, 0)]
+    def _report_stuck(self, file: Path, error: OSError) -> None:
+        log.error(
+            "spool_stuck",
+            server=self._server,
+            file=str(file),
+            problem=error.strerror,
+            hint="delete it; until then each start reads it again, which does no harm",
+        )

@@ -235,7 +235,7 @@ def test_an_event_that_was_set_aside_is_named(
 ) -> None:
     where = f"sqlite:///{tmp_path}/aside.db"
     store = Store(where)
-    aside = '{"count": 3, "event": "CHANNEL_BRIDGE", "leg": "x", "reason": "KeyError: \\u001b"}'
+    aside = '{"count": 3, "last": "CHANNEL_BRIDGE", "reason": "KeyError: \\u001b"}'
     store.facts.swap("set_aside", aside)
     store.close()
     finding = says(
@@ -243,7 +243,9 @@ def test_an_event_that_was_set_aside_is_named(
         Grade.WARNING,
         "3 events could not be processed, the last: CHANNEL_BRIDGE",
     )
-    assert finding.hint.endswith("(KeyError: )")
+    assert finding.hint == (
+        f"please report it (KeyError: ) with {tmp_path}/aside.db.set-aside-*.jsonl.gz"
+    )
 
 
 def test_a_dialplan_that_nobody_answers(look: Callable[..., list[Finding]]) -> None:

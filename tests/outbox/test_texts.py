@@ -95,10 +95,11 @@ def test_what_is_refused_is_set_aside_and_the_rest_goes_on(
     bad = replace(GROUP[3], position=2**70)
     other = replace(FIRST, callid="c2")
     with gevent.Timeout(60):
-        pipeline._commit([*GROUP[:3], bad, *GROUP[4:], other])
+        pipeline._decided = [*GROUP[:3], bad, *GROUP[4:], other]
+        pipeline._commit()
         for event in events("in_one_no_answer"):
-            pipeline.on_event(SwitchEvent(event.raw))
-        pipeline.stop()
+            pipeline.inbox.on_event(SwitchEvent(event.raw))
+        pipeline.inbox.stop()
         pipeline.run()
     kept = Queue(store).listed([State.WAITING, State.DONE], 100)
     assert [q.notice for q in kept if q.notice.callid == "c1"] == [*GROUP[:3], *GROUP[4:]]

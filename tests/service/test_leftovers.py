@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -198,7 +199,7 @@ def cut_off(store: Store, monkeypatch: pytest.MonkeyPatch, heard: list[SwitchEve
     with monkeypatch.context() as outage:
         outage.setattr(Store, "save", unanswered)
         for event in heard:
-            worker.pipeline.on_event(event)
+            worker.pipeline.inbox.on_event(event)
         worker.pipeline.run()
         file = worker.pipeline.keep_the_rest()
     assert file is not None
@@ -239,7 +240,7 @@ def test_a_file_is_left_to_the_pipeline_of_its_address(
     assert file.exists()
     assert watch.leftovers.taken_up.is_set()
     again = Pipeline(ONE, Rules(), store, lambda: None)
-    again.stop()
+    again.inbox.stop()
     again.run()
     assert told(store) == by_ext(wanted(NAME))
 
@@ -251,3 +252,33 @@ def test_a_file_that_nobody_can_read_holds_up_nothing(store: Store) -> None:
     watch.leftovers.take_up()
     assert watch.leftovers.taken_up.is_set()
     assert file.exists()
+
+
+def test_a_file_that_can_be_neither_deleted_nor_renamed_holds_up_no_link(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = cut_off(store, monkeypatch, list(events(NAME)))
+    watch = Watch(store, OTHER)
+
+    def refused(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    with monkeypatch.context() as read_only:
+        for name in ("unlink", "rename"):
+            read_only.setattr(Path, name, refused)
+        watch.leftovers.take_up()
+    assert watch.leftovers.taken_up.is_set()
+    assert told(store) == by_ext(wanted(NAME))
+    assert file.exists()
+    # the next start reads it again, and tells nothing twice
+    Watch(store, OTHER).leftovers.take_up()
+    assert told(store) == by_ext(wanted(NAME))
+    assert not file.exists()
+
+
+def test_a_link_does_not_wait_for_ever(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files cannot be stored now; this link's own FreeSWITCH is to be heard all the same."""
+    monkeypatch.setattr("fsplanfix.service.leftovers.LONGEST_WAIT", 0.01)
+    works: list[bool] = []
+    Watch(store, ONE).leftovers.then(lambda: works.append(True))
+    assert works == [True]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fsplanfix.admin.explain import story
+from fsplanfix.admin.traces import read_trace
+from fsplanfix.calls import reconcile, snapshot
 from fsplanfix.calls.event_log import unpacked
 from fsplanfix.calls.model import Leg, Notice, Rules, Status
 from fsplanfix.calls.tracker import Tracker
@@ -39,25 +42,24 @@ class Worker:
 
     def hear(self, *heard: SwitchEvent) -> None:
         for event in heard:
-            self.pipeline.on_event(event)
+            self.pipeline.inbox.on_event(event)
             self.pipeline.step()
 
     def relink(self, channels: list[dict[str, str]] | None, core: str = "") -> None:
-        self.pipeline.on_reconnect(Gap(core, lambda: channels, list))
+        self.pipeline.inbox.on_reconnect(Gap(core, lambda: channels, list))
         self.pipeline.step()
 
     def compare(self, channels: list[dict[str, str]] | None, *heard: SwitchEvent) -> None:
         def ask() -> list[dict[str, str]] | None:
             for event in heard:
-                self.pipeline.on_event(event)
+                self.pipeline.inbox.on_event(event)
             return channels
 
-        self.pipeline.compare(ask)
-        if channels is not None:
-            self.pipeline.step()
+        self.pipeline.inbox.compare(ask)
+        self.pipeline.step()
 
     def stop(self, is_linked: bool) -> None:
-        self.pipeline.stop(is_linked)
+        self.pipeline.inbox.stop(is_linked)
         assert not self.pipeline.step()
 
     @property
@@ -311,7 +313,7 @@ def test_a_link_lost_meanwhile_is_the_links_business(store: Store) -> None:
         raise LinkDown("gone")
 
     with pytest.raises(LinkDown):
-        worker.pipeline.compare(ask)
+        worker.pipeline.inbox.compare(ask)
     worker.hear(*events("in_one_answered"))
     assert worker.tokens == by_ext(wanted("in_one_answered"))
 
@@ -329,13 +331,13 @@ def test_what_another_worker_told_meanwhile_is_told_once(
     with monkeypatch.context() as outage:
         outage.setattr(Store, "save", unanswered)
         for event in events(name):
-            cut_off.pipeline.on_event(event)
+            cut_off.pipeline.inbox.on_event(event)
         cut_off.pipeline.run()
         assert cut_off.pipeline.keep_the_rest() is not None
     other.hear(*events(name))
     counts = Queue(store).counts()
     again = Worker(store)
-    again.pipeline.stop()
+    again.pipeline.inbox.stop()
     again.pipeline.run()
     assert Queue(store).counts() == counts
     assert again.pipeline.keep_the_rest() is None
@@ -349,7 +351,7 @@ def test_a_spool_that_cannot_be_read_stays(store: Store) -> None:
     file = store.beside.with_name(f"{store.beside.name}.spool-127.0.0.1_8021-1.jsonl.gz")
     file.write_bytes(b"nonsense")
     worker = Worker(store)
-    worker.pipeline.stop()
+    worker.pipeline.inbox.stop()
     worker.pipeline.run()
     assert file.exists()
 
@@ -358,7 +360,7 @@ def test_events_that_come_after_the_end_are_stored(store: Store) -> None:
     worker = Worker(store)
     worker.stop(is_linked=False)
     for event in events("in_one_answered"):
-        worker.pipeline.on_event(event)
+        worker.pipeline.inbox.on_event(event)
     assert worker.pipeline.keep_the_rest() is None
     assert worker.tokens == by_ext(wanted("in_one_answered"))
 
@@ -434,7 +436,7 @@ def test_an_event_that_cannot_be_taken_costs_no_other_call(
     for leg in bad_legs:
         stumbles(monkeypatch, worker, "CHANNEL_BRIDGE", 1, leg)
     for event in sorted([*good, *bad], key=lambda event: event.at):
-        worker.pipeline.on_event(event)
+        worker.pipeline.inbox.on_event(event)
     worker.pipeline.step()
     calls = shorthand(worker.said)
     (group,) = [by_ext(tokens[1:]) for tokens in calls.values() if "I103" in tokens]
@@ -468,7 +470,136 @@ def test_a_call_that_goes_wrong_again_and_again_still_ends(
     assert worker.pipeline.tracker.calls == {}
     said = [notice_json.validate_json(written.body) for written in Archive(store).after(0, 99)]
     assert [n.what for n in said] == ["INCOMING", "ACCEPTED", "COMPLETED Success"]
-    assert '"event": "CHANNEL_HANGUP' in store.facts.get("set_aside")
+    assert '"last": "CHANNEL_HANGUP' in store.facts.get("set_aside")
+    (aside,) = store.beside.parent.glob("*.set-aside-127.0.0.1_8021.jsonl.gz")
+    kept = [SwitchEvent(body.encode()) for _, body in read_trace(aside)]
+    assert {event.name for event in kept} == {"CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE"}
+
+
+def test_a_made_up_event_that_cannot_be_taken_is_no_reason_to_ask_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer would make it up again, and FreeSWITCH would be asked without a pause."""
+    talk, _ = upto("in_one_answered", "CHANNEL_BRIDGE")
+    worker = Worker(store)
+    worker.hear(*talk)
+    stumbles(monkeypatch, worker, "CHANNEL_HANGUP_COMPLETE", 9)
+    worker.compare([])
+    worker.compare([])
+    assert worker.pipeline.set_aside.count > 0
+    assert not worker.pipeline.in_doubt.is_set()
+
+
+def raises(*_: object, **__: object) -> None:
+    raise RuntimeError("made up for this test")
+
+
+def test_a_channel_that_cannot_be_understood_costs_only_itself(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client of one call is not understood; another call has ended meanwhile."""
+    talk, rest = upto("in_one_answered", "CHANNEL_BRIDGE")
+    group, _ = upto("group_answered", "CHANNEL_BRIDGE")
+    worker = Worker(store)
+    worker.hear(*talk, *group)
+    understood = reconcile._life
+
+    def life(leg: Leg | None, dump: Mapping[str, str]) -> Iterator[SwitchEvent]:
+        if dump["Unique-ID"] == talk[0].leg and dump.get("Channel-Name"):
+            raise RuntimeError("made up for this test")
+        yield from understood(leg, dump)
+
+    monkeypatch.setattr(reconcile, "_life", life)
+    worker.relink(accounts("in_one_answered")[positions("in_one_answered")[len(talk)]])
+    assert len(worker.pipeline.tracker.calls) == 1
+    worker.hear(*rest)
+    calls = shorthand(worker.said)
+    assert wanted("in_one_answered") in [tokens[1:] for tokens in calls.values()]
+    assert worker.pipeline.set_aside.count == 0
+
+
+def test_a_resync_that_fails_loses_nothing_and_is_made_good(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was decided before it in the batch is told; what the link held back is fed."""
+    talk, _ = upto("in_one_answered", "CHANNEL_BRIDGE")
+    group = events("group_answered")
+    worker = Worker(store)
+    worker.hear(*talk)
+    for event in group:
+        worker.pipeline.inbox.on_event(event)
+    later = events("in_one_no_answer")
+    worker.pipeline.inbox.on_reconnect(Gap("", lambda: [], lambda: list(later)))
+    with monkeypatch.context() as broken:
+        broken.setattr(worker.pipeline, "_reload", raises)
+        worker.pipeline.step()
+    calls = [tokens[1:] for tokens in shorthand(worker.said).values()]
+    assert by_ext(wanted("group_answered")) in map(by_ext, calls)
+    assert wanted("in_one_no_answer") in calls
+    assert worker.pipeline.in_doubt.is_set()
+    assert '"last": "resync"' in store.facts.get("set_aside")
+    # FreeSWITCH knows no channel any more: the talk ends at once
+    worker.compare([])
+    assert worker.pipeline.tracker.calls == {}
+
+
+def test_a_call_whose_state_cannot_be_written_costs_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk, _ = upto("in_one_answered", "CHANNEL_BRIDGE")
+    dumped = snapshot.dump
+
+    def dump(tracker: Tracker, callid: str) -> str | None:
+        if callid == talk[0].leg:
+            raise RuntimeError("made up for this test")
+        return dumped(tracker, callid)
+
+    monkeypatch.setattr(snapshot, "dump", dump)
+    worker = Worker(store)
+    for event in sorted([*talk, *events("group_answered")], key=lambda event: event.at):
+        worker.pipeline.inbox.on_event(event)
+    worker.pipeline.step()
+    said = [notice_json.validate_json(written.body) for written in Archive(store).after(0, 99)]
+    calls = shorthand(said)
+    assert by_ext(wanted("group_answered")) in [by_ext(tokens[1:]) for tokens in calls.values()]
+    # the other call is let go, and what was begun in it has its end
+    assert [n.what for n in said if n.callid == talk[0].leg][-1].startswith("COMPLETED")
+
+
+@pytest.mark.parametrize("what", ["EventLog.close", "EventLog.note_gap", "Pipeline._note_news"])
+def test_what_is_kept_for_people_never_costs_a_notice(
+    store: Store, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    name = "in_one_answered"
+    talk, rest = upto(name, "CHANNEL_BRIDGE")
+    worker = Worker(store)
+    monkeypatch.setattr(f"fsplanfix.service.pipeline.{what}", raises)
+    worker.hear(*talk)
+    worker.relink(accounts(name)[positions(name)[len(talk)]])
+    worker.hear(*rest)
+    assert worker.tokens == by_ext(wanted(name))
+    assert len(Archive(store).after(0, 99)) == len(worker.said)
+
+
+def test_a_notice_that_the_driver_cannot_write_costs_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every error of a driver is one that SQLAlchemy knows."""
+    save = Store.save
+
+    def fails(self: Store, notices: Sequence[Notice], *rest: Any, **more: Any) -> None:
+        if any(notice.status == Status.SUCCESS for notice in notices):
+            raise OverflowError("made up for this test")
+        save(self, notices, *rest, **more)
+
+    monkeypatch.setattr(Store, "save", fails)
+    worker = Worker(store)
+    for event in events("in_one_answered"):
+        worker.pipeline.inbox.on_event(event)
+    worker.pipeline.step()
+    told = [notice_json.validate_json(written.body) for written in Archive(store).after(0, 99)]
+    assert [n.what for n in told][:2] == ["INCOMING", "ACCEPTED"]
+    assert worker.pipeline.refused == 1
 
 
 def test_uuids_that_change_places_cost_nothing(store: Store) -> None:
@@ -528,7 +659,7 @@ def test_what_another_worker_has_heard_of_what_a_link_held_back_is_told_once(
         other, late = Worker(store, rules_of(name)), Worker(store, rules_of(name))
         other.hear(*stream[:heard])
         channels = accounts(name)[positions(name)[heard]]
-        late.pipeline.on_reconnect(Gap("", lambda: channels, lambda: list(stream[:heard])))  # noqa: B023
+        late.pipeline.inbox.on_reconnect(Gap("", lambda: channels, lambda: list(stream[:heard])))  # noqa: B023
         late.pipeline.step()
         late.hear(*stream[heard:])
         other.hear(*stream[heard:])

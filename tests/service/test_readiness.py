@@ -5,9 +5,10 @@ from pathlib import Path
 
 import gevent
 import pytest
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 
 from fsplanfix.calls.model import Rules
+from fsplanfix.errors import StoreError
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi
 from fsplanfix.planfix.courier import Courier, DeliverySettings
@@ -46,11 +47,11 @@ def test_a_pipeline_that_is_stuck_does_not_get_on(
     steady.ahead = 2 * LONGEST_STEP
     assert readiness.gets_on()  # there is nothing to do
     for event in events("in_one_no_answer"):
-        pipeline.on_event(event)
+        pipeline.inbox.on_event(event)
     assert reached.wait(60)
     stands = readiness.gets_on()
     may_go_on.set()
-    pipeline.stop()
+    pipeline.inbox.stop()
     running.join()
     assert not stands
 
@@ -63,6 +64,59 @@ def test_a_courier_that_does_not_look_for_work_does_not_get_on(store: Store) -> 
     assert readiness.gets_on()
     steady.ahead = 2 * LONGEST_STEP
     assert not readiness.gets_on()
+    client.close()
+
+
+def test_a_pipeline_whose_own_statement_always_fails_does_not_get_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Facts can be written all the while: a table is locked, or torn."""
+    steady = Steady()
+    pipeline = Pipeline("127.0.0.1:8021", Rules(), store, lambda: None)
+    readiness = Readiness(store, [pipeline], None, steady)
+    tries: AsyncResult[None] = AsyncResult()
+    monkeypatch.setattr("fsplanfix.outbox.retry.ASK_AGAIN_AFTER", 0.001)
+
+    def fails(*_: object, **__: object) -> None:
+        # the tries go on while the clock does
+        steady.ahead += LONGEST_STEP / 2
+        if steady.ahead > 3 * LONGEST_STEP:
+            tries.set(None)
+        raise StoreError("The database does not answer.")
+
+    monkeypatch.setattr(Store, "save", fails)
+    running = gevent.spawn(pipeline.run)
+    for event in events("in_one_no_answer"):
+        pipeline.inbox.on_event(event)
+    tries.get(timeout=60)
+    assert not readiness.pipeline_gets_on()
+    assert not readiness.gets_on()
+    # with the store away as a whole, no restart would help
+    monkeypatch.setattr(Store, "is_working", False)
+    assert readiness.gets_on()
+    pipeline.give_up()
+    running.join()
+
+
+def test_a_courier_whose_own_statement_always_fails_does_not_get_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steady, tried = Steady(), Event()
+    client = PlanfixApi("http://127.0.0.1:1/", "token", concurrency=1)
+    courier = Courier(store, client, lambda _, path: path, DeliverySettings(), lambda _: True)
+
+    def fails(*_: object) -> None:
+        steady.ahead = 2 * LONGEST_STEP
+        tried.set()
+        raise StoreError("The database does not answer.")
+
+    monkeypatch.setattr(courier, "step", fails)
+    running = gevent.spawn(courier.run)
+    assert tried.wait(60)
+    gevent.idle()
+    assert not Readiness(store, [], courier, steady).courier_gets_on()
+    courier.stop()
+    running.join()
     client.close()
 
 
