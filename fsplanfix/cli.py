@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import signal
 import sys
@@ -18,7 +19,7 @@ import click
 import gevent
 
 from .admin import check, explain, initial_settings, timeline
-from .admin.check import Grade
+from .admin.findings import Finding, Grade
 from .admin.traces import replay, settings_of
 from .calls.numbers import normalize
 from .errors import FsplanfixError, PortTakenError, SettingsError
@@ -36,6 +37,9 @@ from .simulators import demo
 from .simulators.freeswitch import Switch
 from .simulators.planfix import Planfix
 from .simulators.playback import names
+
+WIDTH = 80
+"""Columns of a terminal, as far as we use them."""
 
 
 def errors_as_one_line(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -243,28 +247,60 @@ def check_command(as_json: bool) -> None:
 
     Exit code: 0 if all is well, 1 if there are warnings, 2 if something is broken.
     """
-    worst = Grade.OK
+    counts = dict.fromkeys(Grade, 0)
     for finding in _findings():
-        worst = max(worst, finding.grade)
+        counts[finding.grade] += 1
         if as_json:
             say(json.dumps({"mark": finding.mark, **asdict(finding)}, ensure_ascii=False))
-            continue
+        else:
+            _show(finding)
 
-        head = f"{finding.mark} {finding.part:<17} "
-        indent = " " * len(head)
-        what, hint = printable(finding.what), printable(finding.hint)
-        say(fill(what, 80, initial_indent=head, subsequent_indent=indent))
-        if hint:
-            say(fill(hint, 80, initial_indent=indent, subsequent_indent=indent))
-
-    raise SystemExit(worst)
+    if as_json:
+        say(json.dumps({"summary": {grade.name.lower(): counts[grade] for grade in Grade}}))
+    else:
+        click.echo(_summary(counts))
+    raise SystemExit(max(grade for grade in Grade if counts[grade]))
 
 
-def _findings() -> Iterator[check.Finding]:
+COLORS = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.BROKEN: "red"}
+
+
+def _show(finding: Finding) -> None:
+    """Print a finding, and its hint below it."""
+    head = f"{finding.mark} {finding.part:<17} "
+    indent = " " * len(head)
+    what = fill(printable(finding.what), WIDTH - len(head)).replace("\n", f"\n{indent}")
+    # the colour is added last: what comes from outside may bring none
+    mark = click.style(finding.mark, fg=COLORS[finding.grade], bold=True)
+    click.echo(f"{mark}{head[1:]}{what}", color=_colors())
+    if finding.hint:
+        hint = printable(finding.hint)
+        click.echo(fill(hint, WIDTH, initial_indent=indent, subsequent_indent=indent))
+
+
+def _summary(counts: dict[Grade, int]) -> str:
+    """Return the last line of the check."""
+    if not counts[Grade.WARNING] and not counts[Grade.BROKEN]:
+        return f"All {counts[Grade.OK]} checks passed."
+    said = [f"{counts[Grade.OK]} passed"]
+    if counts[Grade.WARNING]:
+        said.append(f"{counts[Grade.WARNING]} with a warning (!)")
+    if counts[Grade.BROKEN]:
+        said.append(f"{counts[Grade.BROKEN]} broken (✗)")
+    return f"{', '.join(said)}."
+
+
+def _colors() -> bool | None:
+    """Return False where colours are unwanted (no-color.org), else None: on a terminal only."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
+def _findings() -> Iterator[Finding]:
     try:
         settings = load(Settings)
     except SettingsError as error:
-        yield from (check.Finding(Grade.BROKEN, "settings", problem) for problem in error.problems)
+        for problem in error.problems:
+            yield Finding("settings.wrong", Grade.BROKEN, "settings", problem)
         return
 
     # problems are findings here, not log lines between them

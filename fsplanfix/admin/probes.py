@@ -9,12 +9,17 @@ from urllib.parse import urlsplit
 
 import gevent
 import requests
+import urllib3
 
 from ..errors import TransportError
+from ..planfix.api import reason
+
+LONGEST_ANSWER = 100_000
+"""Bytes that are looked at."""
 
 
-def fetch(url: str, seconds: float) -> tuple[int, int]:
-    """Fetch a public address as Planfix does; return the code and the number of bytes.
+def fetch(url: str, seconds: float) -> tuple[int, bytes]:
+    """Fetch an address as Planfix does; return the code and the beginning of the content.
 
     Raises TransportError.
     """
@@ -23,12 +28,14 @@ def fetch(url: str, seconds: float) -> tuple[int, int]:
         # requests' own timeout counts anew with every byte that arrives
         with gevent.Timeout(seconds, late), requests.Session() as session:
             session.trust_env = False  # Planfix does not use our proxy
-            answer = session.get(url, timeout=seconds, allow_redirects=False)
-            return answer.status_code, len(answer.content)
+            answer = session.get(url, timeout=seconds, allow_redirects=False, stream=True)
+            return answer.status_code, answer.raw.read(LONGEST_ANSWER, decode_content=True)
     except requests.exceptions.SSLError:
         raise TransportError("the certificate is not trusted") from None
-    except (requests.exceptions.RequestException, OSError) as error:
-        raise TransportError(f"it cannot be reached ({type(error).__name__})") from None
+    except requests.exceptions.RequestException as error:
+        raise TransportError(f"it cannot be reached ({reason(error)})") from None
+    except (urllib3.exceptions.HTTPError, OSError):
+        raise TransportError("it cannot be reached (the connection broke off)") from None
 
 
 def days_left(url: str, seconds: float) -> float | None:

@@ -7,6 +7,7 @@ or hooks, and they cost a third of a request (docs/performance.md).
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -14,6 +15,7 @@ from urllib.parse import urlencode
 
 import gevent
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from ..errors import TransportError
@@ -121,7 +123,7 @@ class PlanfixApi:
         except requests.exceptions.Timeout:
             raise TransportError("Planfix did not answer in time") from None
         except (requests.exceptions.RequestException, OSError) as error:
-            raise TransportError(f"Planfix cannot be reached ({type(error).__name__})") from None
+            raise TransportError(f"Planfix cannot be reached ({reason(error)})") from None
 
     @staticmethod
     def _judge(code: int, text: str, retry_after: str) -> None:
@@ -146,3 +148,22 @@ class PlanfixApi:
     def close(self) -> None:
         """Close the connections."""
         self._adapter.close()
+
+
+def reason(error: BaseException) -> str:
+    """Return in plain words why a request reached nobody.
+
+    error: of requests, which wraps urllib3's error, which wraps the system's.
+    """
+    inner: list[BaseException | None] = [error]
+    for one in inner:
+        if one is None:
+            continue
+        if isinstance(one, urllib3.exceptions.NameResolutionError):
+            return "its name is not in the DNS"
+        if isinstance(one, OSError) and one.errno and one.errno > 0:
+            return os.strerror(one.errno)
+        wrapped = (getattr(one, "reason", None), *one.args, one.__cause__, one.__context__)
+        new = [part for part in wrapped if isinstance(part, BaseException) and part not in inner]
+        inner += new
+    return type(error).__name__

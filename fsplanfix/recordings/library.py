@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import time
+import wave
 from pathlib import Path
 
 import gevent
@@ -13,6 +15,9 @@ from .files import Files, Found
 from .urls import RecordingUrls, url_elsewhere
 
 log = structlog.get_logger(__name__)
+
+TEST_RECORDING = "fsplanfix-test.wav"
+"""The path of a recording that is always there: `fsplanfix check` fetches it as Planfix would."""
 
 DELETE_EVERY = 3600.0
 """Seconds between deletions of old recordings."""
@@ -49,6 +54,8 @@ class Library:
         path = self._urls.path(signed, name)
         if path is None:
             raise RecordingUnknown
+        if path == TEST_RECORDING:
+            return _test_recording()
         return self._files.find(path)
 
     def is_ready(self, path: str) -> bool:
@@ -62,3 +69,27 @@ class Library:
             deleted = gevent.get_hub().threadpool.apply(self._files.delete_old, (time.time(),))
             log.info("recordings_deleted", files=deleted)
             gevent.sleep(DELETE_EVERY)
+
+
+def silence() -> bytes:
+    """Return a tenth of a second of silence as a wav file."""
+    content = io.BytesIO()
+    with wave.open(content, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(2 * 800))
+    return content.getvalue()
+
+
+def _test_recording() -> Found:
+    content = silence()
+    return Found(
+        file=io.BytesIO(content),
+        path=TEST_RECORDING,
+        name=TEST_RECORDING,
+        type="audio/wav",
+        size=len(content),
+        changed=0.0,
+        etag="test",
+    )

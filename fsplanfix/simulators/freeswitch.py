@@ -70,6 +70,7 @@ class Switch:
         self.registered = {"101", "102", "103", "104"}
         self.version = "1.10.12-release"
         self.gateways = {"trunk": "NOREG"}
+        self.contexts = {"default", "public"}
         self.denied: set[str] = set()
         self.ahead = 0.0
         self.contacts: dict[str, str] = {}
@@ -180,6 +181,7 @@ class Switch:
             ),
             "sofia": self._gateway,
             "list_users": lambda _: self._users(),
+            "xml_locate": self._locate,
         }
         if word in self.denied:
             return "-ERR permission denied\n"
@@ -231,6 +233,14 @@ class Switch:
             "effective_caller_id_name|effective_caller_id_number"
         )
         return "\n".join([head, *rows]) + "\n\n+OK\n"
+
+    def _locate(self, text: str) -> str:
+        found = [
+            f'<context name="{name}">\n</context>\n'
+            for name in sorted(self.contexts)
+            if text in ("dialplan", f"dialplan context name {name}")
+        ]
+        return "".join(found) or "can't find anything\n"
 
     def _show(self, text: str) -> str:
         rows = [

@@ -1,25 +1,33 @@
 """Every line of `fsplanfix check`, made to fail; and the whole of it, in a terminal of 80 columns."""
 
 import json
+import shutil
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import gevent
+import psutil
 import pytest
 import requests
 import trustme
 from gevent import pywsgi, socket
 
-from fsplanfix.admin.check import Finding, Grade, check_all
+from fsplanfix.admin.check import check_all
+from fsplanfix.admin.findings import Finding, Grade
+from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.records import Outcome
+from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.settings import Settings
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
 
+from ..outbox.test_store import FIRST
 from ..support.service import running
 from ..test_cli import run_cli
 
@@ -46,7 +54,8 @@ def settings(switch: Switch, planfix: Planfix, tmp_path: Path, folder: Path) -> 
         "STORE_URL": f"sqlite:///{tmp_path}/store.db",
         "RECORDINGS_DIR": str(folder),
         "ESL_LISTEN": "127.0.0.1:9",
-        "HTTP_LISTEN": "127.0.0.1:8080",
+        "HTTP_LISTEN": "127.0.0.1:9",
+        "OUTBOUND_CALLER_ID": "74950000001",
     }
 
 
@@ -101,9 +110,11 @@ def test_when_all_is_well_every_line_says_so(
         "answers and accepts the password",
         "gateway trunk is up",
         "5 of 5 users have an ext",
-        "answers the dialplan at",
+        f"answers at {service['HTTP_LISTEN']}",
+        f"answers at {service['ESL_LISTEN']}",
         "recordings can be read",
-        "fetched through PUBLIC_URL",
+        "/planfix was reached",
+        "a test recording was fetched",
         "reachable, token accepted",
     ):
         says(findings, Grade.OK, what)
@@ -248,45 +259,99 @@ def test_an_event_that_was_set_aside_is_named(
     )
 
 
-def test_a_dialplan_that_nobody_answers(look: Callable[..., list[Finding]]) -> None:
-    says(look(), Grade.WARNING, "nothing listens at 127.0.0.1:9")
+@pytest.mark.parametrize("setting", ["ESL_LISTEN", "HTTP_LISTEN"])
+def test_a_port_that_somebody_else_has(look: Callable[..., list[Finding]], setting: str) -> None:
+    for finding in [one for one in look() if one.code in ("web.nobody", "socket.nobody")]:
+        assert finding.grade == Grade.WARNING
+        assert "nothing listens at 127.0.0.1:9" in finding.what
+
     with socket.create_server(("127.0.0.1", 0)) as other:
 
         def answer() -> None:
-            with other.accept()[0] as sock:
-                sock.sendall(b"HTTP/1.1 400 no\r\n\r\n")
+            while True:
+                with other.accept()[0] as sock:
+                    sock.sendall(b"HTTP/1.1 400 no\r\n\r\n")
 
-        gevent.spawn(answer)
+        answering = gevent.spawn(answer)
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        says(look(ESL_LISTEN=address), Grade.WARNING, f"nothing listens at {address}")
+        finding = says(look(**{setting: address}), Grade.BROKEN, f"listens at {address}")
+        answering.kill()
+    assert finding.what.endswith("and not fsplanfix")
+    # root sees whose port it is, and here that is this test
+    assert finding.what.startswith((psutil.Process().name(), "another program"))
+
+
+def test_the_context_of_clicks(look: Callable[..., list[Finding]], switch: Switch) -> None:
+    says(look(DIAL_CONTEXT="default"), Grade.OK, "context default is in the dialplan")
+    says(look(DIAL_CONTEXT="defualt"), Grade.BROKEN, "context defualt (DIAL_CONTEXT) is not in")
+    switch.contexts = set()  # the dialplan comes from a database
+    assert not [finding for finding in look(DIAL_CONTEXT="x") if "context" in finding.code]
+
+
+def test_what_waits_and_what_was_rejected(
+    look: Callable[..., list[Finding]], tmp_path: Path
+) -> None:
+    where = f"sqlite:///{tmp_path}/queue.db"
+    store = Store(where)
+    store.save([replace(FIRST, ordinal=n) for n in range(3)], {}, "s", now=store.now() - 3600)
+    queue = Queue(store)
+    (first, *_) = queue.settle_and_claim([], 1, store.now(), "owner").claimed
+    queue.settle_and_claim([Outcome(first, State.REJECTED, "400")], 0, store.now(), "owner")
+    store.close()
+    findings = look(STORE_URL=where)
+    assert "queue list" in says(findings, Grade.WARNING, "1 notices were rejected").hint
+    says(findings, Grade.WARNING, "2 notices wait, the oldest for 60 minutes")
+
+
+def test_a_disk_that_is_nearly_full(
+    look: Callable[..., list[Finding]], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    usage = type(shutil.disk_usage(folder))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 2_000_000, 2_000_000))
+    says(look(), Grade.WARNING, f"2 MB are free at {folder} (recordings)")
 
 
 def test_recordings_that_are_not_there(
-    look: Callable[..., list[Finding]], tmp_path: Path, folder: Path
+    look: Callable[..., list[Finding]],
+    service: dict[str, str],
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     says(
         look(RECORDINGS_DIR=str(tmp_path / "missing")),
         Grade.BROKEN,
         "cannot be read (No such file or directory)",
     )
+    monkeypatch.setattr("fsplanfix.admin.check_machine.LARGEST_RECORDING", 100)
+    says(look(), Grade.WARNING, "1 have more than 100 MB, such as a.wav")
+    # on the first day
     (folder / "a.wav").unlink()
-    says(look(), Grade.WARNING, "holds none yet")
+    findings = look(**service)
+    says(findings, Grade.OK, "holds none yet")
+    says(findings, Grade.OK, "a test recording was fetched")
+    assert max(finding.grade for finding in findings) == Grade.OK
 
 
-def test_recordings_that_cannot_be_fetched(
-    look: Callable[..., list[Finding]], service: dict[str, str]
+def test_an_address_that_does_not_lead_to_us(
+    look: Callable[..., list[Finding]], service: dict[str, str], planfix: Planfix
 ) -> None:
-    says(
-        look(**{**service, "PUBLIC_URL": "http://127.0.0.1:9"}),
+    finding = says(look(PUBLIC_URL="http://127.0.0.1:9"), Grade.BROKEN, "it cannot be reached")
+    assert "(Connection refused)" in finding.what
+    unknown = look(PUBLIC_URL="https://pbx.invalid")
+    assert "its name is not in the DNS" in says(unknown, Grade.BROKEN, "cannot be reached").what
+
+    elsewhere = f"{service['PUBLIC_URL']}/elsewhere"
+    says(look(**{**service, "PUBLIC_URL": elsewhere}), Grade.BROKEN, "/planfix answers 404")
+    finding = says(
+        look(**{**service, "PUBLIC_URL": planfix.url.removesuffix("/tel/api")}),
         Grade.BROKEN,
-        "through PUBLIC_URL: it cannot be reached",
+        "and not from fsplanfix",
     )
-    says(
-        look(**{**service, "PUBLIC_URL": f"{service['PUBLIC_URL']}/elsewhere"}),
-        Grade.BROKEN,
-        "PUBLIC_URL answers 404",
-    )
-    says(look(**service, SECRET_KEY="another-secret-key"), Grade.BROKEN, "PUBLIC_URL answers 404")
+    assert service["HTTP_LISTEN"] in finding.hint
+
+    other_key = look(**service, SECRET_KEY="another-secret-key")
+    says(other_key, Grade.BROKEN, "/recordings/ answers 404")
 
 
 def test_planfix_that_does_not_know_us(
@@ -369,7 +434,8 @@ def test_everything_broken_at_once_is_a_page_of_sentences(
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert sum(line.startswith("✗") for line in lines) == 4
+    assert sum(line.startswith("✗") for line in lines) == 5
+    assert lines[-1] == "1 passed, 2 with a warning (!), 5 broken (✗)."
     assert "Traceback" not in done.stdout
     assert not any(
         secret in done.stdout for secret in (TOKEN, "planfix-token", "a-good-one", "secret-key")
@@ -385,9 +451,13 @@ def test_settings_that_are_missing_are_all_named(tmp_path: Path) -> None:
 def test_the_exit_code_tells_odd_from_broken(
     settings: dict[str, str], planfix: Planfix, tmp_path: Path
 ) -> None:
-    planfix.pbx_url = "http://127.0.0.1:8080/planfix"
+    planfix.pbx_url = "http://127.0.0.1:9/planfix"
     done = check(tmp_path, settings)
     assert done.returncode == 1, done.stdout
     lines = [json.loads(line) for line in check(tmp_path, settings, "--json").stdout.splitlines()]
-    assert {line["mark"] for line in lines} == {"✓", "!"}
-    assert all(set(line) == {"mark", "grade", "part", "what", "hint"} for line in lines)
+    *findings, last = lines
+    assert {line["mark"] for line in findings} == {"✓", "!"}
+    fields = {"mark", "code", "grade", "part", "what", "hint"}
+    assert all(set(line) == fields for line in findings)
+    marks = [line["mark"] for line in findings]
+    assert last == {"summary": {"ok": marks.count("✓"), "warning": marks.count("!"), "broken": 0}}

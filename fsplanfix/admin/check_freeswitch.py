@@ -1,0 +1,164 @@
+"""What `fsplanfix check` asks FreeSWITCH."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+from ..errors import LinkError
+from ..freeswitch.connection import Connection, Server
+from ..settings import Settings
+from .findings import Finding, Grade, listed
+
+OLDEST_VERSION = (1, 10, 3)
+"""The version of FreeSWITCH that a click needs (freeswitch/originate.py)."""
+
+CLOCKS_APART = 2.0
+"""Seconds by which the clocks may differ."""
+
+DOMAIN_COLUMN = 2
+"""The column of `list_users` that holds the domain."""
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}", re.ASCII)
+
+
+def check_freeswitch(settings: Settings, server: Server) -> Iterator[Finding]:
+    """Check that FreeSWITCH can be followed, and that clicks can call."""
+    connection = Connection(server, _ignore)
+    part = server.name
+    try:
+        connection.connect()
+        connection.subscribe(["HEARTBEAT"])
+        yield Finding(
+            "freeswitch.linked", Grade.OK, part, "FreeSWITCH answers and accepts the password"
+        )
+        for check in (
+            _check_version,
+            _check_permissions,
+            _check_gateway,
+            _check_context,
+            _check_users,
+            _check_clock,
+        ):
+            yield from check(settings, connection)
+    except LinkError as error:
+        hint = "see FREESWITCH_ESL and event_socket.conf.xml"
+        yield Finding("freeswitch.unreachable", Grade.BROKEN, part, str(error), hint)
+    finally:
+        connection.stop()
+
+
+def _ignore(_: object) -> None:
+    """Ignore events: HEARTBEAT is subscribed to only to see that it is allowed."""
+
+
+def _check_version(_: Settings, connection: Connection) -> Iterator[Finding]:
+    found = re.search(r"Version (\d+)\.(\d+)\.(\d+)", connection.api("status"))
+    version = tuple(int(part) for part in found.groups()) if found else ()
+    if version < OLDEST_VERSION:
+        what = f"version {'.'.join(map(str, version))}" if version else "its version is unknown"
+        hint = "upgrade to 1.10.3 or later: before, a click may call the client first"
+        yield Finding("freeswitch.version", Grade.WARNING, connection.server.name, what, hint)
+
+
+def _check_permissions(_: Settings, connection: Connection) -> Iterator[Finding]:
+    # what was missed is found by FreeSWITCH's list of its channels (docs/call-rules.md, rule 16)
+    if not connection.api("show channels as json").lstrip().startswith("{"):
+        hint = (
+            "allow it in the user's esl-allowed-api; "
+            "calls of an outage cannot end properly without it"
+        )
+        what = "`show channels` is not allowed"
+        yield Finding(
+            "freeswitch.no-show-channels", Grade.BROKEN, connection.server.name, what, hint
+        )
+
+
+def _check_gateway(settings: Settings, connection: Connection) -> Iterator[Finding]:
+    # with DIAL_CONTEXT the dialplan chooses the gateway
+    found = re.match(r"sofia/gateway/([A-Za-z0-9_.-]+)/", settings.dial_string)
+    if settings.dial_context or not found:
+        return
+
+    answer, part = connection.api(f"sofia status gateway {found[1]}"), connection.server.name
+    state = re.search(r"^State\s+(\S+)", answer, re.MULTILINE)
+    up = re.search(r"^Status\s+UP", answer, re.MULTILINE)
+    if not state:
+        what = f"gateway {found[1]} does not exist"
+        yield Finding("gateway.unknown", Grade.BROKEN, part, what, "name yours in DIAL_STRING")
+    # NOREG is a gateway that does not register, and works
+    elif not up or state[1] not in ("REGED", "NOREG"):
+        what = f"gateway {found[1]} is {state[1]}: clicks cannot call clients"
+        hint = f"fs_cli -x 'sofia status gateway {found[1]}'"
+        yield Finding("gateway.down", Grade.BROKEN, part, what, hint)
+    else:
+        yield Finding("gateway.up", Grade.OK, part, f"gateway {found[1]} is up")
+
+
+def _check_context(settings: Settings, connection: Connection) -> Iterator[Finding]:
+    context, part = settings.dial_context, connection.server.name
+    if not context or not _SAFE_NAME.fullmatch(context):
+        return
+    if "<context" in connection.api(f"xml_locate dialplan context name {context}"):
+        yield Finding("context.found", Grade.OK, part, f"context {context} is in the dialplan")
+    # a dialplan that is not kept in files (FusionPBX) cannot be found this way
+    elif "<context" in connection.api("xml_locate dialplan"):
+        what = f"context {context} (DIAL_CONTEXT) is not in the dialplan: clicks cannot call"
+        hint = "name one of yours; freeswitch-dialplan/50_planfix_click.xml has an example"
+        yield Finding("context.unknown", Grade.BROKEN, part, what, hint)
+
+
+def _check_users(settings: Settings, connection: Connection) -> Iterator[Finding]:
+    # FreeSWITCH may forbid the command, and its directory may be elsewhere: then nothing is said
+    lines = connection.api("list_users").splitlines()
+    if not lines or not lines[0].startswith("userid|"):
+        return
+
+    columns = [line.split("|") for line in lines[1:] if line.count("|") > DOMAIN_COLUMN]
+    domains = {fields[0]: fields[DOMAIN_COLUMN] for fields in columns}
+    rules, part = settings.rules(), connection.server.name
+    without = [user for user in domains if not rules.ext_for(user)]
+
+    if domains and len(without) == len(domains):
+        what = f"EXTENSION_PATTERN matches none of {len(domains)} users"
+        hint = "no call window can open; change EXTENSION_PATTERN"
+        yield Finding("users.no-ext", Grade.BROKEN, part, what, hint)
+        return
+
+    if domains:
+        found = f"{len(domains) - len(without)} of {len(domains)} users have an ext"
+        yield Finding("users.exts", Grade.OK, part, found)
+
+    # who is named in TRUNK_USERS is a gateway and needs no ext
+    without = sorted(set(without) - rules.trunk_users)
+    if without:
+        user = without[0]
+        number = _number_alias(connection, user, domains[user])
+        hint = f"EXTENSION_ALIASES={user}:{number} gives one; Planfix does not name who has none"
+        what = f"users without an ext: {listed(without)}"
+        yield Finding("users.without-ext", Grade.WARNING, part, what, hint)
+
+
+def _number_alias(connection: Connection, user: str, domain: str) -> str:
+    """Return a user's number in FreeSWITCH's directory, else 107 as an example."""
+    # the answer of `list_users` goes into another command
+    if not _SAFE_NAME.fullmatch(user) or not _SAFE_NAME.fullmatch(domain):
+        return "107"
+    answer = connection.api(f"user_data {user}@{domain} attr number-alias").strip()
+    if answer.isascii() and answer.isdigit() and len(answer) <= 15:
+        return answer
+    return "107"
+
+
+def _check_clock(_: Settings, connection: Connection) -> Iterator[Finding]:
+    answer = connection.api("strftime %s").strip()
+    if not (answer.isascii() and answer.isdigit()):
+        return
+
+    # FreeSWITCH answers in whole seconds: one more may be between two clocks that agree
+    apart = int(answer[:12]) - time.time()
+    if abs(apart) > CLOCKS_APART + 1:
+        hint = "synchronise both clocks (NTP); call windows would be dropped as too old"
+        what = f"its clock differs from ours by {apart:+.0f} s"
+        yield Finding("freeswitch.clock", Grade.WARNING, connection.server.name, what, hint)

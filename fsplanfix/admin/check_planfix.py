@@ -1,0 +1,137 @@
+"""What `fsplanfix check` asks Planfix, and whether Planfix could reach us."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+
+from ..errors import TransportError
+from ..planfix.api import PlanfixApi
+from ..recordings.library import TEST_RECORDING, silence
+from ..recordings.urls import RecordingUrls
+from ..settings import Settings
+from .findings import Finding, Grade, short
+from .probes import days_left, fetch
+
+LONGEST_WAIT = 10.0
+"""Seconds that Planfix, or our own address, may take to answer."""
+
+OURS = b"This is the address for Planfix"
+"""What stands in our answer to a browser that opens /planfix."""
+
+NO_NUMBER = "70000000000"
+"""A number that no client can have."""
+
+SHORT_CERTIFICATE = 14
+"""Days before its end at which a certificate is reported."""
+
+
+def check_planfix(settings: Settings) -> Iterator[Finding]:
+    """Check that Planfix accepts our token and has our address (docs/facts/planfix.md)."""
+    yield from _check_certificate("PLANFIX_URL", settings.planfix_url, "is this Planfix?")
+    client = PlanfixApi(settings.planfix_url, settings.planfix_token.get_secret_value(), 1)
+    try:
+        known = client.ask({"cmd": "ping"}, LONGEST_WAIT)
+    except TransportError as error:
+        yield _ask_without_ping(client, error)
+        return
+    finally:
+        client.close()
+
+    yield Finding("planfix.sound", Grade.OK, "Planfix", "reachable, token accepted")
+    yield from _check_agreement(settings, known)
+
+
+def _ask_without_ping(client: PlanfixApi, error: TransportError) -> Finding:
+    """Ask for a contact instead: Planfix of before 2025 does not know `ping`."""
+    if error.permanent:
+        try:
+            client.ask({"cmd": "contact", "phone": NO_NUMBER}, LONGEST_WAIT)
+        except TransportError as second:
+            error = second
+        else:
+            what = "reachable, token accepted (it does not know `ping`)"
+            return Finding("planfix.sound", Grade.OK, "Planfix", what)
+
+    if error.unauthorized:
+        hint = "put the token that Planfix shows into PLANFIX_TOKEN"
+        return Finding("planfix.token", Grade.BROKEN, "Planfix", str(error), hint)
+    return Finding(
+        "planfix.unreachable", Grade.BROKEN, "Planfix", str(error), "is PLANFIX_URL right?"
+    )
+
+
+def _check_agreement(settings: Settings, known: dict[str, object]) -> Iterator[Finding]:
+    """Compare the key and the address that Planfix uses with ours."""
+    token, url = str(known.get("pbxToken", "")), str(known.get("pbxUrl", ""))
+    # what is compared may be secret, so the time must not tell how much of it is right
+    if not hmac.compare_digest(
+        token.encode("utf-8", "replace"), settings.pbx_token.get_secret_value().encode()
+    ):
+        yield Finding(
+            "planfix.pbx-key",
+            Grade.BROKEN,
+            "Planfix",
+            "holds another PBX key",
+            "enter PBX_TOKEN in Planfix as the PBX key",
+        )
+
+    ours = f"{(settings.public_url or f'http://{settings.http_listen}').rstrip('/')}/planfix"
+    if url.rstrip("/") != ours:
+        what = f"sends clicks to {short(url, 100) or 'nowhere'}"
+        hint = f"enter {ours} in Planfix, or fix PUBLIC_URL"
+        yield Finding("planfix.pbx-url", Grade.WARNING, "Planfix", what, hint)
+
+
+def check_public_url(settings: Settings, keys: list[str]) -> Iterator[Finding]:
+    """Ask our own address as Planfix would: for clicks, and for a recording."""
+    base, part = settings.public_url, "PUBLIC_URL"
+    if not base:
+        return
+    yield from _check_certificate(part, base, "renew it")
+
+    front = "the web server in front must forward {} to " + str(settings.http_listen)
+    try:
+        code, content = fetch(f"{base.rstrip('/')}/planfix", LONGEST_WAIT)
+    except TransportError as error:
+        hint = (
+            "is it the address that the Internet sees? "
+            f"The web server in front must forward to {settings.http_listen}"
+        )
+        yield Finding("public-url.unreachable", Grade.BROKEN, part, f"{error}", hint)
+        return
+    if code != 200 or OURS not in content:
+        hint = f"{front.format('/planfix')}, where `fsplanfix run` listens"
+        what = f"/planfix answers {code}, and not from fsplanfix: clicks cannot arrive"
+        yield Finding("public-url.clicks", Grade.BROKEN, part, what, hint)
+        return
+    yield Finding("public-url.clicks", Grade.OK, part, "/planfix was reached")
+
+    if not keys or settings.recordings_url:
+        return
+    try:
+        url = RecordingUrls(base, keys).url("check", TEST_RECORDING)
+        code, content = fetch(url, LONGEST_WAIT)
+    except TransportError as error:
+        yield Finding(
+            "public-url.recordings", Grade.BROKEN, part, f"{error}", front.format("/recordings/")
+        )
+        return
+    if code == 200 and content == silence():
+        yield Finding("public-url.recordings", Grade.OK, part, "a test recording was fetched")
+    else:
+        hint = f"{front.format('/recordings/')}, where `fsplanfix run` listens"
+        what = f"/recordings/ answers {code}: recordings cannot be played"
+        yield Finding("public-url.recordings", Grade.BROKEN, part, what, hint)
+
+
+def _check_certificate(name: str, url: str, hint: str) -> Iterator[Finding]:
+    """Check how long a certificate lasts. One that is not trusted fails every request anyway."""
+    days = days_left(url, LONGEST_WAIT)
+    if days is None:
+        return
+    what = f"its certificate is valid for {days:.0f} more days"
+    if days < SHORT_CERTIFICATE:
+        yield Finding("certificate.ends", Grade.WARNING, name, what, hint)
+    else:
+        yield Finding("certificate.sound", Grade.OK, name, what)
