@@ -186,7 +186,7 @@ class Stage:
             self.hanging.wait()
             self.planfix.answers.appendleft("drop")
 
-    def wait_for_links(self, switch: Switch, count: int, seconds: float = 20) -> None:
+    def wait_for_links(self, switch: Switch, count: int, seconds: float = 120) -> None:
         """Wait until so many workers follow a switch."""
         with gevent.Timeout(seconds):
             while sum(bool(session.names) for session in switch.sessions) < count:
