@@ -197,6 +197,36 @@ def test_a_click_goes_through_its_context_and_is_recorded(
 @pytest.mark.parametrize(
     ("context", "fusion"), [("planfix_click", False), ("default", False), (DOMAIN, True)]
 )
+@pytest.mark.parametrize("chosen", ["", "74950000009"])
+def test_the_client_sees_neither_the_ext_nor_the_name_of_the_employee(
+    switch: Switch, tmp_path: Path, context: str, fusion: bool, chosen: str
+) -> None:
+    """As vanilla's directory gives them to each user."""
+    switch.speed = 50
+    plan = dialplan(None, tmp_path, fusion)
+    inside = {
+        "effective_caller_id_number": "101",
+        "effective_caller_id_name": "Extension 101",
+        **({"planfix_caller_id": chosen} if chosen else {}),
+    }
+    call = Channel(switch, plan, Phones(picks_up={CLIENT: 2}), "101", CLIENT, **inside).run(context)
+    number = chosen if chosen and context == "planfix_click" else LINE
+    assert call.variables["effective_caller_id_number"] == number
+    assert call.shown == {CLIENT: number}
+
+
+def test_ours_come_before_the_files_of_a_vanilla_configuration() -> None:
+    """They take every number of 11 digits (01_example.com.xml) or a DID (00_inbound_did.xml)."""
+    folders = {"public": "00_inbound_did.xml", "default": "01_example.com.xml"}
+    for folder, theirs in folders.items():
+        ours = [path.name for path in FILES if path.parent.name == folder]
+        assert ours
+        assert max(ours) < theirs
+
+
+@pytest.mark.parametrize(
+    ("context", "fusion"), [("planfix_click", False), ("default", False), (DOMAIN, True)]
+)
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize(
     ("leg", "tone"),

@@ -148,6 +148,9 @@ def originate_command(
         "planfix_phone": number,
     }
     if plan.caller_id:
+        # for the dialplan of DIAL_CONTEXT: the directory's variables replace effective_caller_id_*
+        # once the employee's leg is there (mod_dptools.c, user_outgoing_channel)
+        variables["planfix_caller_id"] = plan.caller_id
         variables["effective_caller_id_number"] = plan.caller_id
     if plan.auto_answer and not outside:
         variables |= AUTO_ANSWER
@@ -157,7 +160,13 @@ def originate_command(
         # the dialplan of this context places the client's leg, with variables of its own
         return f"originate {first} {number} XML {plan.dial_context}"
 
-    second = _listed(HEARD_WHILE_RINGING) + plan.dial_string.replace("{number}", number)
+    of_client = dict(HEARD_WHILE_RINGING)
+    if plan.caller_id:
+        # the employee's name would go along with the number
+        of_client["origination_caller_id_number"] = plan.caller_id
+        of_client["origination_caller_id_name"] = plan.caller_id
+
+    second = _listed(of_client) + plan.dial_string.replace("{number}", number)
     return f"originate {first} &bridge({second})"
 
 

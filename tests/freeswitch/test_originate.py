@@ -93,6 +93,20 @@ def test_the_clients_leg_inherits_nothing_that_would_hide_the_network(
     assert [leg["ignore_early_media"] for leg in client] == ([] if context else ["false"])
 
 
+@pytest.mark.parametrize("context", ["", "planfix_click"])
+def test_the_client_sees_our_number_and_never_the_employees_name(
+    switch: Switch, connection: Connection, context: str
+) -> None:
+    """The directory's effective_caller_id_* replace ours on the employee's leg."""
+    plan = DialPlan("sofia/gateway/trunk/{number}", context, caller_id="74950000001")
+    employee, *client = legs(switch, connection, plan)
+    assert employee["planfix_caller_id"] == "74950000001"
+    for leg in client:
+        assert leg["origination_caller_id_number"] == "74950000001"
+        assert leg["origination_caller_id_name"] == "74950000001"
+    assert len(client) == (not context)
+
+
 @pytest.mark.parametrize("user", ["101", "79260000007"])
 def test_the_client_is_not_called_before_the_manager_has_picked_up(
     switch: Switch, connection: Connection, user: str

@@ -169,8 +169,11 @@ def test_the_manager_is_called_first_then_the_client() -> None:
         "originate {origination_uuid=u-1,origination_caller_id_number=79161234567,"
         "origination_caller_id_name=79161234567,originate_timeout=30,call_timeout=60,"
         "group_confirm_early_ok=false,transfer_ringback=%(800\\,3200\\,425),planfix_makecall=1,"
-        "planfix_ext=101,planfix_phone=79161234567,effective_caller_id_number=74950000000}user/101 "
-        "&bridge({ignore_early_media=false,bridge_answer_timeout=60}sofia/gateway/trunk/79161234567)"
+        "planfix_ext=101,planfix_phone=79161234567,planfix_caller_id=74950000000,"
+        "effective_caller_id_number=74950000000}user/101 "
+        "&bridge({ignore_early_media=false,bridge_answer_timeout=60,"
+        "origination_caller_id_number=74950000000,origination_caller_id_name=74950000000}"
+        "sofia/gateway/trunk/79161234567)"
     )
 
 
@@ -232,7 +235,11 @@ HOSTILE = st.one_of(
 )
 FIELDS = ("cmd", "from", "to", "token", "planfix_url", "planfix_token")
 LEG_VARIABLES = r"\{(?:[A-Za-z0-9_.=,-]|%\([0-9]+\\,[0-9]+\\,425\))+\}"
-BRIDGE = r"&bridge\(\{ignore_early_media=false,bridge_answer_timeout=60\}sofia/gateway/trunk/"
+OUR_NUMBER = "origination_caller_id_number=74950000000,origination_caller_id_name=74950000000"
+BRIDGE = (
+    r"&bridge\(\{ignore_early_media=false,bridge_answer_timeout=60,"
+    rf"{OUR_NUMBER}\}}sofia/gateway/trunk/"
+)
 DIALLED_COMMAND = re.compile(rf"originate {LEG_VARIABLES}user/[0-9]{{2,5}} {BRIDGE}[0-9]{{3,15}}\)")
 
 
@@ -262,9 +269,7 @@ def test_the_command_itself_refuses_what_is_not_a_user_and_digits(
     user: str, number: str, outside: bool
 ) -> None:
     try:
-        made = originate_command(
-            user, number, DialPlan("sofia/gateway/trunk/{number}"), "u-1", outside
-        )
+        made = originate_command(user, number, PLAN, "u-1", outside)
     except DialRefused:
         return
     first = r"sofia/gateway/trunk/[0-9]+" if outside else r"user/[A-Za-z0-9_.-]+"
