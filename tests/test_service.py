@@ -1,5 +1,6 @@
 """The whole service, between a simulated FreeSWITCH and a strict Planfix, over real sockets."""
 
+import os
 import re
 import signal
 import socket
@@ -13,7 +14,7 @@ from fsplanfix.simulators.freeswitch import Switch, variables
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import names
 
-from .support.service import PATIENCE, Service, running, settings_for
+from .support.service import PATIENCE, Service, running, settings_for, started
 from .support.traces import ENDS, SHORT, by_ext, expected, path_of
 from .test_cli import run_cli
 
@@ -432,8 +433,8 @@ def test_trouble_with_the_switch_is_named_once_and_tried_again(
     assert not re.search("ClueCon|planfix-token|pbx-token|Traceback", "\n".join(service.log))
 
 
-def run_once(folder: Path, settings: dict[str, str]) -> tuple[int, list[str]]:
-    service = Service(folder, settings)
+def run_once(folder: Path, settings: dict[str, str], bound: bool = False) -> tuple[int, list[str]]:
+    service = Service(folder, settings, bound=bound)
     service._reader.join(PATIENCE)
     code = service.end()
     return code, service.log
@@ -461,6 +462,36 @@ def test_a_store_that_cannot_be_opened_is_named(
     assert code == 1
     assert len(log) == 1
     assert "STORE_URL cannot be opened" in log[0]
+
+
+@pytest.mark.parametrize("before", ["nothing", "stopped", "killed"])
+def test_a_folder_that_cannot_be_written_is_named(
+    switch: Switch, planfix: Planfix, tmp_path: Path, before: str
+) -> None:
+    """As on a file system that is read-only: neither the folder nor a file in it can be written."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    settings = settings_for(switch, planfix, tmp_path, STORE_URL=f"sqlite:///{folder}/store.db")
+    if before != "nothing":
+        with started(Service(tmp_path, settings)) as service:
+            if before == "killed":
+                service.process.kill()
+                service.process.wait()
+
+    files = sorted(folder.iterdir())
+    for path in [*files, folder]:
+        path.chmod(0o555)
+    try:
+        said = [run_once(tmp_path, settings, bound=True) for _ in range(2)]
+    finally:
+        folder.chmod(0o755)
+    assert sorted(folder.iterdir()) == files
+    assert said[0] == said[1]
+    code, log = said[0]
+    assert code == 1
+    assert len(log) == 1
+    assert log[0].startswith("Error: The database ")
+    assert log[0].endswith(f"(is the folder there, and may user {os.getuid()} write to it?).")
 
 
 def test_every_recording_played_in_the_package_is_one_of_the_recorded_calls() -> None:

@@ -54,7 +54,7 @@ def _ignore(_: object) -> None:
 
 
 def _check_version(_: Settings, connection: Connection) -> Iterator[Finding]:
-    found = re.search(r"Version (\d+)\.(\d+)\.(\d+)", connection.api("status"))
+    found = re.search(r"Version (\d{1,4})\.(\d{1,4})\.(\d{1,4})\b", connection.api("status"))
     version = tuple(int(part) for part in found.groups()) if found else ()
     if version < OLDEST_VERSION:
         what = f"version {'.'.join(map(str, version))}" if version else "its version is unknown"

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Delete, Update, and_, delete, exists, select, update
 
 from ..errors import StoreError
-from .queue import CLOCK_JUMP, NOW, is_free
+from .queue import CLOCK_JUMP, NOW, expected_time, is_free
 from .schedule import JITTER, LONGEST_RETRY_PAUSE
 from .schema import State, cores, facts, heard, is_waiting, is_window, journal, notices, open_calls
 from .store import Store
@@ -45,7 +45,8 @@ class Upkeep:
         some = update(notices).where(
             notices.c.id.in_(select(notices.c.id).where(late).limit(ROWS_AT_ONCE))
         )
-        return self._in_pieces(some.values(state=State.SKIPPED, settled=NOW, answer=TOO_LATE), now)
+        skip = some.values(state=State.SKIPPED, settled=NOW, answer=TOO_LATE)
+        return self._in_pieces(skip, now, b_expected=expected_time(self._store))
 
     def fix_dates(self, now: float) -> None:
         """Make notices due now that are due further ahead than is ever planned.
@@ -115,13 +116,13 @@ class Upkeep:
 
             gevent.sleep(max(min(kept / 10, DELETE_EVERY), 1.0))
 
-    def _in_pieces(self, statement: Update | Delete, now: float) -> int:
+    def _in_pieces(self, statement: Update | Delete, now: float, **more: float) -> int:
         """Repeat a statement until it finds less than a piece; return how many rows in all."""
         count = 0
         piece = ROWS_AT_ONCE
         while piece == ROWS_AT_ONCE:
             with self._store.transaction() as connection:
-                piece = connection.execute(statement, {"now": now}).rowcount
+                piece = connection.execute(statement, {"now": now, **more}).rowcount
             count += piece
             # between two pieces, others have their turn
             gevent.sleep(0)

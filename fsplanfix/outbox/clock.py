@@ -63,6 +63,7 @@ class Clock:
         self._ahead: float | None = None
         self._looked = 0.0
         self._has_jumped = False
+        self._jumped_at: float | None = None
 
     def __call__(self) -> float:
         """Return the time. Raises StoreError only if the database has not answered once yet."""
@@ -84,6 +85,10 @@ class Clock:
         has_jumped, self._has_jumped = self._has_jumped, False
         return has_jumped
 
+    def steady_for(self, seconds: float) -> bool:
+        """Tell whether no jump was noticed within so many seconds."""
+        return self._jumped_at is None or self._steady() - self._jumped_at > seconds
+
     def _look(self) -> None:
         """Ask the database for the time, and keep how far it is ahead of the steady clock."""
         begun = self._looked = self._steady()
@@ -98,3 +103,4 @@ class Clock:
         self._ahead = at - (begun + ended) / 2
         if before is not None and abs(self._ahead - before) > JUMP:
             self._has_jumped = True
+            self._jumped_at = self._steady()

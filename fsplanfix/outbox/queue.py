@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from ..calls.model import Kind
-from .clock import database_now
+from .clock import JUMP, database_now
 from .facts import get_fact, put_fact
 from .records import Backlog, Outcome, Queued, Turn, queued_from
 from .schedule import LONGEST_HOLD, PROBE_PAUSE
@@ -76,15 +76,36 @@ _waits = exists().where(
         ),
     )
 )
+EXPECTED: BindParameter[float] = bindparam("b_expected", type_=Float)
+"""The database's time as far as a worker knows, seconds since 1970; see `expected_time`."""
+
 is_free = or_(
-    notices.c.leased_until <= database_now(),
-    notices.c.leased_until > database_now() + (LEASE + CLOCK_JUMP),
+    notices.c.leased_until == 0,
+    and_(
+        func.abs(database_now() - EXPECTED) < JUMP,
+        or_(
+            notices.c.leased_until <= database_now(),
+            notices.c.leased_until > database_now() + (LEASE + CLOCK_JUMP),
+        ),
+    ),
 )
-"""No courier is sending the notice: it has no lease, or one from before the clock jumped back.
+"""No courier is sending the notice: it has no lease, or one that has ended.
 
 By the database's clock. With the workers' own clocks 20 s apart, a lease of 12 s was over for one
-while the other still sent, and every notice in flight was sent twice.
+while the other still sent, and every notice in flight was sent twice. So it was when the database's
+clock jumped: a lease counts as ended only while that clock shows what is expected.
 """
+
+
+def expected_time(store: Store) -> float:
+    """Return the database's time as it should be, 0 while no lease may count as ended.
+
+    After a jump of the database's clock, couriers that are alive renew their leases by the new time
+    first. Raises StoreError.
+    """
+    now = store.now()
+    return now if store.now.steady_for(LEASE) else 0.0
+
 
 # SKIP LOCKED: couriers that claim at the same time get different notices, and none waits.
 # SQLite has no such clause and SQLAlchemy leaves it out there; its transactions do not overlap.
@@ -139,6 +160,7 @@ class Queue:
         now: seconds since 1970. owner: the courier's name.
         """
         rows: Sequence[Any] = ()
+        expected = expected_time(self._store)
 
         # one transaction for both: with four per request a core carried 64 calls/s instead of 97
         # (docs/performance.md)
@@ -164,7 +186,8 @@ class Queue:
 
             most, held = _allowed(account, most, now)
             if most:
-                leased = connection.execute(_lease, {"now": now, "b_most": most, "b_owner": owner})
+                given = {"now": now, "b_most": most, "b_owner": owner, "b_expected": expected}
+                leased = connection.execute(_lease, given)
                 # RETURNING gives the rows in no order
                 rows = sorted(leased.mappings(), key=lambda row: (row["due"], row["id"]))
 

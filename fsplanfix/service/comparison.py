@@ -10,12 +10,15 @@ from ..freeswitch.connection import live_channels
 from ..freeswitch.link import Link
 from .pipeline import Pipeline
 
-COMPARE_EVERY = 60.0
-"""Seconds (docs/call-rules.md, rule 16)."""
+COMPARE_EVERY = 45.0
+"""Seconds. Two comparisons and their answers take less than two minutes.
+
+docs/call-rules.md, rule 16.
+"""
 
 
 def keep_comparing(pipeline: Pipeline, link: Link) -> None:
-    """Compare once a minute, and at once after an event that could not be processed."""
+    """Compare again and again, and at once after an event that could not be processed."""
     while True:
         pipeline.in_doubt.wait(COMPARE_EVERY)
         pipeline.in_doubt.clear()

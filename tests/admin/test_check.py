@@ -182,6 +182,13 @@ def test_a_freeswitch_on_which_a_click_may_call_the_client_first_is_found(
     assert any("a click may call the client first" in finding.hint for finding in look()) == old
 
 
+def test_a_version_of_five_thousand_digits_is_none(
+    look: Callable[..., list[Finding]], switch: Switch
+) -> None:
+    switch.version = f"1.10.{'9' * 5000}"
+    says(look(), Grade.WARNING, "its version is unknown")
+
+
 @pytest.mark.parametrize(
     ("gateways", "words"),
     [({}, "gateway trunk does not exist"), ({"trunk": "FAIL_WAIT"}, "gateway trunk is FAIL_WAIT")],

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -16,12 +17,14 @@ from fsplanfix.calls.model import Direction, Kind, Notice, Status
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.cleanup import Upkeep
 from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.leases import RENEW_EVERY
 from fsplanfix.outbox.queue import LEASE, Queue
 from fsplanfix.outbox.records import Outcome, Queued
 from fsplanfix.outbox.schema import State, is_waiting, notices
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.wakeups import changes
 
+from ..support.database_clock import DatabaseClock
 from ..support.traces import NAMES, events, rules_of, told
 
 ME = "courier-1"
@@ -157,6 +160,34 @@ def test_clocks_that_differ_give_no_notice_to_two(store: Store, seconds: float) 
     Upkeep(store).skip_stale(now + seconds, popup_ttl=1.0)
     assert claim(store, 10, now + seconds, "you") == []
     assert Queue(store).counts() == {"waiting": 1}
+
+
+@pytest.mark.parametrize("seconds", [-600.0, -15.0, 15.0, 600.0])
+def test_a_jump_of_the_databases_clock_gives_no_notice_to_two(
+    store_url: str, seconds: float
+) -> None:
+    clock = DatabaseClock(store_url)
+    with closing(clock.worker()) as mine, closing(clock.worker()) as yours:
+
+        def claimed_by_you() -> list[int]:
+            Upkeep(yours).skip_stale(yours.now(), popup_ttl=1.0)
+            return [queued.id for queued in claim(yours, 10, yours.now(), "you")]
+
+        mine.save([FIRST], {}, "s", now=mine.now() - 86400)
+        (under_way,) = claim(mine, 10, mine.now(), ME)
+        assert claimed_by_you() == []
+        clock.jump(seconds)
+        assert claimed_by_you() == []
+        assert yours.now.has_jumped()
+        for _ in range(4):
+            assert claimed_by_you() == []
+            clock.pass_by(RENEW_EVERY)
+            Queue(mine).renew([under_way.id], ME)
+        assert claimed_by_you() == []
+        assert Queue(yours).counts() == {"waiting": 1}
+
+        clock.pass_by(LEASE + 1)
+        assert [queued.id for queued in claim(yours, 10, yours.now(), "you")] == [under_way.id]
 
 
 def test_a_refused_notice_is_set_aside_and_the_call_goes_on(store: Store) -> None:

@@ -57,17 +57,29 @@ class Halt:
         self._may_go_on.set()
 
 
+OVERRIDES = "-dac_override,-dac_read_search"
+"""What lets root pass over file modes, taken away."""
+
+
 class Service:
     """A running `fsplanfix run`. log: the lines it wrote so far.
 
     files: how many it may open at the most, None for as many as the machine allows.
+    bound: also root may write only where the file modes allow it.
     """
 
     def __init__(
-        self, folder: Path, settings: dict[str, str], *options: str, files: int | None = None
+        self,
+        folder: Path,
+        settings: dict[str, str],
+        *options: str,
+        files: int | None = None,
+        bound: bool = False,
     ) -> None:
         self.log: list[str] = []
         limited = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"] if files else []
+        if bound and os.getuid() == 0:
+            limited += ["setpriv", f"--bounding-set={OVERRIDES}", f"--inh-caps={OVERRIDES}"]
         self.process = subprocess.Popen(
             [*limited, sys.executable, "-m", "fsplanfix", "run", *options],
             cwd=folder,
