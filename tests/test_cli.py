@@ -16,23 +16,12 @@ from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 
-from .outbox.test_store import claim, settle
+from .support.commands import run_cli
+from .support.outbox import claim, settle
 from .support.service import environment
 from .support.traces import TRACES, events, path_of, told
 
 DEMO_CALLS = 6
-
-
-def run_cli(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fsplanfix", *words],
-        check=False,
-        cwd=folder,
-        env=environment(**env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from fsplanfix.calls import model
 
 from .freeswitch.faults import SCENARIOS
-from .test_house import MAY_IMPORT
+from .support.house import MAY_IMPORT
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [

@@ -6,27 +6,11 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "fsplanfix"
-MODULES = sorted(PACKAGE.rglob("*.py"))
+from .support.house import MAY_IMPORT, PACKAGE
 
-MAY_IMPORT = {
-    "freeswitch": {"errors"},
-    "calls": {"freeswitch.events"},
-    "outbox": {"errors", "calls.model", "calls.unfinished"},
-    "planfix": {"errors", "calls.model", "calls.numbers", "outbox"},
-    "recordings": {"errors"},
-    "web": {"errors", "recordings.files"},
-    "simulators": set[str](),
-    "service": {
-        *("errors", "settings", "printable", "calls", "freeswitch", "outbox", "planfix"),
-        *("recordings", "web", "admin"),
-    },
-    "admin": {
-        *("errors", "settings", "printable", "calls", "freeswitch", "outbox", "planfix"),
-        "recordings",
-    },
-}
-"""What each folder may import of the house, besides itself."""
+MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS_FOLDER = Path(__file__).parent
+TESTS = sorted(TESTS_FOLDER.rglob("*.py"))
 
 ONLY_USER = {
     "greenswitch": "freeswitch",
@@ -125,3 +109,15 @@ def test_lines_functions_and_modules_have_an_end(path: Path) -> None:
 def test_every_folder_states_its_rule() -> None:
     for init in PACKAGE.rglob("__init__.py"):
         assert ast.get_docstring(ast.parse(init.read_text())), init
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(TESTS_FOLDER)))
+def test_no_test_module_imports_from_another(path: Path) -> None:
+    """What tests share is in tests/support."""
+    modules = set[str]()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            modules.add(node.module or "")
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules.update(alias.name for alias in node.names)
+    assert not {module for module in modules if module.rpartition(".")[2].startswith("test_")}

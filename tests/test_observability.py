@@ -23,9 +23,10 @@ from fsplanfix.service import logs
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
+from .support.commands import run_cli
+from .support.deliveries import told
 from .support.service import Service, environment, running, settings_for
-from .test_cli import run_cli
-from .test_service import told, wanted
+from .support.traces import wanted
 
 CONTRIB = Path(__file__).parent.parent / "contrib"
 CALL = "group_answered"

@@ -28,11 +28,11 @@ from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import Step
 
-from .freeswitch.test_socket_app import CHANNEL_DATA, connect, read_until
+from .support.deliveries import told
+from .support.dialplan_socket import CHANNEL_DATA, connect, read_until
 from .support.postgres import empty_database
 from .support.service import PATIENCE, Halt, Service, running, settings_for, split
-from .support.traces import by_ext
-from .test_service import told, wanted
+from .support.traces import by_ext, wanted
 
 WHOLE = "group_answered"
 EVENTS_OF_WHOLE = 22

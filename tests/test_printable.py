@@ -14,8 +14,8 @@ from fsplanfix.printable import lines, printable
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
+from .support.commands import run_cli
 from .support.service import running
-from .test_cli import run_cli
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\rforged\nline \u202egnp.exe\x9b31m\x7f\u2028end"
 STEER = set("\x1b\x07\r\u202e\x9b\x7f\u2028")

@@ -14,29 +14,10 @@ from fsplanfix.simulators.freeswitch import Switch, variables
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import names
 
+from .support.commands import run_cli
+from .support.deliveries import told
 from .support.service import PATIENCE, Service, running, settings_for, started
-from .support.traces import ENDS, SHORT, by_ext, expected, path_of
-from .test_cli import run_cli
-
-
-def told(planfix: Planfix, callid: str) -> list[str]:
-    tokens = []
-    for fields in planfix.accepted:
-        if fields["callid"] != callid:
-            continue
-        if fields["cmd"] == "record":
-            tokens.append("R")
-            continue
-        is_end = fields["event"] == "COMPLETED"
-        letter = ENDS[fields["status"]] if is_end else SHORT[fields["event"]]
-        tokens.append(
-            letter + fields.get("ext", "-") + ("!" if fields.get("is_recorded") == "1" else "")
-        )
-    return tokens
-
-
-def wanted(name: str) -> list[str]:
-    return expected()[name].calls[0][0].split(": ")[1].split()
+from .support.traces import by_ext, path_of, wanted
 
 
 @pytest.mark.parametrize("name", [name for name in names() if not name.startswith("makecall")])

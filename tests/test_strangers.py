@@ -26,11 +26,11 @@ from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import freshen, load
 
+from .support.deliveries import told
 from .support.peers import frame, log_in, peer, read_command
 from .support.service import PATIENCE, running
-from .support.traces import by_ext
-from .test_service import told, wanted
-from .web.test_dashboard import Visitor
+from .support.traces import by_ext, wanted
+from .support.visitor import Visitor
 
 GOOD = "cmd=makeCall&token=pbx-token-1&from=101&to=79161234567"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -13,9 +13,9 @@ from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.records import notice_json
 from fsplanfix.outbox.store import Store
 
-from .calls.test_reconcile import accounts, positions
-from .service.test_pipeline import Worker
+from .support.accounts import accounts, positions
 from .support.traces import NAMES, bodies, events, rules_of
+from .support.worker import Worker
 
 SLOW = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 

@@ -27,9 +27,9 @@ from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
 
-from ..outbox.test_store import FIRST
+from ..support.commands import run_cli
+from ..support.outbox import FIRST
 from ..support.service import running
-from ..test_cli import run_cli
 
 TOKEN = "0123456789abcdef"
 

@@ -21,10 +21,10 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
+from ..support.commands import run_cli
+from ..support.deliveries import told
 from ..support.service import running
-from ..support.traces import NAMES, events, path_of, rules_of, shorthand
-from ..test_cli import run_cli
-from ..test_service import told, wanted
+from ..support.traces import NAMES, events, path_of, rules_of, shorthand, wanted
 
 
 @cache

@@ -14,8 +14,8 @@ from fsplanfix.admin import initial_settings
 from fsplanfix.errors import SettingsError
 from fsplanfix.settings import Settings
 
+from ..support.commands import run_cli
 from ..support.terminal import Terminal
-from ..test_cli import run_cli
 
 URL = "https://example.planfix.com/tel/api"
 GIVEN = ("init", "--planfix-url", URL, "--planfix-token", "abc")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fsplanfix.calls.model import Kind, Notice, Status
 
 from ..support.scene import Scene
-from .test_recorded_calls import assert_every_part_ends_once
+from ..support.traces import assert_every_part_ends_once
 
 SLOW = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 

@@ -3,8 +3,6 @@
 import gzip
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +13,10 @@ from fsplanfix.calls.model import Direction, Kind, Notice, Rules, Status
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 
+from ..support.commands import run_cli
 from ..support.traces import (
     NAMES,
+    assert_every_part_ends_once,
     bodies,
     events,
     expected,
@@ -178,15 +178,6 @@ def hangup(uuid: str, at: int) -> SwitchEvent:
     )
 
 
-def assert_every_part_ends_once(notices: list[Notice]) -> None:
-    begun = [
-        (n.callid, n.ext, n.ordinal) for n in notices if n.kind in (Kind.INCOMING, Kind.OUTGOING)
-    ]
-    ended = [(n.callid, n.ext, n.ordinal) for n in notices if n.kind is Kind.COMPLETED]
-    assert sorted(begun) == sorted(ended)
-    assert len(set(begun)) == len(begun)
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("backwards", [False, True])
 def test_a_call_cut_off_anywhere_still_ends_for_everyone(name: str, backwards: bool) -> None:
@@ -291,14 +282,3 @@ def test_a_file_that_is_no_recording_gets_one_sentence(
     assert done.returncode == 1
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-
-
-def run_cli(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fsplanfix", *words],
-        check=False,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )

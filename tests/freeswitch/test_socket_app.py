@@ -18,14 +18,9 @@ from fsplanfix.simulators.channel import Channel, Phones
 from fsplanfix.simulators.dialplan import Dialplan
 from fsplanfix.simulators.freeswitch import Switch
 
-from ..support.traces import wire
+from ..support.dialplan_socket import CHANNEL_DATA, connect, read_until
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1")]
-CHANNEL_DATA = next(
-    said
-    for said in wire("outbound_lookup_then_resume")
-    if said.startswith("Event-Name: CHANNEL_DATA")
-)
 
 
 def ivan(channel: SwitchEvent, seconds: float) -> dict[str, str]:
@@ -45,21 +40,6 @@ def serving(
     yield app
     app.stop()
     running.join(30)
-
-
-def connect(app: SocketApp) -> socket.socket:
-    host, _, port = app.address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=60)
-
-
-def read_until(sock: socket.socket, end: bytes) -> bytes:
-    data = b""
-    while not data.endswith(end):
-        received = sock.recv(4096)
-        if not received:
-            return data
-        data += received
-    return data
 
 
 def test_the_conversation_is_the_one_a_real_freeswitch_had() -> None:

@@ -11,63 +11,33 @@ from random import Random
 import gevent
 import pytest
 from gevent.event import Event
-from sqlalchemy import create_engine, select, text, update
+from sqlalchemy import create_engine, select, text
 
-from fsplanfix.calls.model import Direction, Kind, Notice, Status
+from fsplanfix.calls.model import Kind, Notice, Status
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.cleanup import Upkeep
 from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.leases import RENEW_EVERY
 from fsplanfix.outbox.queue import LEASE, Queue
-from fsplanfix.outbox.records import Outcome, Queued
+from fsplanfix.outbox.records import Queued
 from fsplanfix.outbox.schema import State, is_waiting, notices
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.wakeups import changes
 
 from ..support.database_clock import DatabaseClock
+from ..support.outbox import (
+    FIRST,
+    GROUP,
+    HOP,
+    ME,
+    OFFERS,
+    canceled,
+    claim,
+    let_leases_end,
+    notice,
+    settle,
+)
 from ..support.traces import NAMES, events, rules_of, told
-
-ME = "courier-1"
-FIRST = Notice("c1", Kind.INCOMING, 1, 5, Direction.IN, "79161234567", ext="101")
-
-
-def notice(
-    kind: Kind, ext: str, position: int, callid: str = "c1", status: Status | None = None
-) -> Notice:
-    return dataclasses.replace(
-        FIRST, callid=callid, kind=kind, ext=ext, position=position, status=status
-    )
-
-
-GROUP = [
-    notice(Kind.INCOMING, "101", 1),
-    notice(Kind.INCOMING, "102", 2),
-    notice(Kind.INCOMING, "103", 3),
-    notice(Kind.ACCEPTED, "102", 4),
-    notice(Kind.COMPLETED, "101", 5, status=Status.CANCELED),
-    notice(Kind.COMPLETED, "103", 6, status=Status.CANCELED),
-    notice(Kind.COMPLETED, "102", 7, status=Status.SUCCESS),
-    notice(Kind.RECORD, "", 8),
-]
-
-
-def canceled(ext: str, position: int) -> Notice:
-    return notice(Kind.COMPLETED, ext, position, status=Status.CANCELED)
-
-
-def claim(store: Store, most: int, now: float, owner: str) -> list[Queued]:
-    return Queue(store).settle_and_claim([], most, now, owner).claimed
-
-
-def let_leases_end(store: Store) -> None:
-    """As if so much time had passed in the database."""
-    ended = update(notices).values(leased_until=notices.c.leased_until - LEASE)
-    with store.transaction() as connection:
-        connection.execute(ended.where(notices.c.leased_until > 0))
-
-
-def settle(store: Store, queued: Queued, state: State, now: float, answer: str = "") -> None:
-    Queue(store).settle_and_claim([Outcome(queued, state, answer)], 0, now, ME)
 
 
 def waves(store: Store) -> list[list[str]]:
@@ -278,9 +248,6 @@ def test_an_employee_without_a_barrier_holds_up_only_himself_and_the_recording(
 
 
 # a hop: offers are given up, the next phone rings
-
-OFFERS = [notice(Kind.INCOMING, ext, n) for n, ext in enumerate(("101", "102", "103"), 1)]
-HOP = [canceled("101", 4), canceled("102", 5), canceled("103", 6), notice(Kind.INCOMING, "104", 7)]
 
 
 def names(found: Iterable[Queued]) -> set[str]:

@@ -1,9 +1,7 @@
 """An SQLite store whose file is deleted, replaced, emptied or torn while it is in use."""
 
 import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +14,8 @@ from fsplanfix.outbox.records import Entry
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 
-from .test_store import FIRST, GROUP, claim, settle
+from ..support.outbox import FIRST, GROUP, claim, settle
+from ..support.store_files import write_over, written_through
 
 OTHER = replace(FIRST, callid="c2")
 
@@ -102,21 +101,6 @@ def test_what_is_no_store_is_waited_out(store: Store, path: Path, content: bytes
 
 
 # a file that is torn
-
-
-def written_through(path: Path, table: str) -> tuple[int, int]:
-    """Have everything of a store in its file; return where a table's first page is, and its size."""
-    with closing(sqlite3.connect(path)) as other:
-        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        (size,) = other.execute("PRAGMA page_size").fetchone()
-        ((page,),) = other.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table])
-    return (page - 1) * size, size
-
-
-def write_over(path: Path, at: int, content: bytes) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        file.write(content)
 
 
 def looked_over(store: Store) -> bool:

@@ -20,9 +20,9 @@ from fsplanfix.outbox.texts import clean
 from fsplanfix.service.metrics import Standing, exposition
 from fsplanfix.service.pipeline import Pipeline
 
+from ..support.outbox import FIRST, GROUP, claim, settle
 from ..support.postgres import empty_database
 from ..support.traces import events
-from .test_store import FIRST, GROUP, claim, settle
 
 NASTY = "a\x00b\ud800c"
 

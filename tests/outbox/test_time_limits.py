@@ -17,9 +17,9 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.time_limits import Limits, connection_settings
 from fsplanfix.outbox.wakeups import changes
 
+from ..support.outbox import FIRST
 from ..support.postgres import empty_database
 from ..support.way import Way
-from .test_store import FIRST
 
 # SQLite: its lock is held by another process
 

@@ -15,7 +15,7 @@ from fsplanfix.outbox.records import Entry, notice_json
 from fsplanfix.outbox.schema import LONGEST_CALLID, VERSION, State
 from fsplanfix.outbox.store import Store
 
-from .test_store import FIRST, GROUP, claim, let_leases_end, settle
+from ..support.outbox import FIRST, GROUP, claim, let_leases_end, settle
 
 VERSION_1 = """
 CREATE TABLE notices (

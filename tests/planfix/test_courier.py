@@ -24,7 +24,7 @@ from fsplanfix.planfix.courier import Courier, DeliverySettings
 from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.planfix import Planfix
 
-from ..outbox.test_store import GROUP, HOP, OFFERS, claim, let_leases_end, notice
+from ..support.outbox import GROUP, HOP, OFFERS, claim, let_leases_end, notice
 from ..support.traces import events, told
 
 COMPLETED = GROUP[-2]

@@ -7,7 +7,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from fsplanfix.freeswitch.link import ACCOUNT_TIMEOUT
+from fsplanfix.freeswitch.connection import ACCOUNT_TIMEOUT
 from fsplanfix.service.app import App
 from fsplanfix.service.comparison import COMPARE_EVERY
 from fsplanfix.settings import Settings, load
@@ -15,8 +15,8 @@ from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import Step
 
+from ..support.deliveries import told
 from ..support.service import PATIENCE, Halt, settings_for
-from ..test_service import told
 
 NAME = "in_one_answered"
 TOLD = [["I101", "A101", "S101!"], ["I101", "A101", "S101"]]

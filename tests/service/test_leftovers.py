@@ -15,9 +15,9 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.service.leftovers import LOOK_EVERY, Leftovers
 from fsplanfix.service.pipeline import Pipeline
 
-from ..calls.test_reconcile import accounts, positions
-from ..support.traces import by_ext, events, shorthand
-from .test_pipeline import Worker, by_ext_of, heartbeat, success, unanswered, upto, wanted
+from ..support.accounts import accounts, positions
+from ..support.traces import by_ext, events, shorthand, wanted
+from ..support.worker import Worker, by_ext_of, heartbeat, success, unanswered, upto
 
 NAME = "in_one_answered"
 ONE, OTHER = "localhost:8021", "127.0.0.1:8021"

@@ -16,56 +16,18 @@ from fsplanfix.calls import reconcile, snapshot
 from fsplanfix.calls.event_log import unpacked
 from fsplanfix.calls.model import Leg, Notice, Rules, Status
 from fsplanfix.calls.tracker import Tracker
-from fsplanfix.errors import LinkDown, StoreError
+from fsplanfix.errors import LinkDown
 from fsplanfix.freeswitch.events import SwitchEvent, hanging_up
 from fsplanfix.freeswitch.link import Gap
 from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import notice_json
 from fsplanfix.outbox.store import Store
-from fsplanfix.service.pipeline import Pipeline
 from fsplanfix.service.spool import Spool
 
-from ..calls.test_reconcile import accounts, positions
-from ..support.traces import by_ext, events, expected, rules_of, shorthand
-
-SERVER = "127.0.0.1:8021"
-
-
-class Worker:
-    """A pipeline that a test feeds, step by step."""
-
-    def __init__(self, store: Store, rules: Rules | None = None, server: str = SERVER) -> None:
-        self.said: list[Notice] = []
-        rules = rules or Rules()
-        self.pipeline = Pipeline(server, rules, store, lambda: None, self.said.append)
-
-    def hear(self, *heard: SwitchEvent) -> None:
-        for event in heard:
-            self.pipeline.inbox.on_event(event)
-            self.pipeline.step()
-
-    def relink(self, channels: list[dict[str, str]] | None, core: str = "") -> None:
-        self.pipeline.inbox.on_reconnect(Gap(core, lambda: channels, list))
-        self.pipeline.step()
-
-    def compare(self, channels: list[dict[str, str]] | None, *heard: SwitchEvent) -> None:
-        def ask() -> list[dict[str, str]] | None:
-            for event in heard:
-                self.pipeline.inbox.on_event(event)
-            return channels
-
-        self.pipeline.inbox.compare(ask)
-        self.pipeline.step()
-
-    def stop(self, is_linked: bool) -> None:
-        self.pipeline.inbox.stop(is_linked)
-        assert not self.pipeline.step()
-
-    @property
-    def tokens(self) -> dict[str, list[str]]:
-        (call,) = shorthand(self.said).values()
-        return by_ext(call[1:])
+from ..support.accounts import accounts, positions
+from ..support.traces import by_ext, events, rules_of, shorthand, wanted
+from ..support.worker import SERVER, Worker, by_ext_of, heartbeat, success, unanswered, upto
 
 
 @pytest.fixture
@@ -73,21 +35,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = Store(f"sqlite:///{tmp_path}/store.db")
     yield store
     store.close()
-
-
-def heartbeat(at: int) -> SwitchEvent:
-    return SwitchEvent.made_of({"Event-Name": "HEARTBEAT", "Event-Date-Timestamp": str(at)})
-
-
-def upto(name: str, wanted: str, count: int = 1) -> tuple[list[SwitchEvent], list[SwitchEvent]]:
-    """The events of a recording up to the `count`-th of a name, that one included, and the rest."""
-    stream = events(name)
-    at = [n for n, event in enumerate(stream) if event.name == wanted][count - 1] + 1
-    return list(stream[:at]), list(stream[at:])
-
-
-def success(said: list[Notice]) -> Notice:
-    return next(n for n in said if n.status is Status.SUCCESS)
 
 
 # a talk that ends while nobody listens (rule 15)
@@ -156,16 +103,6 @@ def test_a_talk_that_outlives_a_restart_has_its_whole_length(store: Store) -> No
     second.hear(*rest)
     assert {**by_ext_of(first, second)} == by_ext(wanted(name))
     assert success(second.said).duration == 2
-
-
-def by_ext_of(*workers: Worker) -> dict[str, list[str]]:
-    said = [n for worker in workers for n in worker.said]
-    (call,) = shorthand(said).values()
-    return by_ext(call[1:])
-
-
-def wanted(name: str) -> list[str]:
-    return expected()[name].calls[0][0].split(": ")[1].split()
 
 
 # what nobody heard (rule 15)
@@ -341,10 +278,6 @@ def test_what_another_worker_told_meanwhile_is_told_once(
     again.pipeline.run()
     assert Queue(store).counts() == counts
     assert again.pipeline.keep_the_rest() is None
-
-
-def unanswered(*_: object, **__: object) -> None:
-    raise StoreError("The database does not answer.")
 
 
 def test_a_spool_that_cannot_be_read_stays(store: Store) -> None:

@@ -17,10 +17,10 @@ from fsplanfix.service.readiness import LONGEST_STEP, Readiness
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
-from ..outbox.test_store_file import write_over, written_through
+from ..support.deliveries import told
 from ..support.service import PATIENCE, running
-from ..support.traces import events
-from ..test_service import told, wanted
+from ..support.store_files import write_over, written_through
+from ..support.traces import events, wanted
 
 
 class Steady:

@@ -131,3 +131,16 @@ def _agree(said: list[tuple[list[str], dict[str, list[str]]]], wanted: list[str]
         if head != [*parts[:2], diversion] or tokens != by_ext(wanted_tokens.split()):
             return False
     return True
+
+
+def wanted(name: str) -> list[str]:
+    return expected()[name].calls[0][0].split(": ")[1].split()
+
+
+def assert_every_part_ends_once(notices: list[Notice]) -> None:
+    begun = [
+        (n.callid, n.ext, n.ordinal) for n in notices if n.kind in (Kind.INCOMING, Kind.OUTGOING)
+    ]
+    ended = [(n.callid, n.ext, n.ordinal) for n in notices if n.kind is Kind.COMPLETED]
+    assert sorted(begun) == sorted(ended)
+    assert len(set(begun)) == len(begun)

@@ -1,6 +1,5 @@
 """The dashboard over real HTTP: who gets in, what is shown, what may be changed."""
 
-import html
 import re
 import sqlite3
 import subprocess
@@ -22,39 +21,12 @@ from fsplanfix.web import app as web_app
 from fsplanfix.web.dashboard import REFRESH_EVERY, DashboardConfig, Look
 from fsplanfix.web.health import Health
 
+from ..support.deliveries import told
 from ..support.service import PATIENCE, Halt, Service, running
-from ..test_service import told
+from ..support.visitor import PASSWORD, Visitor, token
 
 WEB = Path(__file__).parents[2] / "fsplanfix" / "web"
-PASSWORD = "a-good-password"
 CALL = "group_answered"
-
-
-def token(page: str) -> str:
-    return html.unescape(re.findall(r'name="csrf_token" value="([^"]+)"', page)[0])
-
-
-class Visitor(requests.Session):
-    """A browser without a screen."""
-
-    def __init__(self, service: Service) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.at = service.address
-
-    def see(self, path: str = "/", code: int = 200) -> str:
-        answer = self.get(self.at + path, timeout=60)
-        assert answer.status_code == code, answer.text
-        return answer.text
-
-    def press(self, path: str, page: str = "", **fields: str) -> requests.Response:
-        given = {"csrf_token": token(page or self.see("/login"))}
-        return self.post(
-            self.at + path, data={**given, **fields}, timeout=60, allow_redirects=False
-        )
-
-    def log_in(self, password: str = PASSWORD) -> requests.Response:
-        return self.press("/login", password=password)
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.web import server as web_server
 from fsplanfix.web.server import Bounds, WebServer
 
+from ..support.deliveries import told
 from ..support.service import PATIENCE, Service, settings_for, started
-from ..test_service import told
 
 HALF = b"POST /planfix HTTP/1.1\r\nHost: x\r\nContent-"
 WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -1,0 +1,26 @@
+"""Where the code is, and which folder may import which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[2] / "fsplanfix"
+
+MAY_IMPORT = {
+    "freeswitch": {"errors"},
+    "calls": {"freeswitch.events"},
+    "outbox": {"errors", "calls.model", "calls.unfinished"},
+    "planfix": {"errors", "calls.model", "calls.numbers", "outbox"},
+    "recordings": {"errors"},
+    "web": {"errors", "recordings.files"},
+    "simulators": set[str](),
+    "service": {
+        *("errors", "settings", "printable", "calls", "freeswitch", "outbox", "planfix"),
+        *("recordings", "web", "admin"),
+    },
+    "admin": {
+        *("errors", "settings", "printable", "calls", "freeswitch", "outbox", "planfix"),
+        "recordings",
+    },
+}
+"""What each folder may import of the house, besides itself."""
