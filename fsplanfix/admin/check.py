@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import IntEnum
@@ -28,6 +28,7 @@ from ..planfix.api import PlanfixApi
 from ..recordings.files import TYPES
 from ..recordings.urls import RecordingUrls
 from ..settings import Settings
+from ..settings_file import UnknownName
 from .probes import days_left, fetch
 
 LONGEST_WAIT = 10.0
@@ -82,9 +83,15 @@ class Finding:
         return "✓!✗"[self.grade]
 
 
-def check_all(settings: Settings, env_file: Path = Path(".env")) -> Iterator[Finding]:
-    """Check every part; leave out what cannot be checked because another part is broken."""
-    yield from _check_settings(settings, env_file)
+def check_all(
+    settings: Settings, env_file: Path | None, unknown: Sequence[UnknownName] = ()
+) -> Iterator[Finding]:
+    """Check every part; leave out what cannot be checked because another part is broken.
+
+    env_file: where settings were read from, if not only from the environment. unknown: the names
+    in it that are not settings.
+    """
+    yield from _check_settings(settings, env_file, unknown)
     keys: list[str] = []
     try:
         with closing(Store(settings.store_url)) as store:
@@ -104,9 +111,15 @@ def check_all(settings: Settings, env_file: Path = Path(".env")) -> Iterator[Fin
     yield from check_planfix(settings)
 
 
-def _check_settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
+def _check_settings(
+    settings: Settings, env_file: Path | None, unknown: Sequence[UnknownName]
+) -> Iterator[Finding]:
     part, sound = "settings", True
-    if env_file.exists() and stat.S_IMODE(env_file.stat().st_mode) & 0o077:
+    for name in unknown:
+        sound = False
+        yield Finding(Grade.WARNING, part, f"{name.name} in {env_file} is not a setting", name.hint)
+
+    if env_file and env_file.exists() and stat.S_IMODE(env_file.stat().st_mode) & 0o077:
         sound = False
         yield Finding(
             Grade.WARNING, part, f"{env_file} can be read by others", f"chmod 600 {env_file}"
