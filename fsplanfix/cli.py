@@ -18,11 +18,12 @@ from typing import Any
 import click
 import gevent
 
+from . import settings_file
 from .admin import check, explain, initial_settings, timeline
 from .admin.findings import Finding, Grade
 from .admin.traces import replay, settings_of
 from .calls.numbers import normalize
-from .errors import FsplanfixError, PortTakenError, SettingsError
+from .errors import FsplanfixError, PortTakenError, SettingsError, StoreError
 from .outbox.history import Archive
 from .outbox.queue import Queue
 from .outbox.schema import State
@@ -32,7 +33,7 @@ from .printable import lines, printable
 from .recordings.urls import RecordingUrls
 from .service import logs
 from .service.app import ROLES, App
-from .settings import RuleSettings, Settings, StoreSettings, load
+from .settings import RuleSettings, Settings, StoreSettings, load, unknown_names
 from .simulators import demo
 from .simulators.freeswitch import Switch
 from .simulators.planfix import Planfix
@@ -40,6 +41,8 @@ from .simulators.playback import names
 
 WIDTH = 80
 """Columns of a terminal, as far as we use them."""
+WHOLE_WORDS: dict[str, Any] = {"break_on_hyphens": False, "break_long_words": False}
+"""Options of textwrap.fill."""
 
 
 def errors_as_one_line(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,8 +65,17 @@ def say(text: str) -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fsplanfix")
-def cli() -> None:
+@click.option(
+    "--env-file",
+    envvar=settings_file.VARIABLE,
+    metavar="FILE",
+    help=f"File of settings. Otherwise {settings_file.VARIABLE} names it, or it is .env here, or "
+    f"{settings_file.SYSTEM_FILE}.",
+)
+def cli(env_file: str | None) -> None:
     """Connect FreeSWITCH to the CRM Planfix: call windows, history, click to call."""
+    if env_file:
+        os.environ[settings_file.VARIABLE] = env_file
 
 
 @cli.command("replay")
@@ -128,6 +140,8 @@ def run_command(roles: tuple[str, ...], shadow: bool) -> None:
     """
     settings = load(Settings)
     logs.set_up(settings.log_level, settings.log_format, settings.log_mask)
+    for unknown in unknown_names():
+        logs.log.warning("setting_unknown", name=unknown.name, hint=unknown.hint)
     app = App(settings, roles or ROLES, shadow)
     # gevent's own handlers: they run between greenlets, not in the middle of one
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -178,7 +192,8 @@ def init_command(file: Path, force: bool, **given: str | None) -> None:
         click.confirm(f"{file} already exists. Overwrite it?", abort=True)
 
     answers = {
-        name: _ask(asks, name, given[name], *question) for name, question in QUESTIONS.items()
+        name: _ask(asks, name, given[name], *question)
+        for name, question in initial_settings.QUESTIONS.items()
     }
     host, _, port = answers["freeswitch"].rpartition(":")
     # the same password goes into FREESWITCH_ESL and into the text for event_socket.conf.xml
@@ -196,26 +211,6 @@ def init_command(file: Path, force: bool, **given: str | None) -> None:
     initial_settings.write(file, {name: value for name, value in values.items() if value})
     say(f"Wrote {file} (readable only by you).")
     say(initial_settings.what_to_do(values, host.strip("[]"), port, password))
-
-
-QUESTIONS: dict[str, tuple[str, str, str]] = {
-    "planfix_url": ("PLANFIX_URL", "Address for requests, as Planfix shows it", ""),
-    "planfix_token": ("PLANFIX_TOKEN", "Token, as Planfix shows it", ""),
-    "public_url": ("PUBLIC_URL", "Your https address, such as https://pbx.example.com", ""),
-    "freeswitch": ("", "Event socket of FreeSWITCH", "127.0.0.1:8021"),
-    "freeswitch_password": ("", "Its password (empty: generate a new one)", ""),
-    "recordings_dir": (
-        "RECORDINGS_DIR",
-        "Folder of the recordings",
-        "/var/lib/freeswitch/recordings",
-    ),
-    "store_url": ("STORE_URL", "Database", "sqlite:///fsplanfix.db"),
-    "country": ("COUNTRY", "Country, two letters", "RU"),
-}
-"""The questions of `init`, by option: the setting, the words, the default.
-
-The setting is "" where the answer is only a part of one.
-"""
 
 
 def _ask(
@@ -269,13 +264,18 @@ def _show(finding: Finding) -> None:
     """Print a finding, and its hint below it."""
     head = f"{finding.mark} {finding.part:<17} "
     indent = " " * len(head)
-    what = fill(printable(finding.what), WIDTH - len(head)).replace("\n", f"\n{indent}")
+    what = fill(printable(finding.what), WIDTH - len(head), **WHOLE_WORDS).replace(
+        "\n", f"\n{indent}"
+    )
     # the colour is added last: what comes from outside may bring none
     mark = click.style(finding.mark, fg=COLORS[finding.grade], bold=True)
     click.echo(f"{mark}{head[1:]}{what}", color=_colors())
     if finding.hint:
         hint = printable(finding.hint)
-        click.echo(fill(hint, WIDTH, initial_indent=indent, subsequent_indent=indent))
+        # a path or an option of a command is copied, so it is not divided
+        click.echo(
+            fill(hint, WIDTH, initial_indent=indent, subsequent_indent=indent, **WHOLE_WORDS)
+        )
 
 
 def _summary(counts: dict[Grade, int]) -> str:
@@ -299,13 +299,15 @@ def _findings() -> Iterator[Finding]:
     try:
         settings = load(Settings)
     except SettingsError as error:
-        for problem in error.problems:
-            yield Finding("settings.wrong", Grade.BROKEN, "settings", problem)
+        # what helps with all of them stands once, below the last
+        hints = [""] * (len(error.problems) - 1) + [error.hint]
+        for problem, hint in zip(error.problems, hints, strict=True):
+            yield Finding("settings.wrong", Grade.BROKEN, "settings", problem, hint)
         return
 
     # problems are findings here, not log lines between them
     logs.set_up("CRITICAL")
-    yield from check.check_all(settings)
+    yield from check.check_all(settings, settings_file.find(), unknown_names())
 
 
 @cli.command("explain")
@@ -418,7 +420,11 @@ def queue_drop_command(ids: tuple[int, ...], everything: bool) -> None:
 
 @contextmanager
 def _store() -> Iterator[Store]:
-    store = Store(load(StoreSettings).store_url, create=False)
+    url = load(StoreSettings).store_url
+    try:
+        store = Store(url, create=False)
+    except StoreError as error:
+        raise StoreError(f"{error} {settings_file.origin(settings_file.find())}") from None
     try:
         yield store
     finally:

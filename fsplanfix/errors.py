@@ -8,12 +8,13 @@ class FsplanfixError(Exception):
 class SettingsError(FsplanfixError):
     """Settings are missing or wrong.
 
-    problems: one sentence for each.
+    problems: one sentence for each. hint: what may help with all of them, "" if nothing is known.
     """
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
+    def __init__(self, problems: list[str], hint: str = "") -> None:
+        super().__init__("\n".join([*problems, hint] if hint else problems))
         self.problems = problems
+        self.hint = hint
 
 
 class TraceError(FsplanfixError):

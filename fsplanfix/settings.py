@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from . import settings_file
 from .calls.model import Missed, Rules
 from .calls.numbers import normalize
 from .errors import SettingsError
@@ -215,15 +216,13 @@ def _names(value: Any) -> Any:
     return frozenset(item.strip() for item in value.split(",") if item.strip())
 
 
-ENV_FILE = ".env"
-
 EMPTY_MATTERS = ("HIDDEN_NUMBER",)
 """Settings that mean something when they are empty. Any other empty setting counts as missing."""
 
 
 class _Source(BaseSettings):
     model_config = SettingsConfigDict(
-        env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+        env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
     )
 
 
@@ -354,23 +353,40 @@ class Settings(RuleSettings, StoreSettings):
 T = TypeVar("T", bound=_Source)
 
 
-def _is_emptied(name: str) -> bool:
+def _is_emptied(name: str, file: Path | None) -> bool:
     """Return whether a setting is given and empty."""
-    return os.environ.get(name, dotenv_values(ENV_FILE).get(name)) == ""
+    in_file = dotenv_values(file).get(name) if file else None
+    return os.environ.get(name, in_file) == ""
 
 
 def load(kind: type[T], own: Mapping[str, str] | None = None) -> T:
-    """Read settings of a kind.
+    """Read settings of a kind from the environment and the file of settings.
 
-    own: settings by name that take precedence over the environment, such as those of a trace.
-    Raises SettingsError with one sentence for each that is missing or wrong.
+    own: settings by name that take precedence over both, such as those of a trace.
+    Raises SettingsError if the file cannot be read, or with one sentence for each setting that is
+    missing or wrong.
     """
+    file = settings_file.find()
     # env_ignore_empty drops an empty setting even where it has a meaning
-    given = {**dict.fromkeys(filter(_is_emptied, EMPTY_MATTERS), ""), **(own or {})}
+    emptied = [name for name in EMPTY_MATTERS if _is_emptied(name, file)]
+    given = {**dict.fromkeys(emptied, ""), **(own or {})}
+    values: dict[str, Any] = {name.lower(): value for name, value in given.items()}
     try:
-        return kind(**{name.lower(): value for name, value in given.items()})
+        return kind(_env_file=file, **values)  # type: ignore[call-arg]
     except ValidationError as error:
-        raise SettingsError(sentences(kind, error)) from None
+        problems, hint = sentences(kind, error), ""
+        if any(problem["type"] == "missing" for problem in error.errors()):
+            # what is missing may be there under a misspelt name
+            problems += [f"{name.name} is not a setting: {name.hint}" for name in unknown_names()]
+            hint = settings_file.origin(file)
+        raise SettingsError(problems, hint) from None
+
+
+def unknown_names() -> list[settings_file.UnknownName]:
+    """Return the names in the file of settings that are not settings."""
+    file = settings_file.find()
+    names = [name.upper() for name in Settings.model_fields]
+    return settings_file.unknown_names(file, names) if file else []
 
 
 def sentences(kind: type[_Source], error: ValidationError) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ..outbox.queue import Queue
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
 from ..settings import Settings
+from ..settings_file import UnknownName
 from .check_freeswitch import check_freeswitch
 from .check_machine import check_disks, check_ports, check_recordings
 from .check_planfix import check_planfix, check_public_url
@@ -33,9 +34,15 @@ WAITS_TOO_LONG = 300.0
 """Seconds after which it is worth a line that a notice still waits."""
 
 
-def check_all(settings: Settings, env_file: Path = Path(".env")) -> Iterator[Finding]:
-    """Check every part; leave out what cannot be checked because another part is broken."""
-    yield from _check_settings(settings, env_file)
+def check_all(
+    settings: Settings, env_file: Path | None, unknown: Sequence[UnknownName] = ()
+) -> Iterator[Finding]:
+    """Check every part; leave out what cannot be checked because another part is broken.
+
+    env_file: where settings were read from, if not only from the environment. unknown: the names
+    in it that are not settings.
+    """
+    yield from _check_settings(settings, env_file, unknown)
     keys: list[str] = []
     try:
         with closing(Store(settings.store_url)) as store:
@@ -58,9 +65,16 @@ def check_all(settings: Settings, env_file: Path = Path(".env")) -> Iterator[Fin
     yield from check_planfix(settings)
 
 
-def _check_settings(settings: Settings, env_file: Path) -> Iterator[Finding]:
+def _check_settings(
+    settings: Settings, env_file: Path | None, unknown: Sequence[UnknownName]
+) -> Iterator[Finding]:
     part, sound = "settings", True
-    if env_file.exists() and stat.S_IMODE(env_file.stat().st_mode) & 0o077:
+    for name in unknown:
+        sound = False
+        what = f"{name.name} in {env_file} is not a setting"
+        yield Finding("settings.unknown-name", Grade.WARNING, part, what, name.hint)
+
+    if env_file and env_file.exists() and stat.S_IMODE(env_file.stat().st_mode) & 0o077:
         sound = False
         yield Finding(
             "settings.readable-by-others",

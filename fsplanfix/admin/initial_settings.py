@@ -23,6 +23,25 @@ EVENT_SOCKET = """\
   </settings>
 </configuration>"""
 
+QUESTIONS: dict[str, tuple[str, str, str]] = {
+    "planfix_url": ("PLANFIX_URL", "Address for requests, as Planfix shows it", ""),
+    "planfix_token": ("PLANFIX_TOKEN", "Token, as Planfix shows it", ""),
+    "public_url": ("PUBLIC_URL", "Your https address, such as https://pbx.example.com", ""),
+    "freeswitch": ("", "Event socket of FreeSWITCH", "127.0.0.1:8021"),
+    "freeswitch_password": ("", "Its password (empty: generate a new one)", ""),
+    "recordings_dir": (
+        "RECORDINGS_DIR",
+        "Folder of the recordings",
+        "/var/lib/freeswitch/recordings",
+    ),
+    "store_url": ("STORE_URL", "Database", "sqlite:///fsplanfix.db"),
+    "country": ("COUNTRY", "Country, two letters", "RU"),
+}
+"""The questions of `init`, by option: the setting, the words, the default.
+
+The setting is "" where the answer is only a part of one.
+"""
+
 
 def made_up() -> dict[str, str]:
     """Return new secrets, by setting."""

@@ -76,10 +76,11 @@ def service(switch: Switch, planfix: Planfix) -> Iterator[int]:
     """Run the real service against the two stand-ins; yield the port of its web server."""
     with tempfile.TemporaryDirectory(prefix="fsplanfix-demo-") as folder:
         switch.recordings_dir = folder
-        # settings of the shell that starts the demo must not reach its service
+        # settings of the shell that starts the demo, or of this machine, must not reach its service
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment = {
             **inherited,
+            "FSPLANFIX_ENV": os.devnull,
             "PLANFIX_URL": planfix.url,
             "PLANFIX_TOKEN": planfix.token,
             "PBX_TOKEN": PBX_TOKEN,

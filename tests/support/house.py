@@ -19,8 +19,8 @@ MAY_IMPORT = {
         *("recordings", "web", "admin"),
     },
     "admin": {
-        *("errors", "settings", "printable", "calls", "freeswitch", "outbox", "planfix"),
-        "recordings",
+        *("errors", "settings", "settings_file", "printable", "calls", "freeswitch", "outbox"),
+        *("planfix", "recordings"),
     },
 }
 """What each folder may import of the house, besides itself."""

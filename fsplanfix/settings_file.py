@@ -1,0 +1,161 @@
+"""Finds the file of settings, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import sys
+from collections.abc import Collection
+from difflib import get_close_matches
+from pathlib import Path
+from stat import S_ISDIR
+from typing import NamedTuple
+
+from dotenv import dotenv_values
+
+from .errors import SettingsError
+
+VARIABLE = "FSPLANFIX_ENV"
+"""Names the file. `--env-file` sets it for one command, and os.devnull stands for no file."""
+
+LOCAL_FILE = Path(".env")
+SYSTEM_FILE = Path("/etc/fsplanfix/fsplanfix.env")
+
+FIRST_WORDS = "# Settings of fsplanfix"
+"""How our own files begin: what `init` writes, and .env.example."""
+
+PROBABLY_MEANT = 0.8
+"""How alike (difflib's ratio) a name and a setting are where other programs may have names, too."""
+
+PERHAPS_MEANT = 0.6
+"""How alike they are at least where every name should be a setting."""
+
+
+class UnknownName(NamedTuple):
+    """A name in the file that is not a setting.
+
+    nearest: the setting that is most like it, "" if none is.
+    """
+
+    name: str
+    nearest: str
+
+    @property
+    def hint(self) -> str:
+        """Return what to do about it."""
+        return f"is it {self.nearest}?" if self.nearest else ".env.example has every setting"
+
+
+def find() -> Path | None:
+    """Return the file of settings, None if there is none.
+
+    Raises SettingsError if the first one there is cannot be read, or VARIABLE names none.
+    """
+    named = os.environ.get(VARIABLE)
+    if named == os.devnull:
+        return None
+    if named:
+        if not _is_there(Path(named)):
+            raise SettingsError([f"There is no file {named} (--env-file or {VARIABLE})."])
+        _read(Path(named))
+        return Path(named)
+
+    for file in (LOCAL_FILE, SYSTEM_FILE):
+        if _is_there(file):
+            _read(file)
+            return file
+    return None
+
+
+def _is_there(file: Path) -> bool:
+    """Return whether there is such a file, or may be in a folder that keeps us out."""
+    try:
+        mode = file.stat().st_mode
+    except PermissionError:
+        # who stands in another user's folder does not mean the .env there
+        return file != LOCAL_FILE
+    except OSError:
+        return False
+    # a folder named .env is a virtual environment
+    return file != LOCAL_FILE or not S_ISDIR(mode)
+
+
+def _read(file: Path) -> str:
+    """Return what a file holds. Raises SettingsError with the command that may read it."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SettingsError([f"{file} cannot be read: it is not text in UTF-8."]) from None
+    except PermissionError:
+        owner = _owner(file)
+        problem = f"{file} cannot be read: it belongs to {owner}. {_tried(file)}"
+        raise SettingsError([problem], f"Use: {_same_command(owner)}") from None
+    except OSError as error:
+        raise SettingsError([f"{file} cannot be read ({error.strerror}). {_tried(file)}"]) from None
+
+
+def _owner(file: Path) -> str:
+    """Return the user whom a file belongs to, or the first folder above it that we may see."""
+    for path in (file.absolute(), *file.absolute().parents):
+        try:
+            number = path.stat().st_uid
+        except OSError:
+            continue
+        try:
+            return pwd.getpwuid(number).pw_name
+        except KeyError:
+            return f"#{number}"
+    return "root"
+
+
+def _same_command(user: str) -> str:
+    """Return the command that is running, for a user who may read the file."""
+    program, *words = sys.argv
+    command = [program]
+    if Path(program).name == "__main__.py":
+        command = [sys.executable, "-m", "fsplanfix"]
+
+    # sudo keeps no variable
+    named = os.environ.get(VARIABLE)
+    if named and not any(word.startswith("--env-file") for word in words):
+        command += ["--env-file", named]
+    return shlex.join(["sudo", "-u", user, *command, *words])
+
+
+def _tried(last: Path | None = None) -> str:
+    """Return which files were tried, up to the last."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return f"Tried: {named} (--env-file or {VARIABLE})."
+
+    files = [LOCAL_FILE] if last == LOCAL_FILE else [LOCAL_FILE, SYSTEM_FILE]
+    tried = ", ".join(str(file.absolute()) for file in files)
+    return f"Tried: --env-file and {VARIABLE} (not given), {tried}."
+
+
+def origin(file: Path | None) -> str:
+    """Return where the settings come from, in a sentence or two."""
+    if file is not None:
+        return f"Settings come from the environment and {file.absolute()}."
+    return f"There is no file of settings. {_tried()} `fsplanfix init` creates one."
+
+
+def unknown_names(file: Path, settings: Collection[str]) -> list[UnknownName]:
+    """Return the names in a file that are probably meant for us and are not settings.
+
+    settings: the names of all. Other programs may use ./.env, too: unless it begins as ours do,
+    only names that are very like a setting count.
+    """
+    text = _read(file)
+    is_ours = file != LOCAL_FILE or text.startswith(FIRST_WORDS)
+    alike = PERHAPS_MEANT if is_ours else PROBABLY_MEANT
+
+    found = []
+    for name in dotenv_values(file):
+        if name.upper() in settings:
+            continue
+        nearest = next(iter(get_close_matches(name.upper(), settings, 1, alike)), "")
+        if nearest or is_ours:
+            found.append(UnknownName(name, nearest))
+    return found
