@@ -19,6 +19,7 @@ from fsplanfix.outbox.store import Store
 from .support.commands import run_cli
 from .support.outbox import claim, settle
 from .support.service import environment
+from .support.terminal import Terminal
 from .support.traces import TRACES, events, path_of, told
 
 DEMO_CALLS = 6
@@ -169,19 +170,46 @@ def test_the_queue_shows_what_planfix_refused_and_obeys(tmp_path: Path) -> None:
     store.save(told(events("in_one_no_answer")), {}, "s", now=1.0)
     (queued,) = claim(store, 1, 2.0, "me")
     settle(store, queued, State.REJECTED, 2.0, "Planfix rejected it: 400 Invalid parameters")
-    listed = run_cli(tmp_path, "queue", "list", STORE_URL=url)
+    zone = {"STORE_URL": url, "TZ": "Europe/Moscow"}
+    listed = run_cli(tmp_path, "queue", "list", **zone)
+    callid = queued.notice.callid
     assert listed.stdout.splitlines() == [
-        "       1  rejected 79161234567  101   INCOMING",
+        "  number  when                client       ext   what",
+        "       1  1970-01-01 03:00:01 79161234567  101   INCOMING",
+        f"          call {callid}",
         "          Planfix rejected it: 400 Invalid parameters",
         "1 waiting, 1 rejected",
     ]
-    assert "COMPLETED Missed" in run_cli(tmp_path, "queue", "list", "--all", STORE_URL=url).stdout
+    everything = run_cli(tmp_path, "queue", "list", "--all", STORE_URL=url).stdout
+    assert "COMPLETED Missed (waiting)" in everything
     assert "or --all" in run_cli(tmp_path, "queue", "retry", STORE_URL=url).stderr
-    assert (
-        run_cli(tmp_path, "queue", "retry", "1", STORE_URL=url).stdout == "1 will be sent again.\n"
-    )
+    retried = run_cli(tmp_path, "queue", "retry", "1", STORE_URL=url)
+    assert retried.stdout == "1 will be sent again.\n"
     assert run_cli(tmp_path, "queue", "drop", "--all", STORE_URL=url).stdout == "0 deleted.\n"
     assert Queue(store).counts() == {"waiting": 2}
+    store.close()
+
+
+def test_the_queue_deletes_only_what_is_known_and_confirmed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    store = Store(url)
+    store.save(told(events("in_one_no_answer")), {}, "s", now=1.0)
+    (queued,) = claim(store, 1, 2.0, "me")
+    settle(store, queued, State.REJECTED, 2.0, "400")
+
+    for command in ("retry", "drop"):
+        unknown = run_cli(tmp_path, "queue", command, "1", "99", STORE_URL=url)
+        assert unknown.returncode == 1
+        assert "No rejected notice has the number 99." in unknown.stderr
+    unasked = run_cli(tmp_path, "queue", "drop", "--all", STORE_URL=url)
+    assert (unasked.returncode, "add --yes" in unasked.stderr) == (2, True)
+
+    terminal = Terminal(tmp_path, "queue", "drop", "1", STORE_URL=url)
+    terminal.expect("Delete 1 notices for good?")
+    terminal.type("n")
+    assert terminal.end() == 1
+    assert Queue(store).counts() == {"rejected": 1, "waiting": 1}
+    assert run_cli(tmp_path, "queue", "drop", "1", "--yes", STORE_URL=url).stdout == "1 deleted.\n"
     store.close()
 
 

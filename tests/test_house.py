@@ -61,7 +61,7 @@ def test_data_flows_one_way(path: Path) -> None:
 
 def test_few_modules_stand_beside_the_rooms() -> None:
     beside = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
-    assert beside == {"__main__", "cli", "settings", "settings_file", "errors", "printable"}
+    assert beside == {"__main__", "settings", "settings_file", "errors", "printable"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)

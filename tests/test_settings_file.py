@@ -14,9 +14,9 @@ from fsplanfix import settings_file
 from fsplanfix.errors import SettingsError
 from fsplanfix.settings import RuleSettings, Settings, load, unknown_names
 
+from .support.commands import run_cli
 from .support.service import environment
 from .support.traces import path_of
-from .test_cli import run_cli
 
 NEEDED = {
     "PLANFIX_URL": "http://127.0.0.1:9/tel/api",
@@ -209,7 +209,7 @@ def test_the_check_names_the_nearest_setting(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("\n".join([*lines, "RECORDING_DIR=/x", f"STORE_URL={store}"]))
     done = run_cli(tmp_path, "check", "--json")
     findings = [json.loads(line) for line in done.stdout.splitlines()]
-    (finding,) = [found for found in findings if "RECORDING_DIR" in found["what"]]
+    (finding,) = [found for found in findings if "RECORDING_DIR" in found.get("what", "")]
     assert finding["what"] == "RECORDING_DIR in .env is not a setting"
     assert (finding["mark"], finding["hint"]) == ("!", "is it RECORDINGS_DIR?")
 

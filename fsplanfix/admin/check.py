@@ -68,64 +68,43 @@ def check_all(
 def _check_settings(
     settings: Settings, env_file: Path | None, unknown: Sequence[UnknownName]
 ) -> Iterator[Finding]:
-    part, sound = "settings", True
+    found = [*_doubtful_file(env_file, unknown), *_doubtful_values(settings)]
+    yield from found
+    if not found:
+        yield Finding("settings.complete", Grade.OK, "settings", "complete")
+
+
+def _doubtful_file(env_file: Path | None, unknown: Sequence[UnknownName]) -> Iterator[Finding]:
     for name in unknown:
-        sound = False
         what = f"{name.name} in {env_file} is not a setting"
-        yield Finding("settings.unknown-name", Grade.WARNING, part, what, name.hint)
-
+        yield _doubtful("unknown-name", what, name.hint)
     if env_file and env_file.exists() and stat.S_IMODE(env_file.stat().st_mode) & 0o077:
-        sound = False
-        yield Finding(
-            "settings.readable-by-others",
-            Grade.WARNING,
-            part,
-            f"{env_file} can be read by others",
-            f"chmod 600 {env_file}",
-        )
+        what = f"{env_file} can be read by others"
+        yield _doubtful("readable-by-others", what, f"chmod 600 {env_file}")
 
+
+def _doubtful_values(settings: Settings) -> Iterator[Finding]:
     if len(settings.pbx_token.get_secret_value()) < SHORTEST_TOKEN:
-        sound = False
-        yield Finding(
-            "settings.short-token",
-            Grade.WARNING,
-            part,
-            "PBX_TOKEN is short enough to be guessed",
-            "generate a longer one: openssl rand -hex 16",
-        )
+        what = "PBX_TOKEN is short enough to be guessed"
+        yield _doubtful("short-token", what, "generate a longer one: openssl rand -hex 16")
 
     if any(server.password == DEFAULT_PASSWORD for server in settings.freeswitch_esl):
-        sound = False
-        yield Finding(
-            "settings.default-password",
-            Grade.WARNING,
-            part,
-            "the event socket still uses the default password (ClueCon)",
-            "set a new one in event_socket.conf.xml and FREESWITCH_ESL",
-        )
+        what = "the event socket still uses the default password (ClueCon)"
+        hint = "set a new one in event_socket.conf.xml and FREESWITCH_ESL"
+        yield _doubtful("default-password", what, hint)
 
     if not settings.public_url:
-        sound = False
-        yield Finding(
-            "settings.no-public-url",
-            Grade.WARNING,
-            part,
-            "PUBLIC_URL is missing: Planfix cannot reach us",
-            "set it to the https address of this service",
-        )
+        what = "PUBLIC_URL is missing: Planfix cannot reach us"
+        yield _doubtful("no-public-url", what, "set it to the https address of this service")
 
     if not settings.outbound_caller_id:
-        sound = False
-        yield Finding(
-            "settings.no-outbound-caller-id",
-            Grade.WARNING,
-            part,
-            "OUTBOUND_CALLER_ID is missing: after a click, clients may see an ext",
-            "set it to your company's number, as your provider knows it",
-        )
+        what = "OUTBOUND_CALLER_ID is missing: after a click, clients may see an ext"
+        hint = "set it to your company's number, as your provider knows it"
+        yield _doubtful("no-outbound-caller-id", what, hint)
 
-    if sound:
-        yield Finding("settings.complete", Grade.OK, part, "complete")
+
+def _doubtful(reason: str, what: str, hint: str) -> Finding:
+    return Finding(f"settings.{reason}", Grade.WARNING, "settings", what, hint)
 
 
 def _signing_keys(store: Store, settings: Settings) -> list[str]:

@@ -299,7 +299,9 @@ class Switch:
         self.originated.append(command)
         steps = load(self.makecall)
         given = variables(wanted["vars"])
-        number = next(iter(_NUMBER.findall(wanted["rest"])), given.get("planfix_phone", ""))
+        # what is dialled stands behind the variables of the client's leg
+        dialled = _NUMBER.findall(re.sub(r"\{[^{}]*\}", "", wanted["rest"]))
+        number = next(iter(dialled), given.get("planfix_phone", ""))
         swap = {steps[0].get("Caller-Caller-ID-Number"): number, "101": wanted["ext"]}
         keep: dict[str, str] = {}
         if "origination_uuid" in given:

@@ -21,7 +21,7 @@ from .service import PATIENCE, environment
 class Terminal:
     """Runs a command of ours. shown: everything it wrote so far."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, *words: str, **env: str) -> None:
         self.shown = ""
         self._from = 0
         self._master, slave = pty.openpty()
@@ -29,7 +29,7 @@ class Terminal:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "fsplanfix", *words],
             cwd=folder,
-            env=environment(TERM="xterm"),
+            env=environment(TERM="xterm", **env),
             stdin=slave,
             stdout=slave,
             stderr=slave,

@@ -1,0 +1,75 @@
+"""The command group, and what its commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import click
+
+from .. import settings_file
+from ..errors import FsplanfixError, StoreError
+from ..outbox.store import Store
+from ..printable import lines
+from ..settings import StoreSettings, load
+
+WIDTH = 80
+"""Columns of a terminal, as far as we use them."""
+
+WHOLE_WORDS: dict[str, Any] = {"break_on_hyphens": False, "break_long_words": False}
+"""Options of textwrap.fill."""
+
+
+def errors_as_one_line(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a command report our own errors as one sentence, with exit code 1."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except FsplanfixError as error:
+            raise click.ClickException(lines(str(error))) from None
+
+    return run
+
+
+def say(text: str) -> None:
+    """Print one line or several, with control characters written out."""
+    click.echo(lines(text))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fsplanfix")
+@click.option(
+    "--env-file",
+    envvar=settings_file.VARIABLE,
+    metavar="FILE",
+    help=f"File of settings. Otherwise {settings_file.VARIABLE} names it, or it is .env here, or "
+    f"{settings_file.SYSTEM_FILE}.",
+)
+def cli(env_file: str | None) -> None:
+    """Connect FreeSWITCH to the CRM Planfix: call windows, history, click to call."""
+    if env_file:
+        os.environ[settings_file.VARIABLE] = env_file
+
+
+def colors() -> bool | None:
+    """Return False where colours are unwanted (no-color.org), else None: on a terminal only."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
+@contextmanager
+def open_store() -> Iterator[Store]:
+    """Open the service's store; close it at the end."""
+    url = load(StoreSettings).store_url
+    try:
+        store = Store(url, create=False)
+    except StoreError as error:
+        raise StoreError(f"{error} {settings_file.origin(settings_file.find())}") from None
+    try:
+        yield store
+    finally:
+        store.close()
