@@ -464,13 +464,13 @@ def test_two_couriers_send_nothing_twice(
     couriers = [
         Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
     ]
-    runners = [gevent.spawn(c.run) for c in couriers] + [
-        gevent.spawn(c.leases.keep_renewing) for c in couriers
-    ]
+    runners = [gevent.spawn(c.run) for c in couriers]
+    renewals = [gevent.spawn(c.leases.keep_renewing) for c in couriers]
     planfix.wait_for(lambda crm: len(crm.received) >= 160, timeout=120)
     for courier in couriers:
         courier.stop()
     gevent.joinall(runners, timeout=30)
+    gevent.killall(renewals)
     for courier in couriers:
         courier.finish(30)
     assert Queue(store).counts() == {"done": 160}
