@@ -16,7 +16,7 @@ from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 
-from .support.commands import run_cli
+from .support.commands import call_cli, run_cli
 from .support.outbox import claim, settle
 from .support.service import environment
 from .support.traces import TRACES, events, path_of, told
@@ -67,7 +67,7 @@ def test_the_demo_can_be_left_running(tmp_path: Path) -> None:
 def test_a_timeline_fits_a_terminal(tmp_path: Path) -> None:
     for trace in sorted(TRACES.glob("lab/*.gz")):
         done = (
-            run_cli(tmp_path, "replay", str(trace))
+            call_cli(tmp_path, "replay", str(trace))
             if "queue" in trace.name or "forwarded" in trace.name
             else None
         )
@@ -145,7 +145,7 @@ def test_a_stand_in_that_cannot_listen_says_why(
 
 
 def test_the_help_of_explain_says_where_the_rules_are_listed(tmp_path: Path) -> None:
-    assert "docs/call-rules.md" in run_cli(tmp_path, "explain", "--help").stdout
+    assert "docs/call-rules.md" in call_cli(tmp_path, "explain", "--help").stdout
 
 
 def test_every_command_has_help(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_every_command_has_help(tmp_path: Path) -> None:
         ["simulate"],
         ["simulate", "freeswitch"],
     ):
-        done = run_cli(tmp_path, *words, "--help")
+        done = call_cli(tmp_path, *words, "--help")
         assert done.returncode == 0
         assert max(map(len, done.stdout.splitlines())) <= 80
 
@@ -169,18 +169,18 @@ def test_the_queue_shows_what_planfix_refused_and_obeys(tmp_path: Path) -> None:
     store.save(told(events("in_one_no_answer")), {}, "s", now=1.0)
     (queued,) = claim(store, 1, 2.0, "me")
     settle(store, queued, State.REJECTED, 2.0, "Planfix rejected it: 400 Invalid parameters")
-    listed = run_cli(tmp_path, "queue", "list", STORE_URL=url)
+    listed = call_cli(tmp_path, "queue", "list", STORE_URL=url)
     assert listed.stdout.splitlines() == [
         "       1  rejected 79161234567  101   INCOMING",
         "          Planfix rejected it: 400 Invalid parameters",
         "1 waiting, 1 rejected",
     ]
-    assert "COMPLETED Missed" in run_cli(tmp_path, "queue", "list", "--all", STORE_URL=url).stdout
-    assert "or --all" in run_cli(tmp_path, "queue", "retry", STORE_URL=url).stderr
+    assert "COMPLETED Missed" in call_cli(tmp_path, "queue", "list", "--all", STORE_URL=url).stdout
+    assert "or --all" in call_cli(tmp_path, "queue", "retry", STORE_URL=url).stderr
     assert (
         run_cli(tmp_path, "queue", "retry", "1", STORE_URL=url).stdout == "1 will be sent again.\n"
     )
-    assert run_cli(tmp_path, "queue", "drop", "--all", STORE_URL=url).stdout == "0 deleted.\n"
+    assert call_cli(tmp_path, "queue", "drop", "--all", STORE_URL=url).stdout == "0 deleted.\n"
     assert Queue(store).counts() == {"waiting": 2}
     store.close()
 

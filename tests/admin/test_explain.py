@@ -21,7 +21,7 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
-from ..support.commands import run_cli
+from ..support.commands import call_cli
 from ..support.deliveries import told
 from ..support.service import running
 from ..support.traces import NAMES, events, path_of, rules_of, shorthand, wanted
@@ -100,13 +100,28 @@ def test_every_recorded_call_is_explained_within_eighty_columns(name: str, store
 # the command, on a store a running service wrote
 
 
-@pytest.fixture
-def played(switch: Switch, planfix: Planfix, tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the store of `played` is, which the tests only read."""
+    return tmp_path_factory.mktemp("played")
+
+
+@pytest.fixture(scope="module")
+def played(folder: Path) -> Iterator[dict[str, str]]:
     """Some calls through the real service; gives their callids."""
+    switch, planfix = Switch(), Planfix(token="planfix-token")
+    switch.start()
+    planfix.start()
+    yield play_some(switch, planfix, folder)
+    planfix.stop()
+    switch.stop()
+
+
+def play_some(switch: Switch, planfix: Planfix, folder: Path) -> dict[str, str]:
     names = ["group_answered", "in_one_busy", "ignored_by_variable", "internal_answered"]
     planfix.answers.append(500)
     callids = {}
-    with running(switch, planfix, tmp_path) as service:
+    with running(switch, planfix, folder) as service:
         for name in names:
             callids[name] = switch.play(path_of(name), speed=0)
         group = callids["group_answered"]
@@ -120,15 +135,13 @@ def played(switch: Switch, planfix: Planfix, tmp_path: Path) -> dict[str, str]:
 
 
 def explained(folder: Path, *words: str) -> str:
-    done = run_cli(folder, "explain", *words, STORE_URL=f"sqlite:///{folder}/store.db")
+    done = call_cli(folder, "explain", *words, STORE_URL=f"sqlite:///{folder}/store.db")
     assert (done.returncode, done.stderr) == (0, "")
     return " ".join(done.stdout.split())
 
 
-def test_each_employee_got_what_they_got_for_a_reason(
-    played: dict[str, str], tmp_path: Path
-) -> None:
-    group = explained(tmp_path, played["group_answered"])
+def test_each_employee_got_what_they_got_for_a_reason(played: dict[str, str], folder: Path) -> None:
+    group = explained(folder, played["group_answered"])
     for words in (
         "102 picks up",
         "101 hangs up: LOSE_RACE",
@@ -143,35 +156,37 @@ def test_each_employee_got_what_they_got_for_a_reason(
         "✓ Planfix has it",
     ):
         assert words in group, words
-    busy = explained(tmp_path, played["in_one_busy"])
+    busy = explained(folder, played["in_one_busy"])
     assert "hangs up: USER_BUSY (never rang: no window, rule 1)" in busy
     assert "rule 6: no phone rang, the call is shown all the same" in busy
-    ignored = explained(tmp_path, played["ignored_by_variable"])
+    ignored = explained(folder, played["ignored_by_variable"])
     assert "marked planfix_ignore" in ignored
     assert ignored.endswith("Planfix is told nothing of this call.")
-    refused = explained(tmp_path, played["refused"])
+    refused = explained(folder, played["refused"])
     assert "try 1 to send INCOMING: Planfix rejected it: 400" in refused
     assert "✗ rejected by Planfix" in refused
-    assert explained(tmp_path, "--last") == refused
-    by_number = explained(tmp_path, "+7 916 123-45-67")
+    assert explained(folder, "--last") == refused
+    by_number = explained(folder, "+7 916 123-45-67")
     assert group in by_number
     assert refused in by_number
 
 
-def test_an_unknown_call_is_a_sentence(played: dict[str, str], tmp_path: Path) -> None:
+def test_an_unknown_call_is_a_sentence(played: dict[str, str], folder: Path) -> None:
     for unknown in (played["internal_answered"], "79260000099", "nonsense", "%", "' OR 1=1 --"):
-        done = run_cli(tmp_path, "explain", unknown, STORE_URL=f"sqlite:///{tmp_path}/store.db")
+        done = call_cli(folder, "explain", unknown, STORE_URL=f"sqlite:///{folder}/store.db")
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == f"Error: No record of call or number {unknown}.\n"
-    done = run_cli(tmp_path, "explain", STORE_URL=f"sqlite:///{tmp_path}/store.db")
+    done = call_cli(folder, "explain", STORE_URL=f"sqlite:///{folder}/store.db")
     assert "or --last" in done.stderr
 
 
-def test_a_call_is_exported_and_played_again(played: dict[str, str], tmp_path: Path) -> None:
+def test_a_call_is_exported_and_played_again(
+    played: dict[str, str], folder: Path, tmp_path: Path
+) -> None:
     plain, masked = tmp_path / "call.jsonl.gz", tmp_path / "masked.jsonl.gz"
     callid = played["group_answered"]
-    assert "fsplanfix replay" in explained(tmp_path, callid, "--export", str(plain))
-    explained(tmp_path, callid, "--export", str(masked), "--mask")
+    assert "fsplanfix replay" in explained(folder, callid, "--export", str(plain))
+    explained(folder, callid, "--export", str(masked), "--mask")
     original = wanted("group_answered")
     for file in (plain, masked):
         with gzip.open(file, "rt") as lines:
@@ -181,7 +196,7 @@ def test_a_call_is_exported_and_played_again(played: dict[str, str], tmp_path: P
         tracker = Tracker(Rules())
         said = [n for entry in rest for n in tracker.feed(SwitchEvent(entry["event"].encode()))]
         assert sorted(shorthand(said)[callid][1:]) == sorted(original)
-        assert "FreeSWITCH" not in run_cli(tmp_path, "replay", str(file)).stderr
+        assert "FreeSWITCH" not in call_cli(tmp_path, "replay", str(file)).stderr
     text = gzip.decompress(masked.read_bytes()).decode()
     assert "79161234567" not in text
     assert "74950000002" not in text
@@ -200,10 +215,10 @@ def test_a_call_is_exported_and_played_again(played: dict[str, str], tmp_path: P
     ],
 )
 def test_an_export_that_cannot_be_is_a_sentence(
-    played: dict[str, str], tmp_path: Path, words: tuple[str, ...], sentence: str
+    played: dict[str, str], folder: Path, words: tuple[str, ...], sentence: str
 ) -> None:
     options = words if "--export" in words else (*words, "--export", "x.gz")
-    done = run_cli(tmp_path, "explain", *options, STORE_URL=f"sqlite:///{tmp_path}/store.db")
+    done = call_cli(folder, "explain", *options, STORE_URL=f"sqlite:///{folder}/store.db")
     assert done.returncode == 1
     assert sentence in done.stderr
 

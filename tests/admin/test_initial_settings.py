@@ -14,7 +14,7 @@ from fsplanfix.admin import initial_settings
 from fsplanfix.errors import SettingsError
 from fsplanfix.settings import Settings
 
-from ..support.commands import run_cli
+from ..support.commands import call_cli, run_cli
 from ..support.terminal import Terminal
 
 URL = "https://example.planfix.com/tel/api"
@@ -107,7 +107,7 @@ def test_a_script_needs_no_terminal(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_and_nothing_is_written(
     tmp_path: Path, words: tuple[str, ...], sentence: str
 ) -> None:
-    done = run_cli(tmp_path, "init", *words)
+    done = call_cli(tmp_path, "init", *words)
     assert done.returncode == 1
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
