@@ -114,6 +114,7 @@ def test_what_is_wrong_is_said_and_nothing_is_written(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.no_cover
 @given(st.text(min_size=1, max_size=40))
 @settings(max_examples=200)
 def test_any_token_is_read_back_as_it_was_written_or_refused(

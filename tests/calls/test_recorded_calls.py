@@ -178,6 +178,7 @@ def hangup(uuid: str, at: int) -> SwitchEvent:
     )
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("backwards", [False, True])
 def test_a_call_cut_off_anywhere_still_ends_for_everyone(name: str, backwards: bool) -> None:
@@ -211,6 +212,7 @@ HEADERS = [
 ]
 
 
+@pytest.mark.no_cover
 @SLOW
 @given(st.data())
 def test_hostile_header_values_never_raise(data: st.DataObject) -> None:
