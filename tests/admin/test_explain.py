@@ -3,7 +3,8 @@
 import gzip
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from fsplanfix.admin.explain import story
 from fsplanfix.calls.event_log import EventLog, unpacked
-from fsplanfix.calls.model import Notice, Rules
+from fsplanfix.calls.model import Missed, Notice, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.outbox.history import Archive
@@ -23,17 +24,25 @@ from fsplanfix.simulators.planfix import Planfix
 
 from ..support.commands import call_cli
 from ..support.deliveries import told
+from ..support.scene import Scene
 from ..support.service import running
 from ..support.traces import NAMES, events, path_of, rules_of, shorthand, wanted
 
+Kept = tuple[list[Notice], dict[str, bytes], EventLog]
+"""What was said of calls, and what was kept of each."""
+
 
 @cache
-def kept(name: str) -> tuple[list[Notice], dict[str, bytes], EventLog]:
-    """Play a recorded call as the pipeline does; return what was said and what was kept of each call."""
-    tracker, log = Tracker(rules_of(name)), EventLog()
+def kept(name: str) -> Kept:
+    return kept_of(events(name), rules_of(name))
+
+
+def kept_of(stream: Iterable[SwitchEvent], rules: Rules) -> Kept:
+    """Play events as the pipeline does."""
+    tracker, log = Tracker(rules), EventLog()
     said: list[Notice] = []
     packed: dict[str, bytes] = {}
-    for event in events(name):
+    for event in stream:
         said += tracker.feed(event)
         log.keep(event, tracker)
         for callid in tracker.changed - set(tracker.calls):
@@ -95,6 +104,31 @@ def test_every_recorded_call_is_explained_within_eighty_columns(name: str, store
         due = [notice for notice in said if notice.callid == callid]
         assert len(re.findall(r"^ +rule \d+: ", text, re.MULTILINE)) == len(due)
         assert ("Planfix is told nothing of this call." in text) == (not due)
+
+
+@pytest.mark.parametrize("are_events_kept", [True, False])
+@pytest.mark.parametrize(
+    ("missed", "who_answers", "reason"),
+    [
+        (Missed.ALL, "", "the client talked with somebody else"),
+        (Missed.FIRST, "", "the client talked with somebody else"),
+        (Missed.NONE, None, "MISSED counts the call for a colleague"),
+    ],
+)
+def test_an_offer_is_canceled_by_a_talk_without_an_ext_or_by_missed(
+    tmp_path: Path, missed: Missed, who_answers: str | None, reason: str, are_events_kept: bool
+) -> None:
+    rules = Rules(missed=missed)
+    scene = Scene(rules).client().phone("B", "101", "A").rings("B")
+    if who_answers is not None:
+        scene.answers("A").phone("C", who_answers, "A").answers("C").bridge("A", "C").gone("C")
+    scene.gone("A").gone("B")
+    said, packed, _ = kept_of(scene.heard, rules)
+    with closing(Store(f"sqlite:///{tmp_path}/store.db")) as store:
+        store.save(said, dict.fromkeys(packed), "s", 1.0, packed if are_events_kept else {})
+        text = " ".join(" ".join(story(Archive(store), rules, said[0].callid)).split())
+    assert text.count(f"COMPLETED Canceled: the call went elsewhere rule 6: {reason}") == 1
+    assert text.count("rule 6: talked without an ext") == (0 if who_answers is None else 2)
 
 
 # the command, on a store a running service wrote
