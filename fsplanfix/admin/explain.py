@@ -135,7 +135,7 @@ def _played(
 
 def _who(leg: Leg) -> str:
     if leg.role is Role.GLUE:
-        return "(glue)"
+        return "helper leg"
     if leg.role is Role.HOUSE:
         return "colleague"
     if leg.ext:

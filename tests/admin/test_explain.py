@@ -131,6 +131,14 @@ def test_an_offer_is_canceled_by_a_talk_without_an_ext_or_by_missed(
     assert text.count("rule 6: talked without an ext") == (0 if who_answers is None else 2)
 
 
+def test_a_leg_that_nobody_is_on_is_a_helper_leg(store: Store) -> None:
+    said, packed, _ = kept("group_loopback")
+    store.save(said, dict.fromkeys(packed), "s", 1.0, packed)
+    told = "\n".join(line for callid in packed for line in story(Archive(store), Rules(), callid))
+    assert re.search("^ .* helper leg  is called", told, re.MULTILINE)
+    assert "glue" not in told
+
+
 # the command, on a store a running service wrote
 
 
