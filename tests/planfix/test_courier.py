@@ -283,7 +283,11 @@ def test_late_windows_can_be_kept(
 
 
 def test_an_unknown_token_pauses_everything_and_loses_nothing(
-    courier: Courier, store: Store, planfix: Planfix, clock: Clock
+    courier: Courier,
+    store: Store,
+    planfix: Planfix,
+    clock: Clock,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """An hour with a wrong token: one probe a minute, then everything arrives in order, no window too late."""
     right, planfix.token = planfix.token, "changed in Planfix"
@@ -297,6 +301,7 @@ def test_an_unknown_token_pauses_everything_and_loses_nothing(
     planfix.token, before = right, len(planfix.received)
     send_all(courier)
     assert not Queue(store).backlog().unauthorized
+    assert capsys.readouterr().out.count("planfix_token_accepted") == 1
     assert [item.code for item in planfix.received[before:]] == [200] * 20
     assert Queue(store).counts() == {"skipped": 20, "done": 20}
 
