@@ -274,7 +274,9 @@ def _findings() -> Iterator[check.Finding]:
 
 @cli.command("explain")
 @click.argument("call", metavar="CALLID|NUMBER", default="")
-@click.option("--last", is_flag=True, help="The most recent call.")
+@click.option(
+    "--last", is_flag=True, help="The most recent call; with --export, the last that is over."
+)
 @click.option(
     "--export",
     "file",
@@ -296,7 +298,11 @@ def explain_command(call: str, last: bool, file: Path | None, mask: bool) -> Non
     with _store() as store:
         archive = Archive(store)
         number = normalize(call, settings.country)
-        callids = [archive.last_call()] if last else archive.calls(call, number)
+        if last:
+            # the events of a call are stored when it is over
+            callids = [archive.last_call() if file is None else archive.last_ended_call()]
+        else:
+            callids = archive.calls(call, number)
         if file is not None:
             _export(archive, [callid for callid in callids if callid][-1:], file, mask)
             return

@@ -265,6 +265,22 @@ def test_an_export_that_cannot_be_is_a_sentence(
     assert sentence in done.stderr
 
 
+def test_the_last_call_to_export_is_the_last_that_is_over(store_url: str, tmp_path: Path) -> None:
+    """Another call has begun since, and has no events in the store yet."""
+    said, packed, _ = kept("group_answered")
+    (callid,) = packed
+    going_on = replace(said[0], callid="going-on")
+    with closing(Store(store_url)) as store:
+        nothing = call_cli(tmp_path, "explain", "--last", "--export", "x.gz", STORE_URL=store_url)
+        store.save(said, dict.fromkeys(packed), "s", 1.0, packed)
+        store.save([going_on], {"going-on": "{}"}, "s", 2.0)
+    written = call_cli(tmp_path, "explain", "--last", "--export", "x.gz", STORE_URL=store_url)
+    last = call_cli(tmp_path, "explain", "--last", STORE_URL=store_url)
+    assert nothing.returncode == 1
+    assert f"events of call {callid} to x.gz" in written.stdout
+    assert "going-on" in last.stdout
+
+
 def test_a_restart_in_the_middle_leaves_a_shorter_story(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
