@@ -57,7 +57,7 @@ test-browser: $(VENV)/tools  ## Run the tests in Debian's chromium
 bench: $(VENV)/tools  ## Measure against references (8 minutes)
 	$(BIN)/python -m bench
 
-chaos: $(VENV)/tools  ## Kill, cut and starve the service during 2,000 calls
+chaos: $(VENV)/tools  ## Kill, cut and starve the service during 800 calls on each database
 	$(BIN)/python -m chaos
 
 fuzz: $(VENV)/tools  ## Send 200,000 hostile inputs (4 minutes)

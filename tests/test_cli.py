@@ -16,7 +16,7 @@ from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 
-from .support.commands import run_cli
+from .support.commands import call_cli, run_cli
 from .support.outbox import claim, settle
 from .support.service import environment
 from .support.terminal import Terminal
@@ -68,7 +68,7 @@ def test_the_demo_can_be_left_running(tmp_path: Path) -> None:
 def test_a_timeline_fits_a_terminal(tmp_path: Path) -> None:
     for trace in sorted(TRACES.glob("lab/*.gz")):
         done = (
-            run_cli(tmp_path, "replay", str(trace))
+            call_cli(tmp_path, "replay", str(trace))
             if "queue" in trace.name or "forwarded" in trace.name
             else None
         )
@@ -146,7 +146,7 @@ def test_a_stand_in_that_cannot_listen_says_why(
 
 
 def test_the_help_of_explain_says_where_the_rules_are_listed(tmp_path: Path) -> None:
-    assert "docs/call-rules.md" in run_cli(tmp_path, "explain", "--help").stdout
+    assert "docs/call-rules.md" in call_cli(tmp_path, "explain", "--help").stdout
 
 
 def test_every_command_has_help(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_every_command_has_help(tmp_path: Path) -> None:
         ["simulate"],
         ["simulate", "freeswitch"],
     ):
-        done = run_cli(tmp_path, *words, "--help")
+        done = call_cli(tmp_path, *words, "--help")
         assert done.returncode == 0
         assert max(map(len, done.stdout.splitlines())) <= 80
 

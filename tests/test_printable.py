@@ -14,7 +14,7 @@ from fsplanfix.printable import lines, printable
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
-from .support.commands import run_cli
+from .support.commands import call_cli
 from .support.service import running
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\rforged\nline \u202egnp.exe\x9b31m\x7f\u2028end"
@@ -67,8 +67,8 @@ def test_what_planfix_answers_steers_neither_log_nor_terminal(
         service.wait_for("notice_rejected.*COMPLETED|COMPLETED.*notice_rejected")
         log = "\n".join(service.log)
     store = {"STORE_URL": f"sqlite:///{tmp_path}/store.db"}
-    listed = run_cli(tmp_path, "queue", "list", **store)
-    told = run_cli(tmp_path, "explain", callid, **store)
+    listed = call_cli(tmp_path, "queue", "list", **store)
+    told = call_cli(tmp_path, "explain", callid, **store)
     for text in (log, listed.stdout, told.stdout):
         assert "owned" in text
         assert not STEER & set(text)

@@ -7,14 +7,14 @@ that each notice stands under the event that caused it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import fill
 
 from ..calls.event_log import UNHEARD, UNTIL, unpacked
-from ..calls.model import Leg, Notice, Role, Rules
+from ..calls.model import Kind, Leg, Notice, Role, Rules, Status
 from ..calls.tracker import Tracker
 from ..freeswitch.events import SwitchEvent, moment
 from ..outbox.history import Archive
@@ -72,8 +72,9 @@ def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
     lines = [*_played(events, rules, told)]
 
     # no stored event led to these
+    talked = _talked_unseen(queued.notice for queued in said)
     for queued in told.values():
-        lines += _told(queued, _reason(queued.notice.rule, queued.notice))
+        lines += _told(queued, _reason(queued.notice.rule, queued.notice, talked=talked))
 
     lines += [_written(entry) for entry in noted]
     if not lines:
@@ -123,17 +124,18 @@ def _played(
             yield Line(event.at, _line(event.at, " ", _who(leg), text))
 
         marks.add((event.name, event.leg))
+        talked = _talked_unseen(notices)
         for notice in notices:
             queued = told.pop(_key(notice), None)
             if queued is not None:
                 # a notice that an older release stored names no rule
                 rule = queued.notice.rule or notice.rule
-                yield from _told(queued, _reason(rule, notice, event))
+                yield from _told(queued, _reason(rule, notice, event, talked))
 
 
 def _who(leg: Leg) -> str:
     if leg.role is Role.GLUE:
-        return "(glue)"
+        return "helper leg"
     if leg.role is Role.HOUSE:
         return "colleague"
     if leg.ext:
@@ -217,14 +219,30 @@ REASONS: dict[tuple[str, str], str] = {
 """Why a rule makes a notice, by the rule's number and the notice's kind or status."""
 
 
-def _reason(rule: str, notice: Notice, event: SwitchEvent | None = None) -> str:
-    """Return the rule that decided, and why; "" if an older release did not store it."""
+def _talked_unseen(notices: Iterable[Notice]) -> bool:
+    """Tell whether the client talked without an ext or in a conference (rule 6).
+
+    That is known when the call is over, and told with the ends of the open offers.
+    """
+    return any(n.kind is Kind.ACCEPTED and n.rule == "6" for n in notices)
+
+
+def _reason(
+    rule: str, notice: Notice, event: SwitchEvent | None = None, talked: bool = False
+) -> str:
+    """Return the rule that decided, and why; "" if an older release did not store it.
+
+    talked: the client had a talk that only rule 6 tells of.
+    """
     if rule == "9":
         # one reason for its four statuses: the hang-up cause tells them apart
         cause = event.get("Hangup-Cause") if event is not None else ""
         return f"rule 9: ended unanswered ({cause})" if cause else "rule 9: ended unanswered"
 
     reason = REASONS.get((rule, notice.status or notice.kind), "")
+    if talked and (rule, notice.status) == ("6", Status.CANCELED):
+        # MISSED counts only calls that nobody took
+        reason = "the client talked with somebody else"
     return f"rule {rule}: {reason}" if reason else ""
 
 

@@ -25,12 +25,16 @@ def left_open(said: Sequence[Notice]) -> list[Notice]:
     for part, start in begun.items():
         if part in ended:
             continue
-        status, duration = Status.CANCELED if accepted else Status.MISSED, 0
+        duration = 0
         if part in accepted:
-            status = Status.SUCCESS
+            status, rule = Status.SUCCESS, "4"
             duration = max(at - accepted[part].at, 0) // 1_000_000
         elif start.type is Direction.OUT:
-            status = Status.NOT_AVAILABLE
+            status, rule = Status.NOT_AVAILABLE, "9"
+        elif accepted:
+            status, rule = Status.CANCELED, "2"
+        else:
+            status, rule = Status.MISSED, "3"
         ends.append(
             replace(
                 start,
@@ -39,7 +43,7 @@ def left_open(said: Sequence[Notice]) -> list[Notice]:
                 at=at,
                 status=status,
                 duration=duration,
-                rule="",
+                rule=rule,
             )
         )
     return ends

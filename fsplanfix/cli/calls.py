@@ -20,7 +20,9 @@ from .root import cli, errors_as_one_line, open_store, say
 
 @cli.command("explain")
 @click.argument("call", metavar="CALLID|NUMBER", default="")
-@click.option("--last", is_flag=True, help="The most recent call.")
+@click.option(
+    "--last", is_flag=True, help="The most recent call; with --export, the last that is over."
+)
 @click.option(
     "--export",
     "file",
@@ -42,7 +44,11 @@ def explain_command(call: str, last: bool, file: Path | None, mask: bool) -> Non
     with open_store() as store:
         archive = Archive(store)
         number = normalize(call, settings.country)
-        callids = [archive.last_call()] if last else archive.calls(call, number)
+        if last:
+            # the events of a call are stored when it is over
+            callids = [archive.last_call() if file is None else archive.last_ended_call()]
+        else:
+            callids = archive.calls(call, number)
         if file is not None:
             _export(archive, [callid for callid in callids if callid][-1:], file, mask)
             return

@@ -120,6 +120,12 @@ class Archive:
 
         return max(((row[0], str(row[1])) for row in found if row), default=(0.0, ""))[1]
 
+    def last_ended_call(self) -> str:
+        """Return the callid of the last call that is over, "" if there is none."""
+        query = select(heard.c.callid).order_by(heard.c.at.desc()).limit(1)
+        with self._store.transaction() as connection:
+            return connection.execute(query).scalar() or ""
+
     def heard(self, callid: str) -> bytes:
         """Return the events of a call that is over, packed (calls/event_log.py); b"" if unknown."""
         query = select(heard.c.events).where(heard.c.callid == callid)

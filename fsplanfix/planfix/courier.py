@@ -228,7 +228,7 @@ class Courier:
         self.leases.held.difference_update(outcome.queued.id for outcome in outcomes)
         self._upcoming = turn.upcoming
         if turn.token_accepted:
-            log.info("planfix_token_known_again")
+            log.info("planfix_token_accepted")
         return turn.claimed
 
     def _until_next(self) -> float:

@@ -3,7 +3,8 @@
 import gzip
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from fsplanfix.admin.explain import story
 from fsplanfix.calls.event_log import EventLog, unpacked
-from fsplanfix.calls.model import Notice, Rules
+from fsplanfix.calls.model import Missed, Notice, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.outbox.history import Archive
@@ -21,19 +22,27 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
-from ..support.commands import run_cli
+from ..support.commands import call_cli
 from ..support.deliveries import told
+from ..support.scene import Scene
 from ..support.service import running
 from ..support.traces import NAMES, events, path_of, rules_of, shorthand, wanted
 
+Kept = tuple[list[Notice], dict[str, bytes], EventLog]
+"""What was said of calls, and what was kept of each."""
+
 
 @cache
-def kept(name: str) -> tuple[list[Notice], dict[str, bytes], EventLog]:
-    """Play a recorded call as the pipeline does; return what was said and what was kept of each call."""
-    tracker, log = Tracker(rules_of(name)), EventLog()
+def kept(name: str) -> Kept:
+    return kept_of(events(name), rules_of(name))
+
+
+def kept_of(stream: Iterable[SwitchEvent], rules: Rules) -> Kept:
+    """Play events as the pipeline does."""
+    tracker, log = Tracker(rules), EventLog()
     said: list[Notice] = []
     packed: dict[str, bytes] = {}
-    for event in events(name):
+    for event in stream:
         said += tracker.feed(event)
         log.keep(event, tracker)
         for callid in tracker.changed - set(tracker.calls):
@@ -97,16 +106,64 @@ def test_every_recorded_call_is_explained_within_eighty_columns(name: str, store
         assert ("Planfix is told nothing of this call." in text) == (not due)
 
 
+@pytest.mark.parametrize("are_events_kept", [True, False])
+@pytest.mark.parametrize(
+    ("missed", "who_answers", "reason"),
+    [
+        (Missed.ALL, "", "the client talked with somebody else"),
+        (Missed.FIRST, "", "the client talked with somebody else"),
+        (Missed.NONE, None, "MISSED counts the call for a colleague"),
+    ],
+)
+def test_an_offer_is_canceled_by_a_talk_without_an_ext_or_by_missed(
+    tmp_path: Path, missed: Missed, who_answers: str | None, reason: str, are_events_kept: bool
+) -> None:
+    rules = Rules(missed=missed)
+    scene = Scene(rules).client().phone("B", "101", "A").rings("B")
+    if who_answers is not None:
+        scene.answers("A").phone("C", who_answers, "A").answers("C").bridge("A", "C").gone("C")
+    scene.gone("A").gone("B")
+    said, packed, _ = kept_of(scene.heard, rules)
+    with closing(Store(f"sqlite:///{tmp_path}/store.db")) as store:
+        store.save(said, dict.fromkeys(packed), "s", 1.0, packed if are_events_kept else {})
+        text = " ".join(" ".join(story(Archive(store), rules, said[0].callid)).split())
+    assert text.count(f"COMPLETED Canceled: the call went elsewhere rule 6: {reason}") == 1
+    assert text.count("rule 6: talked without an ext") == (0 if who_answers is None else 2)
+
+
+def test_a_leg_that_nobody_is_on_is_a_helper_leg(store: Store) -> None:
+    said, packed, _ = kept("group_loopback")
+    store.save(said, dict.fromkeys(packed), "s", 1.0, packed)
+    told = "\n".join(line for callid in packed for line in story(Archive(store), Rules(), callid))
+    assert re.search("^ .* helper leg  is called", told, re.MULTILINE)
+    assert "glue" not in told
+
+
 # the command, on a store a running service wrote
 
 
-@pytest.fixture
-def played(switch: Switch, planfix: Planfix, tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the store of `played` is, which the tests only read."""
+    return tmp_path_factory.mktemp("played")
+
+
+@pytest.fixture(scope="module")
+def played(folder: Path) -> Iterator[dict[str, str]]:
     """Some calls through the real service; gives their callids."""
+    switch, planfix = Switch(), Planfix(token="planfix-token")
+    switch.start()
+    planfix.start()
+    yield play_some(switch, planfix, folder)
+    planfix.stop()
+    switch.stop()
+
+
+def play_some(switch: Switch, planfix: Planfix, folder: Path) -> dict[str, str]:
     names = ["group_answered", "in_one_busy", "ignored_by_variable", "internal_answered"]
     planfix.answers.append(500)
     callids = {}
-    with running(switch, planfix, tmp_path) as service:
+    with running(switch, planfix, folder) as service:
         for name in names:
             callids[name] = switch.play(path_of(name), speed=0)
         group = callids["group_answered"]
@@ -120,15 +177,13 @@ def played(switch: Switch, planfix: Planfix, tmp_path: Path) -> dict[str, str]:
 
 
 def explained(folder: Path, *words: str) -> str:
-    done = run_cli(folder, "explain", *words, STORE_URL=f"sqlite:///{folder}/store.db")
+    done = call_cli(folder, "explain", *words, STORE_URL=f"sqlite:///{folder}/store.db")
     assert (done.returncode, done.stderr) == (0, "")
     return " ".join(done.stdout.split())
 
 
-def test_each_employee_got_what_they_got_for_a_reason(
-    played: dict[str, str], tmp_path: Path
-) -> None:
-    group = explained(tmp_path, played["group_answered"])
+def test_each_employee_got_what_they_got_for_a_reason(played: dict[str, str], folder: Path) -> None:
+    group = explained(folder, played["group_answered"])
     for words in (
         "102 picks up",
         "101 hangs up: LOSE_RACE",
@@ -143,35 +198,37 @@ def test_each_employee_got_what_they_got_for_a_reason(
         "✓ Planfix has it",
     ):
         assert words in group, words
-    busy = explained(tmp_path, played["in_one_busy"])
+    busy = explained(folder, played["in_one_busy"])
     assert "hangs up: USER_BUSY (never rang: no window, rule 1)" in busy
     assert "rule 6: no phone rang, the call is shown all the same" in busy
-    ignored = explained(tmp_path, played["ignored_by_variable"])
+    ignored = explained(folder, played["ignored_by_variable"])
     assert "marked planfix_ignore" in ignored
     assert ignored.endswith("Planfix is told nothing of this call.")
-    refused = explained(tmp_path, played["refused"])
+    refused = explained(folder, played["refused"])
     assert "try 1 to send INCOMING: Planfix rejected it: 400" in refused
     assert "✗ rejected by Planfix" in refused
-    assert explained(tmp_path, "--last") == refused
-    by_number = explained(tmp_path, "+7 916 123-45-67")
+    assert explained(folder, "--last") == refused
+    by_number = explained(folder, "+7 916 123-45-67")
     assert group in by_number
     assert refused in by_number
 
 
-def test_an_unknown_call_is_a_sentence(played: dict[str, str], tmp_path: Path) -> None:
+def test_an_unknown_call_is_a_sentence(played: dict[str, str], folder: Path) -> None:
     for unknown in (played["internal_answered"], "79260000099", "nonsense", "%", "' OR 1=1 --"):
-        done = run_cli(tmp_path, "explain", unknown, STORE_URL=f"sqlite:///{tmp_path}/store.db")
+        done = call_cli(folder, "explain", unknown, STORE_URL=f"sqlite:///{folder}/store.db")
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == f"Error: No record of call or number {unknown}.\n"
-    done = run_cli(tmp_path, "explain", STORE_URL=f"sqlite:///{tmp_path}/store.db")
+    done = call_cli(folder, "explain", STORE_URL=f"sqlite:///{folder}/store.db")
     assert "or --last" in done.stderr
 
 
-def test_a_call_is_exported_and_played_again(played: dict[str, str], tmp_path: Path) -> None:
+def test_a_call_is_exported_and_played_again(
+    played: dict[str, str], folder: Path, tmp_path: Path
+) -> None:
     plain, masked = tmp_path / "call.jsonl.gz", tmp_path / "masked.jsonl.gz"
     callid = played["group_answered"]
-    assert "fsplanfix replay" in explained(tmp_path, callid, "--export", str(plain))
-    explained(tmp_path, callid, "--export", str(masked), "--mask")
+    assert "fsplanfix replay" in explained(folder, callid, "--export", str(plain))
+    explained(folder, callid, "--export", str(masked), "--mask")
     original = wanted("group_answered")
     for file in (plain, masked):
         with gzip.open(file, "rt") as lines:
@@ -181,7 +238,7 @@ def test_a_call_is_exported_and_played_again(played: dict[str, str], tmp_path: P
         tracker = Tracker(Rules())
         said = [n for entry in rest for n in tracker.feed(SwitchEvent(entry["event"].encode()))]
         assert sorted(shorthand(said)[callid][1:]) == sorted(original)
-        assert "FreeSWITCH" not in run_cli(tmp_path, "replay", str(file)).stderr
+        assert "FreeSWITCH" not in call_cli(tmp_path, "replay", str(file)).stderr
     text = gzip.decompress(masked.read_bytes()).decode()
     assert "79161234567" not in text
     assert "74950000002" not in text
@@ -200,12 +257,28 @@ def test_a_call_is_exported_and_played_again(played: dict[str, str], tmp_path: P
     ],
 )
 def test_an_export_that_cannot_be_is_a_sentence(
-    played: dict[str, str], tmp_path: Path, words: tuple[str, ...], sentence: str
+    played: dict[str, str], folder: Path, words: tuple[str, ...], sentence: str
 ) -> None:
     options = words if "--export" in words else (*words, "--export", "x.gz")
-    done = run_cli(tmp_path, "explain", *options, STORE_URL=f"sqlite:///{tmp_path}/store.db")
+    done = call_cli(folder, "explain", *options, STORE_URL=f"sqlite:///{folder}/store.db")
     assert done.returncode == 1
     assert sentence in done.stderr
+
+
+def test_the_last_call_to_export_is_the_last_that_is_over(store_url: str, tmp_path: Path) -> None:
+    """Another call has begun since, and has no events in the store yet."""
+    said, packed, _ = kept("group_answered")
+    (callid,) = packed
+    going_on = replace(said[0], callid="going-on")
+    with closing(Store(store_url)) as store:
+        nothing = call_cli(tmp_path, "explain", "--last", "--export", "x.gz", STORE_URL=store_url)
+        store.save(said, dict.fromkeys(packed), "s", 1.0, packed)
+        store.save([going_on], {"going-on": "{}"}, "s", 2.0)
+    written = call_cli(tmp_path, "explain", "--last", "--export", "x.gz", STORE_URL=store_url)
+    last = call_cli(tmp_path, "explain", "--last", STORE_URL=store_url)
+    assert nothing.returncode == 1
+    assert f"events of call {callid} to x.gz" in written.stdout
+    assert "going-on" in last.stdout
 
 
 def test_a_restart_in_the_middle_leaves_a_shorter_story(

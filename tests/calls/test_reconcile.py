@@ -66,6 +66,7 @@ def assert_answered_ends_as_success(notices: list[Notice]) -> None:
             assert end.status is Status.SUCCESS
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("restart", [False, True], ids=["reconnected", "restarted"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_call_of_which_a_part_was_not_heard_still_ends_for_everyone(

@@ -13,7 +13,7 @@ from fsplanfix.calls.model import Direction, Kind, Notice, Rules, Status
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 
-from ..support.commands import run_cli
+from ..support.commands import call_cli
 from ..support.traces import (
     NAMES,
     assert_every_part_ends_once,
@@ -178,6 +178,7 @@ def hangup(uuid: str, at: int) -> SwitchEvent:
     )
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("backwards", [False, True])
 def test_a_call_cut_off_anywhere_still_ends_for_everyone(name: str, backwards: bool) -> None:
@@ -211,6 +212,7 @@ HEADERS = [
 ]
 
 
+@pytest.mark.no_cover
 @SLOW
 @given(st.data())
 def test_hostile_header_values_never_raise(data: st.DataObject) -> None:
@@ -238,7 +240,7 @@ def assert_well_formed(notices: list[Notice]) -> None:
 
 
 def test_replay_needs_no_settings_and_prints_form_fields(tmp_path: Path) -> None:
-    done = run_cli(tmp_path, "replay", "--json", str(path_of("in_one_answered")))
+    done = call_cli(tmp_path, "replay", "--json", str(path_of("in_one_answered")))
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0
     assert [line.get("event", line["cmd"]) for line in lines] == [
@@ -256,7 +258,7 @@ def test_the_same_recording_may_be_unpacked(tmp_path: Path) -> None:
     plain = tmp_path / "call.jsonl"
     with gzip.open(path_of("in_one_answered")) as packed, plain.open("wb") as unpacked:
         shutil.copyfileobj(packed, unpacked)
-    assert "Success: talked 2 s, recorded" in run_cli(tmp_path, "replay", str(plain)).stdout
+    assert "Success: talked 2 s, recorded" in call_cli(tmp_path, "replay", str(plain)).stdout
 
 
 @pytest.mark.parametrize(
@@ -278,7 +280,7 @@ def test_a_file_that_is_no_recording_gets_one_sentence(
     path = tmp_path / "bad.jsonl.gz"
     if content is not None:
         path.write_bytes(content)
-    done = run_cli(tmp_path, "replay", str(path))
+    done = call_cli(tmp_path, "replay", str(path))
     assert done.returncode == 1
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -377,6 +377,7 @@ def test_the_fuller_account_of_a_call_wins() -> None:
     assert ahead.calls[callid].position == behind.calls[callid].position == position
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", NAMES)
 def test_an_open_call_survives_being_written_down_at_any_moment(name: str) -> None:
     """Legs outside client calls (a colleague who is being asked first) are not kept: reconciling will find them."""

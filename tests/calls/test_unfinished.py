@@ -46,6 +46,18 @@ def test_the_status_is_the_one_that_fits() -> None:
     ]
 
 
+def test_each_end_names_the_rule_that_decides_it() -> None:
+    """As the tracker names it where nothing was cut off."""
+    for whole in (GROUP, OUT):
+        ends = {n.ext: n.rule for n in whole if n.kind is Kind.COMPLETED}
+        left = left_open([n for n in whole if n.kind is not Kind.COMPLETED])
+        assert {n.ext: n.rule for n in left} == ends
+    begun = left_open([n for n in GROUP if n.kind is Kind.INCOMING])
+    assert {n.rule for n in begun} == {"3"}
+    (unanswered,) = left_open([n for n in OUT if n.kind is Kind.OUTGOING])
+    assert unanswered.rule == "9"
+
+
 def test_a_talk_lasts_until_the_call_was_over() -> None:
     accepted = next(n for n in GROUP if n.kind is Kind.ACCEPTED)
     record = replace(GROUP[-1], at=accepted.at + 12_900_000)

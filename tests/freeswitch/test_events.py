@@ -124,6 +124,7 @@ NAMED = sorted(KNOWN - {OURS, "Content-Length"})
 """The headers that an event may be asked for."""
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", NAMES)
 def test_one_pass_finds_what_reading_line_by_line_finds(name: str) -> None:
     for body in bodies(name):

@@ -15,6 +15,7 @@ from fsplanfix.freeswitch.link import Gap, Link, NoFollower
 from fsplanfix.simulators.freeswitch import Switch
 
 from ..support.peers import frame, keep_open, log_in, peer, read_command
+from ..support.service import environment
 from .faults import SCENARIOS, Opened, wait_for
 
 
@@ -53,6 +54,7 @@ def test_stock_greenswitch_does_not(name: str) -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-m", "tests.freeswitch.faults", name],
+            env=environment(),
             check=False,
             capture_output=True,
             timeout=10,

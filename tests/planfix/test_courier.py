@@ -283,7 +283,11 @@ def test_late_windows_can_be_kept(
 
 
 def test_an_unknown_token_pauses_everything_and_loses_nothing(
-    courier: Courier, store: Store, planfix: Planfix, clock: Clock
+    courier: Courier,
+    store: Store,
+    planfix: Planfix,
+    clock: Clock,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """An hour with a wrong token: one probe a minute, then everything arrives in order, no window too late."""
     right, planfix.token = planfix.token, "changed in Planfix"
@@ -297,6 +301,7 @@ def test_an_unknown_token_pauses_everything_and_loses_nothing(
     planfix.token, before = right, len(planfix.received)
     send_all(courier)
     assert not Queue(store).backlog().unauthorized
+    assert capsys.readouterr().out.count("planfix_token_accepted") == 1
     assert [item.code for item in planfix.received[before:]] == [200] * 20
     assert Queue(store).counts() == {"skipped": 20, "done": 20}
 
@@ -464,13 +469,13 @@ def test_two_couriers_send_nothing_twice(
     couriers = [
         Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
     ]
-    runners = [gevent.spawn(c.run) for c in couriers] + [
-        gevent.spawn(c.leases.keep_renewing) for c in couriers
-    ]
+    runners = [gevent.spawn(c.run) for c in couriers]
+    renewals = [gevent.spawn(c.leases.keep_renewing) for c in couriers]
     planfix.wait_for(lambda crm: len(crm.received) >= 160, timeout=120)
     for courier in couriers:
         courier.stop()
     gevent.joinall(runners, timeout=30)
+    gevent.killall(renewals)
     for courier in couriers:
         courier.finish(30)
     assert Queue(store).counts() == {"done": 160}

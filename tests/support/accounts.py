@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from urllib.parse import unquote
 
 from fsplanfix.calls.model import Rules
 from fsplanfix.calls.tracker import Tracker
@@ -12,8 +13,8 @@ from .traces import bodies
 
 
 def headers(event: SwitchEvent) -> dict[str, str]:
-    names = [line.split(b":")[0].decode() for line in event.raw.split(b"\n") if b": " in line]
-    return {name: event.get(name) for name in names}
+    lines = (line.partition(":") for line in event.raw.decode().split("\n") if ": " in line)
+    return {name: unquote(value).strip() for name, _, value in reversed([*lines])}
 
 
 class Account:

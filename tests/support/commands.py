@@ -1,10 +1,18 @@
-"""A command of ours, run as a program of its own, as an administrator runs it."""
+"""The commands, as an administrator runs them."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from fsplanfix.cli import cli
 
 from .service import environment
 
@@ -19,3 +27,22 @@ def run_cli(folder: Path, *words: str, **env: str) -> subprocess.CompletedProces
         text=True,
         timeout=60,
     )
+
+
+def call_cli(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command within this process, which saves the second that a program takes to start.
+
+    For what a command says; how it starts, is interrupted and ends is for `run_cli`.
+    """
+    out, errors = StringIO(), StringIO()
+    with (
+        patch.dict(os.environ, environment(COLUMNS="80", **env), clear=True),
+        chdir(folder),
+        redirect_stdout(out),
+        redirect_stderr(errors),
+        pytest.raises(SystemExit) as end,
+    ):
+        cli.main(words, prog_name="fsplanfix")
+    code = end.value.code
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), errors.getvalue())

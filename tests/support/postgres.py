@@ -29,6 +29,13 @@ def server(folder: Path) -> Iterator[str]:
         started.cleanup()
 
 
+def without_waiting_for_the_disk(address: str) -> None:
+    """Let a server commit to the memory of the machine only: for tests, never for a measurement."""
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+
+
 def empty_database(address: str, options: LiteralString = "") -> str:
     """Make a database on a server; return its address."""
     name = f"test_{uuid4().hex}"

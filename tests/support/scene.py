@@ -18,6 +18,7 @@ class Scene:
     def __init__(self, rules: Rules | None = None) -> None:
         self.tracker = Tracker(rules or Rules())
         self.notices: list[Notice] = []
+        self.heard: list[SwitchEvent] = []
         self.now = 1_700_000_000
 
     def event(self, name: str, leg: str, **headers: str) -> Scene:
@@ -27,7 +28,8 @@ class Scene:
             "Unique-ID": leg,
             "Event-Date-Timestamp": f"{self.now}000000",
         } | {key.replace("__", "-"): value for key, value in headers.items()}
-        self.notices += self.tracker.feed(SwitchEvent.made_of(fields))
+        self.heard.append(SwitchEvent.made_of(fields))
+        self.notices += self.tracker.feed(self.heard[-1])
         return self
 
     def client(self, leg: str = "A", number: str = "79161234567", **more: str) -> Scene:
