@@ -313,6 +313,8 @@ def export(packed: bytes, file: Path, callid: str, masked: bool) -> int:
 def _masked(line: str, numbers: dict[str, str]) -> str:
     """Return a header line with its phone numbers replaced."""
     name, colon, value = line.partition(":")
+    if name.endswith("planfix_contact_name"):
+        return f"{name}{colon} client"
     # these hold long runs of digits that are no phone numbers
     if name.endswith(("Unique-ID", "UUID", "Timestamp", "Sequence", "uuid")):
         return line
