@@ -17,7 +17,7 @@ from typing import Any
 import click
 import gevent
 
-from .admin import check, explain, initial_settings, timeline
+from .admin import calls_command, check, explain, initial_settings, timeline
 from .admin.check import Grade
 from .admin.traces import replay, settings_of
 from .calls.numbers import normalize
@@ -270,6 +270,9 @@ def _findings() -> Iterator[check.Finding]:
     # problems are findings here, not log lines between them
     logs.set_up("CRITICAL")
     yield from check.check_all(settings)
+
+
+cli.command("calls")(errors_as_one_line(calls_command.show_calls))
 
 
 @cli.command("explain")
