@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fsplanfix.admin.explain import REASONS
+from fsplanfix.admin.story import REASONS
 from fsplanfix.calls.tracker import Tracker
 
 from .freeswitch.faults import SCENARIOS

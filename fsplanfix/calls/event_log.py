@@ -1,7 +1,7 @@
 """The events of the calls that go on, kept for `explain` until each is over.
 
-Only the headers that the call rules read are kept: the call can be played again, and nobody's name
-is among them.
+Only the headers that the call rules read are kept, so that the call can be played again. Nobody's
+name is among them, but for the client's that the dialplan has set (`planfix_contact_name`).
 """
 
 from __future__ import annotations

@@ -119,7 +119,8 @@ class Notice:
 
     position: its place among the notices of its call, from 1. at: when the event that caused it
     happened, microseconds since 1970. duration: whole seconds. recording: the file's path on the
-    FreeSWITCH machine. rule: the number of the call rule that decided it.
+    FreeSWITCH machine. rule: the number of the call rule that decided it. contact: the client's
+    name as the dialplan knows it, on COMPLETED; Planfix is not told.
     """
 
     callid: str
@@ -137,6 +138,7 @@ class Notice:
     data: dict[str, str] = field(default_factory=dict)
     recording: str = ""
     rule: str = ""
+    contact: str = ""
 
     @property
     def what(self) -> str:
@@ -177,6 +179,8 @@ class Leg:
     from a repeated event. recovered: it is a former leg, brought back by `sofia recover`.
     is_trunk_user: it was placed to a gateway that logs in.
 
+    contact: the client's name, which the dialplan has set on it.
+
     parent: the leg it was placed for. pair: the other half of a loopback. peer: the leg it is
     bridged with. stands_for: the client's leg that takes over what was placed for this one. room:
     the conference it is in.
@@ -212,6 +216,7 @@ class Leg:
 
     ignored: bool = False
     diversion: str = ""
+    contact: str = ""
     data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
@@ -260,7 +265,8 @@ class Call:
     and ended (microseconds). failure: how the last client leg of an outgoing call ended. unheard:
     the client's leg had answered (to a menu, a queue, somebody), and nobody heard how it ended.
 
-    ordinals: the parts said so far, by ext. position: the notices said so far.
+    contact: the client's name, "" if the dialplan knows none. ordinals: the parts said so far, by
+    ext. position: the notices said so far.
     """
 
     callid: str
@@ -285,5 +291,6 @@ class Call:
     failure: Status = Status.NOT_AVAILABLE
     unheard: bool = False
     over: bool = False
+    contact: str = ""
     data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)

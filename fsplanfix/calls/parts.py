@@ -365,6 +365,7 @@ class Parts:
             duration=sum(max(end - start, 0) for start, end in spans) // MICROSECONDS,
             is_recorded=any(is_recorded(call, part.ext, start, end) for start, end in spans),
             data=dict(call.data),
+            contact=call.contact,
         )
 
     def _say(self, call: Call, kind: Kind, part: Part, at: int, rule: str, **more: Any) -> None:

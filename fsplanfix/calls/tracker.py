@@ -462,7 +462,7 @@ class Tracker:
 
     def _share_variables(self, call: Call, leg: Leg) -> None:
         call.data = merged(call.data, leg.data)
-        call.diversion = leg.diversion or call.diversion
+        call.diversion, call.contact = leg.diversion or call.diversion, leg.contact or call.contact
         if leg.ignored and not call.position:
             call.ignored = True
 

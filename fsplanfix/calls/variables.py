@@ -17,6 +17,9 @@ MOST_DATA_FIELDS = 50
 LONGEST_DATA_VALUE = 1000
 """Characters of one `planfix_data_*` value that are passed on."""
 
+LONGEST_NAME = 200
+"""Characters of `planfix_contact_name`."""
+
 _TRUE = frozenset(("true", "yes", "on", "1", "enable", "enabled", "active", "allow"))
 
 
@@ -26,7 +29,7 @@ def is_true(value: str) -> bool:
 
 
 def read_variables(leg: Leg, event: SwitchEvent, rules: Rules) -> bool:
-    """Read `planfix_ignore`, `planfix_diversion` and `planfix_data_*` into the leg.
+    """Read `planfix_ignore`, `planfix_diversion`, `planfix_contact_name` and `planfix_data_*`.
 
     Return whether the event had any `planfix_` variable.
     """
@@ -36,6 +39,7 @@ def read_variables(leg: Leg, event: SwitchEvent, rules: Rules) -> bool:
     named = ((DATA_NAME.fullmatch(name), value) for name, value in found.items())
     data = {match[1]: value[:LONGEST_DATA_VALUE] for match, value in named if match and value}
     leg.data = merged(leg.data, data)
+    leg.contact = " ".join(found.get("contact_name", "").split())[:LONGEST_NAME] or leg.contact
     leg.ignored = leg.ignored or is_true(found.get("ignore", ""))
     leg.diversion = normalize(found.get("diversion", ""), rules.country) or leg.diversion
     return True

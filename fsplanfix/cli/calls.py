@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..admin import explain, timeline
+from ..admin import calls_command, explain, timeline
 from ..admin.traces import replay, settings_of
 from ..calls.numbers import normalize
 from ..outbox.history import Archive
@@ -16,6 +16,8 @@ from ..printable import printable
 from ..recordings.urls import RecordingUrls
 from ..settings import RuleSettings, load
 from .root import cli, errors_as_one_line, open_store, say
+
+cli.command("calls")(errors_as_one_line(calls_command.show_calls))
 
 
 @cli.command("explain")

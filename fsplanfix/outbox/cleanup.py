@@ -5,14 +5,28 @@ docs/delivery-rules.md, rules 5 and 9.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gevent
 import structlog
 from sqlalchemy import Delete, Update, and_, delete, exists, select, update
 
 from ..errors import StoreError
+from .call_rows import forget_calls
 from .queue import CLOCK_JUMP, NOW, expected_time, is_free
 from .schedule import JITTER, LONGEST_RETRY_PAUSE
-from .schema import State, cores, facts, heard, is_waiting, is_window, journal, notices, open_calls
+from .schema import (
+    State,
+    calls,
+    cores,
+    facts,
+    heard,
+    is_waiting,
+    is_window,
+    journal,
+    notices,
+    open_calls,
+)
 from .store import Store
 
 log = structlog.get_logger(__name__)
@@ -93,7 +107,7 @@ class Upkeep:
         old_notices = and_(notices.c.settled > 0, notices.c.settled < NOW, is_finished)
         old_calls = and_(open_calls.c.closed > 0, open_calls.c.closed < NOW)
 
-        count = 0
+        count = self._forget_calls(before)
         for table, key, is_old in (
             (notices, notices.c.id, old_notices),
             (open_calls, open_calls.c.callid, old_calls),
@@ -102,6 +116,19 @@ class Upkeep:
         ):
             some = select(key).where(is_old).limit(ROWS_AT_ONCE)
             count += self._in_pieces(delete(table).where(key.in_(some)), before)
+        return count
+
+    def _forget_calls(self, before: float) -> int:
+        """Delete the rows of the calls that were closed before a moment; return how many rows."""
+        old = select(calls.c.callid).where(calls.c.closed < before).limit(ROWS_AT_ONCE)
+        count = 0
+        callids: Sequence[str] = [""]
+        while callids:
+            with self._store.transaction() as connection:
+                callids = connection.execute(old).scalars().all()
+                count += forget_calls(connection, callids)
+            gevent.sleep(0)
+
         return count
 
     def keep_deleting_old(self, keep_days: float) -> None:

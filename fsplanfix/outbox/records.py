@@ -87,6 +87,7 @@ def cleaned(notice: Notice) -> Notice:
     """
     texts = (
         *(notice.callid, notice.phone, notice.diversion, notice.ext, notice.recording),
+        notice.contact,
         *notice.data,
         *notice.data.values(),
     )
@@ -100,6 +101,7 @@ def cleaned(notice: Notice) -> Notice:
         diversion=clean(notice.diversion),
         ext=clean(notice.ext),
         recording=clean(notice.recording),
+        contact=clean(notice.contact),
         data={clean(name): clean(value) for name, value in notice.data.items()},
     )
 

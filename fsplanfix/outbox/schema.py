@@ -53,11 +53,14 @@ class State(StrEnum):
     """Not sent, in shadow mode."""
 
 
-VERSION = 7
+VERSION = 8
 """Raised with every change of the tables; `migrate` brings an older store up to it."""
 
 LONGEST_CALLID = 300
 """Characters: a UUID of 256 (SWITCH_UUID_FORMATTED_LENGTH) and the number of a UUID used again."""
+
+LONGEST_PHONE = 32
+"""Characters of a number in `calls`; what is longer is cut off there."""
 
 CHANNEL = "fsplanfix_notices"
 """PostgreSQL's channel on which workers tell each other of new notices."""
@@ -205,6 +208,60 @@ heard = Table(
 at: when the call ended, seconds since 1970.
 """
 
+calls = Table(
+    "calls",
+    metadata,
+    Column("callid", CleanString(LONGEST_CALLID), primary_key=True),
+    Column("began", Float, nullable=False),
+    Column("direction", CleanString(3), nullable=False),
+    Column("phone", CleanString(LONGEST_PHONE), nullable=False),
+    Column("line", CleanString(LONGEST_PHONE), nullable=False),
+    Column("name", CleanText, nullable=False),
+    Column("name_folded", CleanText, nullable=False),
+    Column("result", CleanString(16), nullable=False),
+    Column("answered_by", CleanString(64), nullable=False),
+    Column("waited", Integer),
+    Column("talked", Integer, nullable=False),
+    Column("recordings", Integer, nullable=False),
+    Column("closed", Float, nullable=False, index=True),
+)
+"""One row for each call that is over (calls/result.py).
+
+began, closed: seconds since 1970, by FreeSWITCH's clock and by the database's. waited, talked:
+seconds, waited NULL if no phone rang. name_folded: the name without capitals, for searching.
+"""
+
+Index("calls_by_phone", calls.c.phone, calls.c.began)
+# holds all that figures are made of: a month of 250,000 calls is counted without reading the rows
+Index(
+    "calls_by_time",
+    *(calls.c.began, calls.c.callid, calls.c.direction, calls.c.result),
+    *(calls.c.waited, calls.c.talked),
+)
+Index("calls_by_result", calls.c.result, calls.c.began)
+
+shares = Table(
+    "shares",
+    metadata,
+    Column("callid", CleanString(LONGEST_CALLID), primary_key=True),
+    Column("ext", CleanString(64), primary_key=True),
+    Column("place", Integer, nullable=False),
+    Column("began", Float, nullable=False),
+    Column("direction", CleanString(3), nullable=False),
+    Column("status", CleanString(16), nullable=False),
+    Column("talked", Integer, nullable=False),
+)
+"""What each employee had of each of `calls`, one row for each ext.
+
+place: who talked comes first. began: when the call began. status: Planfix's word.
+"""
+
+Index("shares_by_ext", shares.c.ext, shares.c.began, shares.c.callid)
+Index(
+    "shares_by_time",
+    *(shares.c.began, shares.c.ext, shares.c.direction, shares.c.status, shares.c.talked),
+)
+
 FIRST_TABLES = {"notices", "open_calls", "facts"}
 """The tables of version 1. A database with some but not all of them is another program's."""
 
@@ -315,8 +372,24 @@ def _to_7(operations: Operations) -> None:
         index.create(connection, checkfirst=True)
 
 
+def _to_8(operations: Operations) -> None:
+    """Have rows made for the calls that are stored; create_all has made the tables.
+
+    That takes minutes in a large store, so it is done while the service works (call_list.py).
+    """
+    connection = operations.get_bind()
+    connection.execute(facts.delete().where(facts.c.name == UNLISTED))
+    connection.execute(facts.insert().values(name=UNLISTED, value=""))
+
+
+UNLISTED = "calls_listed_to"
+"""The fact that there are calls without a row in `calls`: the callid up to which rows were made.
+
+It is there after an upgrade from a version before 8, until all rows are made.
+"""
+
 _ALIVE = "alive "
 """The beginning of the names of the facts that the table `cores` replaced."""
 
-STEPS = (_to_2, _to_3, _to_4, _to_5, _to_6, _to_7)
+STEPS = (_to_2, _to_3, _to_4, _to_5, _to_6, _to_7, _to_8)
 """The migrations: the first brings version 1 to 2, and so on."""

@@ -33,6 +33,7 @@ from ..calls.model import Kind, Notice
 from ..calls.unfinished import left_open
 from ..errors import StoreError
 from . import cores
+from .call_rows import list_calls
 from .clock import Clock, database_now
 from .facts import Facts
 from .records import cleaned, notice_json, rows_of
@@ -304,7 +305,7 @@ class Store:
         A notice that is in the store already stays as it is (docs/delivery-rules.md, rule 2).
         Nothing is written about a call that another worker has closed, unless it was `reopened`. In
         a call that is over now, every part without an end gets one, whichever worker began it
-        (rule 8).
+        (rule 8), and the call gets its row in `calls`.
 
         calls: callid to state, None once the call is over.
         server, core: the address and the Core-UUID of the FreeSWITCH, "" if unknown.
@@ -342,6 +343,7 @@ class Store:
                 for callid, packed in (events or {}).items()
             ]
             self._write(connection, rows, states, kept)
+            list_calls(connection, self.insert, over, now)
 
     def _write(
         self, connection: Connection, rows: list[Any], states: list[Any], kept: list[Any]

@@ -37,6 +37,10 @@ _TAKE_OVER = (
     "INSERT INTO fresh.facts SELECT * FROM main.facts WHERE true ON CONFLICT DO NOTHING",
     "INSERT INTO fresh.heard ({heard}) SELECT {heard} FROM main.heard WHERE true"
     " ON CONFLICT DO NOTHING",
+    "INSERT INTO fresh.calls ({calls}) SELECT {calls} FROM main.calls WHERE true"
+    " ON CONFLICT DO NOTHING",
+    "INSERT INTO fresh.shares ({shares}) SELECT {shares} FROM main.shares WHERE true"
+    " ON CONFLICT DO NOTHING",
     "INSERT INTO fresh.journal ({journal}) SELECT {journal} FROM main.journal"
     " EXCEPT SELECT {journal} FROM fresh.journal",
 )

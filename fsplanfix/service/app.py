@@ -26,6 +26,7 @@ from ..outbox.cleanup import Upkeep
 from ..outbox.history import Archive
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
+from ..outbox.unlisted import keep_listing
 from ..outbox.wakeups import keep_waking
 from ..planfix import contacts
 from ..planfix.api import PlanfixApi
@@ -304,6 +305,7 @@ class App:
                 ("leases", self._courier.leases.keep_renewing),
                 ("wake-ups", wakeups),
                 ("upkeep", upkeep),
+                ("older calls", partial(keep_listing, self._store)),
             ):
                 self._helpers.append(keep_running(name, work))
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from fsplanfix.admin.explain import story
+from fsplanfix.admin.explain import export, story
 from fsplanfix.calls.event_log import EventLog, unpacked
 from fsplanfix.calls.model import Missed, Notice, Rules
 from fsplanfix.calls.tracker import Tracker
@@ -297,3 +298,13 @@ def test_a_restart_in_the_middle_leaves_a_shorter_story(
     text = explained(tmp_path, callid)
     assert "ACCEPTED talks with the client" in text
     assert "COMPLETED Success" in text
+
+
+def test_a_masked_call_holds_no_name(tmp_path: Path) -> None:
+    line = b"variable_planfix_contact_name: %D0%9F%D1%91%D1%82%D1%80\n"
+    packed = zlib.compress(b"Event-Name: CHANNEL_HANGUP\nUnique-ID: u1\n" + line)
+    file = tmp_path / "call.jsonl.gz"
+    assert export(packed, file, "u1", masked=True) == 1
+    text = gzip.decompress(file.read_bytes()).decode()
+    assert "variable_planfix_contact_name" in text
+    assert "%D0" not in text

@@ -8,12 +8,15 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from fsplanfix.errors import StoreError
+from fsplanfix.outbox.call_list import CallList, Search
 from fsplanfix.outbox.cleanup import Upkeep
 from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.reader import Reader
 from fsplanfix.outbox.records import Entry, notice_json
-from fsplanfix.outbox.schema import LONGEST_CALLID, VERSION, State
+from fsplanfix.outbox.schema import LONGEST_CALLID, UNLISTED, VERSION, State, calls, shares
 from fsplanfix.outbox.store import Store
+from fsplanfix.outbox.unlisted import CALLS_AT_ONCE, keep_listing, list_some
 
 from ..support.outbox import FIRST, GROUP, claim, let_leases_end, settle
 
@@ -140,11 +143,13 @@ def test_a_store_of_every_older_version_opens(store_url: str, version: int) -> N
     Store(store_url).close()
     if version == 1:
         serial = "INTEGER" if store_url.startswith("sqlite") else "BIGSERIAL"
-        for table in ("notices", "open_calls", "facts", "journal", "heard"):
+        for table in ("notices", "open_calls", "facts", "journal", "heard", "calls", "shares"):
             run_sql(store_url, f"DROP TABLE {table}")
         run_sql(store_url, VERSION_1.format(serial=serial))
     if version == 2:
-        run_sql(store_url, "DROP TABLE journal; DROP TABLE heard")
+        run_sql(
+            store_url, "DROP TABLE journal; DROP TABLE heard; DROP TABLE calls; DROP TABLE shares"
+        )
     if version > 1:
         run_sql(
             store_url,
@@ -156,6 +161,49 @@ def test_a_store_of_every_older_version_opens(store_url: str, version: int) -> N
     assert store.facts.get("schema") == str(VERSION)
     assert Queue(store).counts() == {"waiting": len(GROUP)}
     store.close()
+
+
+@pytest.mark.parametrize("version", range(2, 8))
+def test_calls_that_an_older_version_stored_get_their_rows(store_url: str, version: int) -> None:
+    store = Store(store_url)
+    open_call = [replace(notice, callid="c2") for notice in GROUP[:3]]
+    store.save([*GROUP, *open_call], {"c1": None, "c2": "open"}, "s", now=5.0)
+    store.save([replace(notice, callid="c3") for notice in GROUP], {"c3": None}, "s", now=6.0)
+    rows = CallList(Reader(store)).page(Search(), 10)
+    store.close()
+    run_sql(
+        store_url,
+        "DROP TABLE calls; DROP TABLE shares; UPDATE facts SET value = :version"
+        " WHERE name = 'schema'",
+        version=str(version),
+    )
+    run_sql(store_url, "UPDATE notices SET body = 'nonsense' WHERE callid = 'c3'")
+
+    store = Store(store_url)
+    calls = CallList(Reader(store))
+    assert calls.page(Search(), 10) == []
+    keep_listing(store)
+    assert calls.page(Search(), 10) == [row for row in rows if row.callid == "c1"]
+    assert not list_some(store)
+    # with the call's own time: it is deleted when the rest of it is
+    assert Upkeep(store).clean(before=5.0) == 0
+    store.save([], {"c2": None}, "s", now=9.0)
+    assert [row.callid for row in calls.page(Search(), 10)] == ["c2", "c1"]
+    store.close()
+
+
+def test_an_upgrade_goes_on_listing_after_a_restart(store: Store) -> None:
+    for n in range(50):
+        callid = f"c{n:02}"
+        store.save([replace(notice, callid=callid) for notice in GROUP], {callid: None}, "s", 5.0)
+    with store.transaction() as connection:
+        connection.execute(shares.delete())
+        connection.execute(calls.delete())
+    store.facts.swap(UNLISTED, "")
+    assert list_some(store)
+    assert len(CallList(Reader(store)).page(Search(), 100)) == CALLS_AT_ONCE
+    keep_listing(store)
+    assert len(CallList(Reader(store)).page(Search(), 100)) == 50
 
 
 def test_opening_twice_changes_nothing(store_url: str) -> None:

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[2] / "fsplanfix"
 MAY_IMPORT = {
     "freeswitch": {"errors"},
     "calls": {"freeswitch.events"},
-    "outbox": {"errors", "calls.model", "calls.unfinished"},
+    "outbox": {"errors", "calls.model", "calls.result", "calls.unfinished"},
     "planfix": {"errors", "calls.model", "calls.numbers", "outbox"},
     "recordings": {"errors"},
     "web": {"errors", "recordings.files"},

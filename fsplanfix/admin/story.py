@@ -1,0 +1,253 @@
+"""What happened in a call, step by step: for `fsplanfix explain` and for the dashboard.
+
+The rules are those of docs/call-rules.md. The stored events are played through them once more, so
+that each notice stands behind the event that caused it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from ..calls.event_log import UNHEARD, UNTIL, unpacked
+from ..calls.model import Kind, Leg, Notice, Role, Rules, Status
+from ..calls.tracker import Tracker
+from ..freeswitch.events import SwitchEvent, moment
+from ..outbox.history import Archive
+from ..outbox.records import Queued
+
+
+def N_(text: str) -> str:
+    """Return the text; pybabel finds it, and a `Voice` translates it later."""
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How a story is told.
+
+    say: translates an English text. clock: returns a time of day; its argument is in microseconds
+    since 1970.
+    """
+
+    say: Callable[[str], str]
+    clock: Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened, or that Planfix was to be told.
+
+    at: microseconds since 1970. who: on whose side, "" if unknown. queued: the notice, None for an
+    event. reason: the rule behind the notice. is_gap: nobody listened. is_note: a line of the
+    journal.
+    """
+
+    at: int
+    who: str
+    text: str
+    queued: Queued | None = None
+    reason: str = ""
+    is_gap: bool = False
+    is_note: bool = False
+
+
+HEARD = {
+    "CHANNEL_PROGRESS": N_("rings"),
+    "CHANNEL_PROGRESS_MEDIA": N_("rings (with sound)"),
+    "CHANNEL_ANSWER": N_("picks up"),
+    "CHANNEL_UNBRIDGE": N_("is no longer connected"),
+    "CHANNEL_UUID": N_("goes on under another UUID"),
+    "RECORD_START": N_("recording begins"),
+    "RECORD_STOP": N_("recording ends"),
+}
+RINGING = ("CHANNEL_PROGRESS", "CHANNEL_PROGRESS_MEDIA", "CHANNEL_ANSWER")
+
+REASONS: dict[tuple[str, str], str] = {
+    ("1", "INCOMING"): N_("the phone rings"),
+    ("2", "ACCEPTED"): N_("connected with the client, both have answered"),
+    ("2", "Canceled"): N_("a colleague has the client"),
+    ("3", "Canceled"): N_("the next phone rings"),
+    ("3", "Missed"): N_("the call is over, nobody took it"),
+    ("4", "Success"): N_("the talk is over"),
+    ("5", "INCOMING"): N_("got the client without ringing"),
+    ("6", "INCOMING"): N_("no phone rang, the call is shown all the same"),
+    ("6", "ACCEPTED"): N_("talked without an ext or in a conference"),
+    ("6", "Success"): N_("talked without an ext or in a conference"),
+    ("6", "Missed"): N_("nobody was reached"),
+    ("6", "Canceled"): N_("MISSED counts the call for a colleague"),
+    ("7", "OUTGOING"): N_("the client is being called"),
+    ("8", "ACCEPTED"): N_("connected with the client, both have answered"),
+    ("10", "INCOMING"): N_("gets the client of an outgoing call"),
+    ("13", "record"): N_("a final file of a talk"),
+    ("15", "Canceled"): N_("the client was through, how it went on is not known"),
+}
+"""Why a rule makes a notice, by the rule's number and the notice's kind or status."""
+
+
+def steps(archive: Archive, rules: Rules, callid: str, voice: Voice) -> list[Step]:
+    """Return the steps of a call in order, [] if nothing is stored of it. Raises StoreError."""
+    said, noted = archive.about(callid)
+    told = {_key(queued.notice): queued for queued in said}
+    found = [*_played(unpacked(archive.heard(callid)), rules, told, voice)]
+
+    # no stored event led to these
+    talked = _talked_unseen(queued.notice for queued in said)
+    for queued in told.values():
+        reason = _reason(queued.notice.rule, queued.notice, voice, talked=talked)
+        found.append(Step(queued.notice.at, queued.notice.ext, "", queued, reason))
+
+    for entry in noted:
+        found.append(Step(int(entry.at * 1_000_000), entry.ext, entry.what, is_note=True))
+    return sorted(found, key=lambda step: step.at)
+
+
+def _key(notice: Notice) -> tuple[str, str, int]:
+    return notice.ext, notice.kind.value, notice.ordinal
+
+
+def _played(
+    events: list[SwitchEvent],
+    rules: Rules,
+    told: dict[tuple[str, str, int], Queued],
+    voice: Voice,
+) -> Iterator[Step]:
+    """Play the events and yield a step for each, followed by the notices it caused.
+
+    Those notices are taken out of `told`.
+    """
+    _ = voice.say
+    tracker, marks = Tracker(rules), set[tuple[str, str]]()
+    for event in events:
+        if event.name == UNHEARD:
+            since, until = voice.clock(event.at), voice.clock(moment(event.get(UNTIL)))
+            what = _("unknown: the service was not listening from %(since)s to %(until)s")
+            yield Step(event.at, "", what % {"since": since, "until": until}, is_gap=True)
+
+        # a leg is forgotten with its last event, and that one needs its name, too
+        before = tracker.book.get(event.leg)
+        notices = tracker.feed(event)
+        leg = tracker.book.get(event.leg) or before
+        if leg is not None and (text := _what(event, leg, tracker, marks, voice)):
+            yield Step(event.at, _who(leg, voice), text)
+
+        marks.add((event.name, event.leg))
+        talked = _talked_unseen(notices)
+        for notice in notices:
+            queued = told.pop(_key(notice), None)
+            if queued is not None:
+                # a notice that an older release stored names no rule
+                rule = queued.notice.rule or notice.rule
+                reason = _reason(rule, notice, voice, event, talked)
+                yield Step(queued.notice.at, queued.notice.ext, "", queued, reason)
+
+
+def _who(leg: Leg, voice: Voice) -> str:
+    _ = voice.say
+    if leg.role is Role.GLUE:
+        return _("helper leg")
+    if leg.role is Role.HOUSE:
+        return _("colleague")
+    if leg.ext:
+        return leg.ext
+    if leg.client_of:
+        return _("client")
+    return leg.number or _("outside")
+
+
+def _what(
+    event: SwitchEvent, leg: Leg, tracker: Tracker, marks: set[tuple[str, str]], voice: Voice
+) -> str:
+    """Return an event in words, "" if it is of no interest to a person.
+
+    marks: name and leg of the events before it.
+    """
+    _ = voice.say
+    name = event.name
+    if name == "CHANNEL_CREATE":
+        text = _("calls") if leg.inbound else _("is called")
+        if leg.ignored:
+            text += _(", marked planfix_ignore")
+    elif name == "CHANNEL_BRIDGE":
+        text = _connected(event, leg, tracker, voice)
+    elif name == "CUSTOM":
+        text = {
+            "add-member": _("joins the conference %(name)s"),
+            "del-member": _("leaves the conference %(name)s"),
+        }.get(event.get("Action"), "") % {"name": event.get("Conference-Name")}
+    elif name in ("CHANNEL_HANGUP", "CHANNEL_HANGUP_COMPLETE"):
+        # HANGUP_COMPLETE may come much later than HANGUP (docs/facts/freeswitch.md,
+        # "Order of events"): the end is shown once
+        is_shown = ("CHANNEL_HANGUP", leg.uuid) in marks
+        text = "" if is_shown else _hung_up(event, leg, marks, voice)
+    elif name.startswith("RECORD_"):
+        file = event.get("Record-File-Path").rpartition("/")[2]
+        text = f"{_(HEARD[name])}: {file} {event.get('Record-Completion-Cause')}".rstrip()
+    else:
+        text = _(HEARD[name]) if name in HEARD else ""
+
+    return text
+
+
+def _hung_up(event: SwitchEvent, leg: Leg, marks: set[tuple[str, str]], voice: Voice) -> str:
+    _ = voice.say
+    cause = event.get("Hangup-Cause")
+    if not cause:
+        # FreeSWITCH names a cause for each hang-up: this one was made up afterwards
+        return _("is gone: nobody heard its end (rule 15)")
+
+    was_called = leg.role is Role.EMPLOYEE and not leg.inbound
+    rang = any((name, leg.uuid) in marks for name in RINGING)
+    text = _("hangs up: %(cause)s") % {"cause": cause}
+    if was_called and not rang:
+        text += _(" (never rang: no window, rule 1)")
+    return text
+
+
+def _connected(event: SwitchEvent, leg: Leg, tracker: Tracker, voice: Voice) -> str:
+    """Return a bridge in words; early media is not an answer (rule 2)."""
+    _ = voice.say
+    other = tracker.book.get(event.get("Other-Leg-Unique-ID") or event.get("Bridge-B-Unique-ID"))
+    if other is None:
+        return _("is connected with somebody")
+    if Role.GLUE not in (leg.role, other.role) and not (leg.answered and other.answered):
+        return _("hears the network's sound, not answered yet")
+    return _("is connected with %(who)s") % {"who": _who(other, voice)}
+
+
+def _talked_unseen(notices: Iterable[Notice]) -> bool:
+    """Tell whether the client talked without an ext or in a conference (rule 6).
+
+    That is known when the call is over, and told with the ends of the open offers.
+    """
+    return any(n.kind is Kind.ACCEPTED and n.rule == "6" for n in notices)
+
+
+def _reason(
+    rule: str,
+    notice: Notice,
+    voice: Voice,
+    event: SwitchEvent | None = None,
+    talked: bool = False,
+) -> str:
+    """Return the rule that decided, and why; "" if an older release did not store it.
+
+    talked: the client had a talk that only rule 6 tells of.
+    """
+    _ = voice.say
+    if rule == "9":
+        # one reason for its four statuses: the hang-up cause tells them apart
+        reason = _("ended unanswered")
+        cause = event.get("Hangup-Cause") if event is not None else ""
+        if cause:
+            reason += f" ({cause})"
+    elif talked and (rule, notice.status) == ("6", Status.CANCELED):
+        # MISSED counts only calls that nobody took
+        reason = _("the client talked with somebody else")
+    else:
+        key = (rule, notice.status or notice.kind)
+        reason = _(REASONS[key]) if key in REASONS else ""
+
+    if not reason:
+        return ""
+    return _("rule %(number)s: %(reason)s") % {"number": rule, "reason": reason}
