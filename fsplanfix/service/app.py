@@ -105,6 +105,7 @@ class App:
             self.address = "http://{}:{}".format(*listener.getsockname()[:2])
 
         self._store = Store(settings.store_url)
+        self._store.now.begin()
         keep_shadow_apart(self._store, shadow)
         self._registry = CollectorRegistry()
         self._tally = Tally(self._registry)
