@@ -105,7 +105,6 @@ class App:
             self.address = "http://{}:{}".format(*listener.getsockname()[:2])
 
         self._store = Store(settings.store_url)
-        self._store.now.begin()
         keep_shadow_apart(self._store, shadow)
         self._registry = CollectorRegistry()
         self._tally = Tally(self._registry)
@@ -297,6 +296,7 @@ class App:
             self._workers.append(keep_running(f"pipeline {pipeline.server}", pipeline.run))
 
         if "courier" in self._roles:
+            self._store.now.begin()
             self._workers.append(keep_running("courier", self._courier.run))
             upkeep = partial(Upkeep(self._store).keep_deleting_old, self._settings.keep_days)
             wakeups = partial(keep_waking, self._store, self._courier.call)
