@@ -60,7 +60,7 @@ bench: $(VENV)/tools  ## Measure against references (8 minutes)
 chaos: $(VENV)/tools  ## Kill, cut and starve the service during 800 calls on each database
 	$(BIN)/python -m chaos
 
-fuzz: $(VENV)/tools  ## Send 200,000 hostile inputs (4 minutes)
+fuzz: $(VENV)/tools  ## Send 200,000 hostile inputs (5 minutes)
 	$(BIN)/python -m fuzz
 
 soak: $(VENV)/tools  ## Play 20 calls a second and look for leaks (10 minutes)

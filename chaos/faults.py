@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import gevent
 from gevent.event import Event
 
+from tests.support.database_clock import set_off
+
 if TYPE_CHECKING:
     from .stage import Stage
 
@@ -216,6 +218,11 @@ def frozen_way(stage: Stage, random: Random) -> None:
 # clocks
 
 
+def database_clock_jumps(stage: Stage, random: Random) -> None:
+    """PostgreSQL's clock goes wrong, by another amount than before."""
+    set_off(stage.store_url, random.choice([0.0, 15.0, -15.0, FARTHEST, -FARTHEST]))
+
+
 def one_clock_jumps(stage: Stage, random: Random) -> None:
     """One worker's clock goes wrong, by another amount than before."""
     random.choice(stage.shifts).set(random.uniform(-FARTHEST, FARTHEST))
@@ -251,7 +258,7 @@ GROUPS: dict[str, tuple[Fault, ...]] = {
 }
 STORE: dict[str, tuple[Fault, ...]] = {
     "SQLite": (locked_store, full_disk),
-    "PostgreSQL": (ended_connections, held_up_way),
+    "PostgreSQL": (ended_connections, held_up_way, database_clock_jumps),
 }
 """By database."""
 

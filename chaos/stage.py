@@ -19,6 +19,7 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import History, Planfix, Received
 from fsplanfix.simulators.session import Session
+from tests.support.database_clock import prepare
 from tests.support.way import Way
 
 from .clock import Shift
@@ -90,9 +91,11 @@ class Stage:
         for switch in self.switches:
             switch.start()
         self.planfix.start()
+        is_postgresql = database == "PostgreSQL"
+        if is_postgresql:
+            prepare(store_url)
         self.store = Store(store_url)
         self.queue = Queue(self.store)
-        is_postgresql = database == "PostgreSQL"
         self.ways = [Way(store_url) for _ in range(WORKERS)] if is_postgresql else []
         self.shifts = [Shift(self._folder / f"clock-{n}") for n in range(WORKERS)]
         self.workers = [self._start_worker(n) for n in range(WORKERS)]

@@ -1,4 +1,4 @@
-"""Sends hostile input to everything that listens; exits 1 if the service does wrong.
+"""Sends hostile input to everything that listens, on both databases; exits 1 if the service errs.
 
 No answer of 500 and above, no hang, no leak, no traceback or secret in the log, and nothing but a
 checked ext and digits ever in a command to FreeSWITCH; no sign that steers in the log or on a
@@ -13,16 +13,21 @@ monkey.patch_all()
 
 import re  # noqa: E402
 import sys  # noqa: E402
+import tempfile  # noqa: E402
 import time  # noqa: E402
 from collections import deque  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import click  # noqa: E402
 import gevent  # noqa: E402
 from gevent import socket  # noqa: E402
 
 from fsplanfix.simulators.planfix import Planfix  # noqa: E402
+from tests.support import postgres  # noqa: E402
 
+from .answers import Answers  # noqa: E402
 from .inputs import Inputs  # noqa: E402
 from .target import TOKEN, Target, running  # noqa: E402
 
@@ -38,6 +43,9 @@ WARM = 0.3
 
 MOST_GROWTH = 20_000
 """kB of memory the rest may add; a leak of 1 kB a request would add four times as much."""
+
+LONGEST_PAUSE = 20.0
+"""Seconds; after failures the link waits up to 15 s before it asks again."""
 
 CONNECTIONS = 110
 """Files and sockets the rest may add: connections to Planfix are kept, a hundred at the most."""
@@ -162,6 +170,23 @@ def emit(target: Target, inputs: Inputs, count: int) -> None:
             gevent.sleep(0)
 
 
+def relink(target: Target, count: int) -> None:
+    """Cut the link again and again: FreeSWITCH is asked for all it knows each time."""
+    switch, before = target.switch, target.switch.asked
+    while switch.asked - before < count:
+        told = switch.accounts
+        switch.drop()
+        try:
+            with gevent.Timeout(target.hang + LONGEST_PAUSE):
+                while switch.accounts == told:
+                    gevent.sleep(0.01)
+        except gevent.Timeout:
+            target.problem("FreeSWITCH is not asked for its channels any more")
+            return
+        target.ask_check()
+    target.wait_for_link()
+
+
 def spread(work: Callable[[int], None], count: int) -> None:
     """Let many share the work."""
     jobs = [gevent.spawn(work, count // AT_ONCE + (n < count % AT_ONCE)) for n in range(AT_ONCE)]
@@ -176,36 +201,45 @@ def judge(target: Target, before: tuple[int, int], after: tuple[int, int]) -> No
         target.problem(f"open files grew from {before[1]} to {after[1]}")
 
 
-@click.command()
-@click.option(
-    "--inputs", "count", default=200_000, show_default=True, help="How many inputs in all."
-)
-@click.option("--seed", default=1, show_default=True)
-@click.option(
-    "--figures/--no-figures",
-    default=True,
-    help="Whether seconds, memory and open files are judged, or only what is said.",
-)
-def main(count: int, seed: int, figures: bool) -> None:
-    """Fuzz a running service: commands, recordings, dialplan's socket, events, Planfix."""
+@contextmanager
+def databases() -> Iterator[dict[str, str]]:
+    """Give the address of an empty SQLite file and of an empty, real PostgreSQL."""
+    with (
+        tempfile.TemporaryDirectory(prefix="fsplanfix-fuzz-") as name,
+        postgres.server(Path(name)) as address,
+    ):
+        yield {"SQLite": f"sqlite:///{name}/store.db", "PostgreSQL": address}
+
+
+def attack(store_url: str, count: int, seed: int, figures: bool) -> int:
+    """Fuzz a running service over one database; print what came of it, return the problems."""
     begun = time.monotonic()
-    with running() as target:
+    with running(store_url) as target:
         target.hang = HANG if figures else UNJUDGED
         inputs = Inputs(seed, TOKEN, target.link)
         target.planfix.contacts = Contacts(inputs)  # type: ignore[assignment]
         verdicts = target.planfix.answers = Verdicts(target.planfix, inputs)
+        target.switch.answers = Answers(seed, inputs)
         share = {
-            "commands over HTTP": (count * 5 // 10, lambda n: ask_http(target, inputs.request, n)),
+            "commands over HTTP": (
+                count * 49 // 100,
+                lambda n: ask_http(target, inputs.request, n),
+            ),
             "links to recordings": (count * 3 // 10, lambda n: ask_http(target, inputs.listen, n)),
             "socket conversations": (count * 15 // 100, lambda n: talk(target, inputs, n)),
             "events": (count * 5 // 100, lambda n: emit(target, inputs, n)),
         }
         for amount, work in share.values():
             spread(work, int(amount * WARM))
+        answers = count // 100
+        relink(target, int(answers * WARM))
         before = target.memory(), target.descriptors()
         for name, (amount, work) in share.items():
             spread(work, amount - int(amount * WARM))
             print(f"{name:<22}{amount:>8}   {time.monotonic() - begun:>6.0f} s", flush=True)
+        relink(target, answers - int(answers * WARM))
+        asked = target.switch.asked
+        print(f"{'answers of FreeSWITCH':<22}{asked:>8}   {time.monotonic() - begun:>6.0f} s")
         print(f"{'answers of Planfix':<22}{verdicts.given:>8}", flush=True)
         target.check_honest_call()
         target.check_commands()
@@ -220,8 +254,31 @@ def main(count: int, seed: int, figures: bool) -> None:
             f"calls placed {len(target.switch.originated)}, "
             f"Planfix asked {target.planfix.asked} times"
         )
-        print("\n".join([*target.problems, f"{target.count} problems"]))
-    sys.exit(1 if target.count else 0)
+        print("".join(f"{problem}\n" for problem in target.problems), flush=True)
+        return target.count
+
+
+@click.command()
+@click.option(
+    "--inputs", "count", default=200_000, show_default=True, help="How many inputs in all."
+)
+@click.option("--seed", default=1, show_default=True)
+@click.option(
+    "--figures/--no-figures",
+    default=True,
+    help="Whether seconds, memory and open files are judged, or only what is said.",
+)
+@click.option("--database", type=click.Choice(["SQLite", "PostgreSQL"]), help="One of them only.")
+def main(count: int, seed: int, figures: bool, database: str | None) -> None:
+    """Fuzz a running service: commands, recordings, dialplan's socket, events, Planfix."""
+    problems = 0
+    with databases() as urls:
+        chosen = {name: url for name, url in urls.items() if database in (None, name)}
+        for name, url in chosen.items():
+            print(name, flush=True)
+            problems += attack(url, count // len(chosen), seed, figures)
+    print(f"{problems} problems")
+    sys.exit(1 if problems else 0)
 
 
 if __name__ == "__main__":

@@ -16,23 +16,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import gevent
+from click.testing import CliRunner
 
+from fsplanfix.cli import check_command
 from fsplanfix.recordings.urls import RecordingUrls
-from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
 from tests.support import service as program
 
+from .answers import HostileSwitch
+
 TOKEN, KEY = program.TOKENS["PBX_TOKEN"], "fuzz-secret-key-of-the-links"
 ALLOWED_IN_ESL = re.compile(
     r"(?:show channels as json|global_getvar (?:domain|core_uuid)|uptime|"
-    r"user_exists id [0-9]{2,5} 127\.0\.0\.1|"
-    r"sofia_contact [0-9]{2,5}@127\.0\.0\.1|"
+    r"uuid_dump [!#-&(-\[\]-~]{1,256} json|"
+    r"user_exists id [0-9]{2,5} [A-Za-z0-9_.:\[\]-]{1,255}|"
+    r"sofia_contact [0-9]{2,5}(?:@[A-Za-z0-9_.:\[\]-]{1,255})?|"
+    # asked by `fsplanfix check`
+    r"status|sofia status gateway trunk|list_users|strftime %s|"
+    r"user_data [A-Za-z0-9_.-]{1,255}@[A-Za-z0-9_.-]{1,255} attr number-alias|"
     r"originate \{(?:[A-Za-z0-9_=,.-]|%\(800\\,3200\\,425\))+\}user/[0-9]{2,5} "
     r"&bridge\(\{ignore_early_media=false,bridge_answer_timeout=60\}"
     r"sofia/gateway/trunk/[0-9]{3,15}\))"
 )
-"""Everything FreeSWITCH may hear: an ext that fits the pattern and digits, nowhere anything else.
+"""Everything FreeSWITCH may hear.
+
+An ext that fits the pattern, digits, and of its own answers a domain, a user or a UUID without
+quotes and blanks: nowhere anything else.
 """
 
 HONEST = "in_one_no_answer"
@@ -61,12 +71,13 @@ class Target:
     http: tuple[str, int]
     socket_app: tuple[str, int]
     link: str
-    switch: Switch
+    switch: HostileSwitch
     planfix: Planfix
     problems: list[str] = field(default_factory=list)
     count: int = 0
     hang: float = 60.0
     folder: Path = Path()
+    store_url: str = ""
     listed: list[str] = field(default_factory=list)
 
     def problem(self, text: str) -> None:
@@ -84,9 +95,16 @@ class Target:
         """Return how many files and sockets the service has open."""
         return len(os.listdir(f"/proc/{self.service.process.pid}/fd"))
 
+    def wait_for_link(self) -> None:
+        """Wait until FreeSWITCH can be told to place calls again."""
+        with gevent.Timeout(program.PATIENCE):
+            while not self.service.get("/health/ready").json()["freeswitch"]:
+                gevent.sleep(0.1)
+
     def check_honest_call(self) -> None:
         """See that a call after all that is told of as if nothing had been."""
         self.planfix.answers = deque()
+        self.switch.answers = None
         callid = self.switch.play(HONEST, speed=0)
         ends = time.monotonic() + HONEST_WITHIN
         while [told["event"] for told in self._told(callid)] != HONEST_EVENTS:
@@ -112,11 +130,22 @@ class Target:
             if not line.startswith("timestamp=") or steers(line):
                 self.problem(f"the log has a forged line, or one that steers: {line!r}")
 
+    def ask_check(self) -> None:
+        """See that `fsplanfix check` gets on with FreeSWITCH's answers."""
+        settings = program.settings_for(self.switch, self.planfix, self.folder)
+        settings |= {"STORE_URL": self.store_url, "ESL_LISTEN": "127.0.0.1:9"}
+        done = CliRunner(env=settings).invoke(check_command)
+        if not isinstance(done.exception, SystemExit | None):
+            self.problem(f"check failed: {done.exception!r}")
+        for line in done.output.split("\n"):
+            if steers(line):
+                self.problem(f"check shows: {line!r}")
+
     def check_shown(self) -> None:
         """Look at what an administrator is shown of Planfix's answers."""
         shown = subprocess.run(
             [sys.executable, "-m", "fsplanfix", "queue", "list", "--limit", "1000"],
-            env=program.environment(STORE_URL=f"sqlite:///{self.folder}/store.db"),
+            env=program.environment(STORE_URL=self.store_url),
             cwd=self.folder,
             check=True,
             capture_output=True,
@@ -133,9 +162,9 @@ def _parts(address: str) -> tuple[str, int]:
 
 
 @contextmanager
-def running() -> Iterator[Target]:
-    """Start everything; end it."""
-    switch, planfix = Switch(speed=1000), Planfix(token=program.TOKENS["PLANFIX_TOKEN"])
+def running(store_url: str) -> Iterator[Target]:
+    """Start everything; end it. store_url: the address of an empty database."""
+    switch, planfix = HostileSwitch(speed=1000), Planfix(token=program.TOKENS["PLANFIX_TOKEN"])
     switch.users = {str(n) for n in range(10, 1000)}
     switch.registered = {
         str(n) for n in range(10, 60)
@@ -151,6 +180,7 @@ def running() -> Iterator[Target]:
             "RECORDINGS_DIR": str(folder / "recordings"),
             "SECRET_KEY": KEY,
             "CONTACT_DEADLINE": "0.3",
+            "STORE_URL": store_url,
         }
         limits = {"DIAL_LIMIT": "100000", "DIAL_LIMIT_PER_EXT": "100000"}
         with program.running(switch, planfix, folder, **more, **limits) as service:
@@ -163,6 +193,7 @@ def running() -> Iterator[Target]:
                 switch,
                 planfix,
                 folder=folder,
+                store_url=store_url,
             )
     switch.stop()
     planfix.stop()

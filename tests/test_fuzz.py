@@ -3,13 +3,15 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fuzz.__main__ import SAID, judge
+from fuzz.answers import Answers, HostileSwitch
+from fuzz.inputs import Inputs
 from fuzz.target import ALLOWED_IN_ESL, LISTED, Target, steers
 
 from .support.service import Service, running
@@ -20,15 +22,59 @@ def test_thousands_of_hostile_inputs_do_no_harm() -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "0 problems"
-    assert re.search(r"^events +300 ", done.stdout, re.MULTILINE)
-    placed, asked = re.findall(r"calls placed (\d+), Planfix asked (\d+) times", done.stdout)[0]
-    assert int(placed) > 5
-    assert int(asked) > 50
-    assert int(re.findall(r"answers of Planfix +(\d+)", done.stdout)[0]) > 20
+    assert re.findall(r"^(SQLite|PostgreSQL)$", done.stdout, re.MULTILINE) == [
+        "SQLite",
+        "PostgreSQL",
+    ]
+    assert figures(r"^events +(\d+) ", done.stdout) == [150, 150]
+    assert min(figures(r"^answers of FreeSWITCH +(\d+) ", done.stdout)) > 100
+    assert min(figures(r"^answers of Planfix +(\d+)", done.stdout)) > 10
+    assert min(figures(r"^calls placed (\d+), ", done.stdout)) > 2
+    assert min(figures(r"Planfix asked (\d+) times", done.stdout)) > 25
+
+
+def figures(pattern: str, printed: str) -> list[int]:
+    """Return a figure of each database's share."""
+    found = [int(figure) for figure in re.findall(pattern, printed, re.MULTILINE)]
+    assert len(found) == 2
+    return found
+
+
+def test_freeswitch_answers_with_everything_that_has_broken_something() -> None:
+    switch, inputs = HostileSwitch(), Inputs(1, "token", "")
+    switch.answers = Answers(1, inputs)
+    said = "".join(switch.api("global_getvar domain") for _ in range(500))
+    for _ in range(30):
+        shown = switch.api("show channels as json")
+        said += shown
+        for uuid in re.findall(r'"uuid": "(.{1,40}?)"', shown):
+            said += switch.api(f"uuid_dump {uuid} json")
+    for kind in (
+        "\0",
+        "\\u0000",
+        "\ud800",
+        "\\ud800",
+        "\x1b",
+        "\\u001b",
+        "\u202e",
+        '{"rows":' * 99,
+    ):
+        assert kind in said
+    assert re.search(r"[1-9]\d{4000}|x{9999}", said)
+    for of_a_wrong_type in ('": null', '": true', '": -1', '": 1e+300', '": ["x"]', '": {"x"'):
+        assert of_a_wrong_type in said
+
+
+@pytest.fixture
+def switch() -> Iterator[HostileSwitch]:
+    simulated = HostileSwitch()
+    simulated.start()
+    yield simulated
+    simulated.stop()
 
 
 def test_an_honest_call_that_is_not_told_of_would_be_seen(
-    switch: Switch, planfix: Planfix, monkeypatch: pytest.MonkeyPatch
+    switch: HostileSwitch, planfix: Planfix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fuzz.target.HONEST_WITHIN", 0.0)
     target = Target(None, ("", 0), ("", 0), "", switch, planfix)  # type: ignore[arg-type]
@@ -79,7 +125,7 @@ def test_a_sign_that_steers_would_be_seen() -> None:
     assert not LISTED.fullmatch("forged")
 
 
-def test_growth_would_be_seen(switch: Switch, planfix: Planfix) -> None:
+def test_growth_would_be_seen(switch: HostileSwitch, planfix: Planfix) -> None:
     target = Target(None, ("", 0), ("", 0), "", switch, planfix)  # type: ignore[arg-type]
     judge(target, (100_000, 50), (120_000, 160))
     assert target.problems == []
@@ -91,7 +137,7 @@ def test_growth_would_be_seen(switch: Switch, planfix: Planfix) -> None:
 
 
 def test_a_secret_or_a_crash_in_the_log_would_be_seen(
-    switch: Switch, planfix: Planfix, tmp_path: Path
+    switch: HostileSwitch, planfix: Planfix, tmp_path: Path
 ) -> None:
     with running(switch, planfix, tmp_path) as service:
         target = Target(service, ("", 0), ("", 0), "", switch, planfix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -12,9 +13,11 @@ from fsplanfix.calls.model import Kind, Notice
 from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.records import notice_json
 from fsplanfix.outbox.store import Store
+from fsplanfix.planfix.forms import build_form
+from fsplanfix.simulators.planfix import History
 
 from .support.accounts import accounts, positions
-from .support.traces import NAMES, bodies, events, rules_of
+from .support.traces import NAMES, bodies, events, rules_of, told
 from .support.worker import Worker
 
 SLOW = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
@@ -74,10 +77,35 @@ def assert_every_part_has_an_end(said: list[Notice]) -> None:
     assert begun == ended
 
 
+def assert_nothing_is_told_twice(said: list[Notice], uncut: list[Notice]) -> None:
+    """Nobody has more parts of a call, and no call more recordings, than without any fault.
+
+    What two workers say with one key is in the store once (docs/delivery-rules.md, rule 2). A call
+    of which nobody heard who took it is told of for nobody (docs/call-rules.md, rule 6).
+    """
+    with_parties = {notice.callid for notice in said if notice.ext}
+    said = [n for n in said if n.ext or n.kind is Kind.RECORD or n.callid in with_parties]
+    twice = Counter(map(what_is_told, said)) - Counter(map(what_is_told, uncut))
+    assert not twice
+
+
+def what_is_told(notice: Notice) -> tuple[str, str, str, str]:
+    """A window's opening, change or end, or the recording's link; how it ended may be unknown."""
+    return notice.callid, notice.ext, notice.kind, notice.recording
+
+
+def assert_the_order_makes_sense(said: list[Notice]) -> None:
+    """said: in the order in which a call's notices are sent."""
+    history = History()
+    for notice in said:
+        history.take(build_form(notice, lambda callid, path: path))
+    assert history.surprises == []
+
+
 @pytest.mark.parametrize("known_as", [ALIKE, OTHERWISE], ids=["alike", "otherwise"])
 @SLOW
 @given(data=st.data(), name=st.sampled_from(NAMES))
-def test_no_cut_between_two_workers_leaves_a_part_without_an_end(
+def test_no_cut_between_two_workers_leaves_a_part_open_doubles_one_or_changes_the_order(
     known_as: tuple[tuple[str, str], str], data: st.DataObject, name: str
 ) -> None:
     with TemporaryDirectory(prefix="fsplanfix-") as folder:
@@ -100,4 +128,6 @@ def test_no_cut_between_two_workers_leaves_a_part_without_an_end(
             office.play(at)
         office.close()
         assert_every_part_has_an_end(office.said)
+        assert_nothing_is_told_twice(office.said, told(office.stream, rules_of(name)))
+        assert_the_order_makes_sense(office.said)
         store.close()

@@ -89,6 +89,10 @@ class Clock:
         """Tell whether no jump was noticed within so many seconds."""
         return self._jumped_at is None or self._steady() - self._jumped_at > seconds
 
+    def begin(self) -> None:
+        """Begin like after a jump: one shortly before the first look cannot be seen."""
+        self._jumped_at = self._steady()
+
     def _look(self) -> None:
         """Ask the database for the time, and keep how far it is ahead of the steady clock."""
         begun = self._looked = self._steady()

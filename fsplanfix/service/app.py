@@ -298,6 +298,7 @@ class App:
             self._workers.append(keep_running(f"pipeline {pipeline.server}", pipeline.run))
 
         if "courier" in self._roles:
+            self._store.now.begin()
             self._workers.append(keep_running("courier", self._courier.run))
             upkeep = partial(Upkeep(self._store).keep_deleting_old, self._settings.keep_days)
             wakeups = partial(keep_waking, self._store, self._courier.call)

@@ -20,7 +20,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from .playback import Step, freshen, load, write_tone
-from .session import Session
+from .session import Session, encoded
 
 _PAIR = r"[A-Za-z0-9_]+=(?:[^{}\[\]\\,\s]|\\,)+"
 _VARIABLES = rf"\{{(?:{_PAIR},)*{_PAIR}\}}"
@@ -315,7 +315,7 @@ class Switch:
         fields = {
             "Job-UUID": job,
             "Job-Command": command.split(" ", maxsplit=1)[0],
-            "Content-Length": str(len(text.encode())),
+            "Content-Length": str(len(encoded(text))),
         }
         self.emit(self._event("BACKGROUND_JOB", fields) + "\n" + text)
 
@@ -347,7 +347,7 @@ class Switch:
         )
         step = Step(0.0, body)
         name, subclass = step.get("Event-Name"), step.get("Event-Subclass")
-        frame = f"Content-Length: {len(body.encode())}\nContent-Type: text/event-plain\n\n{body}"
+        frame = f"Content-Length: {len(encoded(body))}\nContent-Type: text/event-plain\n\n{body}"
         # CUSTOM is subscribed to by its subclasses (docs/facts/freeswitch.md, "Subscription")
         for session in list(self.sessions):
             if name in session.names or (name == "CUSTOM" and subclass in session.names):

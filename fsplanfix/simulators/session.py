@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 GOODBYE = "Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
 
 
+def encoded(text: str) -> bytes:
+    """Return text as it is sent; halves of surrogate pairs go out as they are, no UTF-8."""
+    return text.encode(errors="surrogatepass")
+
+
 class Session:
     """One client of the event socket.
 
@@ -59,7 +64,7 @@ class Session:
             return
         try:
             with self._writing:
-                self.sock.sendall(text.encode())
+                self.sock.sendall(encoded(text))
         except OSError:
             self.names = set()
 
@@ -82,7 +87,7 @@ class Session:
         elif word == "api":
             text = self.switch.api(rest)
             self.write(
-                f"Content-Type: api/response\nContent-Length: {len(text.encode())}\n\n{text}"
+                f"Content-Type: api/response\nContent-Length: {len(encoded(text))}\n\n{text}"
             )
         elif word == "bgapi":
             # the client may choose it (docs/facts/freeswitch.md, "Commands")

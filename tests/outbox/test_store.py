@@ -160,6 +160,22 @@ def test_a_jump_of_the_databases_clock_gives_no_notice_to_two(
         assert [queued.id for queued in claim(yours, 10, yours.now(), "you")] == [under_way.id]
 
 
+def test_a_worker_that_starts_after_a_jump_takes_nothing_over_at_once(store_url: str) -> None:
+    clock = DatabaseClock(store_url)
+    with closing(clock.worker()) as mine, closing(clock.worker()) as yours:
+        mine.save([FIRST], {}, "s", now=mine.now() - 86400)
+        (under_way,) = claim(mine, 10, mine.now(), ME)
+        clock.jump(15.0)
+        yours.now.begin()
+        assert claim(yours, 10, yours.now(), "you") == []
+        clock.pass_by(RENEW_EVERY)
+        Queue(mine).renew([under_way.id], ME)
+        clock.pass_by(LEASE - 1)
+        assert claim(yours, 10, yours.now(), "you") == []
+        clock.pass_by(2.0)
+        assert len(claim(yours, 10, yours.now(), "you")) == 1
+
+
 def test_a_refused_notice_is_set_aside_and_the_call_goes_on(store: Store) -> None:
     store.save(GROUP[:2], {}, "s", now=1.0)
     (first,) = claim(store, 10, 2.0, ME)

@@ -44,7 +44,7 @@ class DatabaseClock:
         """Let the database's clock jump."""
         self._shift += seconds
         if self._url.startswith("postgresql"):
-            shift(self._url, self._shift)
+            set_off(self._url, self._shift)
 
     def pass_by(self, seconds: float) -> None:
         """Let time pass, for the database and its workers."""
@@ -72,7 +72,7 @@ def prepare(address: str) -> None:
         )
 
 
-def shift(address: str, seconds: float) -> None:
+def set_off(address: str, seconds: float) -> None:
     """Set how far off the clock of a prepared database is."""
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute("UPDATE shifted.clock SET seconds = %s", (seconds,))
