@@ -104,3 +104,19 @@ def planfix() -> Iterator[Planfix]:
     stand_in.start()
     yield stand_in
     stand_in.stop()
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Let `no_cover` hold in xdist's workers as well.
+
+    pytest-cov stops its own measurement there, and another one of the same process goes on.
+    """
+    if item.get_closest_marker("no_cover") is None:
+        return (yield)
+    tracing = sys.gettrace()
+    sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracing)

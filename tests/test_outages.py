@@ -39,6 +39,13 @@ EVENTS_OF_WHOLE = 22
 """Those that the service follows."""
 
 
+def linked(folder: Path, settings: dict[str, str]) -> Service:
+    """Start a service that a test ends in its own way; it follows FreeSWITCH."""
+    service = Service(folder, settings)
+    service.wait_for("freeswitch_linked")
+    return service
+
+
 def wait_until_told(planfix: Planfix, *tokens: str) -> str:
     """Wait until Planfix was told these of one call; return its callid."""
     found: list[str] = []
@@ -105,8 +112,7 @@ def test_the_end_of_a_call_that_nobody_heard(
 ) -> None:
     """The service is killed while phones ring, and comes back when the call is long over."""
     settings = settings_for(switch, planfix, tmp_path)
-    first = Service(tmp_path, settings)
-    first.wait_for("freeswitch_linked")
+    first = linked(tmp_path, settings)
     ringing = Halt(switch, is_a("CHANNEL_ANSWER"))
     player = gevent.spawn(switch.play, WHOLE, 1.0)
     callid = wait_until_told(planfix, "I101", "I102", "I103")
@@ -129,8 +135,7 @@ def test_a_switch_spelled_otherwise_after_a_restart(
 ) -> None:
     """The talk ends while the address in FREESWITCH_ESL is written in another way."""
     settings = settings_for(switch, planfix, tmp_path)
-    first = Service(tmp_path, settings)
-    first.wait_for("freeswitch_linked")
+    first = linked(tmp_path, settings)
     talking = Halt(switch, is_a("CALL_UPDATE"))
     player = gevent.spawn(switch.play, WHOLE, 1.0)
     callid = wait_until_told(planfix, "A102")
@@ -148,8 +153,7 @@ def test_a_switch_spelled_otherwise_after_a_restart(
 def test_a_transfer_that_nobody_heard(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
     """101 talks, the service is killed, the client is handed on to 102 who talks when the service is back."""
     settings = settings_for(switch, planfix, tmp_path)
-    first = Service(tmp_path, settings)
-    first.wait_for("freeswitch_linked")
+    first = linked(tmp_path, settings)
     talks_with_101 = Halt(switch, is_a("CHANNEL_HANGUP", "101"))
     player = gevent.spawn(switch.play, "blind_transfer_answered", 1.0)
     callid = wait_until_told(planfix, "A101")

@@ -90,9 +90,9 @@ def refusal(number: str, country: str) -> str:
     try:
         parsed = phonenumbers.parse("+" + number, None)
     except phonenumbers.NumberParseException:
-        return "this is no phone number with a country code"
+        return "this is not a phone number with a country code"
     if not phonenumbers.is_possible_number(parsed):
-        return "this is no phone number with a country code"
+        return "this is not a phone number with a country code"
     if phonenumbers.number_type(parsed) in _DEAR:
         return "it is a premium-rate number"
     if parsed.country_code != phonenumbers.country_code_for_region(country):

@@ -65,12 +65,12 @@ def _event(form: dict[str, str]) -> str:
     if way not in STARTS or event not in {STARTS[way], "ACCEPTED", "COMPLETED"}:
         return f"no such event: type {way!r}, event {event!r}"
     if not _PHONE.fullmatch(form.get("phone", "")) or not form.get("callid"):
-        return "phone or callid is missing or no phone number"
+        return "phone or callid is missing, or phone is not a phone number"
 
     if not _NUMBER.fullmatch(form.get("ext", "0")) or not _NUMBER.fullmatch(
         form.get("diversion", "0")
     ):
-        return "ext or diversion is no number"
+        return "ext or diversion is not a number"
 
     return _completed(form, way) if done else ""
 
@@ -89,7 +89,7 @@ def _record(form: dict[str, str]) -> str:
 
     link = urllib.parse.urlsplit(form.get("record_link", ""))
     if link.scheme not in ("http", "https") or not link.netloc:
-        return "record_link is no link"
+        return "record_link is not a link"
     return ""
 
 

@@ -104,7 +104,7 @@ def reason(answer: tuple[int, dict[str, str]]) -> str:
         ("+881612345678", "abroad"),
         ("+1 242 555-12-34", "abroad"),
         ("+7 803 123-45-67", "premium-rate"),
-        ("112", "no phone number with a country code"),
+        ("112", "not a phone number with a country code"),
     ],
 )
 def test_dear_numbers_are_refused_unless_they_are_allowed(number: str, words: str) -> None:
