@@ -18,7 +18,7 @@ from pathlib import Path
 import gevent
 from click.testing import CliRunner
 
-from fsplanfix.cli import check_command
+from fsplanfix.cli.installing import check_command
 from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
