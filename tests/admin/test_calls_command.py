@@ -14,8 +14,8 @@ from fsplanfix.calls.model import Direction
 from fsplanfix.outbox.call_list import Search
 from fsplanfix.outbox.store import Store
 
-from ..outbox.test_call_list import call, save
 from ..support.commands import run_cli
+from ..support.listed_calls import call, save
 
 MOSCOW = {"TZ": "Europe/Moscow"}
 AT = 1_763_463_802.0  # 2025-11-18 14:03:22 in Moscow

@@ -7,7 +7,7 @@ import gevent
 import pytest
 from sqlalchemy import func, select, text
 
-from fsplanfix.calls.model import Direction, Kind, Notice, Status
+from fsplanfix.calls.model import Direction, Kind, Status
 from fsplanfix.calls.result import Result, Share
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.call_list import CallList, ListedCall, Search
@@ -16,54 +16,11 @@ from fsplanfix.outbox.reader import Reader
 from fsplanfix.outbox.schema import calls, shares
 from fsplanfix.outbox.store import Store
 
+from ..support.listed_calls import call, save
 from ..support.traces import NAMES, events, rules_of, told
 
 HOUR = 3600
 DAY = 86400
-
-
-def call(
-    callid: str,
-    began: float,
-    *exts: str,
-    phone: str = "79161234567",
-    name: str = "",
-    taken_by: str = "",
-    way: Direction = Direction.IN,
-    talked: int = 60,
-) -> list[Notice]:
-    """A call of 10 s of ringing, in which somebody answers or nobody."""
-    at = int(began * 1_000_000)
-    ring, end = at + 10_000_000, at + (10 + talked) * 1_000_000
-    opens = Kind.INCOMING if way is Direction.IN else Kind.OUTGOING
-    lost = Status.MISSED if way is Direction.IN else Status.NO_ANSWER
-    base = Notice(callid, opens, 1, at, way, phone, "74950000001")
-    said = [replace(base, ext=ext) for ext in exts]
-    if taken_by:
-        said.append(replace(base, kind=Kind.ACCEPTED, at=ring, ext=taken_by))
-    for ext in exts:
-        status = Status.CANCELED if taken_by else lost
-        length = 0
-        if ext == taken_by:
-            status, length = Status.SUCCESS, talked
-        end_at = end if ext == taken_by else ring
-        said.append(
-            replace(
-                base,
-                kind=Kind.COMPLETED,
-                at=end_at,
-                ext=ext,
-                status=status,
-                duration=length,
-                contact=name,
-            )
-        )
-    return [replace(notice, position=n) for n, notice in enumerate(said, 1)]
-
-
-def save(store: Store, *said: list[Notice], now: float = 1.0) -> None:
-    for notices in said:
-        store.save(notices, {notices[0].callid: None}, "s", now=now)
 
 
 def listing(store: Store) -> CallList:
