@@ -18,6 +18,8 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -59,6 +61,7 @@ Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|localhost|::1", re.ASCII)
 _GATEWAY_SAFE = re.compile(r"[A-Za-z0-9_.@:+/-]*\{number\}[A-Za-z0-9_.@:+/-]*", re.ASCII)
+_COMMAND_SAFE = re.compile(r"[A-Za-z0-9_./-]*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
 _DIGITS = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
@@ -144,6 +147,19 @@ def _dial_string(value: str) -> str:
             "write it like sofia/gateway/trunk/{number}, with {number} once and no other brackets."
         )
     return value
+
+
+def _dial_strings(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+
+    read = {}
+    for item in filter(str.strip, value.split(",")):
+        ext, _, dial_string = item.strip().partition(":")
+        if not _CODE.fullmatch(ext) or not _GATEWAY_SAFE.fullmatch(dial_string):
+            raise ValueError("write it like 101:sofia/gateway/second/{number}, by ext.")
+        read[ext] = dial_string
+    return read
 
 
 def _matching(pattern: re.Pattern[str], example: str) -> AfterValidator:
@@ -315,6 +331,13 @@ class Settings(RuleSettings, StoreSettings):
     dial_allow: Annotated[Pattern | None, BeforeValidator(_pattern)] = None
     dial_limit: int = Field(default=120, ge=1, le=100_000)
     dial_limit_per_ext: int = Field(default=20, ge=1, le=100_000)
+    dial_strings: Annotated[dict[str, str], NoDecode, BeforeValidator(_dial_strings)] = Field(
+        default_factory=dict
+    )
+    click_timeout: int = Field(default=30, ge=5, le=300)
+    client_timeout: int = Field(default=60, ge=5, le=300)
+    record_clicks: bool = False
+    record_stereo: bool = False
     auto_answer: bool = False
     ringback: Annotated[str, AfterValidator(tones.read)] | None = None
     outbound_caller_id: Annotated[str, _matching(_DIGITS, "74950000001")] = ""
@@ -332,6 +355,25 @@ class Settings(RuleSettings, StoreSettings):
     secret_key_old_file: str = ""
     admin_password_file: str = ""
     freeswitch_esl_file: str = ""
+
+    @field_validator("record_clicks")
+    @classmethod
+    def _folder_can_be_named(cls, value: bool, info: ValidationInfo) -> bool:
+        """Refuse a folder whose name would mean something in a command to FreeSWITCH."""
+        given, mapped = info.data.get("recordings_dir"), info.data.get("recordings_map")
+        folder = mapped[0] if mapped else str(given or "")
+        if value and not _COMMAND_SAFE.fullmatch(folder):
+            raise ValueError(
+                f"FreeSWITCH cannot be told to record into '{folder}'; "
+                "choose a folder of letters, digits and ._-/ alone."
+            )
+        return value
+
+    def folder_for_clicks(self) -> str:
+        """Return the folder where FreeSWITCH records clicks, as it names it; "" for none."""
+        if not self.record_clicks:
+            return ""
+        return self.recordings_map[0] if self.recordings_map else str(self.recordings_dir)
 
     @model_validator(mode="before")
     @classmethod

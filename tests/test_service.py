@@ -78,8 +78,10 @@ def test_a_click_in_planfix_makes_a_call(
             cmd="makeCall", token="pbx-token-1", **{"from": "102", "to": "+7 926 000-11-22"}
         )
         assert (answer.status_code, answer.json()) == (200, {})
-        planfix.wait_for(lambda crm: len(crm.accepted) == len(outcome))
-    first = planfix.accepted[0]
+        planfix.wait_for(lambda crm: len(crm.accepted) == len(outcome) + 1)
+    # the employee's phone shows the client's name
+    contact, first, *_ = planfix.accepted
+    assert (contact["cmd"], contact["phone"]) == ("contact", "79260001122")
     assert (first["phone"], first["ext"], first["diversion"]) == (
         "79260001122",
         "102",
@@ -103,7 +105,7 @@ def test_after_a_click_the_employee_hears_the_tone_of_the_country_or_the_one_tha
     switch.speed = 20
     with running(switch, planfix, tmp_path, DIAL_ALLOW=r"\d+", **settings) as service:
         service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161234567"})
-        planfix.wait_for(lambda crm: bool(crm.accepted))
+        planfix.wait_for(lambda crm: "OUTGOING" in [f.get("event") for f in crm.accepted])
     (command,) = switch.originated
     assert variables(command[command.index("{") : command.index("}")])["transfer_ringback"] == (
         ringback
@@ -158,10 +160,10 @@ def test_a_phone_that_goes_off_at_that_moment_shows_in_the_log_the_numbers_and_e
             'fsplanfix_clicks_total{outcome="USER_NOT_REGISTERED"} 1.0'
             in service.get("/metrics").text
         )
-    assert planfix.received == []
+    assert [request.fields["cmd"] for request in planfix.received] == ["contact"]
     explained = run_cli(tmp_path, "explain", callid, STORE_URL=f"sqlite:///{tmp_path}/store.db")
     assert explained.returncode == 0
-    assert "click to call: -ERR USER_NOT_REGISTERED" in explained.stdout
+    assert "click to call: the employee's phone is off" in explained.stdout
     last = run_cli(tmp_path, "explain", "--last", STORE_URL=f"sqlite:///{tmp_path}/store.db")
     assert last.stdout == explained.stdout
 
@@ -210,7 +212,7 @@ def test_a_short_code_of_planfix_calls_whoever_it_is_an_alias_of(
             lambda crm: any(fields.get("event") == "OUTGOING" for fields in crm.accepted)
         )
     assert leg in switch.originated[0]
-    assert {fields["ext"] for fields in planfix.accepted} == {"501"}
+    assert {f["ext"] for f in planfix.accepted if f["cmd"] == "event"} == {"501"}
 
 
 def test_what_planfix_sends_is_checked(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:

@@ -97,11 +97,6 @@ def _doubtful_values(settings: Settings) -> Iterator[Finding]:
         what = "PUBLIC_URL is missing: Planfix cannot reach us"
         yield _doubtful("no-public-url", what, "set it to the https address of this service")
 
-    if not settings.outbound_caller_id:
-        what = "OUTBOUND_CALLER_ID is missing: after a click, clients may see an ext"
-        hint = "set it to your company's number, as your provider knows it"
-        yield _doubtful("no-outbound-caller-id", what, hint)
-
 
 def _doubtful(reason: str, what: str, hint: str) -> Finding:
     return Finding(f"settings.{reason}", Grade.WARNING, "settings", what, hint)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..errors import LinkError
 from ..freeswitch.connection import Connection, Server
+from ..freeswitch.dialler import outbound_number
 from ..settings import Settings
 from .findings import Finding, Grade, listed
 
@@ -19,6 +20,9 @@ CLOCKS_APART = 2.0
 
 DOMAIN_COLUMN = 2
 """The column of `list_users` that holds the domain."""
+
+MOST_ASKED = 50
+"""Users that are asked about one by one."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}", re.ASCII)
 
@@ -130,6 +134,8 @@ def _check_users(settings: Settings, connection: Connection) -> Iterator[Finding
         found = f"{len(domains) - len(without)} of {len(domains)} users have an ext"
         yield Finding("users.exts", Grade.OK, part, found)
 
+    yield from _check_caller_ids(settings, connection, sorted(set(domains) - set(without)))
+
     # who is named in TRUNK_USERS is a gateway and needs no ext
     without = sorted(set(without) - rules.trunk_users)
     if without:
@@ -138,6 +144,24 @@ def _check_users(settings: Settings, connection: Connection) -> Iterator[Finding
         hint = f"EXTENSION_ALIASES={user}:{number} gives one; Planfix does not name who has none"
         what = f"users without an ext: {listed(without)}"
         yield Finding("users.without-ext", Grade.WARNING, part, what, hint)
+
+
+def _check_caller_ids(
+    settings: Settings, connection: Connection, users: Sequence[str]
+) -> Iterator[Finding]:
+    """Report users for whom no number is known that clients may see after a click."""
+    if settings.outbound_caller_id:
+        return
+    asked = [user for user in users if _SAFE_NAME.fullmatch(user)][:MOST_ASKED]
+    domain = settings.user_domain
+    numberless = [user for user in asked if not outbound_number(connection, user, domain)]
+    if numberless:
+        what = f"clients see no number after a click of {listed(numberless)}"
+        hint = (
+            "set OUTBOUND_CALLER_ID to your company's number, or outbound_caller_id_number in "
+            "FreeSWITCH's directory; without, it is the line that the client called last"
+        )
+        yield Finding("clicks.no-caller-id", Grade.WARNING, connection.server.name, what, hint)
 
 
 def _number_alias(connection: Connection, user: str, domain: str) -> str:

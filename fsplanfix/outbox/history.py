@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Select, select
 
-from ..calls.model import Kind
+from ..calls.model import Direction, Kind
 from .records import Entry, Queued, entry_from, queued_from
-from .schema import heard, journal, notices, open_calls
+from .schema import calls, heard, journal, notices, open_calls
 from .store import Store
 
 _written = select(notices.c.id, notices.c.created, notices.c.body)
@@ -55,6 +55,13 @@ class Archive:
 
         with self._store.transaction() as connection:
             return [entry_from(line) for line in connection.execute(query).mappings()]
+
+    def last_line(self, phone: str) -> str:
+        """Return the line that a number (E.164 digits) called last, "" if none is known."""
+        came_in = (calls.c.phone == phone, calls.c.direction == Direction.IN, calls.c.line != "")
+        query = select(calls.c.line).where(*came_in).order_by(calls.c.began.desc()).limit(1)
+        with self._store.transaction() as connection:
+            return str(connection.execute(query).scalar() or "")
 
     def calls(self, callid: str, phone: str) -> list[str]:
         """Return this callid if it is known, else the calls with a number (E.164 digits, or "")."""

@@ -18,7 +18,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from ..calls.model import Rules
-from ..calls.numbers import normalize, refusal
+from ..calls.numbers import is_outside_number, normalize, refusal
 from ..errors import DialRefused, LinkError
 
 log = structlog.get_logger(__name__)
@@ -26,11 +26,25 @@ log = structlog.get_logger(__name__)
 Answer = tuple[int, dict[str, str]]
 """An HTTP code and a JSON body."""
 
-Dial = Callable[[str, Sequence[str], str], None]
-"""Starts a call from an ext's phone to a number.
 
-Takes the ext, its users (the first that can be reached is called) and the number (E.164 digits).
-Raises DialRefused with the reason, or LinkError if no FreeSWITCH is linked now.
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Whom a click calls.
+
+    number: E.164 digits, or a colleague's ext. digits: an extension, dialled after the answer.
+    colleagues: the users behind a colleague's ext, none for a client.
+    """
+
+    number: str
+    digits: str = ""
+    colleagues: tuple[str, ...] = ()
+
+
+Dial = Callable[[str, Sequence[str], Destination], None]
+"""Starts a call from an ext's phone.
+
+Takes the ext, its users (the first that can be reached is called) and the destination. Raises
+DialRefused with the reason, or LinkError if no FreeSWITCH is linked now.
 """
 
 OnRefused = Callable[[str, str, str], None]
@@ -46,8 +60,14 @@ NO_SWITCH: Answer = (
 DOUBLE_CLICK = 5.0
 """Seconds within which a repeated request is taken for the same click."""
 
-_WRITTEN_NUMBER = re.compile(r"[0-9+() -]{3,32}", re.ASCII)
-_DIGITS = re.compile(r"[0-9]{3,15}", re.ASCII)
+_WRITTEN = re.compile(
+    r"(?P<number>[0-9+() -]{2,32}?)"
+    r"(?: *(?:,+|;ext=|доб\.?|ext\.?|x|\#) *(?P<digits>[0-9*#]{1,10}))?",
+    re.IGNORECASE,
+)
+"""A number as Planfix writes it, with an extension behind it or without."""
+
+_DIGITS = re.compile(r"[0-9]{2,15}", re.ASCII)
 _EXT = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 
@@ -114,54 +134,63 @@ class Commands:
     def _make_call(self, fields: Mapping[str, str]) -> Answer:
         """Start the call of a click, unless something forbids it."""
         ext = fields.get("from", "")
-        number = self._number(fields.get("to", ""))
+        to = self._destination(fields.get("to", ""))
         users: list[str] = []
         if _EXT.fullmatch(ext):
             users = self._rules.users_of(ext)
 
-        if not number or not users:
+        if to is None or not users:
             self._on_refused("", "", "ext or number is not one")
             return INVALID_PARAMETERS
 
         # a double click is accepted and makes one call
-        if (ext, number) in self._clicks:
+        click = ext, f"{to.number},{to.digits}"
+        if click in self._clicks:
             return 200, {}
-        self._clicks[ext, number] = True
+        self._clicks[click] = True
 
         # after a refusal, the next click may try again at once
         try:
-            self._check(ext, number)
-            self._dial(ext, users, number)
+            self._check(ext, to)
+            self._dial(ext, users, to)
         except DialRefused as problem:
-            self._clicks.pop((ext, number), None)
-            self._on_refused(ext, number, str(problem))
+            self._clicks.pop(click, None)
+            self._on_refused(ext, to.number, str(problem))
             return 400, {"error": "Invalid parameters", "reason": str(problem)}
         except LinkError:
-            self._clicks.pop((ext, number), None)
-            self._on_refused(ext, number, "no FreeSWITCH is linked")
+            self._clicks.pop(click, None)
+            self._on_refused(ext, to.number, "no FreeSWITCH is linked")
             return NO_SWITCH
 
         return 200, {}
 
-    def _number(self, written: str) -> str:
-        """Return a written number as digits to dial, "" if it is malformed."""
+    def _destination(self, written: str) -> Destination | None:
+        """Return whom a written number means, None if it is malformed."""
         # checked before and after: the digits become part of a command to FreeSWITCH
-        if not _WRITTEN_NUMBER.fullmatch(written):
-            return ""
+        found = _WRITTEN.fullmatch(written)
+        if found is None:
+            return None
 
-        number = normalize(written, self._rules.country)
+        number = normalize(found["number"], self._rules.country)
         if not _DIGITS.fullmatch(number):
-            return ""
-        return number
+            return None
 
-    def _check(self, ext: str, number: str) -> None:
-        """Raise DialRefused if this number, or one more call now, is not allowed."""
         allow = self._limits.allow
-        if allow is not None and not allow.fullmatch(number):
-            raise DialRefused(f"{number} is not among the numbers that DIAL_ALLOW allows")
+        if is_outside_number(number) or (allow is not None and allow.fullmatch(number)):
+            return Destination(number, found["digits"] or "")
+        # Planfix shows the exts of colleagues as well. 102 may be an ext and the police: only
+        # FreeSWITCH's own users are rung this way.
+        return Destination(number, "", tuple(self._rules.users_of(number)))
 
-        if allow is None and (reason := refusal(number, self._rules.country)):
-            raise DialRefused(f"{number} is not dialled: {reason}; DIAL_ALLOW can allow it")
+    def _check(self, ext: str, to: Destination) -> None:
+        """Raise DialRefused if this number, or one more call now, is not allowed."""
+        allow, number = self._limits.allow, to.number
+        if not to.colleagues:
+            if allow is not None and not allow.fullmatch(number):
+                raise DialRefused(f"{number} is not among the numbers that DIAL_ALLOW allows")
+
+            if allow is None and (reason := refusal(number, self._rules.country)):
+                raise DialRefused(f"{number} is not dialled: {reason}; DIAL_ALLOW can allow it")
 
         for rate, key in ((self._limits.per_ext, ext), (self._limits.in_all, "")):
             if not self._rate.hit(RateLimitItemPerMinute(rate), key or "all"):

@@ -19,8 +19,9 @@ from ..calls import numbers
 from ..errors import PortTakenError, TraceError
 from ..freeswitch import tones
 from ..freeswitch.connection import Connection, Server
+from ..freeswitch.dialler import Dialler
 from ..freeswitch.link import Link, NoFollower
-from ..freeswitch.originate import Dialler, DialPlan
+from ..freeswitch.originate import DialPlan
 from ..freeswitch.socket_app import SocketApp
 from ..outbox.cleanup import Upkeep
 from ..outbox.history import Archive
@@ -45,7 +46,8 @@ from ..web.health import Health
 from ..web.server import Bounds, WebServer
 from . import file_limits
 from .caller_lookup import CallerLookup
-from .clicks import ClickJournal
+from .clicks import ClickJournal, KnownClients
+from .clicks import start as start_click
 from .comparison import keep_comparing
 from .greenlets import keep_running
 from .leftovers import Leftovers
@@ -119,23 +121,9 @@ class App:
 
         token = settings.planfix_token.get_secret_value()
         self._client = PlanfixApi(settings.planfix_url, token, settings.planfix_concurrency)
-        self._socket_app = self._make_socket_app(token, spare) if "socket" in roles else None
-        self._courier = Courier(
-            self._store,
-            self._client,
-            self._recordings.url,
-            DeliverySettings(
-                settings.planfix_concurrency,
-                settings.popup_ttl,
-                settings.planfix_canceled,
-                shadow,
-            ),
-            self._recordings.is_ready,
-            now=self._store.now,
-            on_delivered=self._tally.on_delivered,
-            has_jumped=self._store.now.has_jumped,
-        )
-
+        self._contacts = self._make_contacts(token)
+        self._socket_app = self._make_socket_app(spare) if "socket" in roles else None
+        self._courier = self._make_courier()
         self._pipelines: list[Pipeline] = []
         self._links: list[Link] = []
         if LINKED_ROLES & set(roles):
@@ -151,6 +139,25 @@ class App:
         self._workers: list[gevent.Greenlet[..., Any]] = []
         self._helpers: list[gevent.Greenlet[..., Any]] = []
         self._stopping = Event()
+
+    def _make_courier(self) -> Courier:
+        """Return the part that sends to Planfix."""
+        settings = self._settings
+        return Courier(
+            self._store,
+            self._client,
+            self._recordings.url,
+            DeliverySettings(
+                settings.planfix_concurrency,
+                settings.popup_ttl,
+                settings.planfix_canceled,
+                self._shadow,
+            ),
+            self._recordings.is_ready,
+            now=self._store.now,
+            on_delivered=self._tally.on_delivered,
+            has_jumped=self._store.now.has_jumped,
+        )
 
     def _web_server(self, listener: socket.socket, spare: int) -> WebServer:
         """Return the web server. spare: how many files it may share with others."""
@@ -218,15 +225,18 @@ class App:
     def _on_converted(self) -> None:
         self._courier.call()
 
-    def _make_socket_app(self, token: str, spare: int) -> SocketApp:
-        """Return the part that answers the dialplan."""
+    def _make_contacts(self, token: str) -> Contacts:
+        """Return the part that asks Planfix about callers."""
         settings = self._settings
         # connections of its own to Planfix: notices need not wait for lookups
         client = PlanfixApi(settings.planfix_url, token, contacts.REQUESTS_AT_ONCE)
         ask = _know_nobody if self._shadow else client.ask
-        known = Contacts(ask, settings.contact_deadline, self._tally.on_lookup)
-        lookup = CallerLookup(settings.rules(), known)
+        return Contacts(ask, settings.contact_deadline, self._tally.on_lookup)
 
+    def _make_socket_app(self, spare: int) -> SocketApp:
+        """Return the part that answers the dialplan."""
+        settings = self._settings
+        lookup = CallerLookup(settings.rules(), self._contacts)
         return SocketApp(
             settings.esl_listen,
             settings.esl_allow,
@@ -241,11 +251,24 @@ class App:
             settings.dial_string,
             settings.dial_context,
             settings.user_domain,
-            settings.outbound_caller_id,
             settings.auto_answer,
             settings.ringback or tones.ringback(settings.country),
+            settings.dial_strings,
+            settings.click_timeout,
+            settings.client_timeout,
+            settings.folder_for_clicks(),
+            settings.record_stereo,
         )
-        clicks = ClickJournal(Archive(self._store), self._tally)
+        archive = Archive(self._store)
+        clicks = ClickJournal(archive, self._tally)
+        dialler = Dialler(
+            self._connections,
+            plan,
+            settings.outbound_caller_id,
+            KnownClients(self._contacts, archive),
+            rules.is_outside,
+            clicks.on_done,
+        )
         return Commands(
             Account(
                 settings.planfix_url,
@@ -254,7 +277,7 @@ class App:
             ),
             rules,
             DialLimits(settings.dial_allow, settings.dial_limit_per_ext, settings.dial_limit),
-            Dialler(self._connections, plan, rules.is_outside, clicks.on_done).start,
+            partial(start_click, dialler),
             clicks.on_refused,
         )
 

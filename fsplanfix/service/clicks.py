@@ -1,18 +1,65 @@
-"""What came of clicks in Planfix: counted for /metrics, kept for `explain`."""
+"""Clicks in Planfix: begun with what is known of the client, counted, and kept for `explain`."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import structlog
 
 from ..errors import StoreError
-from ..freeswitch.originate import Click
+from ..freeswitch.dialler import Click, Dialler
+from ..freeswitch.socket_app import clean
 from ..outbox.history import Archive
 from ..outbox.records import Entry
+from ..planfix.commands import Destination
+from ..planfix.contacts import Contacts
 from .metrics import Tally
 
 log = structlog.get_logger(__name__)
+
+WAIT_FOR_NAME = 0.3
+"""Seconds that an employee's phone waits for the client's name before it rings."""
+
+OUTCOMES = {
+    "NO_ANSWER": "the employee did not pick up",
+    "ORIGINATOR_CANCEL": "the employee did not pick up",
+    "NO_USER_RESPONSE": "the employee's phone did not answer",
+    "CALL_REJECTED": "the employee declined",
+    "USER_BUSY": "the employee's phone is busy",
+    "USER_NOT_REGISTERED": "the employee's phone is off",
+    "SUBSCRIBER_ABSENT": "FreeSWITCH's directory has no such user",
+    "ANSWERED": "the employee picked up",
+}
+"""What came of the employee's phone, by FreeSWITCH's cause. Other causes are shown as they are."""
+
+
+class KnownClients:
+    """What is known of clients, from Planfix and from our own calls."""
+
+    def __init__(self, contacts: Contacts, archive: Archive) -> None:
+        self._contacts = contacts
+        self._archive = archive
+
+    def name_of(self, number: str, callid: str) -> str:
+        """Return a client's name for a phone's display, "" if it is not known at once."""
+        return clean(self._contacts.find(number, callid, WAIT_FOR_NAME).name)
+
+    def last_line_of(self, number: str) -> str:
+        """Return the line that a client called last, "" if none is known."""
+        try:
+            return self._archive.last_line(number)
+        except StoreError as error:
+            log.error("store_unavailable", problem=str(error))
+            return ""
+
+
+def start(dialler: Dialler, ext: str, users: Sequence[str], to: Destination) -> None:
+    """Begin the call of a click; see planfix.commands.Dial."""
+    if to.colleagues:
+        dialler.start_inside(ext, users, to.number, to.colleagues)
+    else:
+        dialler.start(ext, users, to.number, to.digits)
 
 
 class ClickJournal:
@@ -25,7 +72,7 @@ class ClickJournal:
     def on_done(self, click: Click) -> None:
         """Record the outcome of a click that let a phone ring."""
         self._tally.clicks.labels(click.cause).inc()
-        what = f"click to call: {click.outcome or 'the employee picked up'}"
+        what = f"click to call: {OUTCOMES.get(click.cause, click.outcome)}"
         self._write(Entry(time.time(), what, click.callid, click.ext, click.number))
 
     def on_refused(self, ext: str, number: str, reason: str) -> None:

@@ -22,13 +22,13 @@ from gevent.server import StreamServer
 from .playback import Step, freshen, load, write_tone
 from .session import Session, encoded
 
-_PAIR = r"[A-Za-z0-9_]+=(?:[^{}\[\]\\,\s]|\\,)+"
+_PAIR = r"[A-Za-z0-9_:]+=(?:[^{}\[\]\\,\s]|\\,|\\s)+"
 _VARIABLES = rf"\{{(?:{_PAIR},)*{_PAIR}\}}"
 _ORIGINATE = re.compile(
     rf"originate (?P<vars>{_VARIABLES})(?:user/|sofia/gateway/[^\s{{}}]+?/)(?P<ext>[^@\s{{}}]+)"
     rf"(?:@[^\s{{}}]+)? (?P<rest>&[a-z_]+\((?:{_VARIABLES})?[^\s{{}}]*\)|[^\s&]+ XML [^\s]+)"
 )
-"""What it takes, stricter than FreeSWITCH: names with values, a comma within a value escaped."""
+"""What it takes, stricter than FreeSWITCH: names with values, commas and spaces escaped."""
 _NUMBER = re.compile(r"\+?[0-9]{5,15}")
 _COMMA = re.compile(r"(?<!\\),")
 GLOBALS = {"domain": "127.0.0.1", "recordings_dir": "/var/lib/freeswitch/recordings"}
@@ -38,7 +38,7 @@ ENDED = ("CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY")
 def variables(text: str) -> dict[str, str]:
     """Return the variables in {...} as FreeSWITCH reads them (switch_event_create_brackets)."""
     pairs = [item.partition("=") for item in _COMMA.split(text.strip("{}"))]
-    return {name: value.replace(r"\,", ",") for name, _, value in pairs}
+    return {name: value.replace(r"\,", ",").replace(r"\s", " ") for name, _, value in pairs}
 
 
 class Switch:
@@ -67,6 +67,7 @@ class Switch:
         self.speed = speed
         self.users = {"101", "102", "103", "104", "105"}
         self.number_aliases: dict[str, str] = {}
+        self.outbound_numbers: dict[str, str] = {}
         self.registered = {"101", "102", "103", "104"}
         self.version = "1.10.12-release"
         self.gateways = {"trunk": "NOREG"}
@@ -202,8 +203,11 @@ class Switch:
 
     def _user_data(self, text: str) -> str:
         user, _, what = text.partition(" ")
-        alias = self.number_aliases.get(user.split("@")[0], "")
-        return alias if what == "attr number-alias" else ""
+        known = {
+            "attr number-alias": self.number_aliases,
+            "var outbound_caller_id_number": self.outbound_numbers,
+        }
+        return known.get(what, {}).get(user.split("@")[0], "")
 
     def _contact(self, text: str) -> str:
         ext = text.split("@", maxsplit=1)[0]

@@ -288,6 +288,13 @@ def test_a_port_that_somebody_else_has(look: Callable[..., list[Finding]], setti
     assert finding.what.startswith((psutil.Process().name(), "another program"))
 
 
+def test_what_clients_see_after_a_click(look: Callable[..., list[Finding]], switch: Switch) -> None:
+    findings = look(OUTBOUND_CALLER_ID="")
+    says(findings, Grade.WARNING, "clients see no number after a click of 101, 102, 103, 104, 105")
+    switch.outbound_numbers = dict.fromkeys(switch.users, "74950000001")
+    assert not [finding for finding in look(OUTBOUND_CALLER_ID="") if "number" in finding.what]
+
+
 def test_the_context_of_clicks(look: Callable[..., list[Finding]], switch: Switch) -> None:
     says(look(DIAL_CONTEXT="default"), Grade.OK, "context default is in the dialplan")
     says(look(DIAL_CONTEXT="defualt"), Grade.BROKEN, "context defualt (DIAL_CONTEXT) is not in")

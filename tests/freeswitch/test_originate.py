@@ -1,154 +1,129 @@
-"""Which phone is called, through which FreeSWITCH: asked over a real event socket."""
+"""The commands of click to call, as FreeSWITCH reads them (tried on 1.10.12)."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
-from gevent.event import Event
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fsplanfix.errors import DialRefused, LinkDown
-from fsplanfix.freeswitch import originate
-from fsplanfix.freeswitch.connection import Connection, Server
-from fsplanfix.freeswitch.originate import Click, Dialler, DialPlan, Phone, find_phone
-from fsplanfix.simulators.freeswitch import Switch, variables
-
-PLAN = DialPlan("sofia/gateway/trunk/{number}")
-
-
-@pytest.fixture
-def connection(switch: Switch) -> Iterator[Connection]:
-    made = Connection(Server("127.0.0.1", switch.port, "ClueCon"), lambda event: None)
-    made.connect()
-    yield made
-    made.stop()
-
-
-@pytest.mark.parametrize(
-    ("user", "found"),
-    [("101", Phone.REGISTERED), ("105", Phone.ABSENT), ("999", Phone.UNKNOWN)],
+from fsplanfix.errors import DialRefused
+from fsplanfix.freeswitch.originate import (
+    Callee,
+    DialPlan,
+    originate_command,
+    originate_inside_command,
 )
-@pytest.mark.parametrize("domain", ["", "pbx.example.com"])
-def test_freeswitch_is_asked_about_the_phone(
-    switch: Switch, connection: Connection, user: str, found: Phone, domain: str
-) -> None:
-    assert find_phone(connection, user, domain) is found
-    asked = domain or "127.0.0.1"
-    assert f"user_exists id {user} {asked}" in switch.commands
-    assert (f"sofia_contact {user}@{asked}" in switch.commands) == (found is not Phone.UNKNOWN)
+
+PLAN = DialPlan("sofia/gateway/trunk/{number}", ringback="%(800,3200,425)")
+CLIENT = Callee("79161234567", caller_id="74950000000")
 
 
-def test_a_freeswitch_that_cannot_tell_leaves_it_to_the_call(
-    switch: Switch, connection: Connection
-) -> None:
-    switch.contacts = {"101": "-ERR sofia_contact Command not found!\n"}
-    assert find_phone(connection, "101", "") is Phone.UNCLEAR
+def made(
+    user: str = "101", callee: Callee = CLIENT, plan: DialPlan = PLAN, outside: bool = False
+) -> str:
+    return originate_command("101", user, callee, plan, "u-1", outside)
 
 
-def test_a_freeswitch_that_does_not_answer_leaves_it_to_the_call(
-    switch: Switch, connection: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(originate, "CHECK_TIMEOUT", 0.1)
-    switch.stall()
-    assert find_phone(connection, "101", "pbx.example.com") is Phone.UNCLEAR
+def test_the_employee_is_called_first_then_the_client() -> None:
+    assert made() == (
+        "originate {origination_uuid=u-1,origination_caller_id_number=79161234567,"
+        "origination_caller_id_name=79161234567,originate_timeout=30,group_confirm_early_ok=false,"
+        "call_timeout=60,transfer_ringback=%(800\\,3200\\,425),planfix_makecall=1,"
+        "planfix_ext=101,planfix_phone=79161234567,planfix_caller_id=74950000000,"
+        "effective_caller_id_number=74950000000,effective_caller_id_name=74950000000}user/101 "
+        "&bridge({ignore_early_media=false,bridge_answer_timeout=60,"
+        "origination_caller_id_number=74950000000,origination_caller_id_name=74950000000}"
+        "sofia/gateway/trunk/79161234567)"
+    )
 
 
-def dialler(connections: list[Connection], done: list[Click]) -> Dialler:
-    return Dialler(lambda: connections, PLAN, lambda user: len(user) > 6, done.append)
+def test_the_phone_may_be_asked_to_answer_by_itself() -> None:
+    plan = DialPlan("sofia/gateway/trunk/{number}", auto_answer=True)
+    answering = (
+        ",sip_auto_answer=true,alert_info=<http://www.notused.com>;info=alert-autoanswer;delay=0}"
+    )
+    assert f"{answering}user/101" in made(plan=plan)
+    assert "auto" not in made("79260000007", plan=plan, outside=True)
 
 
-def legs(
-    switch: Switch, connection: Connection, plan: DialPlan, user: str = "101"
-) -> list[dict[str, str]]:
-    """Click once; return the variables of each leg in the command, as FreeSWITCH reads them."""
-    switch.makecall, switch.speed = "makecall_manager_declines", 50
-    connection.subscribe([])
-    done = Event()
-    clicks = Dialler(lambda: [connection], plan, lambda user: len(user) > 6, lambda _: done.set())
-    clicks.start(user, [user], "79161234567")
-    assert done.wait(5)
-    (command,) = switch.originated
-    return [variables(braces) for braces in re.findall(r"\{[^{}]*\}", command)]
+def test_an_employee_on_a_mobile_is_called_like_a_client() -> None:
+    command = made("79260000007", outside=True)
+    assert "planfix_ext=79260000007," in command
+    assert re.search(r"}sofia/gateway/trunk/79260000007 &bridge\(.*/trunk/79161234567\)$", command)
 
 
-@pytest.mark.parametrize(
-    "ringback",
-    ["%(800,3200,425)", "%(400,200,400,450);%(400,2000,400,450)", "/srv/sounds/ring.wav"],
-)
-@pytest.mark.parametrize("context", ["", "default"])
-@pytest.mark.parametrize("user", ["101", "79260000007"])
-def test_the_manager_hears_a_ringback_tone_while_the_clients_phone_rings(
-    switch: Switch, connection: Connection, ringback: str, context: str, user: str
-) -> None:
-    plan = DialPlan("sofia/gateway/trunk/{number}", context, ringback=ringback)
-    assert legs(switch, connection, plan, user)[0]["transfer_ringback"] == ringback
+def test_the_client_may_be_dialled_through_a_context() -> None:
+    plan = DialPlan("", dial_context="default", user_domain="pbx.example.com")
+    assert made(plan=plan).endswith("}user/101@pbx.example.com 79161234567 XML default")
+
+
+def test_an_employee_may_have_a_trunk_of_his_own() -> None:
+    plan = DialPlan("sofia/gateway/a/{number}", dial_strings={"101": "sofia/gateway/b/{number}"})
+    assert made(plan=plan).endswith("}sofia/gateway/b/79161234567)")
+    other = originate_command("102", "102", CLIENT, plan, "u-1")
+    assert other.endswith("}sofia/gateway/a/79161234567)")
+
+
+def test_the_phone_shows_the_clients_name_and_the_client_never_an_ext() -> None:
+    command = made(callee=Callee("79161234567", name="Иванов Иван"))
+    first, second = re.findall(r"\{[^{}]*\}", command)
+    assert r"origination_caller_id_name=Иванов\sИван," in first
+    assert "origination_caller_id_number=anonymous,origination_caller_id_name=anonymous" in second
 
 
 @pytest.mark.parametrize("context", ["", "default"])
-def test_the_clients_leg_inherits_nothing_that_would_hide_the_network(
-    switch: Switch, connection: Connection, context: str
-) -> None:
-    plan = DialPlan("sofia/gateway/trunk/{number}", context)
-    manager, *client = legs(switch, connection, plan)
-    assert "ignore_early_media" not in manager
-    assert [leg["ignore_early_media"] for leg in client] == ([] if context else ["false"])
+def test_a_click_is_recorded_on_the_clients_leg(context: str) -> None:
+    plan = DialPlan("sofia/gateway/trunk/{number}", context, recordings="/rec", is_stereo=True)
+    command = made(callee=Callee("79161234567", digits="123"), plan=plan)
+    wanted = {
+        "execute_on_answer_1": r"record_session\s/rec/u-1.wav",
+        "execute_on_answer_2": r"send_dtmf\sWW123",
+        "RECORD_STEREO": "true",
+    }
+    for name, value in wanted.items():
+        written = f"nolocal:{name}={value}" if context else f",{name}={value}"
+        assert written in command
+    if context:
+        names = r"\,".join(f"nolocal:{name}" for name in ("execute_on_answer_1", "RECORD_STEREO"))
+        assert f"export_vars={names}\\,nolocal:execute_on_answer_2," in command
 
 
-@pytest.mark.parametrize("context", ["", "planfix_click"])
-def test_the_client_sees_our_number_and_never_the_employees_name(
-    switch: Switch, connection: Connection, context: str
-) -> None:
-    """The directory's effective_caller_id_* replace ours on the employee's leg."""
-    plan = DialPlan("sofia/gateway/trunk/{number}", context, caller_id="74950000001")
-    employee, *client = legs(switch, connection, plan)
-    assert employee["planfix_caller_id"] == "74950000001"
-    for leg in client:
-        assert leg["origination_caller_id_number"] == "74950000001"
-        assert leg["origination_caller_id_name"] == "74950000001"
-    assert len(client) == (not context)
-
-
-@pytest.mark.parametrize("user", ["101", "79260000007"])
-def test_the_client_is_not_called_before_the_manager_has_picked_up(
-    switch: Switch, connection: Connection, user: str
-) -> None:
-    assert legs(switch, connection, PLAN, user)[0]["group_confirm_early_ok"] == "false"
-
-
-def test_a_client_whose_network_plays_for_ever_is_given_up_after_a_minute(
-    switch: Switch, connection: Connection
-) -> None:
-    assert legs(switch, connection, PLAN)[1]["bridge_answer_timeout"] == "60"
-
-
-def test_nobody_is_called_while_no_freeswitch_is_linked() -> None:
-    with pytest.raises(LinkDown):
-        dialler([], []).start("101", ["101"], "79161234567")
+def test_a_colleague_is_called_without_a_word_of_planfix() -> None:
+    command = originate_inside_command("101", "101", "anna", "102", PLAN, "u-1")
+    assert command.endswith(
+        "}user/101 &bridge({ignore_early_media=false,bridge_answer_timeout=60,"
+        "origination_caller_id_number=101,origination_caller_id_name=101}user/anna)"
+    )
+    assert "origination_caller_id_number=102," in command
+    assert "planfix" not in command
 
 
 @pytest.mark.parametrize(
-    ("users", "reason"),
+    "bad",
     [
-        (["105"], "Extension 7 cannot be called: no phone is registered"),
-        (["999"], "Extension 7 cannot be called: FreeSWITCH's directory has no such user"),
-        (["999", "105"], "Extension 7 cannot be called: no phone is registered"),
-        (["105", "999"], "Extension 7 cannot be called: no phone is registered"),
+        Callee("7916,1"),
+        Callee("79161234567", digits="1,2"),
+        Callee("79161234567", name="a,b"),
+        Callee("79161234567", name="${x}"),
+        Callee("79161234567", name="a'b"),
+        Callee("79161234567", name="a\\sb"),
+        Callee("79161234567", name="a\nb"),
+        Callee("79161234567", caller_id="101}user/x"),
     ],
 )
-def test_the_reason_why_nobody_can_be_called_is_the_nearest_one(
-    connection: Connection, users: list[str], reason: str
+def test_what_would_mean_something_else_is_refused(bad: Callee) -> None:
+    with pytest.raises(DialRefused):
+        made(callee=bad)
+
+
+@given(st.text(), st.text(), st.text(), st.text())
+def test_a_colleague_is_called_by_names_and_digits_alone(
+    ext: str, user: str, colleague: str, dialled: str
 ) -> None:
-    with pytest.raises(DialRefused, match=reason):
-        dialler([connection], []).start("7", users, "79161234567")
-
-
-@pytest.mark.parametrize(
-    ("outcome", "cause"),
-    [
-        ("", "ANSWERED"),
-        ("-ERR NO_ANSWER", "NO_ANSWER"),
-        ("-ERR The connection to FreeSWITCH ended", "OTHER"),
-        ("-USAGE: <call url>", "OTHER"),
-    ],
-)
-def test_the_outcome_has_one_word_for_the_numbers(outcome: str, cause: str) -> None:
-    assert Click("u", "101", "79161234567", outcome).cause == cause
+    try:
+        command = originate_inside_command(ext, user, colleague, dialled, PLAN, "u-1")
+    except DialRefused:
+        return
+    assert re.fullmatch(
+        r"originate \{[^{} ]+\}user/[\w.-]+ &bridge\(\{[^{} ]+\}user/[\w.-]+\)", command
+    )

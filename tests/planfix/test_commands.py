@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from fsplanfix.calls.model import Rules
 from fsplanfix.errors import DialRefused, LinkDown
-from fsplanfix.freeswitch.originate import DialPlan, originate_command
-from fsplanfix.planfix.commands import Account, Commands, DialLimits
+from fsplanfix.freeswitch.originate import Callee, DialPlan, originate_command
+from fsplanfix.planfix.commands import Account, Commands, Destination, DialLimits
 
 TOKEN = "pbx-token"
 GOOD = {"cmd": "makeCall", "from": "101", "to": "79161234567", "token": TOKEN}
-PLAN = DialPlan("sofia/gateway/trunk/{number}", caller_id="74950000000", ringback="%(800,3200,425)")
+PLAN = DialPlan("sofia/gateway/trunk/{number}", ringback="%(800,3200,425)")
+OURS = "74950000000"
 ACCOUNT = Account("https://example.planfix.com/tel/api", "planfix-token", TOKEN)
 
 
@@ -22,10 +23,24 @@ class Dialled(list[tuple[str, str]]):
 
     problem: Exception | None = None
 
-    def dial(self, ext: str, users: Sequence[str], number: str) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.destinations: list[Destination] = []
+
+    def dial(self, ext: str, users: Sequence[str], to: Destination) -> None:
         if self.problem is not None:
             raise self.problem
-        self.append((users[0], number))
+        self.append((users[0], to.number))
+        self.destinations.append(to)
+
+
+def made_of(dialled: Dialled) -> list[str]:
+    """The commands to FreeSWITCH that clicks lead to."""
+    return [
+        originate_command(user, user, Callee(to.number, to.digits, caller_id=OURS), PLAN, "u-1")
+        for (user, _), to in zip(dialled, dialled.destinations, strict=True)
+        if not to.colleagues
+    ]
 
 
 def commands(dialled: Dialled, allow: str | None = None, **limits: int) -> Commands:
@@ -53,8 +68,37 @@ def test_a_number_may_be_written_as_people_do(written: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "digits"),
+    [
+        ("+7 495 000-00-01,123", "123"),
+        ("+7 (495) 000-00-01,,12#", "12#"),
+        ("+74950000001;ext=5", "5"),
+        ("8 495 000-00-01 доб. 123", "123"),
+        ("8 495 000-00-01 ДОБ 123", "123"),
+        ("74950000001 ext. 9876543210", "9876543210"),
+        ("74950000001x7", "7"),
+    ],
+)
+def test_a_number_may_have_an_extension(written: str, digits: str) -> None:
+    dialled = Dialled()
+    assert commands(dialled).answer({**GOOD, "to": written}) == (200, {})
+    assert dialled.destinations == [Destination("74950000001", digits)]
+    assert f"send_dtmf\\sWW{digits}}}" in made_of(dialled)[0]
+
+
+def test_a_colleague_may_be_clicked_too() -> None:
+    dialled = Dialled()
+    assert commands(dialled, allow="7495[0-9]{7}").answer({**GOOD, "to": "102"}) == (200, {})
+    assert dialled.destinations == [Destination("102", "", ("102",))]
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
+        {"to": "74950000001,123456789012"},
+        {"to": "74950000001,12,34"},
+        {"to": "74950000001 доб."},
+        {"to": "74950000001;ext=1}user/x"},
         {"cmd": "makecall"},
         {"cmd": ""},
         {"from": ""},
@@ -104,7 +148,7 @@ def reason(answer: tuple[int, dict[str, str]]) -> str:
         ("+881612345678", "abroad"),
         ("+1 242 555-12-34", "abroad"),
         ("+7 803 123-45-67", "premium-rate"),
-        ("112", "not a phone number with a country code"),
+        ("1123456", "not a phone number with a country code"),
     ],
 )
 def test_dear_numbers_are_refused_unless_they_are_allowed(number: str, words: str) -> None:
@@ -164,42 +208,6 @@ def test_without_a_switch_planfix_is_told() -> None:
     assert commands(dialled).answer(GOOD)[0] == 503
 
 
-def test_the_manager_is_called_first_then_the_client() -> None:
-    assert originate_command("101", "79161234567", PLAN, "u-1") == (
-        "originate {origination_uuid=u-1,origination_caller_id_number=79161234567,"
-        "origination_caller_id_name=79161234567,originate_timeout=30,call_timeout=60,"
-        "group_confirm_early_ok=false,transfer_ringback=%(800\\,3200\\,425),planfix_makecall=1,"
-        "planfix_ext=101,planfix_phone=79161234567,planfix_caller_id=74950000000,"
-        "effective_caller_id_number=74950000000}user/101 "
-        "&bridge({ignore_early_media=false,bridge_answer_timeout=60,"
-        "origination_caller_id_number=74950000000,origination_caller_id_name=74950000000}"
-        "sofia/gateway/trunk/79161234567)"
-    )
-
-
-def test_the_phone_may_be_asked_to_answer_by_itself() -> None:
-    plan = DialPlan("sofia/gateway/trunk/{number}", auto_answer=True)
-    made = originate_command("101", "79161234567", plan, "u")
-    assert (
-        ",sip_auto_answer=true,alert_info=<http://www.notused.com>;info=alert-autoanswer;delay=0}user/101"
-        in made
-    )
-    assert "auto" not in originate_command("79260000007", "79161234567", plan, "u", outside=True)
-
-
-def test_a_manager_on_a_mobile_is_called_like_a_client() -> None:
-    made = originate_command("79260000007", "79161234567", PLAN, "u", outside=True)
-    assert "planfix_ext=79260000007," in made
-    assert re.search(r"}sofia/gateway/trunk/79260000007 &bridge\(.*/trunk/79161234567\)$", made)
-
-
-def test_the_client_may_be_dialled_through_a_context() -> None:
-    plan = DialPlan("", dial_context="default", user_domain="pbx.example.com")
-    assert originate_command("101", "79161234567", plan, "u").endswith(
-        "}user/101@pbx.example.com 79161234567 XML default"
-    )
-
-
 PIECES = [
     "101",
     "7916",
@@ -234,11 +242,11 @@ HOSTILE = st.one_of(
     st.sampled_from(["7" * 1_000_000, "\u0661" * 1_000_000, "101\n" * 250_000]),
 )
 FIELDS = ("cmd", "from", "to", "token", "planfix_url", "planfix_token")
-LEG_VARIABLES = r"\{(?:[A-Za-z0-9_.=,-]|%\([0-9]+\\,[0-9]+\\,425\))+\}"
+LEG_VARIABLES = r"\{(?:[A-Za-z0-9_.=,:-]|%\([0-9]+\\,[0-9]+\\,425\))+\}"
 OUR_NUMBER = "origination_caller_id_number=74950000000,origination_caller_id_name=74950000000"
 BRIDGE = (
     r"&bridge\(\{ignore_early_media=false,bridge_answer_timeout=60,"
-    rf"{OUR_NUMBER}\}}sofia/gateway/trunk/"
+    rf"{OUR_NUMBER}(?:,execute_on_answer_2=send_dtmf\\sWW[0-9*#]+)?\}}sofia/gateway/trunk/"
 )
 DIALLED_COMMAND = re.compile(rf"originate {LEG_VARIABLES}user/[0-9]{{2,5}} {BRIDGE}[0-9]{{3,15}}\)")
 
@@ -248,8 +256,7 @@ def test_nothing_but_digits_ever_reaches_a_command(ext: str, number: str) -> Non
     dialled = Dialled()
     code, _ = commands(dialled).answer({**GOOD, "from": ext, "to": number})
     assert (code == 200) == bool(dialled)
-    for pair in dialled:
-        assert DIALLED_COMMAND.fullmatch(originate_command(*pair, PLAN, "u-1"))
+    assert all(map(DIALLED_COMMAND.fullmatch, made_of(dialled)))
 
 
 @given(st.sampled_from(["makeCall", "setup"]), st.sampled_from(FIELDS), HOSTILE)
@@ -261,7 +268,7 @@ def test_a_hostile_value_in_any_parameter_is_answered_and_dials_nothing_else(
     code, body = commands(dialled).answer({**right, name: value})
     assert code in (200, 400, 401)
     assert all(len(text) < 200 for text in body.values())
-    assert all(DIALLED_COMMAND.fullmatch(originate_command(*pair, PLAN, "u-1")) for pair in dialled)
+    assert all(map(DIALLED_COMMAND.fullmatch, made_of(dialled)))
 
 
 @given(HOSTILE, HOSTILE, st.booleans())
@@ -269,7 +276,7 @@ def test_the_command_itself_refuses_what_is_not_a_user_and_digits(
     user: str, number: str, outside: bool
 ) -> None:
     try:
-        made = originate_command(user, number, PLAN, "u-1", outside)
+        made = originate_command("101", user, Callee(number, caller_id=OURS), PLAN, "u-1", outside)
     except DialRefused:
         return
     first = r"sofia/gateway/trunk/[0-9]+" if outside else r"user/[A-Za-z0-9_.-]+"

@@ -10,7 +10,7 @@ from .traces import ENDS, SHORT
 def told(planfix: Planfix, callid: str) -> list[str]:
     tokens = []
     for fields in planfix.accepted:
-        if fields["callid"] != callid:
+        if fields["callid"] != callid or fields["cmd"] == "contact":
             continue
         if fields["cmd"] == "record":
             tokens.append("R")

@@ -1,0 +1,274 @@
+"""Click to call: finds the phone to ring, and the FreeSWITCH it is registered at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import chain
+from typing import Protocol
+from uuid import uuid4
+
+import gevent
+import structlog
+
+from ..errors import DialRefused, LinkDown, LinkError
+from .connection import Connection
+from .originate import Callee, DialPlan, originate_command, originate_inside_command
+
+log = structlog.get_logger(__name__)
+
+CHECK_TIMEOUT = 2.0
+"""Seconds FreeSWITCH has to say whether a phone is registered; Planfix waits for it."""
+
+AT_ONCE = {
+    *("USER_NOT_REGISTERED", "SUBSCRIBER_ABSENT", "NO_ROUTE_DESTINATION", "UNALLOCATED_NUMBER"),
+    *("DESTINATION_OUT_OF_ORDER", "NETWORK_OUT_OF_ORDER", "NORMAL_TEMPORARY_FAILURE"),
+    *("SERVICE_UNAVAILABLE", "GATEWAY_DOWN", "INVALID_GATEWAY", "CHAN_NOT_IMPLEMENTED"),
+    *("INCOMPATIBLE_DESTINATION", "FACILITY_NOT_IMPLEMENTED"),
+}
+"""Causes for which no phone has rung, so the employee's next one is tried."""
+
+_DOMAIN = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}", re.ASCII)
+_CAUSE = re.compile(r"-ERR ([A-Z_]{3,40})\b", re.ASCII)
+_CALLER_ID = re.compile(r"\+?[0-9]{3,15}", re.ASCII)
+
+
+class Phone(StrEnum):
+    """What FreeSWITCH says about a user's phone.
+
+    UNCLEAR: FreeSWITCH cannot tell, so the phone is dialled.
+    """
+
+    REGISTERED = "registered"
+    ABSENT = "no phone is registered"
+    UNKNOWN = "FreeSWITCH's directory has no such user"
+    UNCLEAR = "unclear"
+
+
+_PREFERRED = (Phone.REGISTERED, Phone.UNCLEAR, Phone.ABSENT, Phone.UNKNOWN)
+"""Of several FreeSWITCHes, the one whose answer stands first is called through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Click:
+    """A click-to-call.
+
+    outcome: "" if the employee answered, else FreeSWITCH's words.
+    """
+
+    callid: str
+    ext: str
+    number: str
+    outcome: str
+
+    @property
+    def cause(self) -> str:
+        """Return one word for the outcome: ANSWERED, or FreeSWITCH's hang-up cause."""
+        if not self.outcome:
+            return "ANSWERED"
+        found = _CAUSE.match(self.outcome)
+        if found is None:
+            return "OTHER"
+        return found[1]
+
+
+class Clients(Protocol):
+    """What is known of clients."""
+
+    def name_of(self, number: str, callid: str) -> str:
+        """Return a client's name for a phone's display, "" if it is not known at once."""
+
+    def last_line_of(self, number: str) -> str:
+        """Return the line that a client called last, "" if none is known."""
+
+
+class Dialler:
+    """Places click-to-calls on the FreeSWITCH where the phone is registered.
+
+    connections: returns those that are up. is_outside: whether a user is a number outside the PBX
+    and not a directory user. caller_id: what clients see, "" if that depends on the employee.
+    on_done: called with each call and its outcome.
+    """
+
+    def __init__(
+        self,
+        connections: Callable[[], Sequence[Connection]],
+        plan: DialPlan,
+        caller_id: str,
+        clients: Clients,
+        is_outside: Callable[[str], bool],
+        on_done: Callable[[Click], None],
+    ) -> None:
+        self._connections = connections
+        self._plan = plan
+        self._caller_id = caller_id
+        self._clients = clients
+        self._is_outside = is_outside
+        self._on_done = on_done
+
+    def start(self, ext: str, users: Sequence[str], number: str, digits: str = "") -> None:
+        """Begin a call to the first of an ext's users that can be reached, then to a client.
+
+        number: E.164 digits. digits: an extension, sent as DTMF after the answer. Raises
+        DialRefused with the reason if no user can be reached, LinkDown if no FreeSWITCH is linked.
+        """
+        reachable = self._reachable(ext, users)
+        found = next(reachable)
+        # Planfix waits for the answer to its click: the phone may ring for 30 s
+        gevent.spawn(self._call_client, ext, found, reachable, Callee(number, digits))
+
+    def start_inside(
+        self, ext: str, users: Sequence[str], dialled: str, colleagues: Sequence[str]
+    ) -> None:
+        """Begin a call to the first of an ext's users that can be reached, then to a colleague.
+
+        dialled: the colleague's ext. colleagues: its users. Raises what `start` raises, also if the
+        colleague cannot be reached.
+        """
+        inside = [colleague for colleague in colleagues if not self._is_outside(colleague)]
+        _, colleague = next(self._reachable(dialled, inside))
+        connection, user = next(self._reachable(ext, users))
+        click = Click(str(uuid4()), ext, dialled, "")
+        command = originate_inside_command(ext, user, colleague, dialled, self._plan, click.callid)
+        gevent.spawn(self._call_colleague, connection, click, command)
+
+    def _reachable(self, ext: str, users: Sequence[str]) -> Iterator[tuple[Connection, str]]:
+        """Yield the users of an ext that can be reached, each with its FreeSWITCH.
+
+        Raises DialRefused if there is none.
+        """
+        connections = self._connections()
+        if not connections:
+            raise LinkDown("There is no connection to FreeSWITCH.")
+
+        problem: Phone | None = Phone.UNKNOWN
+        for user in users:
+            connection, found = self._find(connections, user)
+            if found in (Phone.REGISTERED, Phone.UNCLEAR):
+                problem = None
+                yield connection, user
+            elif found is Phone.ABSENT and problem is not None:
+                problem = Phone.ABSENT
+
+        if problem is not None:
+            raise DialRefused(f"Extension {ext} cannot be called: {problem}")
+
+    def _find(self, connections: Sequence[Connection], user: str) -> tuple[Connection, Phone]:
+        """Return the FreeSWITCH to call a user through, and what it says about the phone."""
+        if self._is_outside(user):
+            return connections[0], Phone.REGISTERED
+
+        # all at once: Planfix waits, and each may take CHECK_TIMEOUT
+        asked = [
+            gevent.spawn(find_phone, connection, user, self._plan.user_domain)
+            for connection in connections
+        ]
+        gevent.joinall(asked)
+        answers = list(zip(connections, (job.value or Phone.UNCLEAR for job in asked), strict=True))
+        return min(answers, key=lambda answer: _PREFERRED.index(answer[1]))
+
+    def _call_client(
+        self,
+        ext: str,
+        found: tuple[Connection, str],
+        others: Iterator[tuple[Connection, str]],
+        callee: Callee,
+    ) -> None:
+        """Place the call, through the employee's next phone where one fails at once.
+
+        What becomes of the call after that is known from its events.
+        """
+        click = Click(str(uuid4()), ext, callee.number, "")
+        callee = replace(callee, name=self._clients.name_of(callee.number, click.callid))
+        for connection, user in chain([found], others):
+            seen = self._caller_id_for(connection, user, callee.number)
+            command = originate_command(
+                *(ext, user, replace(callee, caller_id=seen)),
+                *(self._plan, click.callid, self._is_outside(user)),
+            )
+            done = self._call(connection, click, command)
+            if done.cause not in AT_ONCE:
+                break
+            # FreeSWITCH may still know the leg that has failed
+            click = replace(click, callid=str(uuid4()))
+
+        self._finish(done)
+
+    def _call_colleague(self, connection: Connection, click: Click, command: str) -> None:
+        self._finish(self._call(connection, click, command))
+
+    def _caller_id_for(self, connection: Connection, user: str, number: str) -> str:
+        """Return the number a client sees: ours, the employee's own, or the line he called last."""
+        if self._caller_id:
+            return self._caller_id
+        own = ""
+        if not self._is_outside(user):
+            own = outbound_number(connection, user, self._plan.user_domain)
+        return own or self._clients.last_line_of(number)
+
+    def _call(self, connection: Connection, click: Click, command: str) -> Click:
+        """Place the call and wait for the employee's phone."""
+        try:
+            answer = connection.bgapi(command, timeout=self._plan.click_timeout + 10)
+        except LinkError as error:
+            answer = f"-ERR {error}"
+
+        if answer.startswith("+OK"):
+            return click
+        printable = "".join(char if char.isprintable() else " " for char in answer[:200])
+        return replace(click, outcome=printable or "no answer")
+
+    def _finish(self, click: Click) -> None:
+        if click.outcome:
+            about = {"ext": click.ext, "callid": click.callid, "reason": click.outcome}
+            log.warning("click_to_call_failed", **about)
+        else:
+            log.info("click_to_call", ext=click.ext, callid=click.callid)
+
+        self._on_done(click)
+
+
+def find_phone(connection: Connection, user: str, domain: str) -> Phone:
+    """Ask a FreeSWITCH about a user's phone; never raises.
+
+    `sofia_contact` answers `error/user_not_registered`, `user_exists` true or false, and takes no
+    user without a domain (mod_commands.c). If FreeSWITCH answers neither, the originate decides.
+    """
+    try:
+        # FusionPBX has no global `domain`: USER_DOMAIN names it there (docs/facts/freeswitch.md)
+        asked = domain or connection.api("global_getvar domain", CHECK_TIMEOUT).strip()
+        if _DOMAIN.fullmatch(asked):
+            if connection.api(f"user_exists id {user} {asked}", CHECK_TIMEOUT).strip() == "false":
+                return Phone.UNKNOWN
+            user = f"{user}@{asked}"
+        contact = connection.api(f"sofia_contact {user}", CHECK_TIMEOUT).strip()
+    except LinkError:
+        return Phone.UNCLEAR
+
+    if contact.startswith("error/"):
+        return Phone.ABSENT
+    if "sip:" in contact:
+        return Phone.REGISTERED
+    return Phone.UNCLEAR
+
+
+def outbound_number(connection: Connection, user: str, domain: str) -> str:
+    """Return the number that a directory user shows outside, "" if he has none; never raises.
+
+    It is his `outbound_caller_id_number`, which FreeSWITCH's and FusionPBX's directories know.
+    """
+    try:
+        asked = domain or connection.api("global_getvar domain", CHECK_TIMEOUT).strip()
+        if not _DOMAIN.fullmatch(asked):
+            return ""
+        question = f"user_data {user}@{asked} var outbound_caller_id_number"
+        number = connection.api(question, CHECK_TIMEOUT).strip()
+    except LinkError:
+        return ""
+
+    # vanilla's directory gives everybody 0000000000 until somebody changes it
+    if not _CALLER_ID.fullmatch(number) or not number.strip("+0"):
+        return ""
+    return number

@@ -1,0 +1,247 @@
+"""Which phone is called, through which FreeSWITCH: asked over a real event socket."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from gevent.event import AsyncResult, Event
+
+from fsplanfix.errors import DialRefused, LinkDown
+from fsplanfix.freeswitch import dialler as dialling
+from fsplanfix.freeswitch.connection import Connection, Server
+from fsplanfix.freeswitch.dialler import (
+    Click,
+    Dialler,
+    Phone,
+    find_phone,
+    outbound_number,
+)
+from fsplanfix.freeswitch.originate import DialPlan
+from fsplanfix.simulators.freeswitch import Switch, variables
+
+PLAN = DialPlan("sofia/gateway/trunk/{number}")
+
+
+@pytest.fixture
+def connection(switch: Switch) -> Iterator[Connection]:
+    made = Connection(Server("127.0.0.1", switch.port, "ClueCon"), lambda event: None)
+    made.connect()
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize(
+    ("user", "found"),
+    [("101", Phone.REGISTERED), ("105", Phone.ABSENT), ("999", Phone.UNKNOWN)],
+)
+@pytest.mark.parametrize("domain", ["", "pbx.example.com"])
+def test_freeswitch_is_asked_about_the_phone(
+    switch: Switch, connection: Connection, user: str, found: Phone, domain: str
+) -> None:
+    assert find_phone(connection, user, domain) is found
+    asked = domain or "127.0.0.1"
+    assert f"user_exists id {user} {asked}" in switch.commands
+    assert (f"sofia_contact {user}@{asked}" in switch.commands) == (found is not Phone.UNKNOWN)
+
+
+def test_a_freeswitch_that_cannot_tell_leaves_it_to_the_call(
+    switch: Switch, connection: Connection
+) -> None:
+    switch.contacts = {"101": "-ERR sofia_contact Command not found!\n"}
+    assert find_phone(connection, "101", "") is Phone.UNCLEAR
+
+
+def test_a_freeswitch_that_does_not_answer_leaves_it_to_the_call(
+    switch: Switch, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialling, "CHECK_TIMEOUT", 0.1)
+    switch.stall()
+    assert find_phone(connection, "101", "pbx.example.com") is Phone.UNCLEAR
+
+
+class Known:
+    """What is known of clients."""
+
+    def __init__(self, name: str = "", line: str = "") -> None:
+        self.name, self.line = name, line
+
+    def name_of(self, number: str, callid: str) -> str:
+        return self.name
+
+    def last_line_of(self, number: str) -> str:
+        return self.line
+
+
+def is_outside(user: str) -> bool:
+    return len(user) > 6
+
+
+def dialler(connections: list[Connection], done: list[Click]) -> Dialler:
+    return Dialler(lambda: connections, PLAN, "", Known(), is_outside, done.append)
+
+
+def legs(
+    switch: Switch,
+    connection: Connection,
+    plan: DialPlan,
+    user: str = "101",
+    caller_id: str = "",
+    clients: Known | None = None,
+) -> list[dict[str, str]]:
+    """Click once; return the variables of each leg in the command, as FreeSWITCH reads them."""
+    switch.makecall, switch.speed = "makecall_manager_declines", 50
+    connection.subscribe([])
+    done = Event()
+    clicks = Dialler(
+        *(lambda: [connection], plan, caller_id, clients or Known(), is_outside),
+        lambda _: done.set(),
+    )
+    clicks.start(user, [user], "79161234567")
+    assert done.wait(5)
+    (command,) = switch.originated
+    return [variables(braces) for braces in re.findall(r"\{[^{}]*\}", command)]
+
+
+@pytest.mark.parametrize(
+    "ringback",
+    ["%(800,3200,425)", "%(400,200,400,450);%(400,2000,400,450)", "/srv/sounds/ring.wav"],
+)
+@pytest.mark.parametrize("context", ["", "default"])
+@pytest.mark.parametrize("user", ["101", "79260000007"])
+def test_the_manager_hears_a_ringback_tone_while_the_clients_phone_rings(
+    switch: Switch, connection: Connection, ringback: str, context: str, user: str
+) -> None:
+    plan = DialPlan("sofia/gateway/trunk/{number}", context, ringback=ringback)
+    assert legs(switch, connection, plan, user)[0]["transfer_ringback"] == ringback
+
+
+@pytest.mark.parametrize("context", ["", "default"])
+def test_the_clients_leg_inherits_nothing_that_would_hide_the_network(
+    switch: Switch, connection: Connection, context: str
+) -> None:
+    plan = DialPlan("sofia/gateway/trunk/{number}", context)
+    manager, *client = legs(switch, connection, plan)
+    assert "ignore_early_media" not in manager
+    assert [leg["ignore_early_media"] for leg in client] == ([] if context else ["false"])
+
+
+@pytest.mark.parametrize("context", ["", "planfix_click"])
+def test_the_client_sees_our_number_and_never_the_employees_name(
+    switch: Switch, connection: Connection, context: str
+) -> None:
+    """The directory's effective_caller_id_* replace ours on the employee's leg."""
+    plan = DialPlan("sofia/gateway/trunk/{number}", context)
+    employee, *client = legs(switch, connection, plan, caller_id="74950000001")
+    assert employee["planfix_caller_id"] == "74950000001"
+    for leg in client:
+        assert leg["origination_caller_id_number"] == "74950000001"
+        assert leg["origination_caller_id_name"] == "74950000001"
+    assert len(client) == (not context)
+
+
+@pytest.mark.parametrize("user", ["101", "79260000007"])
+def test_the_client_is_not_called_before_the_manager_has_picked_up(
+    switch: Switch, connection: Connection, user: str
+) -> None:
+    assert legs(switch, connection, PLAN, user)[0]["group_confirm_early_ok"] == "false"
+
+
+def test_a_client_whose_network_plays_for_ever_is_given_up_after_a_minute(
+    switch: Switch, connection: Connection
+) -> None:
+    assert legs(switch, connection, PLAN)[1]["bridge_answer_timeout"] == "60"
+
+
+def test_nobody_is_called_while_no_freeswitch_is_linked() -> None:
+    with pytest.raises(LinkDown):
+        dialler([], []).start("101", ["101"], "79161234567")
+
+
+@pytest.mark.parametrize(
+    ("users", "reason"),
+    [
+        (["105"], "Extension 7 cannot be called: no phone is registered"),
+        (["999"], "Extension 7 cannot be called: FreeSWITCH's directory has no such user"),
+        (["999", "105"], "Extension 7 cannot be called: no phone is registered"),
+        (["105", "999"], "Extension 7 cannot be called: no phone is registered"),
+    ],
+)
+def test_the_reason_why_nobody_can_be_called_is_the_nearest_one(
+    connection: Connection, users: list[str], reason: str
+) -> None:
+    with pytest.raises(DialRefused, match=reason):
+        dialler([connection], []).start("7", users, "79161234567")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cause"),
+    [
+        ("", "ANSWERED"),
+        ("-ERR NO_ANSWER", "NO_ANSWER"),
+        ("-ERR The connection to FreeSWITCH ended", "OTHER"),
+        ("-USAGE: <call url>", "OTHER"),
+    ],
+)
+def test_the_outcome_has_one_word_for_the_numbers(outcome: str, cause: str) -> None:
+    assert Click("u", "101", "79161234567", outcome).cause == cause
+
+
+@pytest.mark.parametrize(
+    ("own", "line", "seen"),
+    [
+        ("74950000005", "74950000007", "74950000005"),
+        ("-ERR no reply\n", "74950000007", "74950000007"),
+        ("0000000000", "74950000007", "74950000007"),
+        ("101}user/x", "", "anonymous"),
+        ("", "", "anonymous"),
+    ],
+)
+def test_without_our_number_the_client_sees_the_employees_or_the_line_he_called_last(
+    switch: Switch, connection: Connection, own: str, line: str, seen: str
+) -> None:
+    switch.outbound_numbers["101"] = own
+    _, client = legs(switch, connection, PLAN, clients=Known(line=line))
+    assert client["origination_caller_id_number"] == seen
+
+
+def test_the_employees_phone_shows_the_clients_name(switch: Switch, connection: Connection) -> None:
+    employee, _ = legs(switch, connection, PLAN, clients=Known("Иванов Иван"))
+    assert employee["origination_caller_id_name"] == "Иванов Иван"
+
+
+def test_a_directory_that_is_silent_names_no_number(
+    switch: Switch, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialling, "CHECK_TIMEOUT", 0.1)
+    switch.stall()
+    assert outbound_number(connection, "101", "pbx.example.com") == ""
+
+
+def test_where_the_first_phone_fails_at_once_the_next_is_tried(
+    switch: Switch, connection: Connection
+) -> None:
+    """Registered, and gone when it is called: its contact is a corpse."""
+    switch.makecall, switch.speed = "makecall_manager_declines", 50
+    switch.contacts = {"105": "sofia/internal/sip:105@127.0.0.1:6105"}
+    connection.subscribe([])
+    done: AsyncResult[Click] = AsyncResult()
+    clicks = Dialler(lambda: [connection], PLAN, "", Known(), is_outside, done.set)
+    clicks.start("7", ["105", "101"], "79161234567")
+    click = done.get(timeout=60)
+    assert click is not None
+    asked = [re.findall(r"}user/(\d+)", command) for command in switch.commands]
+    assert [found for found in asked if found] == [["105"], ["101"]]
+    assert click.cause == "CALL_REJECTED"
+
+
+def test_a_colleague_is_rung(switch: Switch, connection: Connection) -> None:
+    switch.makecall, switch.speed = "makecall_manager_declines", 50
+    connection.subscribe([])
+    done: AsyncResult[Click] = AsyncResult()
+    clicks = Dialler(lambda: [connection], PLAN, "", Known(), is_outside, done.set)
+    clicks.start_inside("101", ["101"], "102", ["79260000007", "102"])
+    done.get(timeout=60)
+    assert switch.originated[0].endswith("}user/102)")
+    for nobody, why in (("105", "no phone is registered"), ("112", "has no such user")):
+        with pytest.raises(DialRefused, match=f"Extension {nobody} cannot be called: .*{why}"):
+            clicks.start_inside("101", ["101"], nobody, [nobody])
