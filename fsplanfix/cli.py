@@ -137,6 +137,7 @@ def run_command(roles: tuple[str, ...], shadow: bool) -> None:
     tells the dialplan who calls. Without --only, one process runs all of them.
     """
     settings = load(Settings)
+    settings_file.become_owner()
     logs.set_up(settings.log_level, settings.log_format, settings.log_mask)
     for unknown in unknown_names():
         logs.log.warning("setting_unknown", name=unknown.name, hint=unknown.hint)
@@ -174,16 +175,19 @@ def demo_command(serve: bool) -> None:
 @click.option("--recordings-dir", help="Folder of FreeSWITCH's recordings.")
 @click.option("--store-url", help="Database URL.")
 @click.option("--country", help="Country of numbers without a country code, such as RU.")
-@click.option("--file", "file", default=".env", show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--file", "file", type=click.Path(path_type=Path), help="File to write. Default: --env-file."
+)
 @click.option("--force", is_flag=True, help="Overwrite the file without asking.")
 @errors_as_one_line
-def init_command(file: Path, force: bool, **given: str | None) -> None:
-    """Create .env interactively.
+def init_command(file: Path | None, force: bool, **given: str | None) -> None:
+    """Create the file of settings interactively.
 
     Generates the secrets and says what to enter in Planfix and FreeSWITCH. Without a terminal
     nothing is asked: options that are missing take their defaults.
     """
     asks = sys.stdin.isatty()
+    file = file or initial_settings.default_file()
     if file.exists() and not force:
         if not asks:
             raise SettingsError([f"{file} already exists; use --force to overwrite it."])
@@ -191,7 +195,7 @@ def init_command(file: Path, force: bool, **given: str | None) -> None:
 
     answers = {
         name: _ask(asks, name, given[name], *question)
-        for name, question in initial_settings.QUESTIONS.items()
+        for name, question in initial_settings.questions(file).items()
     }
     host, _, port = answers["freeswitch"].rpartition(":")
     # the same password goes into FREESWITCH_ESL and into the text for event_socket.conf.xml
@@ -207,8 +211,8 @@ def init_command(file: Path, force: bool, **given: str | None) -> None:
         **initial_settings.made_up(),
     }
     initial_settings.write(file, {name: value for name, value in values.items() if value})
-    say(f"Wrote {file} (readable only by you).")
-    say(initial_settings.what_to_do(values, host.strip("[]"), port, password))
+    say(f"Wrote {file} (readable only by {settings_file.owner_of(file)}).")
+    say(initial_settings.what_to_do(file, values, host.strip("[]"), port, password))
 
 
 def _ask(
@@ -268,9 +272,11 @@ def _findings() -> Iterator[check.Finding]:
             yield check.Finding(Grade.BROKEN, "settings", problem, hint)
         return
 
+    unknown, file = unknown_names(), settings_file.find()
+    settings_file.become_owner()
     # problems are findings here, not log lines between them
     logs.set_up("CRITICAL")
-    yield from check.check_all(settings, settings_file.find(), unknown_names())
+    yield from check.check_all(settings, file, unknown)
 
 
 @cli.command("explain")
@@ -384,6 +390,7 @@ def queue_drop_command(ids: tuple[int, ...], everything: bool) -> None:
 @contextmanager
 def _store() -> Iterator[Store]:
     url = load(StoreSettings).store_url
+    settings_file.become_owner()
     try:
         store = Store(url, create=False)
     except StoreError as error:

@@ -228,3 +228,35 @@ def test_a_misspelt_name_is_told_with_what_is_missing() -> None:
     with pytest.raises(SettingsError) as caught:
         load(Settings)
     assert "PLANFIX_TOKN is not a setting: is it PLANFIX_TOKEN?" in caught.value.problems
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(("owner", "becomes"), [(NOBODY, NOBODY), (0, 0)])
+def test_root_works_as_the_user_of_the_service(
+    tmp_path: Path, system_file: Path, owner: int, becomes: int
+) -> None:
+    system_file.write_text("COUNTRY=KZ\n")
+    os.chown(system_file, owner, owner)
+    # it cannot be undone, so another process does it
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "import os; from pathlib import Path; from fsplanfix import settings_file as file; "
+            f"file.SYSTEM_FILE = Path('{system_file}'); file.become_owner(); print(os.getuid())",
+        ],
+        check=True,
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == f"{becomes}\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_root_stays_root_with_any_other_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"STORE_URL=sqlite:///{tmp_path}/store.db\n")
+    os.chown(tmp_path / ".env", NOBODY, NOBODY)
+    done = run_cli(tmp_path, "queue", "list")
+    assert "There is no store at" in done.stderr
