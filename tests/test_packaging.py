@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from dotenv import dotenv_values
 
 from fsplanfix import settings_file
 from fsplanfix.admin import initial_settings
+from fsplanfix.settings import Settings
 
 from .support.service import environment
 
@@ -96,3 +99,84 @@ def test_bash_completes_the_commands() -> None:
     program = str(Path(sys.executable).with_name("fsplanfix"))
     script = done(program, _FSPLANFIX_COMPLETE="bash_source").stdout
     assert "complete -o nosort -F _fsplanfix_completion fsplanfix" in script
+
+
+DOCKERFILE = ROOT / "contrib/Dockerfile"
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions, each with what follows it."""
+    lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in joined.splitlines() if line]
+
+
+def is_setting(name: str) -> bool:
+    return name.lower() in Settings.model_fields
+
+
+def test_the_image_is_built_from_the_program_alone() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if not line.startswith("#")]
+    assert rules[0] == "*"
+    taken = {rule[1:] for rule in rules if rule.startswith("!")}
+    assert taken == {"fsplanfix", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
+    for name in taken:
+        assert (ROOT / name).exists()
+    # what the build names is among it
+    named = re.findall(r"/source/([a-z.]+)", DOCKERFILE.read_text())
+    assert set(named) <= taken
+    assert named
+
+
+def test_the_image_runs_the_service_as_a_user_of_its_own() -> None:
+    found = instructions()
+    known = {"FROM", "COPY", "RUN", "ENV", "USER", "WORKDIR", "EXPOSE", "HEALTHCHECK"}
+    assert {name for name, _ in found} == known | {"ENTRYPOINT", "CMD"}
+    assert [rest for name, rest in found if name == "USER"] == ["fsplanfix"]
+    assert found[-2:] == [("ENTRYPOINT", '["fsplanfix"]'), ("CMD", '["run"]')]
+    # root's work is done before
+    names = [name for name, _ in found]
+    assert "RUN" not in names[names.index("USER") :]
+
+
+def test_the_container_of_the_examples_reaches_what_it_needs() -> None:
+    text = DOCKERFILE.read_text()
+    assert all(map(is_setting, re.findall(r"-e ([A-Z_]+)=", text)))
+    recordings = str(Settings.model_fields["recordings_dir"].default)
+    assert f"-v {recordings}:{recordings}:ro" in text
+    assert f'--group-add "$(stat -c %g {recordings})"' in text
+    for name in ("http_listen", "esl_listen"):
+        assert f":{Settings.model_fields[name].default.port}" in text
+    # nobody but this machine reaches the web server without TLS
+    assert not re.findall(r"-p (?:0\.0\.0\.0:)?8080", text)
+
+
+def test_compose_starts_both_with_the_same_recordings() -> None:
+    compose = yaml.safe_load((ROOT / "contrib/compose.yaml").read_text())
+    ours, switch = compose["services"]["fsplanfix"], compose["services"]["freeswitch"]
+    build = ours["build"]
+    assert (ROOT / "contrib" / build["context"] / build["dockerfile"]).samefile(DOCKERFILE)
+    assert all(map(is_setting, ours["environment"]))
+    mounted = {volume.split(":")[0]: volume.split(":")[1:] for volume in ours["volumes"]}
+    assert set(mounted) <= set(compose["volumes"])
+    assert mounted["recordings"] == [ours["environment"]["RECORDINGS_DIR"], "ro"]
+    assert f"recordings:{mounted['recordings'][0]}" in switch["volumes"]
+    assert mounted["store"] == [dict(instructions())["WORKDIR"]]
+    assert ours["group_add"]
+    assert ours["network_mode"] == switch["network_mode"] == "host"
+
+
+def test_docker_reads_the_settings_of_init_as_we_do(tmp_path: Path) -> None:
+    values = {
+        "PLANFIX_URL": "https://example.planfix.com/tel/api",
+        "PLANFIX_TOKEN": "a-token#1=",
+        "FREESWITCH_ESL": "esl://:made-up@127.0.0.1:8021",
+        "STORE_URL": "postgresql://fsplanfix:p%40ss@127.0.0.1/fsplanfix?sslmode=require",
+        **initial_settings.made_up(),
+    }
+    initial_settings.write(tmp_path / ".env", values)
+    # docker run --env-file: a name, =, and every sign up to the end of the line
+    lines = (tmp_path / ".env").read_text().splitlines()
+    docker = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    assert docker == dotenv_values(tmp_path / ".env") == values
