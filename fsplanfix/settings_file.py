@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
 from dotenv import dotenv_values
@@ -84,6 +84,9 @@ def _is_there(file: Path) -> bool:
 def _read(file: Path) -> str:
     """Return what a file holds. Raises SettingsError with the command that may read it."""
     try:
+        # a pipe can be read only once, and a folder not at all
+        if not S_ISREG(file.stat().st_mode):
+            raise SettingsError([f"{file} cannot be read: it is not a file."])
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise SettingsError([f"{file} cannot be read: it is not text in UTF-8."]) from None

@@ -79,12 +79,14 @@ def test_a_folder_of_that_name_is_not_a_file_of_settings(system_file: Path) -> N
     ("named", "words"),
     [
         ("/no/where", "There is no file /no/where (--env-file or FSPLANFIX_ENV)."),
-        ("/usr", "/usr cannot be read (Is a directory)."),
+        ("/usr", "/usr cannot be read: it is not a file."),
+        ("{folder}/pipe", "/pipe cannot be read: it is not a file."),
         ("{folder}/binary", "it is not text in UTF-8"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, named: str, words: str) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    os.mkfifo(tmp_path / "pipe")
     done = run_cli(tmp_path, "normalize", "1", FSPLANFIX_ENV=named.format(folder=tmp_path))
     assert done.returncode == 1
     assert words in done.stderr
