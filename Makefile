@@ -12,7 +12,7 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-browser bench chaos fuzz soak lint format newest clean
+.PHONY: help demo check test test-browser bench chaos fuzz soak lint format newest deb deb-test clean
 
 help:  ## Show this list
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -74,6 +74,12 @@ newest:  ## Run every test with the newest version of every dependency
 	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
 	.venv-newest/bin/python -m pip freeze --exclude-editable > .venv-newest/constraints.txt
 	@echo "To use these versions from now on: cp .venv-newest/constraints.txt constraints.txt"
+
+deb:  ## Build a Debian package into dist/
+	contrib/debian/build dist
+
+deb-test:  ## Install, upgrade and purge that package in a Debian of its own (as root, 5 minutes)
+	contrib/debian/test
 
 clean:  ## Delete everything that make made
 	rm -rf .venv .venv-newest build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .pytest_cache

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
 from dotenv import dotenv_values
@@ -84,18 +84,21 @@ def _is_there(file: Path) -> bool:
 def _read(file: Path) -> str:
     """Return what a file holds. Raises SettingsError with the command that may read it."""
     try:
+        # a pipe can be read only once, and a folder not at all
+        if not S_ISREG(file.stat().st_mode):
+            raise SettingsError([f"{file} cannot be read: it is not a file."])
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise SettingsError([f"{file} cannot be read: it is not text in UTF-8."]) from None
     except PermissionError:
-        owner = _owner(file)
+        owner = owner_of(file)
         problem = f"{file} cannot be read: it belongs to {owner}. {_tried(file)}"
         raise SettingsError([problem], f"Use: {_same_command(owner)}") from None
     except OSError as error:
         raise SettingsError([f"{file} cannot be read ({error.strerror}). {_tried(file)}"]) from None
 
 
-def _owner(file: Path) -> str:
+def owner_of(file: Path) -> str:
     """Return the user whom a file belongs to, or the first folder above it that we may see."""
     for path in (file.absolute(), *file.absolute().parents):
         try:
@@ -132,6 +135,22 @@ def _tried(last: Path | None = None) -> str:
     files = [LOCAL_FILE] if last == LOCAL_FILE else [LOCAL_FILE, SYSTEM_FILE]
     tried = ", ".join(str(file.absolute()) for file in files)
     return f"Tried: --env-file and {VARIABLE} (not given), {tried}."
+
+
+def become_owner() -> None:
+    """Become the service's user if root uses the settings of the service.
+
+    Otherwise root would make a store that the service cannot open, and find recordings readable
+    that the service cannot read.
+    """
+    if os.geteuid() != 0 or find() != SYSTEM_FILE:
+        return
+    owner = SYSTEM_FILE.stat()
+    if owner.st_uid == 0:
+        return
+    os.initgroups(owner_of(SYSTEM_FILE), owner.st_gid)
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
 
 
 def origin(file: Path | None) -> str:

@@ -79,12 +79,14 @@ def test_a_folder_of_that_name_is_not_a_file_of_settings(system_file: Path) -> N
     ("named", "words"),
     [
         ("/no/where", "There is no file /no/where (--env-file or FSPLANFIX_ENV)."),
-        ("/usr", "/usr cannot be read (Is a directory)."),
+        ("/usr", "/usr cannot be read: it is not a file."),
+        ("{folder}/pipe", "/pipe cannot be read: it is not a file."),
         ("{folder}/binary", "it is not text in UTF-8"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, named: str, words: str) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    os.mkfifo(tmp_path / "pipe")
     done = run_cli(tmp_path, "normalize", "1", FSPLANFIX_ENV=named.format(folder=tmp_path))
     assert done.returncode == 1
     assert words in done.stderr
@@ -228,3 +230,35 @@ def test_a_misspelt_name_is_told_with_what_is_missing() -> None:
     with pytest.raises(SettingsError) as caught:
         load(Settings)
     assert "PLANFIX_TOKN is not a setting: is it PLANFIX_TOKEN?" in caught.value.problems
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(("owner", "becomes"), [(NOBODY, NOBODY), (0, 0)])
+def test_root_works_as_the_user_of_the_service(
+    tmp_path: Path, system_file: Path, owner: int, becomes: int
+) -> None:
+    system_file.write_text("COUNTRY=KZ\n")
+    os.chown(system_file, owner, owner)
+    # it cannot be undone, so another process does it
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "import os; from pathlib import Path; from fsplanfix import settings_file as file; "
+            f"file.SYSTEM_FILE = Path('{system_file}'); file.become_owner(); print(os.getuid())",
+        ],
+        check=True,
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == f"{becomes}\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_root_stays_root_with_any_other_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"STORE_URL=sqlite:///{tmp_path}/store.db\n")
+    os.chown(tmp_path / ".env", NOBODY, NOBODY)
+    done = run_cli(tmp_path, "queue", "list")
+    assert "There is no store at" in done.stderr

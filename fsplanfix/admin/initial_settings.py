@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 import secrets
+import sys
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from pydantic import ValidationError
 
 from ..errors import SettingsError
 from ..settings import Settings, sentences
+from ..settings_file import LOCAL_FILE, SYSTEM_FILE, VARIABLE
 
 EVENT_SOCKET = """\
 <configuration name="event_socket.conf" description="Socket Client">
@@ -41,6 +45,34 @@ QUESTIONS: dict[str, tuple[str, str, str]] = {
 
 The setting is "" where the answer is only a part of one.
 """
+
+PACKAGE = Path("/usr/lib/fsplanfix")
+"""Where the Debian package has its virtual environment."""
+
+USER = "fsplanfix"
+"""The user of the service that systemd runs."""
+
+
+def is_packaged() -> bool:
+    """Return whether this program is the Debian package's."""
+    return Path(sys.prefix) == PACKAGE
+
+
+def default_file() -> Path:
+    """Return where `init` writes the settings."""
+    if named := os.environ.get(VARIABLE):
+        return Path(named)
+    return SYSTEM_FILE if is_packaged() else LOCAL_FILE
+
+
+def questions(file: Path) -> dict[str, tuple[str, str, str]]:
+    """Return the questions for a file of settings."""
+    if file != SYSTEM_FILE:
+        return QUESTIONS
+    # the one folder that the unit of systemd lets the service write into
+    setting, words, _ = QUESTIONS["store_url"]
+    store = "sqlite:////var/lib/fsplanfix/fsplanfix.db"
+    return {**QUESTIONS, "store_url": (setting, words, store)}
 
 
 def made_up() -> dict[str, str]:
@@ -78,6 +110,7 @@ def write(file: Path, values: Mapping[str, str]) -> None:
         new.unlink(missing_ok=True)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            os.fchown(descriptor, *_owner(file))
             out.write(
                 "# Settings of fsplanfix, written by `fsplanfix init`. "
                 ".env.example explains all there are.\n"
@@ -85,7 +118,7 @@ def write(file: Path, values: Mapping[str, str]) -> None:
             out.writelines(f"{name}={_quoted(value)}\n" for name, value in kept.items())
 
         # read back as the service will read it
-        if dotenv_values(new, interpolate=False) != kept:
+        if dotenv_values(new) != kept:
             new.unlink()
             raise SettingsError(
                 ["A value has characters that .env cannot hold: use letters and digits."]
@@ -94,21 +127,45 @@ def write(file: Path, values: Mapping[str, str]) -> None:
         os.replace(new, file)
     except OSError as error:
         where = file.resolve().parent
+        hint = "Use: sudo fsplanfix init" if file == SYSTEM_FILE and os.geteuid() else ""
         raise SettingsError(
-            [f"{file} cannot be written ({error.strerror}): may our user write to {where}?"]
+            [f"{file} cannot be written ({error.strerror}): may our user write to {where}?"], hint
         ) from None
+
+
+def _owner(file: Path) -> tuple[int, int]:
+    """Return the user and the group whom a new file belongs to; -1 stands for our own."""
+    # only root may give files away
+    if os.geteuid() != 0:
+        return -1, -1
+    try:
+        if file.exists():
+            return file.stat().st_uid, file.stat().st_gid
+        if file == SYSTEM_FILE:
+            found = pwd.getpwnam(USER)
+            return found.pw_uid, found.pw_gid
+    except KeyError:
+        pass
+    return -1, -1
 
 
 def _quoted(value: str) -> str:
     """Return a value as .env holds it.
 
-    Between single quotes only the quote and the backslash have a meaning.
+    Without quotes if it can be read so: `docker run --env-file` takes quotes for a part of the
+    value. Between single quotes only the quote and the backslash have a meaning.
     """
+    # a shell and docker compose replace $ and what follows it
+    if "$" not in value and dotenv_values(stream=StringIO(f"X={value}\n")) == {"X": value}:
+        return value
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def what_to_do(values: Mapping[str, str], host: str, port: str, password: str) -> str:
+def what_to_do(file: Path, values: Mapping[str, str], host: str, port: str, password: str) -> str:
     """Return what remains to be entered in Planfix and FreeSWITCH."""
+    start = "fsplanfix run, and in another window: fsplanfix check"
+    if file == SYSTEM_FILE:
+        start = "sudo systemctl restart fsplanfix, then: sudo fsplanfix check"
     base = values.get("PUBLIC_URL", "https://pbx.example.com").rstrip("/")
     return f"""
 1. In Planfix: Integrations, Virtual PBX, Planfix API for telephony. Enter
@@ -123,10 +180,10 @@ def what_to_do(values: Mapping[str, str], host: str, port: str, password: str) -
    then: fs_cli -x 'reload mod_event_socket'
 
 3. Names on the phones, the client's manager first, recordings: copy what you
-   want from freeswitch-dialplan/ (its README.md says where to), then:
-   fs_cli -x reloadxml
+   want from {"/usr/share/fsplanfix/" if is_packaged() else ""}freeswitch-dialplan/
+   (its README.md says where to), then: fs_cli -x reloadxml
 
-4. fsplanfix run, and in another window: fsplanfix check
+4. {start}
 
 5. See it: http://127.0.0.1:8080/ with the password {values["ADMIN_PASSWORD"]}
 """

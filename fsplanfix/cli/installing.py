@@ -37,16 +37,19 @@ from .root import WHOLE_WORDS, WIDTH, cli, colors, errors_as_one_line, say
 @click.option("--recordings-dir", help="Folder of FreeSWITCH's recordings.")
 @click.option("--store-url", help="Database URL.")
 @click.option("--country", help="Country of numbers without a country code, such as RU.")
-@click.option("--file", "file", default=".env", show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--file", "file", type=click.Path(path_type=Path), help="File to write. Default: --env-file."
+)
 @click.option("--force", is_flag=True, help="Overwrite the file without asking.")
 @errors_as_one_line
-def init_command(file: Path, force: bool, **given: str | None) -> None:
-    """Create .env interactively.
+def init_command(file: Path | None, force: bool, **given: str | None) -> None:
+    """Create the file of settings interactively.
 
     Generates the secrets and says what to enter in Planfix and FreeSWITCH. Without a terminal
     nothing is asked: options that are missing take their defaults.
     """
     asks = sys.stdin.isatty()
+    file = file or initial_settings.default_file()
     if file.exists() and not force:
         if not asks:
             raise SettingsError([f"{file} already exists; use --force to overwrite it."])
@@ -54,7 +57,7 @@ def init_command(file: Path, force: bool, **given: str | None) -> None:
 
     answers = {
         name: _ask(asks, name, given[name], *question)
-        for name, question in initial_settings.QUESTIONS.items()
+        for name, question in initial_settings.questions(file).items()
     }
     host, _, port = answers["freeswitch"].rpartition(":")
     # the same password goes into FREESWITCH_ESL and into the text for event_socket.conf.xml
@@ -70,8 +73,8 @@ def init_command(file: Path, force: bool, **given: str | None) -> None:
         **initial_settings.made_up(),
     }
     initial_settings.write(file, {name: value for name, value in values.items() if value})
-    say(f"Wrote {file} (readable only by you).")
-    say(initial_settings.what_to_do(values, host.strip("[]"), port, password))
+    say(f"Wrote {file} (readable only by {settings_file.owner_of(file)}).")
+    say(initial_settings.what_to_do(file, values, host.strip("[]"), port, password))
 
 
 def _ask(
@@ -161,6 +164,8 @@ def _findings() -> Iterator[Finding]:
             yield Finding("settings.wrong", Grade.BROKEN, "settings", problem, hint)
         return
 
+    unknown, file = unknown_names(), settings_file.find()
+    settings_file.become_owner()
     # problems are findings here, not log lines between them
     logs.set_up("CRITICAL")
-    yield from check.check_all(settings, settings_file.find(), unknown_names())
+    yield from check.check_all(settings, file, unknown)

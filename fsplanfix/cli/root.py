@@ -65,6 +65,7 @@ def colors() -> bool | None:
 def open_store() -> Iterator[Store]:
     """Open the service's store; close it at the end."""
     url = load(StoreSettings).store_url
+    settings_file.become_owner()
     try:
         store = Store(url, create=False)
     except StoreError as error:

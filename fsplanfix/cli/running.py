@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 import click
 import gevent
 
+from .. import settings_file
 from ..admin import timeline
 from ..errors import PortTakenError
 from ..service import logs
@@ -38,6 +39,7 @@ def run_command(roles: tuple[str, ...], shadow: bool) -> None:
     tells the dialplan who calls. Without --only, one process runs all of them.
     """
     settings = load(Settings)
+    settings_file.become_owner()
     logs.set_up(settings.log_level, settings.log_format, settings.log_mask)
     for unknown in unknown_names():
         logs.log.warning("setting_unknown", name=unknown.name, hint=unknown.hint)
