@@ -44,7 +44,7 @@ def test_the_demo_shows_six_calls_and_what_planfix_was_told(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[-1] == "29 requests, all accepted"
+    assert lines[-1] == "30 requests, all accepted"
     assert (
         len(re.findall(r"^Call (?:from|to) 79161234567", done.stdout, re.MULTILINE)) == DEMO_CALLS
     )
