@@ -122,6 +122,9 @@ def tell(planfix: Planfix, say: Say, header: Header, line: Line) -> None:
         if item.code != 200:
             say(f"  refused with {item.code}")
             continue
+        # a question about the client, asked before his call begins
+        if item.fields["cmd"] == "contact":
+            continue
         if item.fields["callid"] != current:
             current = item.fields["callid"]
             say(header(item.fields))
