@@ -27,22 +27,31 @@ from tests.support import service as program
 from .answers import HostileSwitch
 
 TOKEN, KEY = program.TOKENS["PBX_TOKEN"], "fuzz-secret-key-of-the-links"
+CALLER_ID = r"origination_caller_id_number=(\+?[0-9]{3,15}|anonymous|[0-9]{2,5})"
+NAME = r"""(?:[^'"\\,={}$\s\x00-\x1f\x7f<>&|;/@]|\\s)*"""
+PAIR = (
+    rf"(?:(?:origination|effective)_caller_id_name={NAME}|"
+    r"[A-Za-z0-9_]+=(?:[A-Za-z0-9_.+-]|%\(800\\,3200\\,425\))+)"
+)
+EMPLOYEE = rf"originate \{{{PAIR}(?:,{PAIR})*\}}user/[0-9]{{2,5}} "
 ALLOWED_IN_ESL = re.compile(
     r"(?:show channels as json|global_getvar (?:domain|core_uuid)|uptime|"
     r"uuid_dump [!#-&(-\[\]-~]{1,256} json|"
     r"user_exists id [0-9]{2,5} [A-Za-z0-9_.:\[\]-]{1,255}|"
     r"sofia_contact [0-9]{2,5}(?:@[A-Za-z0-9_.:\[\]-]{1,255})?|"
+    r"user_data [A-Za-z0-9_.-]{1,255}@[A-Za-z0-9_.:\[\]-]{1,255} "
+    r"(?:attr number-alias|var outbound_caller_id_number)|"
     # asked by `fsplanfix check`
     r"status|sofia status gateway trunk|list_users|strftime %s|"
-    r"user_data [A-Za-z0-9_.-]{1,255}@[A-Za-z0-9_.-]{1,255} attr number-alias|"
-    r"originate \{(?:[A-Za-z0-9_=,.-]|%\(800\\,3200\\,425\))+\}user/[0-9]{2,5} "
-    r"&bridge\(\{ignore_early_media=false,bridge_answer_timeout=60\}"
-    r"sofia/gateway/trunk/[0-9]{3,15}\))"
+    rf"{EMPLOYEE}&bridge\(\{{ignore_early_media=false,bridge_answer_timeout=60,"
+    rf"{CALLER_ID},origination_caller_id_name=\1"
+    r"(?:,execute_on_answer_2=send_dtmf\\sWW[0-9*#]{1,10})?\}"
+    r"(?:sofia/gateway/trunk/[0-9]{3,15}|user/[0-9]{2,5})\))"
 )
 """Everything FreeSWITCH may hear.
 
-An ext that fits the pattern, digits, and of its own answers a domain, a user or a UUID without
-quotes and blanks: nowhere anything else.
+An ext that fits the pattern, digits, a name without signs that mean anything, and of its own
+answers a domain, a user or a UUID without quotes and blanks: nowhere anything else.
 """
 
 HONEST = "in_one_no_answer"
@@ -50,7 +59,9 @@ HONEST_EVENTS = ["INCOMING", "COMPLETED"]
 HONEST_WITHIN = 120.0
 """Seconds; what waits for another try may stand before it."""
 
-LISTED = re.compile(r" *\d+  rejected .*| {10}.*|\d+ waiting, .*|")
+LISTED = re.compile(
+    r" *number  when .*| *\d+  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d .*| {10}.*|\d+ waiting, .*|"
+)
 MOST_SHOWN = 20
 
 

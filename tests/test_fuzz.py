@@ -84,7 +84,8 @@ def test_an_honest_call_that_is_not_told_of_would_be_seen(
 
 CLICK = (
     r"originate {a=b,transfer_ringback=%(800\,3200\,425)}user/101 &bridge("
-    "{ignore_early_media=false,bridge_answer_timeout=60}sofia/gateway/trunk/79161234567)"
+    "{ignore_early_media=false,bridge_answer_timeout=60,origination_caller_id_number=anonymous,"
+    "origination_caller_id_name=anonymous}sofia/gateway/trunk/79161234567)"
 )
 
 
@@ -96,6 +97,9 @@ CLICK = (
         ("79161234567", "79161234567,user/102"),
         ("a=b", "a=${x}"),
         ("a=b", "a=b}{c=d"),
+        ("a=b", "a=b=c"),
+        ("_name=anonymous", "_name=Anna"),
+        ("anonymous}", r"anonymous,execute_on_answer_2=send_dtmf\sWW1\sx}"),
         (r"%(800\,3200\,425)", "%(800,3200,425)"),
         (r"425)", r"425\,x=1)"),
         ("bridge_answer_timeout=60", "bridge_answer_timeout=60,c=d"),
