@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import structlog
 
@@ -31,7 +32,7 @@ class CallerLookup:
 
         # the call waits in the dialplan for this
         contact = self._contacts.find(leg.number, leg.uuid, seconds)
-        name, manager = clean(contact.name), self._manager(contact.manager)
+        name, manager = clean(contact.name), self._manager(contact.managers)
         took = round((time.monotonic() - begun) * 1000)
         log.info(
             "caller_lookup", callid=leg.uuid, known=bool(name), manager=manager, milliseconds=took
@@ -44,13 +45,11 @@ class CallerLookup:
 
         return {variable: value for variable, value in found.items() if value}
 
-    def _manager(self, code: str) -> str:
-        """Return the directory user behind a manager's short code, "" if there is none to call."""
-        if not code:
-            return ""
-
-        # a mobile may have this code by its alias, and the dialplan calls only directory users
-        for user in self._rules.users_of(code):
-            if self._rules.ext_pattern.fullmatch(user):
-                return user
+    def _manager(self, codes: Sequence[str]) -> str:
+        """Return the first directory user behind the managers' short codes, "" if there is none."""
+        # a mobile may have a code by its alias, and the dialplan calls only directory users
+        for code in codes:
+            for user in self._rules.users_of(code):
+                if self._rules.ext_pattern.fullmatch(user):
+                    return user
         return ""

@@ -61,6 +61,7 @@ def test_what_planfix_does_not_know_is_not_set() -> None:
         ("123456", {}, ""),
         ("ivan", {"102": "ivan"}, "102"),
         ("101,user/102", {}, ""),
+        ("501,7,104,105", {"79260000007": "501", "501": "777"}, "104"),
     ],
 )
 def test_the_manager_is_the_ext_behind_the_short_code(
