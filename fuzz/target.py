@@ -27,11 +27,19 @@ from tests.support import service as program
 from .answers import HostileSwitch
 
 TOKEN, KEY = program.TOKENS["PBX_TOKEN"], "fuzz-secret-key-of-the-links"
+_USER_AT = r"[0-9]{2,5}@(?:[A-Za-z0-9_.:-]{1,255}|\$\{domain\})"
+_QUESTION = (
+    rf"\$\{{(?:(?:sofia|verto)_contact\({_USER_AT}\)|user_data\({_USER_AT} param dial-string\))\}}"
+)
 ALLOWED_IN_ESL = re.compile(
     r"(?:show channels as json|global_getvar (?:domain|core_uuid)|uptime|"
     r"uuid_dump [!#-&(-\[\]-~]{1,256} json|"
     r"user_exists id [0-9]{2,5} [A-Za-z0-9_.:\[\]-]{1,255}|"
     r"sofia_contact [0-9]{2,5}(?:@[A-Za-z0-9_.:\[\]-]{1,255})?|"
+    # asked for a ring, several at once, which the simulated FreeSWITCH then asks itself
+    rf"expand echo {_QUESTION}(?:[0-9a-f]{{32}}{_QUESTION})*|"
+    r"verto_contact [0-9]{2,5}@[A-Za-z0-9_.:-]{1,255}|"
+    r"user_data [0-9]{2,5}@[A-Za-z0-9_.:-]{1,255} param dial-string|"
     # asked by `fsplanfix check`
     r"status|sofia status gateway trunk|list_users|strftime %s|"
     r"user_data [A-Za-z0-9_.-]{1,255}@[A-Za-z0-9_.-]{1,255} attr number-alias|"
