@@ -58,7 +58,9 @@ HONEST_EVENTS = ["INCOMING", "COMPLETED"]
 HONEST_WITHIN = 120.0
 """Seconds; what waits for another try may stand before it."""
 
-LISTED = re.compile(r" *\d+  rejected .*| {10}.*|\d+ waiting, .*|")
+LISTED = re.compile(
+    r" *\d+  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d .*| *number  when .*| {10}.*|\d+ waiting, .*|"
+)
 MOST_SHOWN = 20
 
 
