@@ -226,13 +226,22 @@ def _missed(value: Any) -> Any:
     return value.lower()
 
 
+def _first(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    names = [name.strip().lower() for name in value.split(",") if name.strip()]
+    if not set(names) <= {"manager", "last"} or len(set(names)) < len(names):
+        raise ValueError(f"'{value}' cannot be used; write it like manager,last.")
+    return tuple(names)
+
+
 def _names(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return frozenset(item.strip() for item in value.split(",") if item.strip())
 
 
-EMPTY_MATTERS = ("HIDDEN_NUMBER",)
+EMPTY_MATTERS = ("HIDDEN_NUMBER", "RING_FIRST")
 """Settings that mean something when they are empty. Any other empty setting counts as missing."""
 
 
@@ -316,6 +325,9 @@ class Settings(RuleSettings, StoreSettings):
         ipaddress.ip_network("::1"),
     )
     contact_deadline: float = Field(default=1.5, ge=0.3, le=5)
+    ring_first: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_first)] = ("manager", "last")
+    ring_seconds: int = Field(default=20, ge=3, le=60)
+    ring_last_days: float = Field(default=30.0, ge=0, le=3650)
     http_listen: Annotated[Address, NoDecode, BeforeValidator(_listen)] = Address("127.0.0.1", 8080)
     public_url: Annotated[str, AfterValidator(_address)] | None = None
     recordings_dir: Annotated[Path, AfterValidator(_folder)] = Path(

@@ -50,11 +50,18 @@ LONGEST_PAUSE = 20.0
 CONNECTIONS = 110
 """Files and sockets the rest may add: connections to Planfix are kept, a hundred at the most."""
 
+NAME = r"[^\x00-\x1f\"'`\\,;|^:=$&{}\[\]<>%/\x7f-\x9f]{1,60}"
+LEG = (
+    rf"\[leg_timeout=20(?:,origination_caller_id_name={NAME})?\]"
+    r"user/[0-9]{2,5}(?:@[A-Za-z0-9_.:-]{1,255})?"
+)
 SAID = re.compile(
     r"connect|resume|exit|"
     r"sendmsg\ncall-command: execute\nexecute-app-name: set\nexecute-app-arg: "
-    r"(?:planfix_manager=[0-9]{2,5}|(?:effective_caller_id_name|planfix_contact_name)=[^\x00-\x1f\"'`\\,;|^:=$&{}\[\]<>%/\x7f-\x9f]{1,60})"
+    rf"(?:planfix_manager=[0-9]{{2,5}}|(?:effective_caller_id_name|planfix_contact_name)={NAME}"
+    rf"|planfix_ring=\{{ignore_early_media=true\}}{LEG}(?:[,|]{LEG}){{0,39}})"
 )
+"""Everything FreeSWITCH may hear on a channel."""
 
 
 class Contacts(dict[str, dict[str, object]]):

@@ -68,6 +68,11 @@ class Inputs:
             )
         return "".join(pieces)
 
+    def exts(self) -> str:
+        """Return what may pass for a list of exts, sometimes thousands of them."""
+        names = [self._random.choice(["101", "105", "999", self.text()]) for _ in range(5)]
+        return ",".join(names * self._random.choice([1, 1, 1, 2000]))
+
     def request(self) -> bytes:
         """Return an HTTP request to /planfix, most of them well formed with hostile fields."""
         ext, number = (
@@ -145,6 +150,8 @@ class Inputs:
             "Caller-Destination-Number": _quoted(self.text()),
             "Caller-Caller-ID-Name": _quoted(self.text()),
             "variable_sip_h_X-Evil": raw,
+            "variable_planfix_group": _quoted(self.exts()),
+            "variable_domain_name": self._random.choice(["pbx.example.com", _quoted(self.text())]),
         }
         data = (
             "".join(f"{name}: {value}\n" for name, value in fields.items()).encode("utf-8", HALVES)
@@ -191,7 +198,10 @@ class Inputs:
     def answer(self) -> dict[str, object]:
         """Return what Planfix says about a contact."""
         manager = self._random.choice(
-            ["102", 103, None, ["101"], {"x": 1}, self.text(), -5, 1.5, True]
+            [
+                *("102", 103, None, ["101"], {"x": 1}, self.text(), -5, 1.5, True),
+                *(self.exts(), self.exts().split(","), [101, self.text(), ["102"]]),
+            ]
         )
         return {
             "contact_name": self._random.choice([self.text(), self.text() * 50, None, 7]),

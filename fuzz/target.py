@@ -34,6 +34,10 @@ PAIR = (
     r"[A-Za-z0-9_]+=(?:[A-Za-z0-9_.+-]|%\(800\\,3200\\,425\))+)"
 )
 EMPLOYEE = rf"originate \{{{PAIR}(?:,{PAIR})*\}}user/[0-9]{{2,5}} "
+_USER_AT = r"[0-9]{2,5}@(?:[A-Za-z0-9_.:-]{1,255}|\$\{domain\})"
+_QUESTION = (
+    rf"\$\{{(?:(?:sofia|verto)_contact\({_USER_AT}\)|user_data\({_USER_AT} param dial-string\))\}}"
+)
 ALLOWED_IN_ESL = re.compile(
     r"(?:show channels as json|global_getvar (?:domain|core_uuid)|uptime|"
     r"uuid_dump [!#-&(-\[\]-~]{1,256} json|"
@@ -41,6 +45,10 @@ ALLOWED_IN_ESL = re.compile(
     r"sofia_contact [0-9]{2,5}(?:@[A-Za-z0-9_.:\[\]-]{1,255})?|"
     r"user_data [A-Za-z0-9_.-]{1,255}@[A-Za-z0-9_.:\[\]-]{1,255} "
     r"(?:attr number-alias|var outbound_caller_id_number)|"
+    # asked for a ring, several at once, which the simulated FreeSWITCH then asks itself
+    rf"expand echo {_QUESTION}(?:[0-9a-f]{{32}}{_QUESTION})*|"
+    r"verto_contact [0-9]{2,5}@[A-Za-z0-9_.:-]{1,255}|"
+    r"user_data [0-9]{2,5}@[A-Za-z0-9_.:-]{1,255} param dial-string|"
     # asked by `fsplanfix check`
     r"status|sofia status gateway trunk|list_users|strftime %s|"
     rf"{EMPLOYEE}&bridge\(\{{ignore_early_media=false,bridge_answer_timeout=60,"

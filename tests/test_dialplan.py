@@ -37,7 +37,7 @@ def dialplan(
     service: Service | None,
     folder: Path,
     fusion: bool = False,
-    group: str = "planfix_group",
+    group: str = "101,102,103",
     rescue: str = NEVER,
 ) -> Dialplan:
     """The files as an administrator copies them: with the address of the service, and what he changes."""
@@ -46,7 +46,8 @@ def dialplan(
     for path in FILES:
         if (path.parent.name == "fusionpbx") == fusion:
             text = path.read_text(encoding="utf-8").replace("127.0.0.1:8084", address)
-            text = text.replace("XML planfix_group", f"XML {group}").replace(RESCUE, rescue)
+            text = text.replace("planfix_group=101,102,103", f"planfix_group={group}")
+            text = text.replace(RESCUE, rescue)
             copy = folder / name(path).replace("/", "_")
             copy.write_text(text, encoding="utf-8")
             context = {"public": "public", "default": "default", "fusionpbx": DOMAIN}.get(
@@ -136,33 +137,95 @@ def test_a_manager_who_is_away_leaves_the_client_to_the_group(
 def test_phones_that_are_off_are_passed_over(
     switch: Switch, planfix: Planfix, tmp_path: Path, off: set[str]
 ) -> None:
+    switch.registered -= off
     with house(switch, planfix, tmp_path) as (_, plan):
         call = Channel(
             switch, plan, Phones(picks_up={"101": 1, "103": 2}, off=off), CLIENT, LINE
         ).run("public")
     assert call.rang == [ext for ext in ("101", "103") if ext not in off]
     assert call.cause == ("NO_ANSWER" if len(off) == 3 else "NORMAL_CLEARING")
+    # nobody to name: the static list is rung
+    assert bool(call.variables.get("planfix_ring")) == (len(off) < 3)
 
 
-def test_sequential_ring_closes_one_window_when_the_next_opens(
+MOBILE = "79260000002"
+
+
+def test_manager_then_his_mobile_then_who_talked_last_then_all_in_one_call(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
     planfix.before = lambda fields: gevent.sleep(0.3 * (fields.get("status") == "Canceled"))
-    with house(switch, planfix, tmp_path) as (service, _):
-        plan = dialplan(service, tmp_path, group="planfix_sequential")
-        phones = Phones(picks_up={"103": 2}, busy={"102"})
-        call = Channel(switch, plan, phones, "79260000001", LINE).run("public")
+    planfix.contacts[CLIENT] = {"contact_name": "Иванов Иван", "manager": "104"}
+    settings = {"EXTENSION_ALIASES": f"{MOBILE}:102", "RING_SECONDS": "10"}
+    with house(switch, planfix, tmp_path, **settings) as (service, plan):
+        first = Channel(switch, plan, Phones(picks_up={"104": 1}), CLIENT, LINE).run("public")
+        planfix.wait_for(lambda crm: "record" in told(crm, first.uuid))
+        service.end()
+
+    planfix.contacts[CLIENT]["manager"] = "102"
+    with house(switch, planfix, tmp_path, **settings) as (_, plan):
+        phones = Phones(picks_up={"103": 2}, early={MOBILE})
+        call = Channel(switch, plan, phones, CLIENT, LINE).run("public")
         planfix.wait_for(lambda crm: "record" in told(crm, call.uuid))
-    assert (call.rang, call.talked_with) == (["101", "102", "103"], "103")
+
+    assert call.rang == ["102", MOBILE, "104", "101", "102", "103"]
+    names = dict.fromkeys(("101", "102", "103", "104"), "Иванов Иван")
+    assert call.shown == {**names, MOBILE: CLIENT}
+    assert call.talked_with == "103"
     lines = told(planfix, call.uuid)
-    assert [line for line in lines if "101" in line] == ["INCOMING 101", "COMPLETED 101 Canceled"]
-    assert [line for line in lines if "103" in line] == [
-        "INCOMING 103",
-        "ACCEPTED 103",
-        "COMPLETED 103 Success",
+    assert lines[:5] == [
+        "contact",
+        "INCOMING 102",
+        "COMPLETED 102 Canceled",
+        "INCOMING 104",
+        "COMPLETED 104 Canceled",
     ]
-    assert lines.index("COMPLETED 101 Canceled") < lines.index("INCOMING 103")
-    assert not any("102" in line for line in lines)
+    assert set(lines[5:8]) == {"INCOMING 101", "INCOMING 102", "INCOMING 103"}
+    assert lines[8] == "ACCEPTED 103"
+    assert sorted(lines[9:]) == [
+        "COMPLETED 101 Canceled",
+        "COMPLETED 102 Canceled",
+        "COMPLETED 103 Success",
+        "record",
+    ]
+    assert call.misbehaviour == []
+
+
+def test_a_ring_that_nobody_takes_is_missed_by_all_and_leaves_no_recording(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    with house(switch, planfix, tmp_path) as (_, plan):
+        call = Channel(switch, plan, Phones(), CLIENT, LINE).run("public")
+        missed = [f"COMPLETED {ext} Missed" for ext in ("101", "102", "103")]
+        planfix.wait_for(lambda crm: set(missed) <= set(told(crm, call.uuid)))
+    assert call.cause == "NO_ANSWER"
+    assert told(planfix, call.uuid).count("COMPLETED 102 Canceled") == 1
+    assert sorted(line for line in told(planfix, call.uuid) if "Missed" in line) == missed
+    assert not (tmp_path / f"{call.uuid}.wav").exists()
+
+
+def test_whoever_is_in_a_call_is_not_rung(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    with house(switch, planfix, tmp_path) as (service, plan):
+        talk = Channel(
+            switch, plan, Phones(picks_up={CLIENT: 0.1}, talks=1e6), "102", CLIENT, user_name="102"
+        )
+        talking = gevent.spawn(talk.run, "default")
+        planfix.wait_for(lambda crm: "ACCEPTED 102" in told(crm, talk.uuid))
+        call = Channel(switch, plan, Phones(picks_up={"101": 1}), CLIENT, LINE).run("public")
+        talk.hang_up()
+        talking.get(timeout=60)
+        service.wait_for("caller_lookup .*rung=2")
+    assert call.rang == ["101", "103"]
+
+
+@pytest.mark.parametrize("group", ["", "104|&park(),user/105,'{a=b}',101"])
+def test_the_group_is_what_the_dialplan_says(
+    switch: Switch, planfix: Planfix, tmp_path: Path, group: str
+) -> None:
+    with house(switch, planfix, tmp_path) as (service, _):
+        plan = dialplan(service, tmp_path, group=group.replace("&", "&amp;"))
+        call = Channel(switch, plan, Phones(), CLIENT, LINE).run("public")
+    assert call.rang == (["102", "101"] if group else ["102"])
 
 
 def test_an_outgoing_call_is_recorded_and_told(
@@ -373,7 +436,8 @@ def test_a_call_goes_on_whatever_planfix_does(
     asked: list[str] = []
     planfix.before = lambda fields: asked.append(fields["cmd"])
     deadline = "0.5" if how == "slow" else "5"
-    with house(switch, planfix, tmp_path, CONTACT_DEADLINE=deadline) as (service, plan):
+    settings = {"CONTACT_DEADLINE": deadline, "RING_FIRST": "manager"}
+    with house(switch, planfix, tmp_path, **settings) as (service, plan):
         misbehave(planfix, how)
         call = Channel(switch, plan, Phones(picks_up={"103": 1}), CLIENT, LINE).run("public")
         again = Channel(switch, plan, Phones(picks_up={"103": 1}), CLIENT, LINE).run("public")

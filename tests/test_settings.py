@@ -75,6 +75,11 @@ def test_every_missing_setting_gets_its_sentence(monkeypatch: pytest.MonkeyPatch
         ("DIAL_CONTEXT", "default inline", "write it like default"),
         ("USER_DOMAIN", "a}b", "write it like pbx.example.com"),
         ("OUTBOUND_CALLER_ID", "7495,x=1", "write it like 74950000001"),
+        ("RING_FIRST", "manager,all", "write it like manager,last"),
+        ("RING_FIRST", "last,last", "write it like manager,last"),
+        ("RING_SECONDS", "0", "greater than or equal to 3"),
+        ("RING_SECONDS", "61", "less than or equal to 60"),
+        ("RING_LAST_DAYS", "-1", "greater than or equal to 0"),
         ("DIAL_ALLOW", "(", "not a regular expression"),
         ("RINGBACK", "ring", "write a tone like %(1000,4000,425)"),
         ("RINGBACK", "%(1000,4000,425),x=1", "write a tone like %(1000,4000,425)"),
@@ -138,6 +143,23 @@ def test_the_default_ext_may_differ_by_line(
     monkeypatch.setenv("DEFAULT_EXT", value)
     rules = load(RuleSettings).rules()
     assert {line: rules.default_ext_of(line) for line in exts} == exts
+
+
+@pytest.mark.parametrize(
+    ("value", "first"),
+    [
+        ("", ()),
+        ("last", ("last",)),
+        (" Last, manager ", ("last", "manager")),
+        (None, ("manager", "last")),
+    ],
+)
+def test_who_rings_first_is_an_order_that_may_be_empty(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, first: tuple[str, ...]
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("RING_FIRST", value)
+    assert load(Settings).ring_first == first
 
 
 def test_gateways_and_missed_calls_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,14 @@ class LegBook:
         """Yield the legs that were placed for a party."""
         return (leg for leg in list(self.legs.values()) if self.placed_for(leg) is party)
 
+    def exts_in_calls(self) -> set[str]:
+        """Return the exts whose phone has answered a call or placed one; ringing is none yet."""
+        return {
+            leg.ext
+            for leg in self.legs.values()
+            if leg.ext and not leg.hanging and (leg.inbound or leg.answered)
+        }
+
     def rename(self, old: str, new: str) -> Leg | None:
         """Follow a CHANNEL_UUID: the leg `old` is called `new` from now on."""
         leg = self.legs.get(old)

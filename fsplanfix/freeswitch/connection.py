@@ -81,7 +81,10 @@ class Server:
 
 
 class Connection(InboundESL):
-    """One connection to one FreeSWITCH. Never used again once it is down: fault k."""
+    """One connection to one FreeSWITCH. Never used again once it is down: fault k.
+
+    core: FreeSWITCH's Core-UUID, "" until a link has asked for it, and if it is unknown.
+    """
 
     def __init__(
         self,
@@ -92,6 +95,7 @@ class Connection(InboundESL):
     ) -> None:
         super().__init__(server.host, server.port, server.password, timeout=login_timeout)
         self.server = server
+        self.core = ""
         self.down = Event()
         self.reason = "closed"
         self._on_event = on_event

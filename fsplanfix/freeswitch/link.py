@@ -102,8 +102,8 @@ class Link:
             try:
                 connection.connect()
                 connection.subscribe(self._names)
-                core = core_of(connection)
-                gap = Gap(core, partial(live_channels, connection), self._release)
+                connection.core = core_of(connection)
+                gap = Gap(connection.core, partial(live_channels, connection), self._release)
                 self._follower.on_reconnect(gap)
             except LinkError as error:
                 connection.stop()

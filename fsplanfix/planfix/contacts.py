@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import gevent
 import structlog
-from cachetools import TTLCache
+from cachetools import TLRUCache, TTLCache
 from circuitbreaker import CircuitBreaker, CircuitBreakerError
 from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
@@ -24,6 +24,12 @@ log = structlog.get_logger(__name__)
 
 REMEMBERED = 600.0
 """Seconds a contact is remembered."""
+
+NOBODY_REMEMBERED = 30.0
+"""Seconds a number that Planfix does not know is not asked about again.
+
+A new client who calls again a minute later has a contact and a manager by then.
+"""
 
 FAILURE_REMEMBERED = 30.0
 """Seconds a number is not asked about again after a failure."""
@@ -38,7 +44,13 @@ FAILURES_IN_A_ROW = 5
 PAUSE = 10.0
 """Seconds Planfix is not asked anything after FAILURES_IN_A_ROW."""
 
+MOST_MANAGERS = 10
+"""Employees of one contact; those named after them are left out."""
+
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", re.ASCII)
+
+_LONGEST_CODES = MOST_MANAGERS * 20
+"""Characters of several short codes with commas between them."""
 
 Ask = Callable[[Mapping[str, str], float], Mapping[str, object]]
 """Sends the fields of a request, returns Planfix's JSON; see PlanfixApi.ask."""
@@ -49,10 +61,14 @@ OnLookup = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A client. name: any text a database can hold. manager: the employee's short code, or ""."""
+    """A client.
+
+    name: any text a database can hold. managers: the short codes of the employees who look after
+    him, in Planfix's order.
+    """
 
     name: str = ""
-    manager: str = ""
+    managers: tuple[str, ...] = ()
 
 
 NOBODY = Contact()
@@ -68,12 +84,31 @@ def read(answer: Mapping[str, object]) -> Contact:
     # the English page calls the employee `manager`, the Russian one of 2025 `responsible`
     # (docs/facts/planfix.md, "Where the editions differ")
     name = answer.get("contact_name")
-    manager = _code(answer.get("manager")) or _code(answer.get("responsible"))
+    managers = _codes(answer.get("manager")) or _codes(answer.get("responsible"))
     if not isinstance(name, str):
-        return Contact("", manager)
+        return Contact("", managers)
 
     # JSON's escapes can spell what no text may hold: a NUL, half a surrogate pair
-    return Contact(clean(name), manager)
+    return Contact(clean(name), managers)
+
+
+def _codes(value: object) -> tuple[str, ...]:
+    """Return the short codes in a value: one, several with commas between them, or a list.
+
+    What is not a code is left out of a list. A text that holds anything else has no codes at all.
+    """
+    if isinstance(value, list):
+        # whoever sends thousands is not read to the end
+        codes = [_code(item) for item in value[: MOST_MANAGERS * 2]]
+    elif isinstance(value, str) and len(value) <= _LONGEST_CODES and "," in value:
+        items = [item for item in value.split(",") if item.strip()]
+        codes = [_code(item) for item in items]
+        if not all(codes):
+            return ()
+    else:
+        codes = [_code(value)]
+
+    return tuple(dict.fromkeys(filter(None, codes)))[:MOST_MANAGERS]
 
 
 def _code(value: object) -> str:
@@ -89,6 +124,11 @@ def _code(value: object) -> str:
     return text
 
 
+def _forgotten_at(_: str, contact: Contact, now: float) -> float:
+    """Return when an answer about a number is asked for again."""
+    return now + (NOBODY_REMEMBERED if contact == NOBODY else REMEMBERED)
+
+
 class Contacts:
     """Finds and remembers contacts. deadline: seconds a request may take."""
 
@@ -102,7 +142,7 @@ class Contacts:
         self._ask = ask
         self._deadline = deadline
         self._on_lookup = on_lookup
-        self._known: TTLCache[str, Contact] = TTLCache(MOST_REMEMBERED, REMEMBERED, timer=now)
+        self._known: TLRUCache[str, Contact] = TLRUCache(MOST_REMEMBERED, _forgotten_at, timer=now)
         self._failed: TTLCache[str, bool] = TTLCache(MOST_REMEMBERED, FAILURE_REMEMBERED, timer=now)
         self._asking: dict[str, AsyncResult[Contact | None]] = {}
         self._slots = BoundedSemaphore(REQUESTS_AT_ONCE)

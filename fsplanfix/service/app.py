@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,15 @@ from ..errors import PortTakenError, TraceError
 from ..freeswitch import tones
 from ..freeswitch.connection import Connection, Server
 from ..freeswitch.dialler import Dialler
+from ..freeswitch.events import SwitchEvent
 from ..freeswitch.link import Link, NoFollower
 from ..freeswitch.originate import DialPlan
+from ..freeswitch.phones import absent_users
 from ..freeswitch.socket_app import SocketApp
 from ..outbox.cleanup import Upkeep
 from ..outbox.history import Archive
+from ..outbox.last_talk import LastTalk
+from ..outbox.reader import Reader
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
 from ..outbox.unlisted import keep_listing
@@ -54,6 +58,7 @@ from .leftovers import Leftovers
 from .metrics import Standing, Tally, exposition
 from .pipeline import Pipeline
 from .readiness import Readiness
+from .ring import First, RingPlan
 from .store_guard import keep_shadow_apart, warn_of_other_rules
 from .systemd import Supervision
 
@@ -80,7 +85,7 @@ def _listen(address: Address) -> socket.socket:
 
 
 ROLES = ("events", "courier", "web", "socket")
-LINKED_ROLES = {"events", "web"}
+LINKED_ROLES = {"events", "web", "socket"}
 """Roles that need a link to FreeSWITCH."""
 
 
@@ -122,13 +127,13 @@ class App:
         token = settings.planfix_token.get_secret_value()
         self._client = PlanfixApi(settings.planfix_url, token, settings.planfix_concurrency)
         self._contacts = self._make_contacts(token)
-        self._socket_app = self._make_socket_app(spare) if "socket" in roles else None
         self._courier = self._make_courier()
         self._pipelines: list[Pipeline] = []
         self._links: list[Link] = []
         if LINKED_ROLES & set(roles):
             self._links = [self._follow(server) for server in settings.freeswitch_esl]
 
+        self._socket_app = self._make_socket_app(spare) if "socket" in roles else None
         self._leftovers = self._make_leftovers()
         courier = self._courier if "courier" in roles else None
         self._readiness = Readiness(self._store, self._pipelines, courier)
@@ -236,7 +241,21 @@ class App:
     def _make_socket_app(self, spare: int) -> SocketApp:
         """Return the part that answers the dialplan."""
         settings = self._settings
-        lookup = CallerLookup(settings.rules(), self._contacts)
+        last_talk = LastTalk(Reader(self._store), settings.ring_last_days)
+        plan = RingPlan(
+            tuple(First(name) for name in settings.ring_first),
+            settings.ring_seconds,
+            settings.user_domain,
+            settings.dial_string,
+        )
+        lookup = CallerLookup(
+            settings.rules(),
+            self._contacts,
+            plan,
+            last_talk.find,
+            self._absent_users,
+            self._exts_in_calls,
+        )
         return SocketApp(
             settings.esl_listen,
             settings.esl_allow,
@@ -244,6 +263,18 @@ class App:
             settings.contact_deadline,
             spare // file_limits.SOCKET_SHARE,
         )
+
+    def _absent_users(
+        self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
+    ) -> Set[str]:
+        """Return which users have no phone at the FreeSWITCH that a call is on; see phones.py."""
+        linked, core = self._connections(), channel.get("Core-UUID")
+        asked = [one for one in linked if one.core == core] or linked[: len(linked) == 1]
+        return absent_users(asked[0], users, domain, seconds) if asked else frozenset()
+
+    def _exts_in_calls(self) -> Set[str]:
+        books = (pipeline.tracker.book for pipeline in self._pipelines)
+        return {ext for book in books for ext in book.exts_in_calls()}
 
     def _commands(self) -> Commands:
         settings, rules = self._settings, self._settings.rules()

@@ -1,56 +1,127 @@
-"""What the dialplan is told about a caller, from Planfix's contacts."""
+"""What the dialplan is told about a caller: who he is, and who should ring for him."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence, Set
 
+import gevent
 import structlog
 
-from ..calls.model import Role, Rules
+from ..calls.model import Leg, Role, Rules
 from ..calls.parties import read_leg
 from ..freeswitch.events import SwitchEvent
+from ..freeswitch.ring import Shown, ring_string
 from ..freeswitch.socket_app import clean
-from ..planfix.contacts import Contacts
+from ..planfix.contacts import NOBODY, Contacts
+from .ring import First, Order, RingPlan, Wanted, group_of
 
 log = structlog.get_logger(__name__)
 
+TIME_TO_ASK = 0.1
+"""Seconds kept, of those a call may wait, for asking FreeSWITCH about the phones."""
+
+FindLast = Callable[[str, float], str]
+"""Takes a number (E.164 digits) and seconds, returns the ext that talked with it last, or ""."""
+
+FindAbsent = Callable[[SwitchEvent, Sequence[str], str, float], Set[str]]
+"""Takes a channel's data, users, their domain and seconds; returns those without a phone."""
+
+FindBusy = Callable[[], Set[str]]
+"""Returns the exts that are in a call."""
+
 
 class CallerLookup:
-    """Looks callers up in Planfix."""
+    """Looks callers up in Planfix and in our own history, and builds the ring."""
 
-    def __init__(self, rules: Rules, contacts: Contacts) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        contacts: Contacts,
+        plan: RingPlan,
+        find_last: FindLast,
+        find_absent: FindAbsent,
+        find_busy: FindBusy,
+    ) -> None:
         self._rules = rules
         self._contacts = contacts
+        self._plan = plan
+        self._order = Order(rules, plan.first)
+        self._find_last = find_last
+        self._find_absent = find_absent
+        self._find_busy = find_busy
 
     def find_variables(self, channel: SwitchEvent, seconds: float) -> dict[str, str]:
         """Return the variables for an outside caller within `seconds`, none for anybody else."""
         begun = time.monotonic()
         leg = read_leg(channel, self._rules)
-        if leg.role is not Role.OUTSIDE or not leg.inbound or not leg.number:
+        if leg.role is not Role.OUTSIDE or not leg.inbound:
+            return {}
+
+        group = channel.get("variable_planfix_group")
+        if not leg.number and not group:
             return {}
 
         # the call waits in the dialplan for this
-        contact = self._contacts.find(leg.number, leg.uuid, seconds)
-        name, manager = clean(contact.name), self._manager(contact.manager)
-        took = round((time.monotonic() - begun) * 1000)
-        log.info(
-            "caller_lookup", callid=leg.uuid, known=bool(name), manager=manager, milliseconds=took
-        )
-        found = {
-            "effective_caller_id_name": name,
-            "planfix_contact_name": name,
-            "planfix_manager": manager,
-        }
+        contact, last = NOBODY, ""
+        if leg.number:
+            time_to_know = max(seconds - TIME_TO_ASK, 0)
+            asking = gevent.spawn(self._last, leg.number, time_to_know)
+            contact = self._contacts.find(leg.number, leg.uuid, time_to_know)
+            asking.join(max(time_to_know - (time.monotonic() - begun), 0))
+            last = asking.value or ""
 
+        name = clean(contact.name)
+        left = seconds - (time.monotonic() - begun)
+        wanted = Wanted(contact.managers, last, group_of(group))
+        ring = self._ring(channel, leg, wanted, name, max(left, 0))
+
+        found = {
+            # shown by the phones where the dialplan rings them itself; else each phone of the
+            # ring has the name on its own leg, and no trunk sees it
+            "effective_caller_id_name": "" if group else name,
+            "planfix_contact_name": name,
+            "planfix_manager": self._manager(contact.managers),
+            "planfix_ring": ring,
+        }
+        log.info(
+            "caller_lookup",
+            callid=leg.uuid,
+            known=bool(name),
+            manager=found["planfix_manager"],
+            last=last,
+            rung=ring.count("leg_timeout="),
+            milliseconds=round((time.monotonic() - begun) * 1000),
+        )
         return {variable: value for variable, value in found.items() if value}
 
-    def _manager(self, code: str) -> str:
-        """Return the directory user behind a manager's short code, "" if there is none to call."""
-        if not code:
-            return ""
+    def _last(self, number: str, seconds: float) -> str:
+        return self._find_last(number, seconds) if First.LAST in self._plan.first else ""
 
-        # a mobile may have this code by its alias, and the dialplan calls only directory users
-        for user in self._rules.users_of(code):
-            if self._rules.ext_pattern.fullmatch(user):
-                return user
+    def _ring(
+        self, channel: SwitchEvent, leg: Leg, wanted: Wanted, name: str, seconds: float
+    ) -> str:
+        """Return the dial string of the ring, "" if nobody is known who could ring."""
+        # FusionPBX has many domains and says in each call which one is meant
+        domain = channel.get("variable_domain_name") or self._plan.user_domain
+
+        def find_absent(users: list[str]) -> Set[str]:
+            # in a greenlet of its own: whoever asks FreeSWITCH takes a LinkDown as an answer, and
+            # the end of the time that this call may be held is one
+            time_to_ask = min(seconds, TIME_TO_ASK)
+            asking = gevent.spawn(self._find_absent, channel, users, domain, time_to_ask / 2)
+            asking.join(time_to_ask)
+            return asking.value or frozenset()
+
+        steps = self._order.steps(wanted, find_absent, self._find_busy())
+        shown = Shown(name, leg.number)
+        return ring_string(steps, self._plan.seconds, shown, domain, self._plan.dial_string)
+
+    def _manager(self, codes: Sequence[str]) -> str:
+        """Return the first directory user behind the managers' short codes, "" if there is none."""
+        # a mobile may have a code by its alias, and the dialplan calls only directory users
+        for code in codes:
+            for user in self._rules.users_of(code):
+                if self._rules.ext_pattern.fullmatch(user):
+                    return user
         return ""

@@ -19,16 +19,33 @@ import gevent
 from gevent import socket
 
 from .dialplan import Dialplan, expand
+from .outbound import Outbound
 from .playback import write_tone
 
 if TYPE_CHECKING:
     from .freeswitch import Switch
 
-_SIMPLE_LEG = re.compile(
-    r"(?:user/(?P<user>[^@,|]+)(?:@(?P<domain>[^,|]+))?"
-    r"|sofia/gateway/(?P<gateway>[^/,|]+)/(?P<number>[^,|]+))"
+_VARIABLE = r"[A-Za-z_]+=[^\[\]{}|,'\"\\$\n]+"
+_LEG = re.compile(
+    rf"(?:\[(?P<variables>{_VARIABLE}(?:,{_VARIABLE})*)\])?"
+    r"(?:user/(?P<user>[A-Za-z0-9_.-]+)(?:@(?P<domain>[A-Za-z0-9_.-]+))?"
+    r"|sofia/gateway/(?P<gateway>[A-Za-z0-9_.-]+)/(?P<number>[0-9*#]+))"
 )
-REPLY_END = b"\n\n"
+_OF_ALL_LEGS = re.compile(rf"\{{({_VARIABLE}(?:,{_VARIABLE})*)\}}")
+_BETWEEN_LEGS = re.compile(r",(?![^\[]*\])")
+"""A comma that is not inside [...]."""
+
+LONGEST_RING = 60.0
+"""Seconds a phone rings if nothing else is said, as switch_ivr_originate.c has it."""
+
+
+def _pairs(text: str | None) -> dict[str, str]:
+    """Return the variables of [...] or {...}."""
+    return dict(pair.split("=", 1) for pair in (text or "").split(",") if pair)
+
+
+def _is_true(value: str | None) -> bool:
+    return value == "true"
 
 
 class HungUp(Exception):
@@ -68,6 +85,7 @@ class Leg:
         self.variables: dict[str, str] = {"uuid": self.uuid}
         self.other = ""
         self.recording = ""
+        self.has_talked = False
 
     def headers(self) -> dict[str, str]:
         """Return the headers that every event of the leg and the channel data carry."""
@@ -100,16 +118,34 @@ class Leg:
         self.say("CHANNEL_ANSWER")
         application, _, path = self.variables.get("execute_on_answer", "").partition(" ")
         if application == "record_session":
-            self.recording = path
-            self.say("RECORD_START", Record_File_Path=path)
+            self.record(path)
+
+    def record(self, path: str) -> None:
+        """Run record_session."""
+        # RECORD_START comes at once, also where the file waits for the bridge
+        self.recording = path
+        self.say("RECORD_START", Record_File_Path=path)
+
+    def stop_recording(self) -> None:
+        """End the recording, if there is one."""
+        if not self.recording:
+            return
+
+        # with both of them the file holds the talk only, and none is kept without one
+        # (docs/facts/freeswitch.md, "Recordings")
+        waits = ("RECORD_BRIDGE_REQ", "RECORD_ANSWER_REQ")
+        waits_for_talk = all(_is_true(self.variables.get(name)) for name in waits)
+        cause = "empty-file" if waits_for_talk and not self.has_talked else "success-silence"
+        if cause != "empty-file":
+            write_tone(Path(self.recording))
+        self.say("RECORD_STOP", Record_File_Path=self.recording, Record_Completion_Cause=cause)
+        self.recording = ""
 
     def gone(self, cause: str) -> None:
         """Hang the leg up."""
         # RECORD_STOP stands between the two (docs/facts/freeswitch.md, "Order of events")
         self.say("CHANNEL_HANGUP", Hangup_Cause=cause)
-        if self.recording:
-            write_tone(Path(self.recording))
-            self.say("RECORD_STOP", Record_File_Path=self.recording)
+        self.stop_recording()
         self.say("CHANNEL_HANGUP_COMPLETE", Hangup_Cause=cause)
 
 
@@ -201,6 +237,8 @@ class Channel(Leg):
             "set": self._set,
             "export": self._export,
             "bridge": self._bridge,
+            "record_session": self.record,
+            "stop_record_session": lambda _: self.stop_recording(),
             "transfer": self._transfer,
             "sched_transfer": self._schedule,
             "socket": self._socket,
@@ -212,9 +250,16 @@ class Channel(Leg):
 
         known[application](data)
 
+    def assign(self, data: str, is_exported: bool = False) -> None:
+        """Set a variable as `set` or `export` do."""
+        (self._export if is_exported else self._set)(data)
+
     def _set(self, data: str) -> None:
         name, _, value = data.partition("=")
         self.variables[name] = value
+        # FreeSWITCH removes a variable that is set to nothing
+        if not value:
+            del self.variables[name]
 
     def _export(self, data: str) -> None:
         name = data.partition("=")[0]
@@ -247,12 +292,30 @@ class Channel(Leg):
     # bridge
 
     def _bridge(self, data: str) -> None:
-        """Ring everybody named at once; talk with the first who picks up."""
-        answered = None
+        """Ring everybody named, `|` after `|`; talk with the first who picks up."""
+        of_all = _OF_ALL_LEGS.match(data)
+        shared = _pairs(of_all[1]) if of_all else {}
+        cause = "NO_ANSWER"
+        for step in data[of_all.end() if of_all else 0 :].split("|"):
+            answered, cause, is_over = self._step(step, shared)
+            if answered is not None:
+                self._talk(answered)
+                return
+            if is_over:
+                break
+
+        if self.variables.get("continue_on_fail") != "true":
+            raise HungUp(cause)
+
+    def _step(self, step: str, shared: dict[str, str]) -> tuple[Called | None, str, bool]:
+        """Ring all legs of a step at once.
+
+        Return who picked up, the cause if nobody did, and whether the steps after it are over.
+        """
         legs: list[Called] = []
         cause = "NO_ANSWER"
-        for one in data.split(","):
-            found = _SIMPLE_LEG.fullmatch(one)
+        for one in _BETWEEN_LEGS.split(step):
+            found = _LEG.fullmatch(one)
             if found is None:
                 raise ValueError(f"bridge to {one!r} is not understood")
 
@@ -261,33 +324,52 @@ class Channel(Leg):
                 cause = "USER_NOT_REGISTERED"
                 continue
 
-            legs.append(self._ring(who, found["gateway"] or ""))
+            variables = {**shared, **_pairs(found["variables"])}
+            legs.append(self._ring(who, found["gateway"] or "", variables))
             if who in self.phones.busy:
                 legs.pop().gone("USER_BUSY")
                 cause = "USER_BUSY"
 
-        limit = float(self.variables.get("call_timeout", "60"))
-        first = min(legs, key=lambda leg: self.phones.picks_up.get(leg.who, limit), default=None)
+        return self._wait(legs, cause)
+
+    def _wait(self, legs: list[Called], cause: str) -> tuple[Called | None, str, bool]:
+        """Wait until one of those that ring picks up or all have rung long enough."""
+        # the first sound of a network ends the others, and no time-out ends it
+        # (docs/facts/freeswitch.md, "Early media")
+        taken = [leg for leg in legs if leg.who in self.phones.early and not self._ignores(leg)]
+        if taken and len(legs) > 1:
+            self._lose(legs, taken[0], "LOSE_RACE")
+            legs = taken[:1]
+
+        times = {leg: self.phones.picks_up.get(leg.who, LONGEST_RING * 2) for leg in legs}
+        limits = {leg: LONGEST_RING if taken else self._limit(leg) for leg in legs}
+        ready = [leg for leg in legs if times[leg] < limits[leg]]
+        first = min(ready, key=lambda leg: times[leg], default=None)
+        wait = times[first] if first is not None else max(limits.values(), default=0.0)
         try:
-            if first is not None:
-                wait = self.phones.picks_up.get(first.who, limit)
-                gevent.sleep(min(wait, limit) / self.switch.speed)
-                if wait < limit:
-                    answered = first
+            gevent.sleep(wait / self.switch.speed)
         except (HungUp, Transferred) as end:
             self._lose(legs, None, str(end))
             raise
 
         # the losers hang up before the winner's CHANNEL_BRIDGE (docs/facts/freeswitch.md,
         # "Order of events")
-        self._lose(legs, answered, "LOSE_RACE" if answered else "NO_ANSWER")
-        if answered is not None:
-            self._talk(answered)
-        elif self.variables.get("continue_on_fail") != "true":
-            raise HungUp(cause)
+        self._lose(legs, first, "LOSE_RACE" if first else "NO_ANSWER")
+        return first, cause, bool(taken)
 
-    def _ring(self, who: str, gateway: str) -> Called:
-        leg = Called(self, who, gateway)
+    def _limit(self, leg: Called) -> float:
+        """Return how many seconds a leg rings at the most."""
+        whole = float(self.variables.get("call_timeout", LONGEST_RING))
+        return min(float(leg.variables.get("leg_timeout", whole)), whole)
+
+    def _ignores(self, leg: Called) -> bool:
+        """Tell whether the sound that a leg sends before the answer is ignored."""
+        # the called leg inherits it (docs/facts/freeswitch.md, "Early media")
+        inherited = self.variables.get("ignore_early_media")
+        return _is_true(leg.variables.get("ignore_early_media", inherited))
+
+    def _ring(self, who: str, gateway: str, variables: dict[str, str]) -> Called:
+        leg = Called(self, who, gateway, variables)
         self.rang.append(who)
         self.shown[who] = leg.name
         self.heard[who] = self._hears(leg)
@@ -300,10 +382,7 @@ class Channel(Leg):
 
     def _hears(self, leg: Called) -> str:
         """Return what the caller hears while a leg rings, as switch_ivr_originate.c has it."""
-        # the called leg inherits it (docs/facts/freeswitch.md, "Early media")
-        inherited = self.variables.get("ignore_early_media")
-        ignored = leg.variables.get("ignore_early_media", inherited) == "true"
-        if leg.who in self.phones.early and not ignored:
+        if leg.who in self.phones.early and not self._ignores(leg):
             return "the network"
         if self.clicked:
             return self.variables.get("transfer_ringback", self.variables.get("ringback", ""))
@@ -318,6 +397,7 @@ class Channel(Leg):
 
     def _talk(self, leg: Called) -> None:
         self.talked_with = leg.who
+        self.has_talked = True
         leg.answered()
         self.answered()
         self.say("CHANNEL_BRIDGE", Other_Leg_Unique_ID=leg.uuid)
@@ -357,11 +437,15 @@ class Channel(Leg):
 
 
 class Called(Leg):
-    """A phone that is rung for a channel, with the variables that the channel exports."""
+    """A phone that is rung for a channel, with the variables that the channel exports.
 
-    def __init__(self, channel: Channel, who: str, gateway: str) -> None:
+    variables: those of its own leg, [...], and of all legs, {...}.
+    """
+
+    def __init__(self, channel: Channel, who: str, gateway: str, variables: dict[str, str]) -> None:
         caller = channel.variables.get("effective_caller_id_number", channel.caller)
         name = channel.variables.get("effective_caller_id_name", channel.name)
+        name = variables.get("origination_caller_id_name", name)
         super().__init__(channel.switch, False, who, caller, name)
         self.who = who
         self.other = channel.uuid
@@ -372,76 +456,4 @@ class Called(Leg):
 
         for exported in filter(None, channel.variables.get("export_vars", "").split(",")):
             self.variables[exported.removeprefix("nolocal:")] = channel.variables[exported]
-
-
-class Outbound:
-    """FreeSWITCH's side of one conversation with the service."""
-
-    def __init__(self, channel: Channel, sock: socket.socket) -> None:
-        self._channel = channel
-        self._sock = sock
-        self._connected = False
-        self._resumed = False
-
-    def run(self) -> bool:
-        """Obey until the service leaves; return whether it sent `resume`."""
-        data = b""
-        while True:
-            received = self._sock.recv(65536)
-            if not received:
-                return self._resumed
-
-            data += received
-            while REPLY_END in data:
-                command, _, data = data.partition(REPLY_END)
-                if not self._obey(command.decode("utf-8")):
-                    return self._resumed
-
-    def _reply(self, text: str) -> None:
-        self._sock.sendall(f"Content-Type: command/reply\nReply-Text: {text}\n\n".encode())
-
-    def _obey(self, command: str) -> bool:
-        lines = command.split("\n")
-        if not self._connected and lines[0] != "connect":
-            self._channel.misbehaviour.append(f"{lines[0]!r} before connect")
-            self._reply("-ERR command not found")
-        elif lines[0] == "connect":
-            # without a Content-Length, as FreeSWITCH sends it
-            self._connected = True
-            fields = {
-                "Event-Name": "CHANNEL_DATA",
-                **self._channel.headers(),
-                "Content-Type": "command/reply",
-            }
-            fields |= {"Reply-Text": "+OK\n", "Socket-Mode": "async", "Control": "full"}
-            text = "".join(
-                f"{name}: {quote(value, safe='/:@')}\n" for name, value in fields.items()
-            )
-            self._sock.sendall(f"{text}\n".encode())
-        elif lines[0] == "sendmsg":
-            self._message(dict(line.split(": ", 1) for line in lines[1:]))
-        elif lines[0] == "resume":
-            self._resumed = True
-            self._reply("+OK")
-        elif lines[0] == "exit":
-            self._reply("+OK bye")
-            return False
-        else:
-            self._channel.misbehaviour.append(f"unknown command {lines[0]!r}")
-            self._reply("-ERR command not found")
-
-        return True
-
-    def _message(self, fields: dict[str, str]) -> None:
-        name, _, value = fields.get("execute-app-arg", "").partition("=")
-        if (
-            fields.get("call-command") != "execute"
-            or fields.get("execute-app-name") != "set"
-            or not name
-        ):
-            self._channel.misbehaviour.append(f"a message that is not understood: {fields}")
-            self._reply("-ERR invalid")
-            return
-
-        self._channel.variables[name] = value
-        self._reply("+OK")
+        self.variables |= variables

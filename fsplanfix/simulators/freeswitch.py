@@ -19,6 +19,7 @@ from gevent import socket
 from gevent.event import Event
 from gevent.server import StreamServer
 
+from .expand import DIAL_STRING, expanded
 from .playback import Step, freshen, load, write_tone
 from .session import Session, encoded
 
@@ -32,6 +33,7 @@ _ORIGINATE = re.compile(
 _NUMBER = re.compile(r"\+?[0-9]{5,15}")
 _COMMA = re.compile(r"(?<!\\),")
 GLOBALS = {"domain": "127.0.0.1", "recordings_dir": "/var/lib/freeswitch/recordings"}
+
 ENDED = ("CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY")
 
 
@@ -47,6 +49,7 @@ class Switch:
     users: the directory's exts.
     registered: those of them with a phone.
     contacts: what `sofia_contact` answers instead, by ext.
+    dial_strings: those of users who have one of their own, by ext.
     gateways: their states, by name.
     denied: API commands it does not allow.
     ahead: seconds its clock is ahead.
@@ -75,6 +78,7 @@ class Switch:
         self.denied: set[str] = set()
         self.ahead = 0.0
         self.contacts: dict[str, str] = {}
+        self.dial_strings: dict[str, str] = {}
         self.makecall = "makecall_answered"
         self.recordings_dir = ""
         self.before: Callable[[Step], object] = lambda _: None
@@ -176,6 +180,8 @@ class Switch:
             "user_exists": self._user_exists,
             "user_data": self._user_data,
             "sofia_contact": self._contact,
+            "verto_contact": lambda _: "",
+            "expand": lambda text: expanded(text, GLOBALS, self.api),
             "global_getvar": lambda name: {**GLOBALS, "core_uuid": self.core}.get(name, ""),
             "strftime": lambda form: time.strftime(
                 form or "%Y-%m-%d %H:%M:%S", time.gmtime(time.time() + self.ahead)
@@ -203,11 +209,14 @@ class Switch:
 
     def _user_data(self, text: str) -> str:
         user, _, what = text.partition(" ")
+        name = user.split("@")[0]
+        if what == "param dial-string" and name in self.users:
+            return self.dial_strings.get(name, DIAL_STRING)
         known = {
             "attr number-alias": self.number_aliases,
             "var outbound_caller_id_number": self.outbound_numbers,
         }
-        return known.get(what, {}).get(user.split("@")[0], "")
+        return known.get(what, {}).get(name, "")
 
     def _contact(self, text: str) -> str:
         ext = text.split("@", maxsplit=1)[0]

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 
+import gevent
 import pytest
 
 from fsplanfix.calls.model import Rules
+from fsplanfix.errors import LinkDown
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.planfix.contacts import Contacts
 from fsplanfix.service.caller_lookup import CallerLookup
+from fsplanfix.service.ring import First, RingPlan
 
 from ..support.traces import wire
 
@@ -19,7 +22,12 @@ CHANNEL = next(
 
 
 def found(
-    answer: dict[str, object], rules: Rules | None = None, channel: str = CHANNEL
+    answer: dict[str, object],
+    rules: Rules | None = None,
+    channel: str = CHANNEL,
+    last: str = "",
+    absent: frozenset[str] = frozenset(),
+    plan: RingPlan | None = None,
 ) -> dict[str, str]:
     asked: list[Mapping[str, str]] = []
 
@@ -28,11 +36,29 @@ def found(
         return answer
 
     contacts = Contacts(ask, 1.5, lambda how, seconds: None)
-    variables = CallerLookup(rules or Rules(), contacts).find_variables(
-        SwitchEvent(channel.encode()), 1.0
+    lookup = CallerLookup(
+        rules or Rules(),
+        contacts,
+        plan or RingPlan(),
+        lambda phone, seconds: last,
+        lambda channel, users, domain, seconds: absent & set(users),
+        frozenset,
     )
-    assert [fields["phone"] for fields in asked] == (["79161234567"] if channel == CHANNEL else [])
+    variables = lookup.find_variables(SwitchEvent(channel.encode()), 1.0)
+    is_known_caller = (
+        "\nCaller-Caller-ID-Number: 79161234567" in channel and "user_name" not in channel
+    )
+    if channel == CHANNEL or "planfix_group" in channel:
+        assert [fields["phone"] for fields in asked] == ["79161234567"] * is_known_caller
+    else:
+        assert not asked
     return variables
+
+
+def with_group(group: str, channel: str = CHANNEL) -> str:
+    return channel.replace(
+        "\nvariable_uuid: ", f"\nvariable_planfix_group: {group}\nvariable_uuid: ", 1
+    )
 
 
 def test_an_outside_caller_gets_a_name_and_a_manager() -> None:
@@ -40,13 +66,83 @@ def test_an_outside_caller_gets_a_name_and_a_manager() -> None:
         "effective_caller_id_name": "Иванов Иван",
         "planfix_contact_name": "Иванов Иван",
         "planfix_manager": "103",
+        "planfix_ring": "{ignore_early_media=true}"
+        "[leg_timeout=20,origination_caller_id_name=Иванов Иван]user/103",
     }
+
+
+def test_with_a_group_the_name_stays_on_the_phones_of_the_house() -> None:
+    name = "origination_caller_id_name=Иванов Иван"
+    mobile = "origination_caller_id_name=79161234567"
+    plan = RingPlan(
+        seconds=15, user_domain="pbx.example.com", dial_string="sofia/gateway/t/{number}"
+    )
+    assert found(
+        {"contact_name": "Иванов, Иван", "manager": "103"},
+        Rules(aliases={"79260000007": "103"}),
+        with_group("101,102"),
+        last="104",
+        plan=plan,
+    ) == {
+        "planfix_contact_name": "Иванов Иван",
+        "planfix_manager": "103",
+        "planfix_ring": "{ignore_early_media=true}"
+        f"[leg_timeout=15,{name}]user/103@pbx.example.com"
+        f"|[leg_timeout=15,{mobile}]sofia/gateway/t/79260000007"
+        f"|[leg_timeout=15,{name}]user/104@pbx.example.com"
+        f"|[leg_timeout=15,{name}]user/101@pbx.example.com"
+        f",[leg_timeout=15,{name}]user/102@pbx.example.com",
+    }
+
+
+def test_a_caller_nobody_knows_rings_the_group_in_the_domain_of_the_call() -> None:
+    channel = with_group("101,102").replace(
+        "\nvariable_uuid: ", "\nvariable_domain_name: two.example.com\nvariable_uuid: ", 1
+    )
+    ring = "{ignore_early_media=true}[leg_timeout=20]user/102@two.example.com"
+    plan = RingPlan(user_domain="pbx.example.com")
+    assert found({}, channel=channel, absent=frozenset({"101"}), plan=plan) == {
+        "planfix_ring": ring
+    }
+
+
+def test_a_hidden_caller_rings_the_group_and_is_not_asked_about() -> None:
+    hidden = CHANNEL.replace(
+        "\nCaller-Caller-ID-Number: 79161234567", "\nCaller-Caller-ID-Number: anonymous"
+    )
+    assert found({"contact_name": "x"}, channel=with_group("101", hidden)) == {
+        "planfix_ring": "{ignore_early_media=true}[leg_timeout=20]user/101"
+    }
+
+
+def test_a_freeswitch_that_says_nothing_does_not_outlive_the_deadline() -> None:
+    """Its own time-out and the deadline of the call are both a LinkDown."""
+
+    def hang(*_: object) -> frozenset[str]:
+        try:
+            gevent.sleep(3600)
+        except LinkDown:
+            gevent.sleep(3600)
+        return frozenset()
+
+    contacts = Contacts(lambda fields, seconds: {}, 1.5, lambda how, seconds: None)
+    lookup = CallerLookup(Rules(), contacts, RingPlan(), lambda phone, seconds: "", hang, frozenset)
+    channel = SwitchEvent(with_group("101").encode())
+    with pytest.raises(LinkDown), gevent.Timeout(0, LinkDown("no end")):
+        lookup.find_variables(channel, 1.0)
+    assert "user/101" in lookup.find_variables(channel, 0.0)["planfix_ring"]
+
+
+def test_without_last_in_the_order_our_history_is_not_asked() -> None:
+    plan = RingPlan(first=(First.MANAGER,))
+    assert "planfix_ring" not in found({}, last="104", plan=plan)
+    assert "104" in found({}, last="104")["planfix_ring"]
 
 
 def test_what_planfix_does_not_know_is_not_set() -> None:
     assert found({}) == {}
     assert found({"contact_name": "  ", "manager": ""}) == {}
-    assert found({"manager": "103"}) == {"planfix_manager": "103"}
+    assert found({"manager": "103"})["planfix_manager"] == "103"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +157,7 @@ def test_what_planfix_does_not_know_is_not_set() -> None:
         ("123456", {}, ""),
         ("ivan", {"102": "ivan"}, "102"),
         ("101,user/102", {}, ""),
+        ("501,7,104,105", {"79260000007": "501", "501": "777"}, "104"),
     ],
 )
 def test_the_manager_is_the_ext_behind_the_short_code(

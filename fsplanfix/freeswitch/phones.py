@@ -1,0 +1,67 @@
+"""Which of several users have no phone that could ring: asked of FreeSWITCH while a call waits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from uuid import uuid4
+
+from ..errors import LinkError
+from .connection import Connection
+
+USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
+"""A directory user as he may stand in a command."""
+
+DOMAIN = re.compile(r"[A-Za-z0-9_.:-]{1,255}", re.ASCII)
+
+_NO_PHONE = "error/"
+"""How `sofia_contact` and `verto_contact` begin if no phone is registered."""
+
+
+def absent_users(
+    connection: Connection, users: Sequence[str], domain: str, seconds: float
+) -> frozenset[str]:
+    """Return those of a domain's users who have no phone, none if FreeSWITCH cannot tell.
+
+    domain: "" for FreeSWITCH's own. seconds: for each of two questions at the most. Never raises.
+    """
+    names = [user for user in users if USER.fullmatch(user)]
+    where = domain if DOMAIN.fullmatch(domain) else "${domain}"
+    contacts = _ask(connection, [f"sofia_contact({name}@{where})" for name in names], seconds)
+    suspects = [
+        name
+        for name, contact in zip(names, contacts, strict=False)
+        if contact.startswith(_NO_PHONE)
+    ]
+    if not suspects:
+        return frozenset()
+
+    # a user may be reached without a registration: by verto, or by a dial string of his own, such
+    # as his mobile's. The directory is read for this, so only where it matters.
+    questions = [f"user_data({name}@{where} param dial-string)" for name in suspects]
+    questions += [f"verto_contact({name}@{where})" for name in suspects]
+    found = _ask(connection, questions, seconds)
+    if not found:
+        return frozenset()
+    dial_strings, vertos = found[: len(suspects)], found[len(suspects) :]
+    return frozenset(
+        name
+        for name, dial_string, verto in zip(suspects, dial_strings, vertos, strict=True)
+        if not (dial_string and "sofia_contact" not in dial_string)
+        and (not verto or verto.startswith(_NO_PHONE))
+    )
+
+
+def _ask(connection: Connection, questions: Sequence[str], seconds: float) -> list[str]:
+    """Return FreeSWITCH's answers to several API calls, asked in one command; [] without them."""
+    if not questions:
+        return []
+
+    # a phone chooses what its registration says, so it must not be able to write the separator
+    mark = uuid4().hex
+    command = "expand echo " + mark.join(f"${{{question}}}" for question in questions)
+    try:
+        answers = connection.api(command, seconds).rstrip("\n").split(mark)
+    except LinkError:
+        return []
+    return answers if len(answers) == len(questions) else []

@@ -1,0 +1,129 @@
+"""Decides who rings for a client, and in which order: who looks after him, who talked last, all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ..calls.model import Rules
+from ..freeswitch.ring import MOST_RUNG, Phone
+
+LONGEST_GROUP = 4000
+"""Characters of `planfix_group` that are read."""
+
+
+class First(StrEnum):
+    """Who may ring before the group. MANAGER: who looks after the client. LAST: who talked last."""
+
+    MANAGER = "manager"
+    LAST = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class RingPlan:
+    """The settings of the ring.
+
+    first: who comes before the group, in order. seconds: how long each step rings. user_domain: the
+    domain of the directory users, "" for FreeSWITCH's own. dial_string: how a mobile is dialled.
+    """
+
+    first: tuple[First, ...] = (First.MANAGER, First.LAST)
+    seconds: int = 20
+    user_domain: str = ""
+    dial_string: str = "sofia/gateway/trunk/{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Employee:
+    """An ext of Planfix, and what may ring for it, each in the order to try them.
+
+    users: directory users. mobiles: E.164 digits.
+    """
+
+    ext: str
+    users: tuple[str, ...]
+    mobiles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Who is to ring for a client. managers, last, group: exts, in order."""
+
+    managers: Sequence[str] = ()
+    last: str = ""
+    group: Sequence[str] = ()
+
+
+def group_of(text: str) -> list[str]:
+    """Return what `planfix_group` names."""
+    names = (name.strip() for name in text[:LONGEST_GROUP].split(","))
+    return list(dict.fromkeys(name for name in names if name))[:MOST_RUNG]
+
+
+class Order:
+    """Puts those who ring in order. first: who comes before the group."""
+
+    def __init__(self, rules: Rules, first: Sequence[First]) -> None:
+        self._rules = rules
+        self._first = first
+
+    def steps(
+        self, wanted: Wanted, absent: Callable[[list[str]], Set[str]], busy: Collection[str]
+    ) -> list[list[Phone]]:
+        """Return who rings at once, one step after the other.
+
+        absent: asked once, which of the directory users have no phone. busy: exts in a call.
+        """
+        before: list[list[Employee]] = []
+        for kind in self._first:
+            codes = wanted.managers if kind is First.MANAGER else [wanted.last]
+            before.append(self._free(codes, busy))
+        group = self._free(wanted.group, busy)
+
+        everybody = [employee for step in (*before, group) for employee in step]
+        users = list(dict.fromkeys(user for employee in everybody for user in employee.users))
+        gone = absent(users) if users else frozenset()
+
+        steps: list[list[Phone]] = []
+        rung: set[Phone] = set()
+        for step in before:
+            for phones in (_desks(step, gone), _mobiles(step)):
+                steps.append([phone for phone in phones if phone not in rung])
+                rung.update(phones)
+
+        steps = [phones for phones in steps if phones]
+        # all ring, also those who have rung already, unless that would ring the same ones again
+        everyone = _desks(group, gone)
+        if everyone and (not steps or set(steps[-1]) != set(everyone)):
+            steps.append(everyone)
+        return steps
+
+    def _free(self, codes: Iterable[str], busy: Collection[str]) -> list[Employee]:
+        found = (self._employee(code) for code in codes)
+        return [one for one in found if one is not None and one.ext not in busy]
+
+    def _employee(self, code: str) -> Employee | None:
+        """Return the employee behind an ext of Planfix or a directory user, None if nobody."""
+        rules = self._rules
+        behind = rules.users_of(code) if code else []
+        if not behind and rules.ext_for(code):
+            # a user who goes by another ext, such as 1001 by the alias 1001:101
+            return self._named(rules.ext_for(code), [code])
+        return self._named(code, behind)
+
+    def _named(self, ext: str, behind: Sequence[str]) -> Employee | None:
+        mobiles = tuple(name for name in behind if self._rules.is_outside(name))
+        users = tuple(name for name in behind if name not in mobiles)
+        return Employee(ext, users, mobiles) if behind else None
+
+
+def _desks(step: Iterable[Employee], gone: Set[str]) -> list[Phone]:
+    """Return one phone of each employee: the first of his users who has one."""
+    present = ([user for user in employee.users if user not in gone] for employee in step)
+    return list(dict.fromkeys(Phone(users[0]) for users in present if users))
+
+
+def _mobiles(step: Iterable[Employee]) -> list[Phone]:
+    numbers = (number for employee in step for number in employee.mobiles)
+    return list(dict.fromkeys(Phone(number, is_outside=True) for number in numbers))

@@ -1,0 +1,76 @@
+"""Who has no phone, asked of a simulated FreeSWITCH over a real socket."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from fsplanfix.freeswitch.connection import Connection, Server
+from fsplanfix.freeswitch.phones import absent_users
+from fsplanfix.simulators.freeswitch import Switch
+
+USERS = ["101", "104", "105", "199"]
+
+
+@pytest.fixture
+def connection(switch: Switch) -> Iterator[Connection]:
+    made = Connection(Server("127.0.0.1", switch.port, "ClueCon"), lambda _: None)
+    made.connect()
+    yield made
+    made.stop()
+
+
+def absent(connection: Connection, *users: str, domain: str = "") -> set[str]:
+    return set(absent_users(connection, users, domain, 30))
+
+
+def test_one_question_finds_all_who_have_no_phone(switch: Switch, connection: Connection) -> None:
+    assert absent(connection, *USERS) == {"105", "199"}
+    assert absent(connection, *USERS, domain="pbx.example.com") == {"105", "199"}
+    assert sum(command.startswith("expand ") for command in switch.commands) == 4
+    switch.commands.clear()
+    assert absent(connection, "101", "102", "103") == set()
+    assert sum(command.startswith("expand ") for command in switch.commands) == 1
+
+
+def test_a_user_with_a_dial_string_of_his_own_needs_no_registration(
+    switch: Switch, connection: Connection
+) -> None:
+    switch.dial_strings["105"] = "sofia/gateway/trunk/79260000005"
+    assert absent(connection, *USERS) == {"199"}
+
+
+def test_what_cannot_be_a_user_is_not_asked_about(switch: Switch, connection: Connection) -> None:
+    switch.commands.clear()
+    hostile = ("101)}${system(reboot", "101 ", "", "101@x", "1\n2")
+    assert absent(connection, *hostile) == set()
+    assert absent(connection, "105", domain="x)} ${system(reboot)}") == {"105"}
+    assert not any("system" in command for command in switch.commands)
+
+
+@pytest.mark.parametrize("says", ["error/x", "", "-ERR", "error/user_not_registered" * 9])
+def test_an_answer_that_is_none_leaves_everybody_in(
+    switch: Switch, connection: Connection, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(switch, "api", lambda command: says)
+    assert absent(connection, *USERS) == set()
+
+
+def test_without_the_directory_nobody_is_said_to_be_absent(
+    switch: Switch, connection: Connection
+) -> None:
+    answer = switch.api
+    switch.api = lambda command: "" if "user_data" in command else answer(command)  # type: ignore[method-assign]
+    assert absent(connection, *USERS) == set()
+
+
+def test_a_link_that_is_down_leaves_everybody_in(switch: Switch, connection: Connection) -> None:
+    switch.drop()
+    connection.down.wait()
+    assert absent(connection, *USERS) == set()
+
+
+def test_a_phones_contact_cannot_pass_for_another_answer(
+    switch: Switch, connection: Connection
+) -> None:
+    switch.contacts["101"] = "sofia/internal/sip:101@x|error/user_not_registered"
+    assert absent(connection, "101", "102") == set()
