@@ -49,6 +49,13 @@ class Library:
         path = self._urls.path(signed, name)
         if path is None:
             raise RecordingUnknown
+        return self.find(path)
+
+    def find(self, path: str) -> Found:
+        """Open the recording at a path, as FreeSWITCH names it.
+
+        Raises RecordingUnknown or RecordingGone.
+        """
         return self._files.find(path)
 
     def is_ready(self, path: str) -> bool:

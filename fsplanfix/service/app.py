@@ -14,7 +14,7 @@ import structlog
 from gevent.event import Event
 from prometheus_client import CollectorRegistry
 
-from ..admin.overview import Desk
+from ..admin.desk import Desk
 from ..calls import numbers
 from ..errors import PortTakenError, TraceError
 from ..freeswitch import tones
@@ -119,7 +119,8 @@ class App:
 
         token = settings.planfix_token.get_secret_value()
         self._client = PlanfixApi(settings.planfix_url, token, settings.planfix_concurrency)
-        self._socket_app = self._make_socket_app(token, spare) if "socket" in roles else None
+        self._contacts = self._make_contacts(token)
+        self._socket_app = self._make_socket_app(spare) if "socket" in roles else None
         self._courier = Courier(
             self._store,
             self._client,
@@ -144,9 +145,7 @@ class App:
         self._leftovers = self._make_leftovers()
         courier = self._courier if "courier" in roles else None
         self._readiness = Readiness(self._store, self._pipelines, courier)
-        self._web: WebServer | None = None
-        if listener is not None:
-            self._web = self._web_server(listener, spare)
+        self._web = self._web_server(listener, spare) if listener is not None else None
 
         self._workers: list[gevent.Greenlet[..., Any]] = []
         self._helpers: list[gevent.Greenlet[..., Any]] = []
@@ -218,14 +217,17 @@ class App:
     def _on_converted(self) -> None:
         self._courier.call()
 
-    def _make_socket_app(self, token: str, spare: int) -> SocketApp:
-        """Return the part that answers the dialplan."""
+    def _make_contacts(self, token: str) -> Contacts:
         settings = self._settings
         # connections of its own to Planfix: notices need not wait for lookups
         client = PlanfixApi(settings.planfix_url, token, contacts.REQUESTS_AT_ONCE)
         ask = _know_nobody if self._shadow else client.ask
-        known = Contacts(ask, settings.contact_deadline, self._tally.on_lookup)
-        lookup = CallerLookup(settings.rules(), known)
+        return Contacts(ask, settings.contact_deadline, self._tally.on_lookup)
+
+    def _make_socket_app(self, spare: int) -> SocketApp:
+        """Return the part that answers the dialplan."""
+        settings = self._settings
+        lookup = CallerLookup(settings.rules(), self._contacts)
 
         return SocketApp(
             settings.esl_listen,
@@ -260,14 +262,18 @@ class App:
 
     def _dashboard(self) -> DashboardConfig:
         settings = self._settings
-        # without an address: these links are opened from our own pages
-        urls = RecordingUrls("", self._keys)
-        desk = Desk(self._store, settings.rules(), self._is_linked, urls.url, self._shadow)
+        desk = Desk(
+            self._store, settings.rules(), self._is_linked, self._contacts.name_of, self._shadow
+        )
         return DashboardConfig(
             desk=desk,
-            password=settings.admin_password.get_secret_value(),
+            passwords={
+                "admin": settings.admin_password.get_secret_value(),
+                "viewer": settings.view_password.get_secret_value(),
+            },
             secret=self._keys[-1],
-            is_https=(settings.public_url or "").startswith("https://"),
+            public_url=settings.public_url or "",
+            find_recording=self._recordings.find,
         )
 
     def _connections(self) -> list[Connection]:
