@@ -26,7 +26,17 @@ import click  # noqa: E402
 
 from tests.support import postgres  # noqa: E402
 
-from . import burst, calls, limits, open_calls, outbox, sockets, starting, windows  # noqa: E402
+from . import (  # noqa: E402
+    burst,
+    calls,
+    limits,
+    open_calls,
+    outbox,
+    pages,
+    sockets,
+    starting,
+    windows,
+)
 from .programs import connector  # noqa: E402
 
 ROUNDS = 5
@@ -313,6 +323,21 @@ def in_time(rounds: Rounds, database: Callable[[], str]) -> Iterator[Row]:
         yield Row(what, "s", found.median(what), "", None, None, most)
 
 
+def open_pages(rounds: Rounds, database: Callable[[], str]) -> Iterator[Row]:
+    """What ten open pages cost calls, in a store of a million notices."""
+    for kind in ("SQLite", "PostgreSQL"):
+        with tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder:
+            url = f"sqlite:///{folder}/large.db" if kind == "SQLite" else database()
+            worst = pages.Worst(url)
+            rounds.taken = {}
+            rounds.take({"open": worst.with_pages, "closed": worst.without_pages})
+            opened, closed = rounds.median("open") * 1000, rounds.median("closed") * 1000
+            yield Row(
+                f"worst delay, ten pages, {kind}", "ms", opened, "no page", closed, None, None
+            )
+            yield Row("the pages' part of it", "ms", opened - closed, "", None, None, 5)
+
+
 @click.command()
 @click.option("--quick", is_flag=True, help="One round of each.")
 @click.option("--only", default="", help="Only the measurements whose name has this in it.")
@@ -330,6 +355,7 @@ def main(quick: bool, only: str) -> None:
             "claims": lambda rounds: claims(rounds, database),
             "start_up": start_up,
             "held": held,
+            "pages": lambda rounds: open_pages(rounds, database),
             "in_time": lambda rounds: in_time(rounds, database),
         }
         for name, part in parts.items():

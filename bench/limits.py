@@ -99,7 +99,7 @@ def overview() -> float:
         begun = time.monotonic()
         page = visitor.get(service.address, timeout=60).text
         took = time.monotonic() - begun
-    if f"talked {DAY}" not in page:
+    if f"<b>{DAY}</b><span>answered" not in page:
         raise RuntimeError("the overview does not show the day")
     return took
 

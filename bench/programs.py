@@ -91,11 +91,12 @@ def connector(
     delay: float = 0.0,
     keep_days: float = 30.0,
     watch_every: float = 1.0,
+    **more: str,
 ) -> Iterator[Stage]:
     """Run a connector ("ours", "plain" or soak's "watched"), linked to its switch.
 
     delay: seconds Planfix takes to answer. watch_every: seconds between two counts of the watched
-    one's greenlets.
+    one's greenlets. more: further settings.
     """
     switch, planfix = Switch(), Planfix(delay)
     with tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder:
@@ -117,6 +118,7 @@ def connector(
             "RECORDINGS_DIR": folder,
             "POPUP_TTL": "0",
             "KEEP_DAYS": str(keep_days),
+            **more,
         }
         program = Program(arguments, Path(folder), settings)
         try:

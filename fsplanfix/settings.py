@@ -38,6 +38,7 @@ SECRETS = (
     "secret_key_old",
     "freeswitch_esl",
     "admin_password",
+    "view_password",
 )
 """Settings that may also stand in a file, which NAME_FILE names."""
 
@@ -356,6 +357,7 @@ class Settings(RuleSettings, StoreSettings):
     secret_key: SecretStr = SecretStr("")
     secret_key_old: SecretStr = SecretStr("")
     admin_password: SecretStr = SecretStr("")
+    view_password: SecretStr = SecretStr("")
     log_format: Annotated[str, _matching(re.compile("logfmt|json"), "json")] = "logfmt"
     log_mask: bool = False
     log_level: Annotated[str, _matching(re.compile("DEBUG|INFO|WARNING|ERROR"), "INFO")] = "INFO"
@@ -366,6 +368,7 @@ class Settings(RuleSettings, StoreSettings):
     secret_key_file: str = ""
     secret_key_old_file: str = ""
     admin_password_file: str = ""
+    view_password_file: str = ""
     freeswitch_esl_file: str = ""
 
     @field_validator("record_clicks")

@@ -63,6 +63,15 @@ HEARD = {
 }
 RINGING = ("CHANNEL_PROGRESS", "CHANNEL_PROGRESS_MEDIA", "CHANNEL_ANSWER")
 
+CAUSES = (
+    *(N_("NORMAL_CLEARING"), N_("ORIGINATOR_CANCEL"), N_("LOSE_RACE"), N_("USER_BUSY")),
+    *(N_("NO_ANSWER"), N_("NO_USER_RESPONSE"), N_("CALL_REJECTED"), N_("ALLOTTED_TIMEOUT")),
+    *(N_("USER_NOT_REGISTERED"), N_("SUBSCRIBER_ABSENT"), N_("UNALLOCATED_NUMBER")),
+    *(N_("NO_ROUTE_DESTINATION"), N_("DESTINATION_OUT_OF_ORDER"), N_("PICKED_OFF")),
+    *(N_("NORMAL_TEMPORARY_FAILURE"), N_("BLIND_TRANSFER"), N_("ATTENDED_TRANSFER")),
+)
+"""FreeSWITCH's hang-up causes that a translation has words for; others are shown as they are."""
+
 REASONS: dict[tuple[str, str], str] = {
     ("1", "INCOMING"): N_("the phone rings"),
     ("2", "ACCEPTED"): N_("connected with the client, both have answered"),
@@ -198,7 +207,7 @@ def _hung_up(event: SwitchEvent, leg: Leg, marks: set[tuple[str, str]], voice: V
 
     was_called = leg.role is Role.EMPLOYEE and not leg.inbound
     rang = any((name, leg.uuid) in marks for name in RINGING)
-    text = _("hangs up: %(cause)s") % {"cause": cause}
+    text = _("hangs up: %(cause)s") % {"cause": _(cause)}
     if was_called and not rang:
         text += _(" (never rang: no window, rule 1)")
     return text
@@ -240,7 +249,7 @@ def _reason(
         reason = _("ended unanswered")
         cause = event.get("Hangup-Cause") if event is not None else ""
         if cause:
-            reason += f" ({cause})"
+            reason += f" ({_(cause)})"
     elif talked and (rule, notice.status) == ("6", Status.CANCELED):
         # MISSED counts only calls that nobody took
         reason = _("the client talked with somebody else")

@@ -53,6 +53,23 @@ def normalize(raw: str, country: str) -> str:
     return _e164(text, country) or (digits if len(digits) <= LONGEST_NUMBER else "")
 
 
+@lru_cache(maxsize=8192)
+def written(number: str) -> str:
+    """Return E.164 digits as people write them, such as +7 916 123-45-67.
+
+    What is no such number is returned as it is. Never raises.
+    """
+    if not is_outside_number(number):
+        return number
+    try:
+        parsed = phonenumbers.parse("+" + number, None)
+    except phonenumbers.NumberParseException:
+        return number
+    if not phonenumbers.is_possible_number(parsed):
+        return number
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
+
+
 def is_outside_number(number: str) -> bool:
     """Tell whether a normalized number is too long to be an ext or a short number."""
     return len(number) > LONGEST_SHORT_NUMBER and number.isascii() and number.isdigit()

@@ -6,7 +6,7 @@ million rows is as fast as the first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -29,10 +29,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from ..calls.model import Direction, Status
 from ..calls.result import Result, Share
 from .call_rows import folded
-from .reader import Reader
+from .reader import IsWanted, Reader
 from .schema import calls, shares
-
-IsWanted = Callable[[], bool]
 
 
 class Place(NamedTuple):
@@ -191,9 +189,6 @@ class CallList:
         hidden: what stands for a number that is not shown; nobody can call it back.
         """
         query = _unanswered(since, until, hidden)
-        how_many = select(func.count().label("count")).select_from(query.subquery())
-        (count,) = self._reader.rows(how_many, is_wanted)
-
         times, tried = _missed_times(since, until), _tried_since()
         rows = self._reader.rows(
             query.add_columns(times, tried).order_by(calls.c.began.desc()).limit(most), is_wanted
@@ -202,7 +197,15 @@ class CallList:
         found = [
             Unanswered(call, row.times, row.tried) for call, row in zip(listed, rows, strict=True)
         ]
-        return int(count.count), found
+        return self.unanswered_count(since, until, hidden, is_wanted), found
+
+    def unanswered_count(
+        self, since: float, until: float, hidden: str, is_wanted: IsWanted = lambda: True
+    ) -> int:
+        """Return how many clients were missed and not talked with since; see `unanswered`."""
+        query = _unanswered(since, until, hidden).with_only_columns(func.count().label("found"))
+        (row,) = self._reader.rows(query, is_wanted)
+        return int(row.found)
 
 
 _is_in = calls.c.direction == Direction.IN.value

@@ -33,14 +33,20 @@ def forget_calls(connection: Connection, callids: Collection[str]) -> int:
 
 
 def list_calls(
-    connection: Connection, insert: Insert, callids: Collection[str], now: float
+    connection: Connection,
+    insert: Insert,
+    callids: Collection[str],
+    again: Collection[str],
+    now: float,
 ) -> None:
-    """Write the rows of calls that are over, in place of those they may have.
+    """Write the rows of calls that are over.
 
-    callids: cleaned. now: seconds since 1970.
+    callids: cleaned. again: those among them that were over before. now: seconds since 1970.
     """
     if not callids:
         return
+    if again:
+        forget_calls(connection, again)
 
     # by what the store holds and not by what is being written: another worker may have told a part
     told: dict[str, list[Notice]] = {}
@@ -54,12 +60,10 @@ def list_calls(
 def write_results(
     connection: Connection, insert: Insert, results: Collection[CallResult], now: float
 ) -> None:
-    """Write results, in place of those that the store has of the same calls."""
+    """Write results of calls that have no rows."""
     if not results:
         return
 
-    # a call that goes on after its end has a row already (docs/call-rules.md, rule 17)
-    forget_calls(connection, [result.callid for result in results])
     rows_of_calls = [_row(result, now) for result in results]
     connection.execute(insert(calls).on_conflict_do_nothing(), rows_of_calls)
     rows = [row for result in results for row in _shares(result)]

@@ -27,8 +27,8 @@ LOOK_EVERY = 0.2
 
 NOBODY_WAITS = "Nobody waits for this any more."
 
-Rows = list[Any]
-"""Rows whose values can be had by place and, by their columns' names, as attributes."""
+IsWanted = Callable[[], bool]
+"""Tells whether somebody still waits for what is read."""
 
 
 class Reader:
@@ -39,9 +39,7 @@ class Reader:
         # not gevent's own pool: there, names of hosts are looked up for requests to Planfix
         self._pool = ThreadPool(1)
 
-    def rows(
-        self, query: Select[Any], is_wanted: Callable[[], bool] = lambda: True
-    ) -> Sequence[Any]:
+    def rows(self, query: Select[Any], is_wanted: IsWanted = lambda: True) -> Sequence[Any]:
         """Return the rows of a query; their values are attributes, named as the columns.
 
         is_wanted: asked while the database reads; once it returns False, the reading ends. Raises
@@ -53,9 +51,7 @@ class Reader:
             return self._read_file(Path(file).absolute(), query, is_wanted)
         return self._ask_server(query, is_wanted)
 
-    def _read_file(
-        self, path: Path, query: Select[Any], is_wanted: Callable[[], bool]
-    ) -> Sequence[Any]:
+    def _read_file(self, path: Path, query: Select[Any], is_wanted: IsWanted) -> Sequence[Any]:
         compiled = query.compile(
             dialect=sqlite.dialect(paramstyle="named"), compile_kwargs={"render_postcompile": True}
         )
@@ -70,10 +66,9 @@ class Reader:
             if not job.ready() and not is_wanted():
                 reading.stop()
 
-        names = [str(column.key) for column in query.selected_columns]
-        return [_Row(names, row) for row in job.get() or ()]
+        return _rows(query, job.get() or ())
 
-    def _ask_server(self, query: Select[Any], is_wanted: Callable[[], bool]) -> Sequence[Any]:
+    def _ask_server(self, query: Select[Any], is_wanted: IsWanted) -> Sequence[Any]:
         stop: list[Callable[[], None]] = []
 
         def ask() -> Sequence[Any]:
@@ -88,11 +83,16 @@ class Reader:
             asking.join(LOOK_EVERY)
             if not asking.ready() and stop and not is_wanted():
                 stop.pop()()
-        return asking.get()
+        return _rows(query, asking.get())
+
+
+def _rows(query: Select[Any], found: Sequence[Any]) -> Sequence[Any]:
+    names = [str(column.key) for column in query.selected_columns]
+    return [_Row(names, row) for row in found]
 
 
 class _Row:
-    """A row of SQLite, with its values as attributes as SQLAlchemy's rows have them."""
+    """A row, with its values as attributes."""
 
     def __init__(self, names: Sequence[str], values: Sequence[Any]) -> None:
         self.__dict__.update(zip(names, values, strict=True))

@@ -231,14 +231,15 @@ began, closed: seconds since 1970, by FreeSWITCH's clock and by the database's. 
 seconds, waited NULL if no phone rang. name_folded: the name without capitals, for searching.
 """
 
-Index("calls_by_phone", calls.c.phone, calls.c.began)
+# with what tells whether a client was talked with since: 60,000 missed calls of a month ask that
+Index("calls_by_phone", calls.c.phone, calls.c.began, calls.c.result, calls.c.direction)
 # holds all that figures are made of: a month of 250,000 calls is counted without reading the rows
 Index(
     "calls_by_time",
     *(calls.c.began, calls.c.callid, calls.c.direction, calls.c.result),
     *(calls.c.waited, calls.c.talked),
 )
-Index("calls_by_result", calls.c.result, calls.c.began)
+Index("calls_by_result", calls.c.result, calls.c.began, calls.c.phone)
 
 shares = Table(
     "shares",

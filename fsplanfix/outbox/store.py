@@ -343,7 +343,7 @@ class Store:
                 for callid, packed in (events or {}).items()
             ]
             self._write(connection, rows, states, kept)
-            list_calls(connection, self.insert, over, now)
+            list_calls(connection, self.insert, over, over & reopened, now)
 
     def _write(
         self, connection: Connection, rows: list[Any], states: list[Any], kept: list[Any]

@@ -163,6 +163,11 @@ class Contacts:
         self._on_lookup(how, time.monotonic() - begun)
         return contact
 
+    def name_of(self, number: str) -> str:
+        """Return the name behind a number if it is remembered, else "": nobody is asked."""
+        known = self._known.get(number)
+        return known.name if known is not None else ""
+
     def _find(self, number: str, callid: str, seconds: float) -> tuple[Contact, str]:
         """Return the contact of a number, and how it was found; see OnLookup."""
         known = self._known.get(number)

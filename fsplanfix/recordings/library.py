@@ -56,6 +56,13 @@ class Library:
             raise RecordingUnknown
         if path == TEST_RECORDING:
             return _test_recording()
+        return self.find(path)
+
+    def find(self, path: str) -> Found:
+        """Open the recording at a path, as FreeSWITCH names it.
+
+        Raises RecordingUnknown or RecordingGone.
+        """
         return self._files.find(path)
 
     def is_ready(self, path: str) -> bool:

@@ -14,7 +14,7 @@ import structlog
 from gevent.event import Event
 from prometheus_client import CollectorRegistry
 
-from ..admin.overview import Desk
+from ..admin.desk import Desk
 from ..calls import numbers
 from ..errors import PortTakenError, TraceError
 from ..freeswitch import tones
@@ -137,9 +137,7 @@ class App:
         self._leftovers = self._make_leftovers()
         courier = self._courier if "courier" in roles else None
         self._readiness = Readiness(self._store, self._pipelines, courier)
-        self._web: WebServer | None = None
-        if listener is not None:
-            self._web = self._web_server(listener, spare)
+        self._web = self._web_server(listener, spare) if listener is not None else None
 
         self._workers: list[gevent.Greenlet[..., Any]] = []
         self._helpers: list[gevent.Greenlet[..., Any]] = []
@@ -314,14 +312,18 @@ class App:
 
     def _dashboard(self) -> DashboardConfig:
         settings = self._settings
-        # without an address: these links are opened from our own pages
-        urls = RecordingUrls("", self._keys)
-        desk = Desk(self._store, settings.rules(), self._is_linked, urls.url, self._shadow)
+        desk = Desk(
+            self._store, settings.rules(), self._is_linked, self._contacts.name_of, self._shadow
+        )
         return DashboardConfig(
             desk=desk,
-            password=settings.admin_password.get_secret_value(),
+            passwords={
+                "admin": settings.admin_password.get_secret_value(),
+                "viewer": settings.view_password.get_secret_value(),
+            },
             secret=self._keys[-1],
-            is_https=(settings.public_url or "").startswith("https://"),
+            public_url=settings.public_url or "",
+            find_recording=self._recordings.find,
         )
 
     def _connections(self) -> list[Connection]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from flask import Flask, abort, jsonify, request
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext
 from werkzeug.exceptions import HTTPException
 
 from . import dashboard
@@ -86,7 +87,11 @@ def make(
 
 
 def _as_json(error: HTTPException) -> ResponseReturnValue:
-    """Answer a mistake in a request as JSON and not as a page."""
+    """Answer a mistake in a request as JSON, and a person who looks for a page with a page."""
+    accepted = request.accept_mimetypes
+    if error.code == 404 and accepted.best == "text/html":
+        return dashboard.problem(gettext("There is no such page."), 404)
+
     answer = jsonify(error=error.name)
 
     # 405 must name the methods, 416 the size

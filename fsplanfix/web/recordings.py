@@ -31,13 +31,7 @@ def serve(find: Find, signed: str, name: str) -> ResponseReturnValue:
         log.warning("recording_refused", code=code, address=address())
         return jsonify(error=str(problem)), code
 
-    try:
-        answer = _answer(found, name)
-    except BaseException:
-        found.file.close()
-        # nobody else closes it: there is no answer that would
-        raise
-
+    answer = answer_with(found, name)
     span = answer.headers.get("Content-Range", "whole")
     log.info(
         "recording_served", file=found.name, code=answer.status_code, part=span, address=address()
@@ -46,8 +40,17 @@ def serve(find: Find, signed: str, name: str) -> ResponseReturnValue:
     return answer
 
 
+def answer_with(found: Found, name: str) -> Response:
+    """Return the whole file or the part that the request asks for. name: what to call it."""
+    try:
+        return _answer(found, name)
+    except BaseException:
+        found.file.close()
+        # nobody else closes it: there is no answer that would
+        raise
+
+
 def _answer(found: Found, name: str) -> Response:
-    """Return the whole file or the part that the request asks for."""
     # a link made before the conversion says .wav where the file is .mp3 now
     shown = PurePosixPath(name).with_suffix(PurePosixPath(found.name).suffix).name
 

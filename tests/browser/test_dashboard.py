@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 import gevent
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from ..support.service import TOKENS, environment
 
@@ -75,7 +76,7 @@ def log_in(page: Page, board: str) -> None:
     page.goto(board)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    expect(page.get_by_role("heading", name="Today")).to_be_visible()
 
 
 def serious(page: Page) -> list[str]:
@@ -88,6 +89,12 @@ def serious(page: Page) -> list[str]:
     ]
 
 
+def no_sideways_scrolling(page: Page) -> bool:
+    width: int = page.evaluate("document.documentElement.scrollWidth")
+    assert page.viewport_size is not None
+    return width <= page.viewport_size["width"]
+
+
 def test_a_call_arrives_live_and_its_story_is_told(page: Page, board: str, tmp_path: Path) -> None:
     errors: list[str] = []
     page.on(
@@ -97,52 +104,153 @@ def test_a_call_arrives_live_and_its_story_is_told(page: Page, board: str, tmp_p
     assert serious(page) == []
     log_in(page, board)
     page.evaluate("document.body.dataset.same = 'yes'")
-    card = page.locator(".card", has_text="79161234567")
+    card = page.locator(".card", has_text="+7 916 123-45-67")
     expect(card.get_by_text("102 talking")).to_be_visible()
+    # the seconds run, and nothing is sent for that
+    expect(card.locator(".talks .ticks")).to_have_text(re.compile(r"^0:0[1-9]$"))
     page.set_viewport_size({"width": 1000, "height": 620})
     picture(page, "dashboard.png")
-    latest = page.get_by_role("region", name="Latest calls")
-    over = latest.get_by_role("row").filter(has_text="102 talked").first
+    latest = page.get_by_role("table", name="Latest calls")
+    over = latest.get_by_role("row").filter(has_text="102").first
     expect(over).to_be_visible()
     assert page.evaluate("document.body.dataset.same") == "yes"  # nothing was loaded again
     assert serious(page) == []
-    over.get_by_role("link").click()
+    over.get_by_role("link", name="+7 916").first.click()
     expect(page.get_by_text("rule 1: the phone rings").first).to_be_visible()
     assert serious(page) == []
     picture(page, "story.png")
     assert errors == []
 
 
+def test_a_live_call_leads_to_its_story(page: Page, board: str) -> None:
+    log_in(page, board)
+    page.locator(".live a").first.click()
+    expect(page.get_by_role("heading", name="What happened in this call")).to_be_visible()
+
+
+def reject(folder: Path, notices: int) -> None:
+    with sqlite3.connect(folder / "fsplanfix.db") as store:
+        store.execute(
+            "update notices set state='rejected', "
+            'answer=\'Planfix rejected it: 400 {"error": "Invalid parameters"}\' where id in '
+            "(select id from notices where kind='COMPLETED' order by id limit ?)",
+            [notices],
+        )
+    store.close()
+
+
 def test_a_rejected_notice_is_sent_again_by_keyboard(
     page: Page, board: str, tmp_path: Path
 ) -> None:
     log_in(page, board)
-    expect(page.get_by_text("102 talked").first).to_be_visible()
-    with sqlite3.connect(tmp_path / "fsplanfix.db") as store:
-        store.execute(
-            "update notices set state='rejected', answer='400 {\"error\": \"Invalid parameters\"}' "
-            "where id = (select min(id) from notices where kind='COMPLETED')"
-        )
-    store.close()
+    expect(page.get_by_role("table", name="Latest calls")).to_be_visible()
+    reject(tmp_path, 1)
     button = page.get_by_role("button", name="Send again")
     expect(button).to_be_visible()
     assert serious(page) == []
     button.focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Rejected: 0")).to_be_visible()
+    expect(page.get_by_text("Rejected by Planfix")).to_have_count(0)
 
 
-def test_it_speaks_russian_on_a_narrow_dark_screen(page: Page, board: str) -> None:
-    page.set_viewport_size({"width": 360, "height": 740})
-    page.emulate_media(color_scheme="dark")
+def test_deleting_asks_first(page: Page, board: str, tmp_path: Path) -> None:
     log_in(page, board)
-    page.get_by_role("button", name="Русский").click()
-    expect(page.get_by_role("heading", name="Обзор")).to_be_visible()
-    expect(page.get_by_text("102 разговаривает").first).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert page.locator("html").get_attribute("lang") == "ru"
-    assert serious(page) == []
-    picture(page, "dashboard-ru.png")
+    expect(page.get_by_role("table", name="Latest calls")).to_be_visible()
+    reject(tmp_path, 2)
+    expect(page.get_by_role("button", name="Send all again: 2")).to_be_visible()
+    for answer, left in (("Keep", 1), ("Delete", 0)):
+        page.get_by_role("button", name="Delete").first.click()
+        expect(page.get_by_role("heading", name="Delete for good?")).to_be_visible()
+        assert serious(page) == []
+        page.locator("main").get_by_text(answer, exact=True).click()
+        expect(page.locator(".states")).to_be_visible()
+        expect(page.get_by_role("button", name="Delete")).to_have_count(left)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_page_is_readable_in_both_languages(
+    page: Page, board: str, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    errors: list[str] = []
+    page.on(
+        "console", lambda message: errors.append(message.text) if message.type == "error" else None
+    )
+    page.set_viewport_size({"width": width, "height": 860})
+    page.emulate_media(color_scheme=scheme)
+    log_in(page, board)
+    expect(page.get_by_role("table", name="Latest calls")).to_be_visible()
+    for language, words in (
+        ("en", ("Today", "Calls by hour", "Number or name")),
+        ("ru", ("Сегодня", "Звонки по часам", "Номер или имя")),
+    ):
+        for path, word in zip(("/", "/figures?span=week", "/calls"), words, strict=True):
+            page.goto(board + path)
+            expect(page.get_by_text(word).first).to_be_visible()
+            assert page.locator("html").get_attribute("lang") == language
+            assert no_sideways_scrolling(page)
+            assert serious(page) == []
+            name = path.split("?")[0].strip("/") or "home"
+            look_at(page, f"{name}-{language}-{width}-{scheme}.png")
+        page.get_by_role("link", name="+7 916").first.click()
+        expect(page.locator(".timeline")).to_be_visible()
+        assert no_sideways_scrolling(page)
+        assert serious(page) == []
+        look_at(page, f"story-{language}-{width}-{scheme}.png")
+        if language == "en":
+            page.get_by_role("button", name="Русский").click()
+            # where one was
+            expect(page.locator(".timeline")).to_be_visible()
+    assert errors == []
+    if (width, scheme) == (390, "dark"):
+        page.goto(board)
+        picture(page, "dashboard-ru.png")
+
+
+def look_at(page: Page, name: str) -> None:
+    """Keep a picture for whoever wants to look, in the folder that LOOK_AT names."""
+    folder = os.environ.get("LOOK_AT")
+    if folder:
+        page.screenshot(path=Path(folder) / name, full_page=True)
+
+
+def test_charts_are_drawn_from_the_tables(page: Page, board: str) -> None:
+    log_in(page, board)
+    expect(page.get_by_role("table", name="Latest calls")).to_be_visible()
+    page.goto(board + "/figures?span=month")
+    expect(page.locator(".chart canvas")).to_have_count(2)
+    drawn = page.locator(".chart canvas").first.evaluate(
+        "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)"
+        ".data.some(value => value)"
+    )
+    assert drawn
+    page.get_by_text("As a table").first.press("Enter")
+    expect(page.locator("#hours-table")).to_be_visible()
+
+
+def test_a_recording_is_played_in_its_row(page: Page, board: str) -> None:
+    log_in(page, board)
+    expect(page.get_by_role("link", name="Listen").first).to_be_visible()
+    page.goto(board + "/calls")
+    play = page.get_by_role("link", name="Listen").first
+    play.press("Enter")
+    expect(page.locator("audio")).to_be_visible()
+    assert "/recording/1/" in str(page.locator("audio").get_attribute("src"))
+    play.press("Enter")
+    expect(page.locator("audio")).to_have_count(0)
+
+
+def test_times_are_those_of_the_browser(browser: Browser, board: str) -> None:
+    shown = []
+    for zone in ("Asia/Vladivostok", "America/New_York"):
+        context = browser.new_context(timezone_id=zone)
+        page = context.new_page()
+        log_in(page, board)
+        expect(page.get_by_role("table", name="Latest calls")).to_be_visible()
+        page.goto(board + "/calls")
+        shown.append(page.locator("td.time").last.inner_text())
+        context.close()
+    assert shown[0] != shown[1]
 
 
 def test_a_service_that_is_gone_is_said(page: Page, tmp_path: Path, board: str) -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsplanfix.calls.numbers import normalize
+from fsplanfix.calls.numbers import normalize, written
 
 RU = [
     ("79161234567", "79161234567"),
@@ -100,3 +100,19 @@ def test_whatever_a_stranger_sends_becomes_digits_or_nothing(raw: str, country: 
 )
 def test_a_number_of_the_own_country_is_left_alone_when_it_comes_back(number: str) -> None:
     assert normalize(number, "RU") == number
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        ("79161234567", "+7 916 123-45-67"),
+        ("442071838750", "+44 20 7183 8750"),
+        ("anonymous", "anonymous"),
+        ("112", "112"),
+        ("", ""),
+        ("999999999999999", "999999999999999"),
+        ("7916123456²", "7916123456²"),
+    ],
+)
+def test_a_number_as_people_write_it(number: str, shown: str) -> None:
+    assert written(number) == shown

@@ -16,6 +16,11 @@ def token(page: str) -> str:
     return html.unescape(re.findall(r'name="csrf_token" value="([^"]+)"', page)[0])
 
 
+def rejected_ids(page: str) -> list[str]:
+    """The numbers of the notices behind each rejected call, as its buttons send them."""
+    return sorted(set(re.findall(r'name="ids" value="([\d,]+)"', page)), key=len)
+
+
 class Visitor(requests.Session):
     """A browser without a screen."""
 

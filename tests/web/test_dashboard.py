@@ -5,6 +5,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from datetime import UTC, tzinfo
 from pathlib import Path
 
 import gevent
@@ -18,12 +20,13 @@ from flask.sessions import SecureCookieSessionInterface
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.web import app as web_app
-from fsplanfix.web.dashboard import REFRESH_EVERY, DashboardConfig, Look
+from fsplanfix.web.dashboard import DashboardConfig
 from fsplanfix.web.health import Health
+from fsplanfix.web.live import REFRESH_EVERY, Look
 
 from ..support.deliveries import told
 from ..support.service import PATIENCE, Halt, Service, running
-from ..support.visitor import PASSWORD, Visitor, token
+from ..support.visitor import PASSWORD, Visitor, rejected_ids, token
 
 WEB = Path(__file__).parents[2] / "fsplanfix" / "web"
 CALL = "group_answered"
@@ -37,10 +40,11 @@ def service(switch: Switch, planfix: Planfix, tmp_path: Path):  # type: ignore[n
 
 def test_nobody_sees_anything_without_the_password(service: Service) -> None:
     visitor = Visitor(service)
-    for path in ("/", "/live", "/calls/x"):
+    pages = ("/", "/live", "/calls", "/calls.csv", "/figures", "/calls/x", "/recording/1/x")
+    for path in pages:
         answer = visitor.get(service.address + path, timeout=60, allow_redirects=False)
         assert (answer.status_code, answer.headers["Location"]) == (302, "/login")
-    assert visitor.press("/rejected/1/drop").headers["Location"] == "/login"
+    assert visitor.press("/rejected/drop", ids="1").headers["Location"] == "/login"
     assert visitor.log_in("wrong").status_code == 401
     assert visitor.log_in("").status_code == 401
     assert "Log in" in visitor.see("/")
@@ -104,13 +108,12 @@ def test_a_forged_token_changes_nothing(
     planfix.answers.append(400)
     switch.play("in_one_no_answer", speed=0)
     service.wait_for("notice_rejected")
-    number = re.findall(r"/rejected/(\d+)/drop", visitor.see("/"))[0]
-    for path in (f"/rejected/{number}/drop", f"/rejected/{number}/retry", "/logout", "/language"):
-        answer = visitor.post(
-            service.address + path, data={"csrf_token": forged, "language": "ru"}, timeout=60
-        )
+    (ids,) = set(re.findall(r'name="ids" value="([\d,]+)"', visitor.see("/")))
+    fields = {"csrf_token": forged, "language": "ru", "ids": ids, "sure": "yes"}
+    for path in ("/rejected/drop", "/rejected/retry", "/logout", "/language"):
+        answer = visitor.post(service.address + path, data=fields, timeout=60)
         assert (answer.status_code, "out of date" in answer.text) == (400, True)
-    assert f"/rejected/{number}/drop" in visitor.see("/")
+    assert ids in visitor.see("/")
     other = Visitor(service)
     other.log_in()
     stolen = visitor.post(
@@ -127,7 +130,13 @@ def test_whatever_takes_a_form_asks_for_the_token() -> None:
         Health({}),
         lambda signed, name: pytest.fail("nothing is looked for"),
         lambda: b"",
-        DashboardConfig(Desk(), PASSWORD, "key", is_https=False),  # type: ignore[arg-type]
+        DashboardConfig(
+            Desk(),  # type: ignore[arg-type]
+            {"admin": PASSWORD},
+            "key",
+            "",
+            lambda path: pytest.fail("nothing is looked for"),
+        ),
         guessed.append,
     )
     changing = {"POST", "PUT", "PATCH", "DELETE"}
@@ -166,10 +175,12 @@ def test_a_session_that_is_not_ours_or_too_old_is_none(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
     more = {"ADMIN_PASSWORD": PASSWORD, "SECRET_KEY": "secret-key-of-ours"}
-    with running(switch, planfix, tmp_path, **more) as service:
-        first = Visitor(service)
+    with running(switch, planfix, tmp_path, **more, VIEW_PASSWORD="look-only") as service:
+        first, viewer = Visitor(service), Visitor(service)
         first.log_in()
+        viewer.log_in("look-only")
         ours = read(first.cookies["session"])
+        theirs = read(viewer.cookies["session"])
         assert isinstance(ours["until"], float)
         assert ours["until"] < time.time() + 12 * 3600
         for cookie, inside in [
@@ -177,6 +188,10 @@ def test_a_session_that_is_not_ours_or_too_old_is_none(
             (signed({**ours, "until": time.time() - 1}), False),
             (signed({**ours, "until": "9" * 20}), False),
             (signed({**ours, "inside": True}), False),
+            (signed({**ours, "role": "nobody"}), False),
+            (signed({**ours, "role": ["admin"]}), False),
+            (signed({**theirs, "role": "admin"}), False),
+            (signed(theirs), True),
             (signed({**ours, "inside": "ä"}), False),
             (signed({"inside": True, "_permanent": True}), False),
             (signed(ours), True),
@@ -218,19 +233,36 @@ def test_a_rejected_notice_is_sent_again_or_deleted(
 ) -> None:
     visitor = Visitor(service)
     visitor.log_in()
-    planfix.answers.extend([400, 400])
-    callid = switch.play("in_one_no_answer", speed=0)
+    planfix.answers.extend([400, 400, 400])
+    first = switch.play("in_one_no_answer", speed=0)
     for _ in range(2):
         service.wait_for("notice_rejected.*kind=COMPLETED")
+    second = switch.play("out_answered", speed=0)
+    with gevent.Timeout(PATIENCE):
+        while len(rejected_ids(visitor.see("/"))) < 2:
+            gevent.sleep(0.01)
+
     page = visitor.see("/")
     assert "Invalid parameters" in page or "Planned failure" in page
-    first, second = sorted(set(re.findall(r"/rejected/(\d+)/retry", page)), key=int)
-    assert visitor.press(f"/rejected/{second}/retry", page).status_code == 302
-    planfix.wait_for(lambda crm: told(crm, callid) == ["M101"])
-    assert visitor.press(f"/rejected/{first}/drop", page).status_code == 302
-    assert "/rejected/" not in visitor.see("/")
-    assert visitor.press("/rejected/99999999999999999999/drop", page).status_code == 404
-    assert visitor.press(f"/rejected/{first}/explode", page).status_code in (404, 405)
+    # one entry for each call, however many of its notices were rejected
+    one, two = rejected_ids(page)
+    assert (one.count(","), two.count(",")) == (0, 1)
+    sure = visitor.press("/rejected/drop", page, ids=one)
+    assert (sure.status_code, "Delete for good?" in sure.text) == (200, True)
+    assert one in visitor.see("/")
+    assert visitor.press("/rejected/drop", page, ids=one, sure="yes").status_code == 302
+    assert rejected_ids(visitor.see("/")) == [two]
+
+    assert visitor.press("/rejected/retry", page, all="yes").status_code == 302
+    planfix.wait_for(lambda crm: told(crm, first) == ["I101", "M101"])
+    assert told(planfix, second) != []
+    assert rejected_ids(visitor.see("/")) == []
+    for wrong in ("", "x", "1,", "-1", "9" * 30, "²", ",".join(["1"] * 20_000)):
+        assert visitor.press("/rejected/drop", page, ids=wrong, sure="yes").status_code in (
+            302,
+            413,
+        )
+    assert visitor.press("/rejected/explode", page, ids="1").status_code in (404, 405)
     service.wait_for("dashboard_rejected what=retry")
 
 
@@ -256,14 +288,14 @@ def test_a_call_is_shown_live_then_in_the_history_with_its_story(
     playing = gevent.spawn(switch.play, CALL, 0)
     until_shown("102 talking")
     talking.go_on()
-    until_shown("talked 1")
+    until_shown('<span class="result answered">102</span>')
     following.kill()
     callid = playing.get()
     page = visitor.see("/")
     assert f"/calls/{callid}" in page
     story = visitor.see(f"/calls/{callid}")
     assert "rule 2: connected with the client" in story
-    assert re.search(r'<audio controls preload="none" src="/recordings/[^"]+/[^"]+\.wav"', story)
+    assert f'<audio controls preload="none" src="/recording/1/{callid}"' in story
     assert "There is no record of this call." in visitor.see("/calls/unknown", 404)
 
 
@@ -344,7 +376,10 @@ class Desk:
 
     looks = 0
 
-    def overview(self) -> int:
+    def number(self, number: str) -> str:
+        return number
+
+    def overview(self, zone: tzinfo, is_wanted: Callable[[], bool]) -> int:
         self.looks += 1
         gevent.sleep(0)  # as a store that is read in bites does
         return self.looks
@@ -352,7 +387,7 @@ class Desk:
 
 def test_all_open_pages_share_one_look() -> None:
     desk, now = Desk(), [100.0]
-    look = Look(desk, lambda: now[0])  # type: ignore[arg-type]
+    look = Look(desk, UTC, lambda: now[0])
     for seen in (1, 2):
         pages = [gevent.spawn(look.read_recent) for _ in range(20)]
         gevent.joinall(pages, timeout=PATIENCE)
@@ -396,7 +431,9 @@ def test_the_page_speaks_the_language_of_the_browser_or_the_one_chosen(service: 
 
 def test_every_word_is_translated_and_compiled(tmp_path: Path) -> None:
     mapping = tmp_path / "babel.cfg"
-    mapping.write_text("[python: web/**.py]\n[jinja2: web/templates/**.html]\n")
+    mapping.write_text(
+        "[python: web/**.py]\n[python: admin/story.py]\n[jinja2: web/templates/**.html]\n"
+    )
     found = tmp_path / "found.pot"
     babel = [sys.executable, "-m", "babel.messages.frontend", "-q"]
     subprocess.run([*babel, "extract", "-F", mapping, "-o", found, WEB.parent], check=True)
@@ -418,6 +455,7 @@ def test_the_overview_shows_the_latest_of_a_busy_day(
     visitor.log_in()
     calls = [switch.play(CALL, speed=0) for _ in range(40)]
     planfix.wait_for(lambda crm: len(crm.accepted) >= 8 * len(calls), timeout=120)
-    page = visitor.see("/")
-    assert len(set(re.findall(r"/calls/[^\"]+", page))) == 30
-    assert "talked 40" in page
+    with gevent.Timeout(PATIENCE):
+        while "<b>40</b><span>answered</span>" not in (page := visitor.see("/")):
+            gevent.sleep(0.01)
+    assert len(set(re.findall(r'"/calls/([^"]+)"', page)) & set(calls)) == 10

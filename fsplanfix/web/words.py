@@ -1,0 +1,188 @@
+"""Words, times and numbers of the dashboard, in the language and time zone of whoever looks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, tzinfo
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from babel.dates import format_date, get_month_names
+from flask import Flask, g, request, session
+from flask_babel import gettext
+
+LANGUAGES = ("en", "ru")
+ZONE = "zone"
+"""The cookie with the browser's time zone, set by dashboard.js."""
+
+_ZONE_NAME = re.compile(r"[A-Za-z0-9_+\-]{1,32}(?:/[A-Za-z0-9_+\-]{1,32}){0,2}", re.ASCII)
+
+
+def language() -> str:
+    """Return the language of the current request: the chosen one, else the browser's."""
+    chosen = session.get("language")
+    if chosen in LANGUAGES:
+        return str(chosen)
+    return request.accept_languages.best_match(LANGUAGES, "en") or "en"
+
+
+def zone() -> tzinfo:
+    """Return the time zone of the current request: the browser's, else the machine's."""
+    if "zone" not in g:
+        g.zone = _zone_named(request.cookies.get(ZONE, ""))
+    return g.zone  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=600)
+def _known_zone(name: str) -> ZoneInfo | None:
+    if not _ZONE_NAME.fullmatch(name):
+        return None
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _zone_named(name: str) -> tzinfo:
+    return _known_zone(name) or datetime.now().astimezone().tzinfo or UTC
+
+
+def install(app: Flask, number: Callable[[str], str]) -> None:
+    """Add the filters of the templates. number: writes a number as people do."""
+    app.add_template_filter(clock, "clock")
+    app.add_template_filter(when, "when")
+    app.add_template_filter(length, "length_of")
+    app.add_template_filter(answer, "said")
+    app.add_template_filter(whole_day, "whole_day")
+    app.add_template_filter(short_day, "short_day")
+
+    @app.template_filter("number")
+    def shown_number(text: str) -> str:
+        # what the service says for a caller who shows no number
+        return number(text) if text != "anonymous" else gettext("hidden number")
+
+
+def clock(at: float) -> str:
+    """Return the time of day of a moment (seconds since 1970)."""
+    return datetime.fromtimestamp(at, zone()).strftime("%H:%M:%S")
+
+
+def when(at: float) -> str:
+    """Return day and time of a moment (seconds since 1970), with the year if it is another."""
+    moment = datetime.fromtimestamp(at, zone())
+    year = f" {moment.year}" if moment.year != datetime.now().year else ""
+    return f"{short_day(moment.date())}{year}, {moment:%H:%M}"
+
+
+def short_day(day: date) -> str:
+    """Return a day without its year, such as 26 Nov."""
+    return f"{day.day} {_months(language())[day.month]}"
+
+
+@lru_cache
+def _months(locale: str) -> dict[int, str]:
+    return dict(get_month_names("abbreviated", "format", locale))
+
+
+def whole_day(day: date) -> str:
+    """Return a day with the day of the week and the year."""
+    return format_date(day, "full" if language() == "en" else "EEEE, d MMMM y", language())
+
+
+def length(seconds: int | None) -> str:
+    """Return seconds as minutes and seconds, with hours if there are any; a dash for None."""
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{rest:02}"
+    return f"{minutes}:{rest:02}"
+
+
+def results() -> dict[str, str]:
+    """Return the words for what a call came to, by Result."""
+    return {
+        "answered": gettext("answered"),
+        "missed": gettext("missed"),
+        "busy": gettext("busy"),
+        "no answer": gettext("no answer"),
+        "unreachable": gettext("unreachable"),
+        "not allowed": gettext("not allowed"),
+        "canceled": gettext("given up before the answer"),
+        "unknown": gettext("end unknown"),
+    }
+
+
+def deeds() -> dict[str, str]:
+    """Return the words for what an employee does or did: Planfix's statuses and our own words."""
+    return {
+        "Success": gettext("talked"),
+        "Missed": gettext("missed"),
+        "Canceled": gettext("rang too"),
+        "Busy": gettext("busy"),
+        "NoAnswer": gettext("no answer"),
+        "NotAvailable": gettext("unreachable"),
+        "NotAllowed": gettext("not allowed"),
+        "rings": gettext("ringing"),
+        "calls": gettext("calling the client"),
+        "talks": gettext("talking"),
+    }
+
+
+def events() -> dict[str, str]:
+    """Return the words for what Planfix is told: an event or how a part ended."""
+    return {
+        "INCOMING": gettext("the phone rings, a call window opens"),
+        "OUTGOING": gettext("the client is called, a call window opens"),
+        "ACCEPTED": gettext("talk begins"),
+        "Success": gettext("talk is over"),
+        "Missed": gettext("missed"),
+        "Canceled": gettext("the call went elsewhere"),
+        "Busy": gettext("the client is busy"),
+        "NoAnswer": gettext("the client does not answer"),
+        "NotAvailable": gettext("the client cannot be reached"),
+        "NotAllowed": gettext("the call is not allowed"),
+        "record": gettext("link to the recording"),
+    }
+
+
+def states() -> dict[str, str]:
+    """Return the words for the states of a notice."""
+    return {
+        "done": gettext("Planfix has it"),
+        "waiting": gettext("waits to be sent"),
+        "rejected": gettext("rejected by Planfix"),
+        "skipped": gettext("too late to matter, not sent"),
+        "shadow": gettext("dry run, not sent"),
+    }
+
+
+def answer(text: str) -> str:
+    """Return what we say of an answer of Planfix in the reader's language.
+
+    What Planfix itself says is kept.
+    """
+    for known, words in _answers().items():
+        found = re.match(known, text)
+        if found:
+            rest = found["rest"].strip() if "rest" in found.groupdict() else ""
+            return f"{words} {rest}".strip()
+    return text
+
+
+def _answers() -> dict[str, str]:
+    return {
+        r"Planfix rejected it: (?P<rest>400\b.*)": gettext("Planfix rejected it:"),
+        r"Planfix does not know our token: 401$": gettext("Planfix does not know our token."),
+        r"Planfix asks us to wait: (?P<rest>\d+)$": gettext("Planfix asks us to wait:"),
+        r"Planfix did not answer in time$": gettext("Planfix did not answer in time."),
+        r"Planfix cannot be reached(?P<rest>.*)": gettext("Planfix cannot be reached"),
+        r"Planfix's certificate is not trusted": gettext("Planfix's certificate is not trusted."),
+        r"a web page came back": gettext(
+            "A web page came back instead of Planfix's answer. Is PLANFIX_URL right?"
+        ),
+        r"Planfix answered (?P<rest>.*)": gettext("Planfix answered"),
+        r"too late to show$": gettext("Too late to show."),
+    }
