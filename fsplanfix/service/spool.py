@@ -5,6 +5,7 @@ A file is a recorded call like those of `explain --export`: `replay` plays it.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ log = structlog.get_logger(__name__)
 def servers(beside: Path) -> set[str]:
     """Return the addresses of all FreeSWITCHes that have files; log files that cannot be read."""
     found = set()
-    for file in beside.parent.glob(f"{beside.name}.spool-*.jsonl.gz"):
+    for file in beside.parent.glob(f"{glob.escape(beside.name)}.spool-*.jsonl.gz"):
         try:
             found.add(switch_of(file))
         except TraceError as error:
@@ -81,7 +82,7 @@ class Spool:
 
     def files(self) -> Iterator[tuple[Path, list[SwitchEvent]]]:
         """Yield each file with its events; leave a file that cannot be read where it is."""
-        for file in sorted(self._folder.glob(f"{self._name}*.jsonl.gz")):
+        for file in sorted(self._folder.glob(f"{glob.escape(self._name)}*.jsonl.gz")):
             try:
                 bodies = [body for _, body in read_trace(file)]
             except TraceError as error:
