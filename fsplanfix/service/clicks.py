@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from ..calls.numbers import is_outside_number
 from ..errors import StoreError
 from ..freeswitch.dialler import Click, Dialler
 from ..freeswitch.socket_app import clean
@@ -46,12 +47,15 @@ class KnownClients:
         return clean(self._contacts.find(number, callid, WAIT_FOR_NAME).name)
 
     def last_line_of(self, number: str) -> str:
-        """Return the line that a client called last, "" if none is known."""
+        """Return the line that a client called last, "" if none is known that he may see."""
         try:
-            return self._archive.last_line(number)
+            line = self._archive.last_line(number)
         except StoreError as error:
             log.error("store_unavailable", problem=str(error))
             return ""
+
+        # a line may be an ext, or hold a prefix of the dialplan's: `5555#74950000001`
+        return line if is_outside_number(line) else ""
 
 
 def start(dialler: Dialler, ext: str, users: Sequence[str], to: Destination) -> None:

@@ -5,6 +5,7 @@ A file is a recorded call like those of `explain --export`: `replay` plays it.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ log = structlog.get_logger(__name__)
 def servers(beside: Path) -> set[str]:
     """Return the addresses of all FreeSWITCHes that have files; log files that cannot be read."""
     found = set()
-    for file in beside.parent.glob(f"{beside.name}.spool-*.jsonl.gz"):
+    for file in beside.parent.glob(f"{glob.escape(beside.name)}.spool-*.jsonl.gz"):
         try:
             found.add(switch_of(file))
         except TraceError as error:
@@ -80,14 +81,24 @@ class Spool:
             raise TraceError(f"{file} cannot be written ({error.strerror}).") from None
 
     def files(self) -> Iterator[tuple[Path, list[SwitchEvent]]]:
-        """Yield each file with its events; leave a file that cannot be read where it is."""
-        for file in sorted(self._folder.glob(f"{self._name}*.jsonl.gz")):
+        """Yield each file with its events, the one that begins first at first.
+
+        A file that cannot be read stays where it is.
+        """
+        found = []
+        for file in self._folder.glob(f"{glob.escape(self._name)}*.jsonl.gz"):
             try:
                 bodies = [body for _, body in read_trace(file)]
             except TraceError as error:
                 log.error("spool_unreadable", server=self._server, problem=str(error))
                 continue
-            yield file, [SwitchEvent(body.encode("utf-8", "surrogateescape")) for body in bodies]
+            events = [SwitchEvent(body.encode("utf-8", "surrogateescape")) for body in bodies]
+            begun = next((event.at for event in events if event.at), 0)
+            found.append((begun, file, events))
+
+        # an outage may last through two ends, and the names of files say nothing of their order
+        for _, file, events in sorted(found, key=lambda one: one[:2]):
+            yield file, events
 
     def remove(self, file: Path) -> None:
         """Delete a file whose events are in the store."""

@@ -23,7 +23,7 @@ from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import notice_json
 from fsplanfix.outbox.store import Store
-from fsplanfix.service.spool import Spool
+from fsplanfix.service.spool import Spool, servers
 
 from ..support.accounts import accounts, positions
 from ..support.traces import by_ext, events, rules_of, shorthand, wanted
@@ -287,6 +287,30 @@ def test_a_spool_that_cannot_be_read_stays(store: Store) -> None:
     worker.pipeline.inbox.stop()
     worker.pipeline.run()
     assert file.exists()
+
+
+def test_a_spool_is_found_whatever_the_store_is_called(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/store[1].db")
+    Spool(store.beside, SERVER).keep(events("in_one_answered"))
+    worker = Worker(store)
+    worker.pipeline.inbox.stop()
+    worker.pipeline.run()
+    assert worker.tokens == by_ext(wanted("in_one_answered"))
+    assert servers(store.beside) == set()
+    store.close()
+
+
+@pytest.mark.parametrize("names", ["01", "10"])
+def test_what_two_ends_kept_of_a_call_is_told_in_its_order(store: Store, names: str) -> None:
+    stream = events("group_answered")
+    middle = len(stream) // 2
+    for name, kept in zip(names, (stream[:middle], stream[middle:]), strict=True):
+        file = Spool(store.beside, SERVER).keep(kept)
+        file.rename(file.with_name(f"{store.beside.name}.spool-127.0.0.1_8021-{name}.jsonl.gz"))
+    worker = Worker(store)
+    worker.pipeline.inbox.stop()
+    worker.pipeline.run()
+    assert worker.tokens == by_ext(wanted("group_answered"))
 
 
 def test_events_that_come_after_the_end_are_stored(store: Store) -> None:
