@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from bench import esl, limits, open_calls, outbox, sockets, traffic, windows
+from bench import esl, limits, open_calls, outbox, pages, sockets, traffic, windows
 from bench.__main__ import Rounds, Row
 from bench.programs import connector
 from fsplanfix.freeswitch.events import SwitchEvent
@@ -164,3 +165,9 @@ def test_what_grows_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
     assert report(flat) == 0
     assert report(leaking) == 4
     assert capsys.readouterr().out.count("grew") == 4
+
+
+def test_calls_are_timed_while_pages_are_open(tmp_path: Path) -> None:
+    worst = pages.Worst(f"sqlite:///{tmp_path}/store.db", count=50, calls=5)
+    assert worst.with_pages() > 0
+    assert worst.without_pages() > 0

@@ -71,14 +71,16 @@ def show_calls(
         results=(Result.MISSED.value,) if missed else (),
     )
     store = Store(load(StoreSettings).store_url, create=False)
+    reader = Reader(store)
     try:
-        calls = CallList(Reader(store))
+        calls = CallList(reader)
         pages = all_pages(calls, search)
         if start is None:
             pages = iter([calls.page(search, MOST_WITHOUT_A_TIME)])
         for line in _csv(pages) if as_csv else _table(pages):
             click.echo(line)
     finally:
+        reader.close()
         store.close()
 
 

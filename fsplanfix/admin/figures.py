@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 from typing import Any
 
+import gevent
+
 from ..calls.model import Direction, Status
 from ..outbox.call_list import CallList, Unanswered
 from ..outbox.reader import IsWanted
@@ -16,6 +18,11 @@ MOST_UNANSWERED = 100
 """Clients in the list to work off."""
 
 HOURS = 24
+ROWS_AT_ONCE = 50
+"""Hours that are summed up, in half a millisecond, before others have their turn."""
+
+HIGHEST_PRIORITY = 2
+"""An idle watcher at this priority runs after one poll of sockets and timers, even under load."""
 
 
 @dataclass(slots=True)
@@ -149,7 +156,10 @@ def figures(
     by_day = {day: Sums() for day in period.days()}
     found = Figures(period, Sums(), [Sums() for _ in range(HOURS)], list(by_day.items()))
     for start, end, offset in _steady_times(period, zone):
-        for row in calls.hours(start, end, offset, is_wanted):
+        for n, row in enumerate(calls.hours(start, end, offset, is_wanted)):
+            # a month has 700 of them
+            if not n % ROWS_AT_ONCE:
+                gevent.idle(HIGHEST_PRIORITY)
             day, hour = divmod(int(row.hour), HOURS)
             found.sums.add(row)
             found.hours[hour].add(row)

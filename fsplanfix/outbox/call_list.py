@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -16,10 +17,10 @@ from sqlalchemy import (
     Integer,
     Select,
     and_,
+    bindparam,
     case,
     exists,
     func,
-    literal,
     or_,
     select,
 )
@@ -110,6 +111,9 @@ def _postgresql(element: Any, compiler: Any, **options: Any) -> str:
     return f"CAST(floor({compiler.process(element.clauses, **options)}) AS BIGINT)"
 
 
+MOST_AT_ONCE = 101
+"""Calls of one page at most."""
+
 _ROW = (
     *(calls.c.callid, calls.c.began, calls.c.direction, calls.c.phone, calls.c.line),
     *(calls.c.name, calls.c.result, calls.c.waited, calls.c.talked, calls.c.recordings),
@@ -117,7 +121,10 @@ _ROW = (
 
 
 class CallList:
-    """Reads the calls of a store that are over. Raises StoreError."""
+    """Reads the calls of a store that are over. Raises StoreError.
+
+    Times are seconds since 1970. is_wanted: see Reader.rows.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -129,13 +136,24 @@ class CallList:
         after: Place | None = None,
         is_wanted: IsWanted = lambda: True,
     ) -> list[ListedCall]:
-        """Return the latest calls that are looked for, the latest first. after: older ones only."""
-        found = self._reader.rows(_page(search, most, after), is_wanted)
-        return self._with_shares(found, is_wanted)
+        """Return the latest calls that are looked for, the latest first. after: older ones only.
+
+        most: how many, MOST_AT_ONCE at most.
+        """
+        values = {
+            **_values(search),
+            "most": min(most, MOST_AT_ONCE),
+            "before": after.began if after else None,
+            "before_callid": after.callid if after else None,
+        }
+        given = frozenset(name for name, value in values.items() if value not in ("", None))
+        query = _page(given, search.results)
+        named = {name: values[name] for name in given}
+        return self._with_shares(self._reader.rows(query, named, is_wanted), is_wanted)
 
     def one(self, callid: str) -> ListedCall | None:
         """Return a call by its callid, None if it is unknown or not over."""
-        found = self._reader.rows(select(*_ROW).where(calls.c.callid == callid))
+        found = self._reader.rows(_one, {"its_callid": callid})
         return next(iter(self._with_shares(found)), None)
 
     def _with_shares(
@@ -143,9 +161,10 @@ class CallList:
     ) -> list[ListedCall]:
         listed = {row.callid: _listed(row) for row in rows}
         if listed:
-            query = select(shares.c.callid, shares.c.ext, shares.c.status, shares.c.talked)
-            query = query.where(shares.c.callid.in_(listed)).order_by(shares.c.place)
-            for row in self._reader.rows(query, is_wanted):
+            # one statement for pages of any length
+            callids = [*listed, *([""] * (MOST_AT_ONCE - len(listed)))]
+            values = {f"callid_{n}": callid for n, callid in enumerate(callids)}
+            for row in self._reader.rows(_shares_of, values, is_wanted):
                 share = Share(row.ext, Status(row.status), row.talked)
                 listed[row.callid].shares.append(share)
         return list(listed.values())
@@ -155,26 +174,15 @@ class CallList:
     ) -> Sequence[Any]:
         """Return the sums of each hour with calls: a row with the names of `_SUMS` and `hour`.
 
-        since, until: seconds since 1970. offset: seconds that the local time is ahead of UTC in all
-        of that time. hour: whole hours since 1970 by the local time.
+        offset: seconds that the local time is ahead of UTC in all of that time. hour: whole hours
+        since 1970 by the local time.
         """
-        hour = whole((calls.c.began + literal(offset, Float)) / 3600.0).label("hour")
-        query = select(hour, *_SUMS).where(*_between(calls.c.began, since, until)).group_by(hour)
-        return self._reader.rows(query, is_wanted)
+        values = {"since": since, "until": until, "offset": offset}
+        return self._reader.rows(_hours, values, is_wanted)
 
     def exts(self, since: float, until: float, is_wanted: IsWanted = lambda: True) -> Sequence[Any]:
         """Return how many calls each ext had with each direction and status, and talked seconds."""
-        # an incoming call that a colleague took is none of this ext's
-        is_elsewhere = and_(
-            shares.c.direction == Direction.IN.value, shares.c.status == Status.CANCELED.value
-        )
-        keys = (shares.c.ext, shares.c.direction, shares.c.status)
-        query = (
-            select(*keys, func.count().label("calls"), func.sum(shares.c.talked).label("talked"))
-            .where(*_between(shares.c.began, since, until), ~is_elsewhere)
-            .group_by(*keys)
-        )
-        return self._reader.rows(query, is_wanted)
+        return self._reader.rows(_exts, {"since": since, "until": until}, is_wanted)
 
     def unanswered(
         self,
@@ -186,13 +194,12 @@ class CallList:
     ) -> tuple[int, list[Unanswered]]:
         """Return how many clients were missed and not talked with since, and the latest of them.
 
-        hidden: what stands for a number that is not shown; nobody can call it back.
+        hidden: what stands for a number that is not shown; nobody can call it back. most: how many
+        of them, MOST_AT_ONCE at most.
         """
-        query = _unanswered(since, until, hidden)
-        times, tried = _missed_times(since, until), _tried_since()
-        rows = self._reader.rows(
-            query.add_columns(times, tried).order_by(calls.c.began.desc()).limit(most), is_wanted
-        )
+        values = {"since": since, "until": until, "hidden": hidden}
+        limited = {**values, "most": min(most, MOST_AT_ONCE)}
+        rows = self._reader.rows(_unanswered_rows, limited, is_wanted)
         listed = self._with_shares(rows, is_wanted)
         found = [
             Unanswered(call, row.times, row.tried) for call, row in zip(listed, rows, strict=True)
@@ -203,13 +210,14 @@ class CallList:
         self, since: float, until: float, hidden: str, is_wanted: IsWanted = lambda: True
     ) -> int:
         """Return how many clients were missed and not talked with since; see `unanswered`."""
-        query = _unanswered(since, until, hidden).with_only_columns(func.count().label("found"))
-        (row,) = self._reader.rows(query, is_wanted)
+        values = {"since": since, "until": until, "hidden": hidden}
+        (row,) = self._reader.rows(_unanswered_count, values, is_wanted)
         return int(row.found)
 
 
 _is_in = calls.c.direction == Direction.IN.value
 _is_answered = calls.c.result == Result.ANSWERED.value
+_rang = and_(_is_in, _is_answered, calls.c.waited.is_not(None))
 
 
 def _sum(condition: ColumnElement[bool], value: Any = 1) -> ColumnElement[Any]:
@@ -222,92 +230,125 @@ _SUMS = (
     _sum(calls.c.result == Result.MISSED.value).label("missed"),
     _sum(~_is_in).label("outgoing"),
     _sum(and_(~_is_in, _is_answered)).label("reached"),
-    _sum(and_(_is_in, _is_answered, calls.c.waited.is_not(None))).label("waits"),
-    _sum(
-        and_(_is_in, _is_answered, calls.c.waited.is_not(None)), func.coalesce(calls.c.waited, 0)
-    ).label("waited"),
+    _sum(_rang).label("waits"),
+    _sum(_rang, func.coalesce(calls.c.waited, 0)).label("waited"),
     _sum(_is_answered, calls.c.talked).label("talked"),
 )
 
 
-def _between(
-    began: ColumnElement[float], since: float | None, until: float | None
-) -> list[ColumnElement[bool]]:
-    conditions = []
-    if since is not None:
-        conditions.append(began >= since)
-    if until is not None:
-        conditions.append(began < until)
-    return conditions
+def _between(began: ColumnElement[float]) -> ColumnElement[bool]:
+    return and_(began >= bindparam("since", type_=Float), began < bindparam("until", type_=Float))
 
 
-def _page(search: Search, most: int, after: Place | None) -> Select[Any]:
-    """Return the query for a page of the list."""
+_hour = whole((calls.c.began + bindparam("offset", type_=Float)) / 3600.0).label("hour")
+_hours = select(_hour, *_SUMS).where(_between(calls.c.began)).group_by(_hour)
+
+# an incoming call that a colleague took is none of this ext's
+_is_elsewhere = and_(
+    shares.c.direction == Direction.IN.value, shares.c.status == Status.CANCELED.value
+)
+_key = (shares.c.ext, shares.c.direction, shares.c.status)
+_exts = (
+    select(*_key, func.count().label("calls"), func.sum(shares.c.talked).label("talked"))
+    .where(_between(shares.c.began), ~_is_elsewhere)
+    .group_by(*_key)
+)
+
+_one = select(*_ROW).where(calls.c.callid == bindparam("its_callid"))
+_shares_of = (
+    select(shares.c.callid, shares.c.ext, shares.c.status, shares.c.talked)
+    .where(shares.c.callid.in_([bindparam(f"callid_{n}") for n in range(MOST_AT_ONCE)]))
+    .order_by(shares.c.place)
+)
+
+
+def _values(search: Search) -> dict[str, Any]:
+    """Return the values of a search, by the names of the parameters in `_page`."""
+    return {
+        "number": search.number,
+        "digits": _anywhere(search.digits),
+        "name": _anywhere(folded(search.name)),
+        "whole_name": folded(search.name),
+        "ext": search.ext,
+        "line": _anywhere(search.line),
+        "direction": search.direction,
+        "since": search.since,
+        "until": search.until,
+    }
+
+
+def _anywhere(text: str) -> str:
+    """Return the pattern of LIKE that finds a text anywhere, "" for no text."""
+    for sign in ("/", "%", "_"):
+        text = text.replace(sign, f"/{sign}")
+    return f"%{text}%" if text else ""
+
+
+@lru_cache(maxsize=128)
+def _page(given: frozenset[str], results: tuple[str, ...]) -> Select[Any]:
+    """Return the query for a page of the list, by the names of what is looked for."""
     query = select(*_ROW)
     # through the index that leaves the fewest rows
     began, callid = calls.c.began, calls.c.callid
-    if search.ext:
+    if "ext" in given:
         query = query.join(shares, shares.c.callid == calls.c.callid)
-        query = query.where(shares.c.ext == search.ext)
         began, callid = shares.c.began, shares.c.callid
 
-    conditions = _between(began, search.since, search.until)
-    if search.number:
-        conditions.append(calls.c.phone == search.number)
-    if search.digits:
-        conditions.append(calls.c.phone.contains(search.digits, autoescape=True))
-    if search.name:
-        name = folded(search.name)
-        conditions.append(
-            or_(calls.c.name_folded.contains(name, autoescape=True), calls.c.phone == name)
-        )
-    if search.line:
-        conditions.append(calls.c.line.contains(search.line, autoescape=True))
-    if search.direction:
-        conditions.append(calls.c.direction == search.direction)
-    if search.results:
-        conditions.append(calls.c.result.in_(search.results))
-    if after is not None:
-        conditions.append(began <= after.began)
-        conditions.append(or_(began < after.began, callid < after.callid))
-
-    return query.where(*conditions).order_by(began.desc(), callid.desc()).limit(most)
+    name = calls.c.name_folded.like(bindparam("name"), escape="/")
+    before = bindparam("before", type_=Float)
+    conditions = {
+        "since": began >= bindparam("since", type_=Float),
+        "until": began < bindparam("until", type_=Float),
+        "ext": shares.c.ext == bindparam("ext"),
+        "number": calls.c.phone == bindparam("number"),
+        "digits": calls.c.phone.like(bindparam("digits"), escape="/"),
+        "name": or_(name, calls.c.phone == bindparam("whole_name")),
+        "line": calls.c.line.like(bindparam("line"), escape="/"),
+        "direction": calls.c.direction == bindparam("direction"),
+        "before": and_(began <= before, or_(began < before, callid < bindparam("before_callid"))),
+    }
+    query = query.where(*(condition for of, condition in conditions.items() if of in given))
+    if results:
+        query = query.where(or_(*(calls.c.result == result for result in results)))
+    return query.order_by(began.desc(), callid.desc()).limit(bindparam("most"))
 
 
+# the last missed call of each client with whom nobody has talked since
 _later = calls.alias("later")
 _same_client = and_(_later.c.phone == calls.c.phone, _later.c.began > calls.c.began)
+_is_settled = exists().where(
+    _same_client,
+    or_(
+        _later.c.result == Result.ANSWERED.value,
+        and_(
+            _later.c.result == Result.MISSED.value,
+            _later.c.began < bindparam("until", type_=Float),
+        ),
+    ),
+)
+_unanswered = select(*_ROW).where(
+    calls.c.result == Result.MISSED.value,
+    _between(calls.c.began),
+    calls.c.phone != bindparam("hidden"),
+    ~_is_settled,
+)
+_unanswered_count = _unanswered.with_only_columns(func.count().label("found"))
 
-
-def _unanswered(since: float, until: float, hidden: str) -> Select[Any]:
-    """Return the query for the last missed call of each client nobody has talked with since."""
-    is_talked_with = _later.c.result == Result.ANSWERED.value
-    is_missed_again = and_(_later.c.result == Result.MISSED.value, _later.c.began < until)
-    settled = exists().where(_same_client, or_(is_talked_with, is_missed_again))
-    return select(*_ROW).where(
-        calls.c.result == Result.MISSED.value,
-        *_between(calls.c.began, since, until),
-        calls.c.phone != hidden,
-        ~settled,
+_missed = calls.alias("missed")
+_missed_times = select(func.count()).where(
+    _missed.c.phone == calls.c.phone,
+    _missed.c.result == Result.MISSED.value,
+    _between(_missed.c.began),
+)
+_is_try = and_(_same_client, _later.c.direction == Direction.OUT.value)
+_tries = select(func.count()).select_from(_later).where(_is_try)
+_unanswered_rows = (
+    _unanswered.add_columns(
+        _missed_times.scalar_subquery().label("times"), _tries.scalar_subquery().label("tried")
     )
-
-
-def _missed_times(since: float, until: float) -> ColumnElement[int]:
-    missed = calls.alias("missed")
-    return (
-        select(func.count())
-        .where(
-            missed.c.phone == calls.c.phone,
-            missed.c.result == Result.MISSED.value,
-            *_between(missed.c.began, since, until),
-        )
-        .scalar_subquery()
-        .label("times")
-    )
-
-
-def _tried_since() -> ColumnElement[int]:
-    tries = _same_client & (_later.c.direction == Direction.OUT.value)
-    return select(func.count()).select_from(_later).where(tries).scalar_subquery().label("tried")
+    .order_by(calls.c.began.desc())
+    .limit(bindparam("most"))
+)
 
 
 def _listed(row: Any) -> ListedCall:

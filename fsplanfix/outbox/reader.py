@@ -1,20 +1,25 @@
 """Reads a store for people, beside the work: no reading holds up a call.
 
-SQLite would read in this process and stop every greenlet meanwhile, so it reads in a thread, with a
-connection of its own that only reads: it neither waits for writers nor keeps them waiting.
+SQLite reads where it is called, and Python runs one thread at a time, so another process reads
+(reading.py), with a connection that neither waits for writers nor keeps them waiting. In a thread
+of this process the worst delay of a call's first request was 40 ms longer (docs/performance.md).
 PostgreSQL reads in its server, and only this greenlet waits.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import gevent
-from gevent.threadpool import ThreadPool
+from gevent import subprocess
+from gevent.lock import BoundedSemaphore
 from sqlalchemy import Select
 from sqlalchemy.dialects import sqlite
 
@@ -22,8 +27,19 @@ from ..errors import StoreError
 from .store import Store
 from .texts import clean
 
+PROGRAM = Path(__file__).with_name("reading.py")
+
 LOOK_EVERY = 0.2
 """Seconds between two looks whether somebody still waits for what is read."""
+
+IDLE = 60.0
+"""Seconds without a question after which the other process is ended."""
+
+MOST_AT_ONCE = 0.001
+"""Seconds that rows are read before events, notices and answers get their turn."""
+
+HIGHEST_PRIORITY = 2
+"""An idle watcher at this priority runs after one poll of sockets and timers, even under load."""
 
 NOBODY_WAITS = "Nobody waits for this any more."
 
@@ -36,39 +52,44 @@ class Reader:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # not gevent's own pool: there, names of hosts are looked up for requests to Planfix
-        self._pool = ThreadPool(1)
+        self._other = _OtherProcess()
 
-    def rows(self, query: Select[Any], is_wanted: IsWanted = lambda: True) -> Sequence[Any]:
+    def rows(
+        self,
+        query: Select[Any],
+        values: Mapping[str, Any] | None = None,
+        is_wanted: IsWanted = lambda: True,
+    ) -> Sequence[Any]:
         """Return the rows of a query; their values are attributes, named as the columns.
 
-        is_wanted: asked while the database reads; once it returns False, the reading ends. Raises
-        StoreError.
+        query: one that is made once and kept, with parameters that `values` names: to compile one
+        holds everything up for 2 ms. is_wanted: asked while the database reads; once it returns
+        False, the reading ends. Raises StoreError.
         """
         engine = self._store.engine
         file = engine.url.database or ""
         if engine.dialect.name == "sqlite" and file not in ("", ":memory:"):
-            return self._read_file(Path(file).absolute(), query, is_wanted)
-        return self._ask_server(query, is_wanted)
+            return self._read_file(Path(file).absolute(), query, values or {}, is_wanted)
+        return self._ask_server(query, values or {}, is_wanted)
 
-    def _read_file(self, path: Path, query: Select[Any], is_wanted: IsWanted) -> Sequence[Any]:
-        compiled = query.compile(
-            dialect=sqlite.dialect(paramstyle="named"), compile_kwargs={"render_postcompile": True}
-        )
-        values = {
+    def close(self) -> None:
+        """End the other process; the next question starts another."""
+        self._other.end()
+
+    def _read_file(
+        self, path: Path, query: Select[Any], values: Mapping[str, Any], is_wanted: IsWanted
+    ) -> Sequence[Any]:
+        statement, own = _compiled(query)
+        given = {
             name: clean(value) if isinstance(value, str) else value
-            for name, value in compiled.params.items()
+            for name, value in {**own, **values}.items()
         }
-        reading = _Reading(path, str(compiled), values)
-        job = self._pool.spawn(reading.run)
-        while not job.ready():
-            job.wait(LOOK_EVERY)
-            if not job.ready() and not is_wanted():
-                reading.stop()
+        asked = {"file": path.as_uri(), "statement": statement, "values": given}
+        return _rows(query, self._other.ask(asked, is_wanted))
 
-        return _rows(query, job.get() or ())
-
-    def _ask_server(self, query: Select[Any], is_wanted: IsWanted) -> Sequence[Any]:
+    def _ask_server(
+        self, query: Select[Any], values: Mapping[str, Any], is_wanted: IsWanted
+    ) -> Sequence[Any]:
         stop: list[Callable[[], None]] = []
 
         def ask() -> Sequence[Any]:
@@ -76,7 +97,7 @@ class Reader:
                 driver: Any = connection.connection.driver_connection
                 if hasattr(driver, "cancel_safe"):
                     stop.append(driver.cancel_safe)
-                return connection.execute(query).all()
+                return connection.execute(query, values).all()
 
         asking = gevent.spawn(ask)
         while not asking.ready():
@@ -84,6 +105,13 @@ class Reader:
             if not asking.ready() and stop and not is_wanted():
                 stop.pop()()
         return _rows(query, asking.get())
+
+
+@lru_cache(maxsize=256)
+def _compiled(query: Select[Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return a query for SQLite, and the values that are its own."""
+    compiled = query.compile(dialect=sqlite.dialect(paramstyle="named"))
+    return str(compiled), dict(compiled.params)
 
 
 def _rows(query: Select[Any], found: Sequence[Any]) -> Sequence[Any]:
@@ -98,40 +126,74 @@ class _Row:
         self.__dict__.update(zip(names, values, strict=True))
 
 
-class _Reading:
-    """A query that is run in a thread of its own."""
+class _OtherProcess:
+    """The process that reads an SQLite file. It is started when it is needed."""
 
-    def __init__(self, path: Path, statement: str, values: dict[str, Any]) -> None:
-        self._path = path
-        self._statement = statement
-        self._values = values
-        self._connection: sqlite3.Connection | None = None
-        self._is_stopped = False
+    def __init__(self) -> None:
+        self._process: Any = None
+        self._lock = BoundedSemaphore()
+        self._ender: gevent.Greenlet[..., None] | None = None
 
-    def run(self) -> list[Any]:
-        """Return the rows. Raises StoreError. To be called in a thread."""
+    def ask(self, asked: Mapping[str, Any], is_wanted: IsWanted) -> list[Any]:
+        """Return the rows of a query. Raises StoreError."""
+        with self._lock:
+            if not is_wanted():
+                raise StoreError(NOBODY_WAITS)
+
+            if self._ender is not None:
+                self._ender.kill(block=False)
+            reading = gevent.spawn(self._read, json.dumps(asked))
+            try:
+                while not reading.ready():
+                    reading.join(LOOK_EVERY)
+                    if not reading.ready() and not is_wanted():
+                        raise StoreError(NOBODY_WAITS)
+            except BaseException:
+                # what it would still answer belongs to nobody
+                reading.kill()
+                self.end()
+                raise
+
+            self._ender = gevent.spawn_later(IDLE, self.end)
+            return list(reading.get())
+
+    def _read(self, line: str) -> list[Any]:
+        """Send a question and return the rows of the answer. Other greenlets run meanwhile."""
         try:
-            # check_same_thread: `stop` is called in another one
-            with closing(
-                sqlite3.connect(
-                    f"{self._path.as_uri()}?mode=ro", timeout=1, uri=True, check_same_thread=False
-                )
-            ) as self._connection:
-                if self._is_stopped:
-                    raise StoreError(NOBODY_WAITS)
-                return self._connection.execute(self._statement, self._values).fetchall()
-        except sqlite3.Error as error:
-            if self._is_stopped:
-                raise StoreError(NOBODY_WAITS) from None
-            raise StoreError(f"The database does not answer as it should: {error}.") from None
-        finally:
-            self._connection = None
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+            head = json.loads(self._process.stdout.readline())
+        except (OSError, ValueError) as error:
+            self.end()
+            raise StoreError(f"The database cannot be read: {error}.") from None
+        if "error" in head:
+            raise StoreError(f"The database does not answer as it should: {head['error']}.")
 
-    def stop(self) -> None:
-        """End the reading, now or before it begins."""
-        self._is_stopped = True
-        connection = self._connection
-        if connection is not None:
-            # it may just have been closed
-            with suppress(sqlite3.Error):
-                connection.interrupt()
+        rows = []
+        begun = time.perf_counter()
+        for _ in range(head["rows"]):
+            rows.append(json.loads(self._process.stdout.readline()))
+            if time.perf_counter() - begun > MOST_AT_ONCE:
+                gevent.idle(HIGHEST_PRIORITY)
+                begun = time.perf_counter()
+        return rows
+
+    def _start(self) -> None:
+        # -I -S: nothing of the environment and no packages
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def end(self) -> None:
+        """End the process, if it runs."""
+        process, self._process = self._process, None
+        if process is not None:
+            with suppress(OSError):
+                process.kill()
+            process.stdin.close()
+            process.stdout.close()
+            process.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, bindparam, func, select
 
 from .reader import IsWanted, Reader
 from .records import Queued, queued_from
@@ -53,6 +53,12 @@ _open_calls = (
     .where(open_calls.c.closed == 0)
     .order_by(open_calls.c.callid)
 )
+_rejected = (
+    select(notices)
+    .where(is_in(State.REJECTED, notices))
+    .order_by(notices.c.id.desc())
+    .limit(bindparam("most"))
+)
 
 
 class StandingReader:
@@ -63,21 +69,16 @@ class StandingReader:
 
     def standing(self, is_wanted: IsWanted) -> Standing:
         """Return how the queue stands."""
-        (row,) = self._reader.rows(_standing, is_wanted)
+        (row,) = self._reader.rows(_standing, {}, is_wanted)
         return Standing(
             row.waiting, row.waiting_since, row.rejected, row.accepted_at, bool(row.unauthorized)
         )
 
     def open_calls(self, is_wanted: IsWanted) -> dict[str, str]:
         """Return the states of the calls that are not over, as JSON, by callid."""
-        return {row.callid: row.state for row in self._reader.rows(_open_calls, is_wanted)}
+        return {row.callid: row.state for row in self._reader.rows(_open_calls, {}, is_wanted)}
 
     def rejected(self, most: int, is_wanted: IsWanted) -> list[Queued]:
         """Return the latest rejected notices, the latest first."""
-        query = (
-            select(notices)
-            .where(is_in(State.REJECTED, notices))
-            .order_by(notices.c.id.desc())
-            .limit(most)
-        )
-        return [queued_from(vars(row)) for row in self._reader.rows(query, is_wanted)]
+        rows = self._reader.rows(_rejected, {"most": most}, is_wanted)
+        return [queued_from(vars(row)) for row in rows]

@@ -7,7 +7,7 @@ from datetime import tzinfo
 from typing import Any, Protocol
 
 import structlog
-from flask import Blueprint, Response, abort, g, render_template, request, stream_with_context
+from flask import Blueprint, Response, abort, g, request, stream_with_context
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 
@@ -16,6 +16,7 @@ from ..recordings.files import Found
 from . import words
 from .rate_limit import address
 from .recordings import answer_with
+from .rendering import rendered
 
 log = structlog.get_logger(__name__)
 
@@ -65,14 +66,7 @@ def _add_lists(pages: Blueprint, desk: CallDesk) -> None:
         asked = _asked()
         found = desk.calls(asked, words.zone(), _is_wanted())
         search = {name: asked[name] for name in FIELDS if asked.get(name)}
-        return render_template(
-            "calls.html",
-            page=found,
-            search=search,
-            is_first="after" not in asked,
-            RESULTS=words.results(),
-            DEEDS=words.deeds(),
-        )
+        return rendered("calls.html", page=found, search=search, is_first="after" not in asked)
 
     @pages.get("/calls.csv")
     def csv() -> ResponseReturnValue:
@@ -91,9 +85,7 @@ def _add_lists(pages: Blueprint, desk: CallDesk) -> None:
         found = desk.figures(
             span if span in SPANS else "day", asked.get("day", ""), words.zone(), _is_wanted()
         )
-        return render_template(
-            "figures.html", figures=found, RESULTS=words.results(), DEEDS=words.deeds()
-        )
+        return rendered("figures.html", figures=found)
 
 
 def _add_one_call(
@@ -113,15 +105,7 @@ def _add_one_call(
         if found is None:
             return problem(gettext("There is no record of this call."), 404)
 
-        return render_template(
-            "call.html",
-            story=found,
-            RESULTS=words.results(),
-            DEEDS=words.deeds(),
-            EVENTS=words.events(),
-            STATES=words.states(),
-            answer=words.answer,
-        )
+        return rendered("call.html", story=found)
 
     @pages.get("/recording/<int:number>/<path:callid>")
     def recording(number: int, callid: str) -> ResponseReturnValue:

@@ -22,9 +22,12 @@ from . import words
 from .call_pages import CallDesk, add_call_pages
 from .live import OverviewDesk, add_overview
 from .rate_limit import address
+from .rendering import warm_up
 from .sessions import ADMIN, SESSION_LASTS, SessionNames, Sessions, add_login, cookie_is_lost
 
 log = structlog.get_logger(__name__)
+
+VERSION = version("fsplanfix")
 
 OPEN_TO_ALL = ("dashboard.login", "dashboard.enter", "dashboard.static", "dashboard.language")
 """The endpoints that need no session."""
@@ -94,6 +97,7 @@ def install(
     words.install(app, config.desk.number)
     app.context_processor(_surroundings)
     app.register_blueprint(_pages(config, on_wrong_secret))
+    warm_up(app)
     app.register_error_handler(CSRFError, lambda error: _forged(error, config.public_url))
     app.register_error_handler(StoreError, _no_store)
     return guard
@@ -105,7 +109,7 @@ def _surroundings() -> dict[str, Any]:
         "language": words.language(),
         "role": g.get("role", ""),
         "is_admin": g.get("role", "") == ADMIN,
-        "version": version("fsplanfix"),
+        "version": VERSION,
     }
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from datetime import tzinfo
 from typing import Any, Protocol
 
 import gevent
-from flask import Blueprint, Response, g, render_template, request, stream_with_context
+from flask import Blueprint, Response, g, request, stream_with_context
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import generate_csrf
 from gevent.lock import BoundedSemaphore
 
 from ..errors import StoreError
+from .rendering import rendered
 from .sessions import ADMIN, Sessions
-from .words import deeds, events, language, results, zone
+from .words import language, zone
 
 REFRESH_EVERY = 1.0
 """Seconds between two readings of the overview."""
@@ -27,8 +29,8 @@ REPEAT_AFTER = 15.0
 MOST_KEPT = 20
 """Overviews of different time zones that are kept."""
 
-TOKEN_PLACE = "{csrf token}"  # noqa: S105 - the place of one
-"""Stands in the shared HTML where each reader's own token belongs."""
+TOKEN_PLACE = secrets.token_hex(16)
+"""Stands in the shared HTML where each reader's own token belongs; no stranger can guess it."""
 
 
 class OverviewDesk(Protocol):
@@ -71,14 +73,15 @@ class Look:
 
     def html(self, overview: Any, role: str) -> str:
         """Return an overview as HTML for the current reader, with TOKEN_PLACE for the token."""
-        if overview is not self._found:
-            return _rendered(overview, role)
-
         key = (language(), role)
-        found = self._html.get(key)
-        if found is None:
-            found = self._html[key] = _rendered(overview, role)
-        return found
+        if overview is self._found and key in self._html:
+            return self._html[key]
+
+        html = rendered("now.html", now=overview, may_act=role == ADMIN, token=TOKEN_PLACE)
+        # a newer overview may have been read meanwhile
+        if overview is self._found:
+            self._html[key] = html
+        return html
 
     def _read(self) -> Any:
         try:
@@ -92,21 +95,6 @@ class Look:
             self._html = {}
         self._read_at = self._clock()
         return self._found
-
-
-def _rendered(overview: Any, role: str) -> str:
-    """Return the HTML of an overview. Other greenlets run while it is made."""
-    pieces = render_template(
-        "now.html",
-        now=overview,
-        may_act=role == ADMIN,
-        token=TOKEN_PLACE,
-        DEEDS=deeds(),
-        RESULTS=results(),
-        EVENTS=events(),
-    )
-    gevent.sleep(0)
-    return pieces
 
 
 def add_overview(pages: Blueprint, desk: OverviewDesk, sessions: Sessions) -> None:
@@ -128,7 +116,7 @@ def add_overview(pages: Blueprint, desk: OverviewDesk, sessions: Sessions) -> No
     @pages.get("/")
     def home() -> ResponseReturnValue:
         one = look()
-        return render_template("home.html", now=shown(one.html(one.read_now(), g.role)))
+        return rendered("home.html", now=shown(one.html(one.read_now(), g.role)))
 
     @pages.get("/live")
     def live() -> ResponseReturnValue:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, tzinfo
-from functools import lru_cache
+from functools import lru_cache, wraps
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_date, get_month_names
@@ -60,7 +60,7 @@ def install(app: Flask, number: Callable[[str], str]) -> None:
     @app.template_filter("number")
     def shown_number(text: str) -> str:
         # what the service says for a caller who shows no number
-        return number(text) if text != "anonymous" else gettext("hidden number")
+        return number(text) if text != "anonymous" else labels()["hidden"]
 
 
 def clock(at: float) -> str:
@@ -101,6 +101,44 @@ def length(seconds: int | None) -> str:
     return f"{minutes}:{rest:02}"
 
 
+def _by_language(make: Callable[[], dict[str, str]]) -> Callable[[], dict[str, str]]:
+    """Keep the words of each language: to look one up takes 20 us, and a page needs hundreds."""
+    kept: dict[str, dict[str, str]] = {}
+
+    @wraps(make)
+    def found() -> dict[str, str]:
+        chosen = language()
+        if chosen not in kept:
+            kept[chosen] = make()
+        return kept[chosen]
+
+    return found
+
+
+@_by_language
+def labels() -> dict[str, str]:
+    """Return the words that stand in every row."""
+    return {
+        "incoming": gettext("incoming"),
+        "outgoing": gettext("outgoing"),
+        "line": gettext("Line"),
+        "by_line": gettext("line %(number)s"),
+        "waited": gettext("Waited"),
+        "talked": gettext("Talked"),
+        "no_ext": gettext("without an ext"),
+        "rang_too": gettext("rang too: %(exts)s"),
+        "listen": gettext("Listen: %(who)s, %(when)s"),
+        "times": gettext("called %(n)s times"),
+        "tried": gettext("not reached: %(n)s"),
+        "recorded": gettext("recorded"),
+        "tries": gettext("tries: %(n)s"),
+        "send_again": gettext("Send again"),
+        "delete": gettext("Delete"),
+        "hidden": gettext("hidden number"),
+    }
+
+
+@_by_language
 def results() -> dict[str, str]:
     """Return the words for what a call came to, by Result."""
     return {
@@ -115,6 +153,7 @@ def results() -> dict[str, str]:
     }
 
 
+@_by_language
 def deeds() -> dict[str, str]:
     """Return the words for what an employee does or did: Planfix's statuses and our own words."""
     return {
@@ -131,6 +170,7 @@ def deeds() -> dict[str, str]:
     }
 
 
+@_by_language
 def events() -> dict[str, str]:
     """Return the words for what Planfix is told: an event or how a part ended."""
     return {
@@ -148,6 +188,7 @@ def events() -> dict[str, str]:
     }
 
 
+@_by_language
 def states() -> dict[str, str]:
     """Return the words for the states of a notice."""
     return {
@@ -172,6 +213,7 @@ def answer(text: str) -> str:
     return text
 
 
+@_by_language
 def _answers() -> dict[str, str]:
     return {
         r"Planfix rejected it: (?P<rest>400\b.*)": gettext("Planfix rejected it:"),
