@@ -27,7 +27,6 @@ from ..freeswitch.socket_app import SocketApp
 from ..outbox.cleanup import Upkeep
 from ..outbox.history import Archive
 from ..outbox.last_talk import LastTalk
-from ..outbox.reader import Reader
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
 from ..outbox.unlisted import keep_listing
@@ -230,7 +229,7 @@ class App:
         client = PlanfixApi(settings.planfix_url, token, contacts.REQUESTS_AT_ONCE)
         ask = _know_nobody if self._shadow else client.ask
         known = Contacts(ask, settings.contact_deadline, self._tally.on_lookup)
-        last_talk = LastTalk(Reader(self._store), settings.ring_last_days)
+        last_talk = LastTalk(self._store, settings.ring_last_days)
         plan = RingPlan(
             tuple(First(name) for name in settings.ring_first),
             settings.ring_seconds,
