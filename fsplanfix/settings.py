@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from . import settings_file
 from .calls.model import Missed, Rules
+from .calls.number_rules import NumberRule, read_rules
 from .calls.numbers import normalize
 from .errors import SettingsError
 from .freeswitch import tones
@@ -210,6 +211,10 @@ def _missed(value: Any) -> Any:
     return value.lower()
 
 
+def _number_rules(value: Any) -> Any:
+    return read_rules(value) if isinstance(value, str) else value
+
+
 def _first(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -239,6 +244,9 @@ class RuleSettings(_Source):
     """The settings the call rules depend on; all have defaults."""
 
     country: Annotated[str, AfterValidator(_country)] = "RU"
+    area_code: Annotated[str, _matching(re.compile("[0-9]{2,5}|", re.ASCII), "495")] = ""
+    number_rules: Annotated[tuple[NumberRule, ...], NoDecode, BeforeValidator(_number_rules)] = ()
+    dial_rules: Annotated[tuple[NumberRule, ...], NoDecode, BeforeValidator(_number_rules)] = ()
     extension_pattern: Annotated[Pattern, BeforeValidator(_pattern)] = re.compile(
         r"^\d{2,5}$", re.ASCII
     )
@@ -259,6 +267,9 @@ class RuleSettings(_Source):
         """Return the settings of the call rules."""
         return Rules(
             country=self.country,
+            area_code=self.area_code,
+            number_rules=self.number_rules,
+            dial_rules=self.dial_rules,
             ext_pattern=self.extension_pattern,
             aliases=self.extension_aliases,
             hidden_number=self.hidden_number,

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from .number_rules import NumberRule
+from .numbers import Numbering
+
 _OUTSIDE_NUMBER = re.compile(r"[0-9]{7,15}", re.ASCII)
 
 
@@ -64,10 +67,13 @@ class Rules:
     aliases: a directory user or number (E.164 digits) to its ext. default_ext: a line to the ext a
     call is reported for that reached nobody; `*` stands for every other line. trunk_users: logins
     that are gateways. house_gateways: gateways that lead to colleagues. hidden_number: "" leaves
-    such calls out.
+    such calls out. area_code, number_rules, dial_rules: see Numbering, which they make up.
     """
 
     country: str = "RU"
+    area_code: str = ""
+    number_rules: tuple[NumberRule, ...] = ()
+    dial_rules: tuple[NumberRule, ...] = ()
     ext_pattern: re.Pattern[str] = re.compile(r"^\d{2,5}$", re.ASCII)
     aliases: Mapping[str, str] = field(default_factory=dict)
     hidden_number: str = "anonymous"
@@ -77,6 +83,11 @@ class Rules:
     trusted_contexts: frozenset[str] = frozenset()
     trunk_users: frozenset[str] = frozenset()
     house_gateways: frozenset[str] = frozenset()
+    numbering: Numbering = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        numbering = Numbering(self.country, self.area_code, self.number_rules, self.dial_rules)
+        object.__setattr__(self, "numbering", numbering)
 
     def ext_for(self, user: str) -> str:
         """Return the ext Planfix knows for a directory user or a dialled number, "" if none."""

@@ -10,7 +10,6 @@ import re
 
 from ..freeswitch.events import SwitchEvent
 from .model import Leg, Rules
-from .numbers import normalize
 
 DATA_NAME = re.compile(r"data_(\w{1,64})")
 MOST_DATA_FIELDS = 50
@@ -41,7 +40,7 @@ def read_variables(leg: Leg, event: SwitchEvent, rules: Rules) -> bool:
     leg.data = merged(leg.data, data)
     leg.contact = " ".join(found.get("contact_name", "").split())[:LONGEST_NAME] or leg.contact
     leg.ignored = leg.ignored or is_true(found.get("ignore", ""))
-    leg.diversion = normalize(found.get("diversion", ""), rules.country) or leg.diversion
+    leg.diversion = rules.numbering.normalize(found.get("diversion", "")) or leg.diversion
     return True
 
 
