@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from . import settings_file
-from .calls.model import Missed, Rules
+from .calls.model import Missed, Rules, Windows
 from .calls.number_rules import NumberRule, read_rules
 from .calls.numbers import normalize
 from .errors import SettingsError
@@ -211,6 +211,14 @@ def _missed(value: Any) -> Any:
     return value.lower()
 
 
+def _windows(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.lower() not in set(Windows):
+        raise ValueError(f"'{value}' is not known; write ring, answer or known.")
+    return value.lower()
+
+
 def _number_rules(value: Any) -> Any:
     return read_rules(value) if isinstance(value, str) else value
 
@@ -259,6 +267,7 @@ class RuleSettings(_Source):
     )
     report_unrouted: bool = True
     missed: Annotated[Missed, BeforeValidator(_missed)] = Missed.ALL
+    windows: Annotated[Windows, BeforeValidator(_windows)] = Windows.RING
     trusted_contexts: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
     trunk_users: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
     house_gateways: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
@@ -278,6 +287,7 @@ class RuleSettings(_Source):
             },
             report_unrouted=self.report_unrouted,
             missed=self.missed,
+            windows=self.windows,
             trusted_contexts=self.trusted_contexts,
             trunk_users=self.trunk_users,
             house_gateways=self.house_gateways,

@@ -69,6 +69,7 @@ def test_every_missing_setting_gets_its_sentence(monkeypatch: pytest.MonkeyPatch
         ("DEFAULT_EXT", "74950000001:a", "write it like 101, or by line"),
         ("DEFAULT_EXT", "line:101", "write it like 101, or by line"),
         ("MISSED", "some", "write all, first, last or none"),
+        ("WINDOWS", "never", "write ring, answer or known"),
         ("DIAL_STRING", "sofia/gateway/trunk/", "with {number} once"),
         ("DIAL_STRING", "{x=1}sofia/gateway/trunk/{number}", "with {number} once"),
         ("DIAL_STRING", "sofia/gateway/trunk/{number},user/101", "with {number} once"),
