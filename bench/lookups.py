@@ -1,5 +1,7 @@
 """Calls held by the socket application: 200 a second, while Planfix takes 200 ms to say who calls.
 
+Each gets a ring: our history and FreeSWITCH are asked, too.
+
 The service runs as a program of its own; the stand-ins for FreeSWITCH and Planfix share this
 process. A call's added delay is the time from its connection to the moment the service lets it go.
 Planfix's own time is taken at the stand-in, from the request's arrival to its answer.
@@ -28,6 +30,7 @@ from tests.support.service import running  # noqa: E402
 A_SECOND = 200
 SECONDS = 10
 PLANFIX_TAKES = 0.2
+OF_THE_DIALPLAN = {"socket_resume": "true", "planfix_group": "101,102,103"}
 
 
 def p99(values: list[float]) -> float:
@@ -42,7 +45,7 @@ def load(switch: Switch, address: str, first: int, count: int) -> list[Channel]:
         gevent.sleep(max(begun + n / A_SECOND - time.monotonic(), 0))
         caller = f"7916{first + n:07}"
         calls.append(
-            Channel(switch, Dialplan([], {}), Phones(), caller, "74950000001", socket_resume="true")
+            Channel(switch, Dialplan([], {}), Phones(), caller, "74950000001", **OF_THE_DIALPLAN)
         )
         jobs.append(gevent.spawn(calls[-1]._socket, f"{address} async full"))
     gevent.joinall(jobs, raise_error=True)
@@ -52,12 +55,14 @@ def load(switch: Switch, address: str, first: int, count: int) -> list[Channel]:
 def measure(seconds: float = SECONDS) -> tuple[float, float, float]:
     """Return three p99 in ms: Planfix's own time, the delay of a call, and of a known number.
 
-    Raises RuntimeError if a caller did not get the name.
+    Raises RuntimeError if a caller did not get the name and a ring.
     """
     count = int(A_SECOND * seconds)
     switch, planfix = Switch(), Planfix(token="planfix-token")  # noqa: S106 - a stand-in's
     planfix.delay = PLANFIX_TAKES
-    planfix.contacts = {f"7916{n:07}": {"contact_name": f"Client {n}"} for n in range(2 * count)}
+    planfix.contacts = {
+        f"7916{n:07}": {"contact_name": f"Client {n}", "manager": "102"} for n in range(2 * count)
+    }
     planfix.start()
     switch.start()
     with (
@@ -73,10 +78,11 @@ def measure(seconds: float = SECONDS) -> tuple[float, float, float]:
         cached = load(switch, service.socket_app, 0, count)
     switch.stop()
     planfix.stop()
-    named = [call for call in asked + cached if call.variables.get("planfix_contact_name")]
+    wanted = {"planfix_contact_name", "planfix_ring"}
+    named = [call for call in asked + cached if wanted <= set(call.variables)]
     if len(named) != 2 * count or len(theirs) != count:
         raise RuntimeError(
-            f"{len(named)} of {2 * count} callers got their names, "
+            f"{len(named)} of {2 * count} callers got their names and a ring, "
             f"Planfix was asked {len(theirs)} times"
         )
     return (

@@ -25,7 +25,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from . import settings_file
-from .calls.model import Missed, Rules
+from .calls.model import Missed, Rules, Windows
+from .calls.number_rules import NumberRule, read_rules
 from .calls.numbers import normalize
 from .errors import SettingsError
 from .freeswitch import tones
@@ -227,6 +228,18 @@ def _missed(value: Any) -> Any:
     return value.lower()
 
 
+def _windows(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.lower() not in set(Windows):
+        raise ValueError(f"'{value}' is not known; write ring, answer or known.")
+    return value.lower()
+
+
+def _number_rules(value: Any) -> Any:
+    return read_rules(value) if isinstance(value, str) else value
+
+
 def _first(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -256,6 +269,9 @@ class RuleSettings(_Source):
     """The settings the call rules depend on; all have defaults."""
 
     country: Annotated[str, AfterValidator(_country)] = "RU"
+    area_code: Annotated[str, _matching(re.compile("[0-9]{2,5}|", re.ASCII), "495")] = ""
+    number_rules: Annotated[tuple[NumberRule, ...], NoDecode, BeforeValidator(_number_rules)] = ()
+    dial_rules: Annotated[tuple[NumberRule, ...], NoDecode, BeforeValidator(_number_rules)] = ()
     extension_pattern: Annotated[Pattern, BeforeValidator(_pattern)] = re.compile(
         r"^\d{2,5}$", re.ASCII
     )
@@ -268,6 +284,7 @@ class RuleSettings(_Source):
     )
     report_unrouted: bool = True
     missed: Annotated[Missed, BeforeValidator(_missed)] = Missed.ALL
+    windows: Annotated[Windows, BeforeValidator(_windows)] = Windows.RING
     trusted_contexts: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
     trunk_users: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
     house_gateways: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
@@ -276,6 +293,9 @@ class RuleSettings(_Source):
         """Return the settings of the call rules."""
         return Rules(
             country=self.country,
+            area_code=self.area_code,
+            number_rules=self.number_rules,
+            dial_rules=self.dial_rules,
             ext_pattern=self.extension_pattern,
             aliases=self.extension_aliases,
             hidden_number=self.hidden_number,
@@ -284,6 +304,7 @@ class RuleSettings(_Source):
             },
             report_unrouted=self.report_unrouted,
             missed=self.missed,
+            windows=self.windows,
             trusted_contexts=self.trusted_contexts,
             trunk_users=self.trunk_users,
             house_gateways=self.house_gateways,

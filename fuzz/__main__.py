@@ -57,6 +57,8 @@ LEG = (
 )
 SAID = re.compile(
     r"connect|resume|exit|"
+    r"sendmsg\ncall-command: execute\nexecute-app-name: export\nexecute-app-arg: "
+    r"planfix_known=true|"
     r"sendmsg\ncall-command: execute\nexecute-app-name: set\nexecute-app-arg: "
     rf"(?:planfix_manager=[0-9]{{2,5}}|(?:effective_caller_id_name|planfix_contact_name)={NAME}"
     rf"|planfix_ring=\{{ignore_early_media=true\}}{LEG}(?:[,|]{LEG}){{0,39}})"

@@ -197,6 +197,7 @@ def running(store_url: str) -> Iterator[Target]:
         (folder / "secret.wav").write_bytes(b"secret")
         more = {
             "RECORDINGS_DIR": str(folder / "recordings"),
+            "NUMBER_RULES": r"(\d+)+x=1;(\d*)*(\d*)*#=$1;9(8\d{10})=$1",
             "SECRET_KEY": KEY,
             "CONTACT_DEADLINE": "0.3",
             "STORE_URL": store_url,

@@ -16,7 +16,7 @@ from fsplanfix.simulators.dialplan import Dialplan
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
-from .support.service import Service, running
+from .support.service import Service, running, settings_for, started
 
 FOLDER = Path(__file__).parent.parent / "freeswitch-dialplan"
 FILES = sorted(FOLDER.rglob("*.xml"))
@@ -226,6 +226,44 @@ def test_the_group_is_what_the_dialplan_says(
         plan = dialplan(service, tmp_path, group=group.replace("&", "&amp;"))
         call = Channel(switch, plan, Phones(), CLIENT, LINE).run("public")
     assert call.rang == (["102", "101"] if group else ["102"])
+
+
+@pytest.mark.parametrize("client", [CLIENT, "79260000001"])
+def test_a_new_client_opens_the_window_of_the_one_who_picks_up(
+    switch: Switch, planfix: Planfix, tmp_path: Path, client: str
+) -> None:
+    with house(switch, planfix, tmp_path, WINDOWS="known", RING_FIRST="") as (_, plan):
+        call = Channel(switch, plan, Phones(picks_up={"103": 2}), client, LINE).run("public")
+        planfix.wait_for(lambda crm: "record" in told(crm, call.uuid))
+    windows = [line for line in told(planfix, call.uuid) if "INCOMING" in line]
+    rung = ["101", "102", "103"] if client == CLIENT else ["103"]
+    assert sorted(windows) == [f"INCOMING {ext}" for ext in rung]
+    assert call.rang == ["101", "102", "103"]
+
+
+@pytest.mark.parametrize("is_static", [False, True])
+def test_a_phone_that_sends_sound_before_it_answers_does_not_end_the_ring(
+    switch: Switch, planfix: Planfix, tmp_path: Path, is_static: bool
+) -> None:
+    phones = Phones(picks_up={"103": 2}, early={"101"})
+    with house(switch, planfix, tmp_path) as (service, _):
+        plan = dialplan(None if is_static else service, tmp_path)
+        call = Channel(switch, plan, phones, "79260000001", LINE).run("public")
+    assert call.talked_with == "103"
+    assert call.rang == ["101", "102", "103"]
+
+
+def test_a_worker_for_the_socket_alone_asks_freeswitch_too(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    switch.speed = 50
+    switch.registered.discard("102")
+    settings = settings_for(switch, planfix, tmp_path)
+    with started(Service(tmp_path, settings, "--only", "socket")) as service:
+        service.wait_for("freeswitch_linked")
+        plan = dialplan(service, tmp_path)
+        call = Channel(switch, plan, Phones(picks_up={"103": 2}), CLIENT, LINE).run("public")
+    assert call.rang == ["101", "103"]
 
 
 def test_an_outgoing_call_is_recorded_and_told(

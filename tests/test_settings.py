@@ -69,12 +69,17 @@ def test_every_missing_setting_gets_its_sentence(monkeypatch: pytest.MonkeyPatch
         ("DEFAULT_EXT", "74950000001:a", "write it like 101, or by line"),
         ("DEFAULT_EXT", "line:101", "write it like 101, or by line"),
         ("MISSED", "some", "write all, first, last or none"),
+        ("WINDOWS", "never", "write ring, answer or known"),
         ("DIAL_STRING", "sofia/gateway/trunk/", "with {number} once"),
         ("DIAL_STRING", "{x=1}sofia/gateway/trunk/{number}", "with {number} once"),
         ("DIAL_STRING", "sofia/gateway/trunk/{number},user/101", "with {number} once"),
         ("DIAL_CONTEXT", "default inline", "write it like default"),
         ("USER_DOMAIN", "a}b", "write it like pbx.example.com"),
         ("OUTBOUND_CALLER_ID", "7495,x=1", "write it like 74950000001"),
+        ("AREA_CODE", "4 95", "write it like 495"),
+        ("NUMBER_RULES", "9=user/101", "write it like 9("),
+        ("NUMBER_RULES", "[=1", "not a regular expression"),
+        ("DIAL_RULES", "7(\\d+)=$2", "fewer groups"),
         ("RING_FIRST", "manager,all", "write it like manager,last"),
         ("RING_FIRST", "last,last", "write it like manager,last"),
         ("RING_SECONDS", "0", "greater than or equal to 3"),
@@ -143,6 +148,16 @@ def test_the_default_ext_may_differ_by_line(
     monkeypatch.setenv("DEFAULT_EXT", value)
     rules = load(RuleSettings).rules()
     assert {line: rules.default_ext_of(line) for line in exts} == exts
+
+
+def test_number_rules_are_part_of_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AREA_CODE", "495")
+    monkeypatch.setenv("NUMBER_RULES", r"9(8\d{10})=$1")
+    monkeypatch.setenv("DIAL_RULES", r"7(\d{10})=8$1")
+    numbering = load(RuleSettings).rules().numbering
+    assert numbering.normalize("0000001") == "74950000001"
+    assert numbering.normalize("989161234567") == "79161234567"
+    assert numbering.dialled("79161234567") == "89161234567"
 
 
 @pytest.mark.parametrize(

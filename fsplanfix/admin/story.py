@@ -89,6 +89,9 @@ REASONS: dict[tuple[str, str], str] = {
     ("8", "ACCEPTED"): N_("connected with the client, both have answered"),
     ("10", "INCOMING"): N_("gets the client of an outgoing call"),
     ("13", "record"): N_("a final file of a talk"),
+    ("18", "INCOMING"): N_(
+        "the phone rang, the window opens now that it is known who takes the call"
+    ),
     ("15", "Canceled"): N_("the client was through, how it went on is not known"),
 }
 """Why a rule makes a notice, by the rule's number and the notice's kind or status."""

@@ -10,7 +10,7 @@ import json
 
 from ..freeswitch.events import SwitchEvent
 from .model import Leg, Role, Rules
-from .numbers import is_outside_number, is_service_number, is_whole, normalize
+from .numbers import is_outside_number, is_service_number
 
 DOUBTS = "doubts"
 """The name under which they are kept in the store."""
@@ -35,8 +35,8 @@ class Doubts:
         """Look at a leg that was created."""
         if leg.role is Role.EMPLOYEE and leg.inbound:
             user = event.get("variable_user_name") or event.get("variable_sip_auth_username")
-            number = normalize(event.get("Caller-Caller-ID-Number"), self._rules.country)
-            is_to_a_line = is_whole(leg.dialled, self._rules.country)
+            number = self._rules.numbering.normalize(event.get("Caller-Caller-ID-Number"))
+            is_to_a_line = self._rules.numbering.is_whole(leg.dialled)
             if is_to_a_line and is_outside_number(number) and number != user:
                 self._note(self._shown, user, number, ENOUGH_CALLERS)
         elif leg.role is Role.OUTSIDE and not leg.inbound:

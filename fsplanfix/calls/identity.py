@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .model import Call, Direction, Leg, Role, Rules
-from .numbers import is_outside_number, is_whole, normalize
+from .numbers import is_outside_number
 
 REMEMBERED_CALLS = 10_000
 
@@ -29,11 +29,11 @@ def number_called(leg: Leg, dialled: str, rules: Rules) -> str:
     leg: the client's. dialled: what the employee dialled, which is right where the leg carries a
     routing prefix (`5555#7916…`, report r17b).
     """
-    wanted = normalize(dialled, rules.country)
+    wanted = rules.numbering.normalize(dialled)
 
     if not leg.number:
         return wanted if leg.is_trunk_user or is_outside_number(wanted) else ""
-    if is_whole(leg.number, rules.country) or not is_whole(dialled, rules.country):
+    if rules.numbering.is_whole(leg.number) or not rules.numbering.is_whole(dialled):
         return leg.number
     return wanted if ends_alike(wanted, leg.number) else leg.number
 

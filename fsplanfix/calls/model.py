@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from .number_rules import NumberRule
+from .numbers import Numbering
+
 _OUTSIDE_NUMBER = re.compile(r"[0-9]{7,15}", re.ASCII)
 
 
@@ -57,6 +60,18 @@ class Missed(StrEnum):
     NONE = "none"
 
 
+class Windows(StrEnum):
+    """When the call window of an incoming call opens.
+
+    RING: when the phone rings. ANSWER: when somebody takes the call, for him. KNOWN: as RING for a
+    client Planfix knows, else as ANSWER.
+    """
+
+    RING = "ring"
+    ANSWER = "answer"
+    KNOWN = "known"
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The settings that the call rules depend on.
@@ -64,19 +79,28 @@ class Rules:
     aliases: a directory user or number (E.164 digits) to its ext. default_ext: a line to the ext a
     call is reported for that reached nobody; `*` stands for every other line. trunk_users: logins
     that are gateways. house_gateways: gateways that lead to colleagues. hidden_number: "" leaves
-    such calls out.
+    such calls out. area_code, number_rules, dial_rules: see Numbering, which they make up.
     """
 
     country: str = "RU"
+    area_code: str = ""
+    number_rules: tuple[NumberRule, ...] = ()
+    dial_rules: tuple[NumberRule, ...] = ()
     ext_pattern: re.Pattern[str] = re.compile(r"^\d{2,5}$", re.ASCII)
     aliases: Mapping[str, str] = field(default_factory=dict)
     hidden_number: str = "anonymous"
     default_ext: Mapping[str, str] = field(default_factory=dict)
     report_unrouted: bool = True
     missed: Missed = Missed.ALL
+    windows: Windows = Windows.RING
     trusted_contexts: frozenset[str] = frozenset()
     trunk_users: frozenset[str] = frozenset()
     house_gateways: frozenset[str] = frozenset()
+    numbering: Numbering = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        numbering = Numbering(self.country, self.area_code, self.number_rules, self.dial_rules)
+        object.__setattr__(self, "numbering", numbering)
 
     def ext_for(self, user: str) -> str:
         """Return the ext Planfix knows for a directory user or a dialled number, "" if none."""
@@ -179,7 +203,8 @@ class Leg:
     from a repeated event. recovered: it is a former leg, brought back by `sofia recover`.
     is_trunk_user: it was placed to a gateway that logs in.
 
-    contact: the client's name, which the dialplan has set on it.
+    contact: the client's name, which the dialplan has set on it. known: whether Planfix knows the
+    client, as the `socket` application was told.
 
     parent: the leg it was placed for. pair: the other half of a loopback. peer: the leg it is
     bridged with. stands_for: the client's leg that takes over what was placed for this one. room:
@@ -217,6 +242,7 @@ class Leg:
     ignored: bool = False
     diversion: str = ""
     contact: str = ""
+    known: bool = False
     data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
@@ -230,7 +256,8 @@ class Part:
     gave_up: he left an outgoing call before anybody answered.
 
     Times are microseconds since 1970, None until then. accepted_at: the talk began. parted_at: the
-    client's leg was unbridged from his. ended_at: the talk ended.
+    client's leg was unbridged from his. ended_at: the talk ended. silent_since: his phone rang, and
+    Planfix is not told of it yet (rule 18); None once it is.
     """
 
     ext: str
@@ -241,6 +268,7 @@ class Part:
     parted_at: int | None = None
     ended_at: int | None = None
     gave_up: bool = False
+    silent_since: int | None = None
 
     @property
     def is_offer(self) -> bool:
@@ -265,8 +293,8 @@ class Call:
     and ended (microseconds). failure: how the last client leg of an outgoing call ended. unheard:
     the client's leg had answered (to a menu, a queue, somebody), and nobody heard how it ended.
 
-    contact: the client's name, "" if the dialplan knows none. ordinals: the parts said so far, by
-    ext. position: the notices said so far.
+    contact: the client's name, "" if the dialplan knows none. known: Planfix knows the client.
+    ordinals: the parts begun so far, by ext. position: the notices said so far.
     """
 
     callid: str
@@ -292,5 +320,6 @@ class Call:
     unheard: bool = False
     over: bool = False
     contact: str = ""
+    known: bool = False
     data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import phonenumbers
+
+from .number_rules import NumberRule, rewritten, rule_for
 
 LONGEST_SHORT_NUMBER = 6
 """Digits. Short codes, exts and emergency numbers (112, 900, 0611) are never given a country code.
@@ -15,11 +18,15 @@ LONGEST_SHORT_NUMBER = 6
 LONGEST_NUMBER = 15
 """Digits of the longest number E.164 allows."""
 
+LOCAL_NUMBER = 7
+"""Digits of a local number, which AREA_CODE completes."""
+
 _DEAR = (phonenumbers.PhoneNumberType.PREMIUM_RATE, phonenumbers.PhoneNumberType.SHARED_COST)
 
 _SCHEME = re.compile(r"^\s*(?:tel|sips?):", re.IGNORECASE)
 _FORMATTING = re.compile(r"[ \t().\-/\u00a0\u2010-\u2015]+")
 _DIALLED = re.compile(r"[+*#]?[0-9*#]+", re.ASCII)
+_DIALLABLE = re.compile(r"[0-9*#]{2,20}", re.ASCII)
 
 
 def load() -> None:
@@ -33,7 +40,38 @@ def load() -> None:
         phonenumbers.PhoneMetadata.short_metadata_for_region(region)
 
 
-@lru_cache(maxsize=8192)
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """How numbers are written here.
+
+    country: an ISO 3166 code such as RU. area_code: of local numbers of seven digits, "" for none.
+    rules: from what FreeSWITCH shows to what Planfix knows. dial_rules: from what Planfix sends to
+    what is dialled.
+    """
+
+    country: str = "RU"
+    area_code: str = ""
+    rules: tuple[NumberRule, ...] = ()
+    dial_rules: tuple[NumberRule, ...] = ()
+
+    def normalize(self, raw: str) -> str:
+        """Return a number that FreeSWITCH shows as Planfix knows it; see the function."""
+        return _normalized(raw, self)
+
+    def is_whole(self, raw: str) -> bool:
+        """Tell whether `raw` is a whole phone number; see the function."""
+        return _is_whole(raw, self)
+
+    def rule_for(self, raw: str) -> NumberRule | None:
+        """Return the rule that fits a number that FreeSWITCH shows, None if none does."""
+        return rule_for(_user_part(raw[:256]), self.rules)
+
+    def dialled(self, number: str) -> str:
+        """Return what is dialled for a number (E.164 digits): digits, `*` and `#`."""
+        found = rewritten(number, self.dial_rules)
+        return found if _DIALLABLE.fullmatch(found) else number
+
+
 def normalize(raw: str, country: str) -> str:
     """Return `raw` as E.164 digits, a short number as it is, or "" if it holds no phone number at
     all.
@@ -42,15 +80,37 @@ def normalize(raw: str, country: str) -> str:
     `sip:user@host`, with parameters or an extension after `;`. country is an ISO 3166 code such as
     RU. Never raises.
     """
-    text = _user_part(raw[:256])
+    return _normalized(raw, Numbering(country))
+
+
+@lru_cache(maxsize=8192)
+def _normalized(raw: str, numbering: Numbering) -> str:
+    text = _as_planfix_knows(raw, numbering)
     if not _DIALLED.fullmatch(text):
         return ""
     digits = text.lstrip("+")
     if "*" in text or "#" in text:
-        return text
+        return text.lstrip("+")
     if len(digits) <= LONGEST_SHORT_NUMBER and not text.startswith("+"):
         return digits
-    return _e164(text, country) or (digits if len(digits) <= LONGEST_NUMBER else "")
+    found = _local(text, numbering) or _e164(text, numbering.country)
+    return found or (digits if len(digits) <= LONGEST_NUMBER else "")
+
+
+def _as_planfix_knows(raw: str, numbering: Numbering) -> str:
+    """Return the number in a SIP or tel address, without formatting, rewritten by the rules."""
+    text = _user_part(raw[:256])
+    if not numbering.rules or not _DIALLED.fullmatch(text):
+        return text
+    found = rewritten(text, numbering.rules)
+    return found if _DIALLED.fullmatch(found) else text
+
+
+def _local(text: str, numbering: Numbering) -> str:
+    """Return the E.164 digits of a local number, "" if it is none or has an area code already."""
+    if not numbering.area_code or len(text) != LOCAL_NUMBER or not text.isdigit():
+        return ""
+    return _read_as(numbering.area_code + text, numbering.country, phonenumbers.is_valid_number)
 
 
 @lru_cache(maxsize=8192)
@@ -75,17 +135,25 @@ def is_outside_number(number: str) -> bool:
     return len(number) > LONGEST_SHORT_NUMBER and number.isascii() and number.isdigit()
 
 
-@lru_cache(maxsize=8192)
 def is_whole(raw: str, country: str) -> bool:
     """Tell whether `raw` is a whole phone number, with nothing before it and nothing missing.
 
     A login, `gw+name`, an ext, or a number behind a routing prefix (`9988` 79161234567) is not.
     """
-    text = _user_part(raw[:256])
+    return _is_whole(raw, Numbering(country))
+
+
+@lru_cache(maxsize=8192)
+def _is_whole(raw: str, numbering: Numbering) -> bool:
+    text = _as_planfix_knows(raw, numbering)
     if not _DIALLED.fullmatch(text) or "*" in text or "#" in text:
         return False
     is_long = len(text.lstrip("+")) > LONGEST_SHORT_NUMBER
-    return is_long and bool(_read_as(text, country, phonenumbers.is_valid_number))
+    if not is_long:
+        return False
+    if _local(text, numbering):
+        return True
+    return bool(_read_as(text, numbering.country, phonenumbers.is_valid_number))
 
 
 def is_service_number(number: str, country: str) -> bool:

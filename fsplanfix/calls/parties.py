@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..freeswitch.events import SwitchEvent
 from .model import Leg, Role, Rules
-from .numbers import is_outside_number, is_whole, normalize
+from .numbers import is_outside_number
 
 PARENT_HEADERS = (
     "Other-Leg-Unique-ID",
@@ -84,7 +84,7 @@ def _read_phone(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
 
 def _shows_another_number(user: str, number: str, rules: Rules) -> bool:
     """Tell whether a login shows an outside caller number that is not its own."""
-    is_own = number in (user, normalize(user, rules.country))
+    is_own = number in (user, rules.numbering.normalize(user))
     return is_outside_number(number) and not is_own and not rules.ext_for(number)
 
 
@@ -96,9 +96,9 @@ def _line_dialled(event: SwitchEvent, rules: Rules) -> str:
     """
     request = event.get("Caller-Destination-Number")
     to = event.get("variable_sip_to_user")
-    if not is_whole(request, rules.country) and is_whole(to, rules.country):
-        return normalize(to, rules.country)
-    return normalize(request, rules.country)
+    if not rules.numbering.is_whole(request) and rules.numbering.is_whole(to):
+        return rules.numbering.normalize(to)
+    return rules.numbering.normalize(request)
 
 
 # a leg placed by the PBX
@@ -115,7 +115,7 @@ def _read_placed_leg(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
         _read_number_behind(leg, event, rules)
         return
 
-    number = normalize(event.get("Caller-Destination-Number"), rules.country)
+    number = rules.numbering.normalize(event.get("Caller-Destination-Number"))
     leg.ext = (
         rules.ext_for(dialled_user)
         or rules.ext_for(event.get("variable_planfix_ext"))
@@ -139,7 +139,7 @@ def _read_number_behind(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
 
     If that is no outside number, the client is whom the employee dialled (the tracker knows).
     """
-    request = normalize(event.get("variable_sip_req_uri"), rules.country)
+    request = rules.numbering.normalize(event.get("variable_sip_req_uri"))
     leg.is_trunk_user = True
     leg.ext = rules.aliases.get(request, "")
     if leg.ext:
@@ -158,6 +158,6 @@ def _line_shown(event: SwitchEvent, rules: Rules) -> str:
 
 def _caller_number(event: SwitchEvent, rules: Rules) -> str:
     """Return the caller number; one of zeros only is hidden."""
-    number = normalize(event.get("Caller-Caller-ID-Number"), rules.country)
+    number = rules.numbering.normalize(event.get("Caller-Caller-ID-Number"))
     raw = event.get("Caller-Caller-ID-Number")
     return number if raw.strip("+0") else ""

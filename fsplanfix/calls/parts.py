@@ -12,7 +12,7 @@ from typing import Any
 from .call_recordings import is_recorded
 from .identity import counts_as
 from .legs import LegBook
-from .model import Call, Direction, Kind, Leg, Notice, Part, Role, Rules, Status
+from .model import Call, Direction, Kind, Leg, Notice, Part, Role, Rules, Status, Windows
 
 MICROSECONDS = 1_000_000
 
@@ -46,8 +46,27 @@ class Parts:
             if not given_up.legs:
                 self._complete(call, given_up, Status.CANCELED, at, rule="3")
 
+        if self._opens_at_the_answer(call):
+            silent = self._part(call, ext, [leg.uuid], Direction.IN)
+            silent.silent_since = at
+            return
+
         rule = "1" if call.type is Direction.IN else "10"
         self.begin(call, ext, [leg.uuid], at, Direction.IN, rule)
+
+    def _opens_at_the_answer(self, call: Call) -> bool:
+        """Tell whether an offer of this call is kept from Planfix until it is taken (rule 18)."""
+        windows = self._rules.windows
+        if call.type is not Direction.IN or windows is Windows.RING:
+            return False
+        return windows is Windows.ANSWER or not call.known
+
+    def _break_silence(self, call: Call, part: Part) -> None:
+        """Say that a phone has rung, if Planfix was not told when it did (rule 18)."""
+        if part.silent_since is not None:
+            at, part.silent_since = part.silent_since, None
+            call.unrouted = False
+            self._say(call, Kind.INCOMING, part, at, rule="18")
 
     # talks
 
@@ -84,6 +103,7 @@ class Parts:
         if part.accepted_at is not None:
             return
 
+        self._break_silence(call, part)
         part.accepted_at = at
         rule = "2" if part.type is Direction.IN else "8"
         self._say(call, Kind.ACCEPTED, part, at, rule)
@@ -305,14 +325,18 @@ class Parts:
         self, call: Call, ext: str, legs: list[str], at: int, direction: Direction, rule: str
     ) -> Part:
         """Begin an employee's part in the call and say so."""
-        ordinal = call.ordinals[ext] = call.ordinals.get(ext, 0) + 1
-
-        part = Part(ext, ordinal, direction, legs)
-        call.parts.append(part)
+        part = self._part(call, ext, legs, direction)
         call.unrouted = False
 
         kind = Kind.INCOMING if direction is Direction.IN else Kind.OUTGOING
         self._say(call, kind, part, at, rule)
+        return part
+
+    @staticmethod
+    def _part(call: Call, ext: str, legs: list[str], direction: Direction) -> Part:
+        ordinal = call.ordinals[ext] = call.ordinals.get(ext, 0) + 1
+        part = Part(ext, ordinal, direction, legs)
+        call.parts.append(part)
         return part
 
     def record(self, call: Call, path: str, at: int) -> None:
@@ -344,6 +368,8 @@ class Parts:
     ) -> None:
         """End an employee's part in the call and say so.
 
+        An offer that Planfix was not told of and that came to nothing stays untold (rule 18).
+
         talks: the talks that a Success stands for; without any, the part itself is the one.
         """
         spans: list[tuple[int, int]] = []
@@ -355,6 +381,9 @@ class Parts:
         call.talks += spans
 
         call.parts.remove(part)
+        if part.silent_since is not None and status is Status.CANCELED:
+            return
+        self._break_silence(call, part)
         self._say(
             call,
             Kind.COMPLETED,

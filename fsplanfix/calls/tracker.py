@@ -298,7 +298,7 @@ class Tracker:
             return
 
         if theirs is not None:
-            if other.inbound and (theirs.position or theirs.untold):
+            if other.inbound and (theirs.position or theirs.parts or theirs.untold):
                 return  # a client with a call of his own is nobody's employee (call_waiting_merge)
             theirs.unrouted = False
 
@@ -463,8 +463,8 @@ class Tracker:
     def _share_variables(self, call: Call, leg: Leg) -> None:
         call.data = merged(call.data, leg.data)
         call.diversion, call.contact = leg.diversion or call.diversion, leg.contact or call.contact
-        if leg.ignored and not call.position:
-            call.ignored = True
+        call.known |= leg.known
+        call.ignored |= leg.ignored and not call.position
 
     # calls and their legs
 

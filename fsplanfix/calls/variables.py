@@ -10,7 +10,6 @@ import re
 
 from ..freeswitch.events import SwitchEvent
 from .model import Leg, Rules
-from .numbers import normalize
 
 DATA_NAME = re.compile(r"data_(\w{1,64})")
 MOST_DATA_FIELDS = 50
@@ -29,7 +28,8 @@ def is_true(value: str) -> bool:
 
 
 def read_variables(leg: Leg, event: SwitchEvent, rules: Rules) -> bool:
-    """Read `planfix_ignore`, `planfix_diversion`, `planfix_contact_name` and `planfix_data_*`.
+    """Read `planfix_ignore`, `planfix_diversion`, `planfix_contact_name`, `planfix_known` and
+    `planfix_data_*`.
 
     Return whether the event had any `planfix_` variable.
     """
@@ -40,8 +40,9 @@ def read_variables(leg: Leg, event: SwitchEvent, rules: Rules) -> bool:
     data = {match[1]: value[:LONGEST_DATA_VALUE] for match, value in named if match and value}
     leg.data = merged(leg.data, data)
     leg.contact = " ".join(found.get("contact_name", "").split())[:LONGEST_NAME] or leg.contact
+    leg.known = leg.known or is_true(found.get("known", ""))
     leg.ignored = leg.ignored or is_true(found.get("ignore", ""))
-    leg.diversion = normalize(found.get("diversion", ""), rules.country) or leg.diversion
+    leg.diversion = rules.numbering.normalize(found.get("diversion", "")) or leg.diversion
     return True
 
 

@@ -124,5 +124,13 @@ def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
 def normalize_command(numbers: tuple[str, ...]) -> None:
     """Show how phone numbers are written for Planfix."""
     settings = load(RuleSettings)
-    for number in numbers:
-        say(f"{number} -> {normalize(number, settings.country) or settings.hidden_number}")
+    numbering = settings.rules().numbering
+    for raw in numbers:
+        number = numbering.normalize(raw)
+        line = f"{raw} -> {number or settings.hidden_number}"
+        rule = numbering.rule_for(raw)
+        if rule is not None:
+            line += f"  (NUMBER_RULES: {rule})"
+        if number and numbering.dialled(number) != number:
+            line += f"  dialled as {numbering.dialled(number)}"
+        say(line)

@@ -45,6 +45,12 @@ PUNCTUATION = frozenset(" .-+()№«»’–—_")
 A phone shows only what stands behind a slash (docs/facts/freeswitch.md).
 """
 
+EXPORTED = frozenset(("planfix_known",))
+"""Variables that every leg of the call gets from its first moment.
+
+A phone's leg rings before the caller's leg has an event that would show what was set on it.
+"""
+
 GREETING = b"connect\n\n"
 
 Networks = Collection[ipaddress.IPv4Network | ipaddress.IPv6Network]
@@ -204,8 +210,9 @@ class Conversation:
         """Set channel variables."""
         # one at a time, each reply awaited: a channel runs one application at a time
         for name, value in variables.items():
+            application = "export" if name in EXPORTED else "set"
             self._command(
-                "sendmsg\ncall-command: execute\nexecute-app-name: set\n"
+                f"sendmsg\ncall-command: execute\nexecute-app-name: {application}\n"
                 f"execute-app-arg: {name}={value}"
             )
 

@@ -70,6 +70,11 @@ class Contact:
     name: str = ""
     managers: tuple[str, ...] = ()
 
+    @property
+    def is_known(self) -> bool:
+        """Tell whether Planfix knows the client."""
+        return bool(self.name.strip() or self.managers)
+
 
 NOBODY = Contact()
 
@@ -126,7 +131,7 @@ def _code(value: object) -> str:
 
 def _forgotten_at(_: str, contact: Contact, now: float) -> float:
     """Return when an answer about a number is asked for again."""
-    return now + (NOBODY_REMEMBERED if contact == NOBODY else REMEMBERED)
+    return now + (REMEMBERED if contact.is_known else NOBODY_REMEMBERED)
 
 
 class Contacts:

@@ -28,7 +28,6 @@ from ..freeswitch.socket_app import SocketApp
 from ..outbox.cleanup import Upkeep
 from ..outbox.history import Archive
 from ..outbox.last_talk import LastTalk
-from ..outbox.reader import Reader
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
 from ..outbox.unlisted import keep_listing
@@ -239,7 +238,7 @@ class App:
     def _make_socket_app(self, spare: int) -> SocketApp:
         """Return the part that answers the dialplan."""
         settings = self._settings
-        last_talk = LastTalk(Reader(self._store), settings.ring_last_days)
+        last_talk = LastTalk(self._store, settings.ring_last_days)
         plan = RingPlan(
             tuple(First(name) for name in settings.ring_first),
             settings.ring_seconds,

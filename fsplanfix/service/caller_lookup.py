@@ -81,13 +81,14 @@ class CallerLookup:
             # ring has the name on its own leg, and no trunk sees it
             "effective_caller_id_name": "" if group else name,
             "planfix_contact_name": name,
+            "planfix_known": "true" if contact.is_known else "",
             "planfix_manager": self._manager(contact.managers),
             "planfix_ring": ring,
         }
         log.info(
             "caller_lookup",
             callid=leg.uuid,
-            known=bool(name),
+            known=contact.is_known,
             manager=found["planfix_manager"],
             last=last,
             rung=ring.count("leg_timeout="),

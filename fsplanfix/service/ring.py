@@ -38,7 +38,7 @@ class RingPlan:
 class Employee:
     """An ext of Planfix, and what may ring for it, each in the order to try them.
 
-    users: directory users. mobiles: E.164 digits.
+    users: directory users. mobiles: numbers as they are dialled.
     """
 
     ext: str
@@ -113,8 +113,9 @@ class Order:
         return self._named(code, behind)
 
     def _named(self, ext: str, behind: Sequence[str]) -> Employee | None:
-        mobiles = tuple(name for name in behind if self._rules.is_outside(name))
-        users = tuple(name for name in behind if name not in mobiles)
+        outside = [name for name in behind if self._rules.is_outside(name)]
+        users = tuple(name for name in behind if name not in outside)
+        mobiles = tuple(self._rules.numbering.dialled(number) for number in outside)
         return Employee(ext, users, mobiles) if behind else None
 
 

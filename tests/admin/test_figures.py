@@ -10,7 +10,7 @@ from fsplanfix.admin.figures import figures, period_of
 from fsplanfix.admin.shared import Shared
 from fsplanfix.outbox.store import Store
 
-from ..outbox.test_call_list import call, listing, save
+from ..support.listed_calls import call, listing, save
 from ..support.service import PATIENCE
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -39,6 +39,7 @@ RU = [
     ("0611", "0611"),
     ("*9", "*9"),
     ("*97#", "*97#"),
+    ("+*97#", "*97#"),
     # a local number without its area code, and digits that are no number of any country
     ("1234567", "1234567"),
     ("99999999999", "99999999999"),

@@ -7,7 +7,7 @@ from collections import defaultdict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fsplanfix.calls.model import Kind, Notice, Status
+from fsplanfix.calls.model import Kind, Notice, Rules, Status, Windows
 
 from ..support.scene import Scene
 from ..support.traces import assert_every_part_ends_once
@@ -26,8 +26,9 @@ EXTS = {**LOGINS, **PHONES, **OUTSIDE}
 class Stage(Scene):
     """A scene that keeps what is true of each leg, to hold the notices against it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, windows: Windows, known: frozenset[str]) -> None:
+        super().__init__(Rules(windows=windows))
+        self.known = known
         self.up: set[str] = set()
         self.hung: set[str] = set()
         self.answered_at: dict[str, int] = {}
@@ -36,8 +37,9 @@ class Stage(Scene):
     def create(self, leg: str, parent: str) -> None:
         if leg in self.up:
             return
+        known = {"variable_planfix_known": "true"} if leg in self.known else {}
         if leg in CLIENTS:
-            self.client(leg, CLIENTS[leg], Caller__Channel__Created__Time=str(self.now))
+            self.client(leg, CLIENTS[leg], Caller__Channel__Created__Time=str(self.now), **known)
         elif leg in LOGINS:
             created = str(self.now)
             self.employee(leg, LOGINS[leg], "79161234567", Caller__Channel__Created__Time=created)
@@ -47,7 +49,8 @@ class Stage(Scene):
             pair = {"variable_other_loopback_leg_uuid": GLUE.get(leg, "")}
             glue = {"Channel__Name": "loopback/x", **pair} if leg in GLUE else {}
             user = PHONES.get(leg, "")
-            self.phone(leg, user, parent, Caller__Channel__Created__Time=str(self.now), **glue)
+            created = str(self.now)
+            self.phone(leg, user, parent, Caller__Channel__Created__Time=created, **glue, **known)
         self.up.add(leg)
         self.hung.discard(leg)
 
@@ -82,7 +85,8 @@ class Stage(Scene):
 
 @st.composite
 def stages(draw: st.DrawFn) -> Stage:
-    stage = Stage()
+    known = draw(st.frozensets(st.sampled_from([*CLIENTS, *PHONES])))
+    stage = Stage(draw(st.sampled_from(Windows)), known)
     legs = st.sampled_from(LEGS)
     for _ in range(draw(st.integers(1, 60))):
         what, one, other = draw(st.integers(0, 9)), draw(legs), draw(legs)

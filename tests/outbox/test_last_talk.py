@@ -1,24 +1,26 @@
 """Who talked with a client last, on a real SQLite and a real PostgreSQL."""
 
+import sqlite3
+from contextlib import closing
+
 import gevent
 import pytest
 from sqlalchemy import text
 
 from fsplanfix.calls.model import Direction
-from fsplanfix.errors import StoreError
 from fsplanfix.outbox import last_talk
-from fsplanfix.outbox.last_talk import CALLS_LOOKED_AT, DAY, LastTalk, last_talk_query
-from fsplanfix.outbox.reader import Reader
+from fsplanfix.outbox.last_talk import CALLS_LOOKED_AT, DAY, QUERY, LastTalk
 from fsplanfix.outbox.store import Store
 
 from ..support.listed_calls import call, save
+from ..support.service import PATIENCE
 
 CLIENT = "79161234567"
 NOW = 100 * DAY
 
 
 def last(store: Store, days: float = 30, phone: str = CLIENT) -> str:
-    return LastTalk(Reader(store), days, lambda: NOW).find(phone, 30)
+    return LastTalk(store, days, lambda: NOW).find(phone, 30)
 
 
 def test_the_last_talk_counts_whoever_called(store: Store) -> None:
@@ -52,7 +54,7 @@ def test_of_a_client_who_was_never_answered_only_the_latest_calls_are_read(store
 
 
 def test_the_indexes_lead_to_the_answer(store: Store) -> None:
-    query = last_talk_query(CLIENT, NOW - DAY)
+    query = QUERY.params(phone=CLIENT, since=NOW - DAY)
     statement = query.compile(store.engine, compile_kwargs={"literal_binds": True})
     sqlite = store.engine.dialect.name == "sqlite"
     with store.transaction() as connection:
@@ -69,22 +71,31 @@ def test_the_indexes_lead_to_the_answer(store: Store) -> None:
     assert "SCAN shares" not in plan
 
 
-def test_a_store_that_does_not_answer_keeps_no_call(
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+def test_a_server_that_does_not_answer_keeps_no_call(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    never = gevent.event.Event()
-    reader = Reader(store)
-    ours = LastTalk(reader, 30)
-    with monkeypatch.context() as stuck:
-        stuck.setattr(reader, "rows", lambda query: never.wait())
-        stuck.setattr(last_talk, "MOST_AT_ONCE", 2)
+    ours = LastTalk(store, 30)
+    monkeypatch.setattr(last_talk, "MOST_AT_ONCE", 2)
+    with store.transaction() as connection:
+        connection.execute(text("LOCK TABLE calls IN ACCESS EXCLUSIVE MODE"))
         assert [ours.find(CLIENT, 0.01) for _ in range(3)] == ["", "", ""]
         assert ours._waiting == 2
-        never.set()
-        gevent.wait(timeout=0)
+        connection.rollback()
+    with gevent.Timeout(PATIENCE):
+        while ours._waiting:
+            gevent.sleep(0.001)
 
-    def fail(query: object) -> None:
-        raise StoreError("x")
 
-    monkeypatch.setattr(reader, "rows", fail)
-    assert ours.find(CLIENT, 30) == ""
+def test_a_store_that_fails_keeps_no_call(store: Store) -> None:
+    with store.transaction() as connection:
+        connection.execute(text("DROP TABLE shares"))
+    assert last(store) == ""
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_file_that_another_process_writes_to_is_read(store: Store) -> None:
+    save(store, call("c1", NOW - 5000, "101", taken_by="101"))
+    with closing(sqlite3.connect(store.beside)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert last(store) == "101"

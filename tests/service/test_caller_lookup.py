@@ -65,6 +65,7 @@ def test_an_outside_caller_gets_a_name_and_a_manager() -> None:
     assert found({"contact_name": "Иванов, Иван", "manager": 103}) == {
         "effective_caller_id_name": "Иванов Иван",
         "planfix_contact_name": "Иванов Иван",
+        "planfix_known": "true",
         "planfix_manager": "103",
         "planfix_ring": "{ignore_early_media=true}"
         "[leg_timeout=20,origination_caller_id_name=Иванов Иван]user/103",
@@ -85,6 +86,7 @@ def test_with_a_group_the_name_stays_on_the_phones_of_the_house() -> None:
         plan=plan,
     ) == {
         "planfix_contact_name": "Иванов Иван",
+        "planfix_known": "true",
         "planfix_manager": "103",
         "planfix_ring": "{ignore_early_media=true}"
         f"[leg_timeout=15,{name}]user/103@pbx.example.com"
