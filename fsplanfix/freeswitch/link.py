@@ -45,6 +45,9 @@ class Follower(Protocol):
     def on_reconnect(self, gap: Gap) -> None:
         """Find out what was missed; called once per connection, before its first event."""
 
+    def on_end(self, held: list[SwitchEvent]) -> None:
+        """Take the events that were held when the link was ended for good."""
+
 
 class NoFollower:
     """Ignores all events: the link is only used to dial."""
@@ -55,6 +58,9 @@ class NoFollower:
     def on_reconnect(self, gap: Gap) -> None:
         """Let events through, to be ignored."""
         gap.release()
+
+    def on_end(self, held: list[SwitchEvent]) -> None:
+        """Ignore the events."""
 
 
 class Link:
@@ -90,6 +96,14 @@ class Link:
         return held
 
     def run(self) -> None:
+        """Connect, follow and reconnect, until the greenlet is killed."""
+        try:
+            self._keep_linked()
+        except gevent.GreenletExit:
+            self._follower.on_end(self._release())
+            raise
+
+    def _keep_linked(self) -> None:
         """Connect, follow and reconnect: after 0.5 s at first, 15 s at most, with jitter."""
         pause, last_problem = FIRST_RECONNECT_PAUSE, ""
         while True:

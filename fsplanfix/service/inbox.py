@@ -113,24 +113,24 @@ class Inbox:
         """Queue FreeSWITCH's account of its channels, directly before the events that follow."""
         # The store is read first: a call that it holds and FreeSWITCH does not is over. The other
         # way round a call that began between the two would seem to be.
-        try:
-            core = gap.core
-            left = self._ask(lambda: self._cores.arrive(self.server, core))
-            states = self._ask(lambda: self._store.open_calls(self.server, core))
-            alive = self._ask(lambda: self._store.alive(self.server, core))
-            channels = gap.live_channels()
+        core = gap.core
+        left = self._ask(lambda: self._cores.arrive(self.server, core))
+        states = self._ask(lambda: self._store.open_calls(self.server, core))
+        alive = self._ask(lambda: self._store.alive(self.server, core))
+        channels = gap.live_channels()
 
-            # A put that waits would release the events first: those that arrived while it waited
-            # would stand before them in the queue.
-            while self._queue.full():
-                gevent.sleep(0.05)
-        except gevent.GreenletExit:
-            self._unplaced = gap.release()
-            raise
+        # A put that waits would release the events first: those that arrived while it waited would
+        # stand before them in the queue.
+        while self._queue.full():
+            gevent.sleep(0.05)
 
         # another worker may have stored what our link held back while the store was away
         events = without_known(gap.release(), states)
         self._queue.put(Resync(core, left, states, alive, channels, events, _now()))
+
+    def on_end(self, held: list[SwitchEvent]) -> None:
+        """Keep the events that the link held, for `left_over`."""
+        self._unplaced += held
 
     def end_all(self, core: str) -> None:
         """Queue the end of all calls of a FreeSWITCH that no worker is linked to any more."""

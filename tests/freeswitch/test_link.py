@@ -237,6 +237,9 @@ class Followed:
         self.seen += gap.release()
         self.up.set()
 
+    def on_end(self, held: list[SwitchEvent]) -> None:
+        self.seen += held
+
     @property
     def reason(self) -> str:
         """Why the connection ended, once it has."""
@@ -261,6 +264,23 @@ def test_the_link_comes_back_after_a_cut() -> None:
         assert wait_for(lambda: len(followed.seen) == 2)
         followed.stop()
     assert followed.link.connection is None
+
+
+def test_what_a_link_holds_when_it_is_ended_between_two_connections_is_handed_over() -> None:
+    """FreeSWITCH went away before it could be asked what was missed, and we were stopped."""
+
+    class Asking(Followed):
+        def on_reconnect(self, gap: Gap) -> None:
+            simulated.play("in_one_answered", speed=0)
+            assert wait_for(lambda: len(self.link._held or []) == 2)
+            self.up.set()
+            raise LinkDown("gone before it answered")
+
+    with switch() as simulated:
+        followed = Asking(simulated.port)
+        assert followed.up.wait(30)
+        followed.stop()
+    assert [event.name for event in followed.seen] == ["CHANNEL_CREATE"] * 2
 
 
 def test_a_follower_that_fails_leaves_no_connection_behind() -> None:
