@@ -10,30 +10,17 @@ from sqlalchemy import func, select, text
 from fsplanfix.calls.model import Direction, Kind, Status
 from fsplanfix.calls.result import Result, Share
 from fsplanfix.errors import StoreError
-from fsplanfix.outbox.call_list import MOST_AT_ONCE, CallList, ListedCall, Place, Search
+from fsplanfix.outbox.call_list import ListedCall, Search
 from fsplanfix.outbox.cleanup import Upkeep
 from fsplanfix.outbox.reader import Reader
 from fsplanfix.outbox.schema import calls, shares
 from fsplanfix.outbox.store import Store
 
-from ..support.listed_calls import call, save
+from ..support.listed_calls import call, listing, save
 from ..support.traces import NAMES, events, rules_of, told
 
 HOUR = 3600
 DAY = 86400
-
-
-def listing(store: Store) -> CallList:
-    return CallList(Reader(store))
-
-
-def every_call(store: Store) -> list[ListedCall]:
-    found: list[ListedCall] = []
-    after: Place | None = None
-    while page := listing(store).page(Search(), MOST_AT_ONCE, after):
-        found += page
-        after = page[-1].place
-    return found
 
 
 def callids(found: Iterable[ListedCall]) -> list[str]:

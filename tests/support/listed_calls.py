@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fsplanfix.calls.model import Direction, Kind, Notice, Status
+from fsplanfix.outbox.call_list import CallList
+from fsplanfix.outbox.reader import Reader
 from fsplanfix.outbox.store import Store
 
 
@@ -50,3 +52,16 @@ def call(
 def save(store: Store, *said: list[Notice], now: float = 1.0) -> None:
     for notices in said:
         store.save(notices, {notices[0].callid: None}, "s", now=now)
+
+
+def listing(store: Store) -> CallList:
+    return CallList(Reader(store))
+
+
+def every_call(store: Store) -> list[ListedCall]:
+    found: list[ListedCall] = []
+    after: Place | None = None
+    while page := listing(store).page(Search(), MOST_AT_ONCE, after):
+        found += page
+        after = page[-1].place
+    return found
