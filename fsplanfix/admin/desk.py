@@ -127,10 +127,9 @@ class Desk:
             shadow,
         )
 
-    @staticmethod
-    def number(number: str) -> str:
-        """Return a number as people write it."""
-        return formatted(number)
+    def number(self, number: str) -> str:
+        """Return a number as people write it, "" if it stands for a hidden one."""
+        return "" if number == self._rules.hidden_number else formatted(number)
 
     def overview(self, zone: tzinfo, is_wanted: IsWanted) -> Overview:
         """Return how everything stands now."""

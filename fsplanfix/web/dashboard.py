@@ -46,7 +46,7 @@ class Desk(SessionNames, OverviewDesk, CallDesk, Protocol):
     """What the dashboard shows and does; see admin/desk.py."""
 
     def number(self, number: str) -> str:
-        """Return a number as people write it."""
+        """Return a number as people write it, "" if it stands for a hidden one."""
 
     def rejected_ids(self) -> list[int]:
         """Return the numbers of all rejected notices."""

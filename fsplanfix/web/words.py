@@ -49,7 +49,7 @@ def _zone_named(name: str) -> tzinfo:
 
 
 def install(app: Flask, number: Callable[[str], str]) -> None:
-    """Add the filters of the templates. number: writes a number as people do."""
+    """Add the filters of the templates. number: writes one as people do, "" if it is hidden."""
     app.add_template_filter(clock, "clock")
     app.add_template_filter(when, "when")
     app.add_template_filter(length, "length_of")
@@ -59,8 +59,8 @@ def install(app: Flask, number: Callable[[str], str]) -> None:
 
     @app.template_filter("number")
     def shown_number(text: str) -> str:
-        # what the service says for a caller who shows no number
-        return number(text) if text != "anonymous" else labels()["hidden"]
+        shown = number(text)
+        return labels()["hidden"] if text and not shown else shown
 
 
 def clock(at: float) -> str:

@@ -108,13 +108,14 @@ def test_a_call_arrives_live_and_its_story_is_told(page: Page, board: str, tmp_p
     expect(card.get_by_text("102 talking")).to_be_visible()
     # the seconds run, and nothing is sent for that
     expect(card.locator(".talks .ticks")).to_have_text(re.compile(r"^0:0[1-9]$"))
-    page.set_viewport_size({"width": 1000, "height": 620})
-    picture(page, "dashboard.png")
+    page.set_viewport_size({"width": 1000, "height": 720})
     latest = page.get_by_role("table", name="Latest calls")
     over = latest.get_by_role("row").filter(has_text="102").first
     expect(over).to_be_visible()
     assert page.evaluate("document.body.dataset.same") == "yes"  # nothing was loaded again
     assert serious(page) == []
+    expect(card.get_by_text("102 talking")).to_be_visible()
+    picture(page, "dashboard.png")
     over.get_by_role("link", name="+7 916").first.click()
     expect(page.get_by_text("rule 1: the phone rings").first).to_be_visible()
     assert serious(page) == []

@@ -16,7 +16,7 @@ from fsplanfix.outbox.reader import Reader
 from fsplanfix.outbox.schema import calls, shares
 from fsplanfix.outbox.store import Store
 
-from ..support.listed_calls import call, listing, save
+from ..support.listed_calls import call, every_call, listing, save
 from ..support.traces import NAMES, events, rules_of, told
 
 HOUR = 3600

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fsplanfix.calls.model import Direction, Kind, Notice, Status
-from fsplanfix.outbox.call_list import CallList
+from fsplanfix.outbox.call_list import MOST_AT_ONCE, CallList, ListedCall, Place, Search
 from fsplanfix.outbox.reader import Reader
 from fsplanfix.outbox.store import Store
 

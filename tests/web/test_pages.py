@@ -124,6 +124,12 @@ def test_a_row_says_what_a_manager_asks(visitor: Visitor) -> None:
     assert 'href="/recording/1/c1"' in page
 
 
+def test_a_hidden_number_is_said_in_words(visitor: Visitor) -> None:
+    assert 'class="phone">hidden number<' in visitor.see("/calls?result=missed")
+    visitor.headers["Accept-Language"] = "ru"
+    assert 'class="phone">скрытый номер<' in visitor.see("/calls?result=missed")
+
+
 def test_a_field_that_is_too_long_is_refused(visitor: Visitor) -> None:
     assert visitor.get(f"{visitor.at}/calls?client={'9' * 500}").status_code == 400
 
