@@ -1,15 +1,15 @@
 """gevent patches the standard library before any test module is imported, as the service does."""
 
 import os
+import re
 import sys
 
 import gevent
 from gevent import monkey
 
 IS_XDIST_WORKER = "PYTEST_XDIST_WORKER" in os.environ
-HANDS_OUT_TESTS = not IS_XDIST_WORKER and any(
-    argument.startswith(("-n", "--numprocesses")) for argument in sys.argv[1:]
-)
+WORKERS = re.search(r" (?:-n|--numprocesses)[ =]?(\w+)", " ".join(["", *sys.argv[1:]]))
+HANDS_OUT_TESTS = not IS_XDIST_WORKER and WORKERS is not None and WORKERS[1] != "0"
 
 
 def keep_the_loop_alive() -> None:

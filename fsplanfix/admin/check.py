@@ -1,4 +1,4 @@
-"""`fsplanfix check`: examines the installation and changes nothing.
+"""`fsplanfix check`: examines the installation, and proves the store by a note in it.
 
 Each finding is one line with a hint.
 """
@@ -29,6 +29,9 @@ SHORTEST_TOKEN = 16
 """Characters of a PBX_TOKEN that nobody guesses."""
 
 DEFAULT_PASSWORD = "ClueCon"  # noqa: S105 - FreeSWITCH's own, known to everybody
+
+REMEMBERED = 7 * 86400.0
+"""Seconds for which an event that could not be processed is worth a line."""
 
 WAITS_TOO_LONG = 300.0
 """Seconds after which it is worth a line that a notice still waits."""
@@ -129,7 +132,7 @@ def _check_queue(store: Store) -> Iterator[Finding]:
 def _check_notes(settings: Settings, store: Store) -> Iterator[Finding]:
     """Report events set aside, and users that seem to be gateways."""
     aside = json.loads(store.facts.get(SET_ASIDE) or "{}")
-    if aside:
+    if aside and store.now() - aside["at"] < REMEMBERED:
         last, reason = short(aside["last"]), short(aside["reason"])
         what = f"{aside['count']} events could not be processed, the last: {last}"
         hint = f"please report it ({reason}) with {store.beside}.set-aside-*.jsonl.gz"

@@ -184,10 +184,15 @@ class Dialler:
         callee = replace(callee, name=self._clients.name_of(callee.number, click.callid))
         for connection, user in chain([found], others):
             seen = self._caller_id_for(connection, user, callee.number)
-            command = originate_command(
-                *(ext, user, replace(callee, caller_id=seen)),
-                *(self._plan, click.callid, self._is_outside(user)),
-            )
+            try:
+                command = originate_command(
+                    *(ext, user, replace(callee, caller_id=seen)),
+                    *(self._plan, click.callid, self._is_outside(user)),
+                )
+            except DialRefused as problem:
+                # Planfix has its answer already; the journal and `explain` still get theirs
+                done = replace(click, outcome=f"-ERR {problem}")
+                break
             done = self._call(connection, click, command)
             if done.cause not in AT_ONCE:
                 break

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from ..admin.desk import Desk
 from ..calls import numbers
-from ..errors import PortTakenError, TraceError
+from ..errors import PortTakenError
 from ..freeswitch import tones
 from ..freeswitch.connection import Connection, Server
 from ..freeswitch.dialler import Dialler
@@ -437,9 +437,9 @@ class App:
         for pipeline in self._pipelines:
             try:
                 file = pipeline.keep_the_rest()
-            except TraceError as error:
+            except Exception as error:  # the other pipelines' events are to be kept all the same
                 is_whole = False
-                log.error("events_lost", server=pipeline.server, problem=str(error))
+                log.error("events_lost", server=pipeline.server, problem=str(error) or repr(error))
                 continue
             if file is not None:
                 is_whole = False

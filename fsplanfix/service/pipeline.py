@@ -446,4 +446,6 @@ class Pipeline:
         if self.set_aside.has_news:
             self.set_aside.has_news = False
             self._spool.keep_aside(self.set_aside.events)
-            self._insist(partial(self._store.facts.swap, SET_ASIDE, self.set_aside.fact))
+            known = self._insist(partial(self._store.facts.get, SET_ASIDE))
+            fact = self.set_aside.fact_after(known)
+            self._insist(partial(self._store.facts.swap, SET_ASIDE, fact))

@@ -6,6 +6,7 @@ Such an event costs no other call, and its own as little as possible (docs/call-
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
 from collections.abc import Collection
 
@@ -32,15 +33,15 @@ class SetAside:
     """What was set aside of one FreeSWITCH.
 
     count: how many events and other pieces of work. events: the latest events among them.
-    fact: what `fsplanfix check` shows, as JSON. has_news: whether that has changed; whoever stores
-    it clears this.
+    has_news: whether `fsplanfix check` should show more; whoever stores `fact_after` clears this.
     """
 
     def __init__(self, server: str) -> None:
         self.count = 0
         self.events: deque[SwitchEvent] = deque(maxlen=MOST_EVENTS)
-        self.fact = "{}"
         self.has_news = False
+        self._last: dict[str, object] = {}
+        self._counted = 0
         self._server = server
         self._troubles: dict[str, int] = {}
 
@@ -76,5 +77,14 @@ class SetAside:
     def _count(self, what: str, error: Exception) -> None:
         self.count += 1
         reason = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
-        self.fact = json.dumps({"count": self.count, "last": what, "reason": reason})
+        self._last = {"last": what, "reason": reason, "at": time.time()}
         self.has_news = True
+
+    def fact_after(self, known: str) -> str:
+        """Return what `fsplanfix check` shows, as JSON.
+
+        known: what stands in the store, from before our start and from other workers.
+        """
+        news, self._counted = self.count - self._counted, self.count
+        before = int(json.loads(known or "{}").get("count", 0))
+        return json.dumps({"count": before + news, **self._last})

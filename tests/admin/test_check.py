@@ -253,9 +253,8 @@ def test_an_event_that_was_set_aside_is_named(
 ) -> None:
     where = f"sqlite:///{tmp_path}/aside.db"
     store = Store(where)
-    aside = '{"count": 3, "last": "CHANNEL_BRIDGE", "reason": "KeyError: \\u001b"}'
-    store.facts.swap("set_aside", aside)
-    store.close()
+    aside = {"count": 3, "last": "CHANNEL_BRIDGE", "reason": "KeyError: \x1b", "at": store.now()}
+    store.facts.swap("set_aside", json.dumps(aside))
     finding = says(
         look(STORE_URL=where),
         Grade.WARNING,
@@ -264,6 +263,9 @@ def test_an_event_that_was_set_aside_is_named(
     assert finding.hint == (
         f"please report it (KeyError: ) with {tmp_path}/aside.db.set-aside-*.jsonl.gz"
     )
+    store.facts.swap("set_aside", json.dumps({**aside, "at": store.now() - 8 * 86400}))
+    assert not [one for one in look(STORE_URL=where) if one.code == "events.set-aside"]
+    store.close()
 
 
 @pytest.mark.parametrize("setting", ["ESL_LISTEN", "HTTP_LISTEN"])

@@ -234,6 +234,17 @@ def test_where_the_first_phone_fails_at_once_the_next_is_tried(
     assert click.cause == "CALL_REJECTED"
 
 
+def test_a_click_that_cannot_be_spoken_is_told_all_the_same(
+    switch: Switch, connection: Connection
+) -> None:
+    done: AsyncResult[Click] = AsyncResult()
+    clicks = Dialler(lambda: [connection], PLAN, "", Known("a,b"), is_outside, done.set)
+    clicks.start("101", ["101"], "79161234567")
+    click = done.get(timeout=60)
+    assert click is not None
+    assert "cannot be dialled" in click.outcome
+
+
 def test_a_colleague_is_rung(switch: Switch, connection: Connection) -> None:
     switch.makecall, switch.speed = "makecall_manager_declines", 50
     connection.subscribe([])

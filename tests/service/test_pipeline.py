@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -557,6 +558,16 @@ def test_a_notice_that_the_driver_cannot_write_costs_no_other(
     told = [notice_json.validate_json(written.body) for written in Archive(store).after(0, 99)]
     assert [n.what for n in told][:2] == ["INCOMING", "ACCEPTED"]
     assert worker.pipeline.refused == 1
+
+
+def test_what_was_set_aside_is_counted_through_starts_and_workers(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for counted in (1, 2):
+        worker = Worker(store)
+        stumbles(monkeypatch, worker, "CHANNEL_BRIDGE", 1)
+        worker.hear(*(event for event in events("in_one_answered") if event.leg))
+        assert json.loads(store.facts.get("set_aside") or "")["count"] == counted
 
 
 def test_uuids_that_change_places_cost_nothing(store: Store) -> None:
