@@ -93,7 +93,10 @@ def _doubtful_values(settings: Settings) -> Iterator[Finding]:
 
     if any(server.password == DEFAULT_PASSWORD for server in settings.freeswitch_esl):
         what = "the event socket still uses the default password (ClueCon)"
-        hint = "set a new one in event_socket.conf.xml and FREESWITCH_ESL"
+        hint = (
+            "set a new one in event_socket.conf.xml and FREESWITCH_ESL; `fsplanfix init` helps. "
+            "From then on fs_cli needs it: fs_cli -p PASSWORD"
+        )
         yield _doubtful("default-password", what, hint)
 
     if not settings.public_url:

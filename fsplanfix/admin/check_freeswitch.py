@@ -94,7 +94,7 @@ def _check_gateway(settings: Settings, connection: Connection) -> Iterator[Findi
     # NOREG is a gateway that does not register, and works
     elif not up or state[1] not in ("REGED", "NOREG"):
         what = f"gateway {found[1]} is {state[1]}: clicks cannot call clients"
-        hint = f"fs_cli -x 'sofia status gateway {found[1]}'"
+        hint = f"fs_cli -p PASSWORD -x 'sofia status gateway {found[1]}'"
         yield Finding("gateway.down", Grade.BROKEN, part, what, hint)
     else:
         yield Finding("gateway.up", Grade.OK, part, f"gateway {found[1]} is up")

@@ -29,17 +29,22 @@ SHORT_CERTIFICATE = 14
 def check_planfix(settings: Settings) -> Iterator[Finding]:
     """Check that Planfix accepts our token and has our address (docs/facts/planfix.md)."""
     yield from _check_certificate("PLANFIX_URL", settings.planfix_url, "is this Planfix?")
-    client = PlanfixApi(settings.planfix_url, settings.planfix_token.get_secret_value(), 1)
+    found, known = ping(settings.planfix_url, settings.planfix_token.get_secret_value())
+    yield found
+    if known is not None:
+        yield from _check_agreement(settings, known)
+
+
+def ping(url: str, token: str) -> tuple[Finding, dict[str, object] | None]:
+    """Ask Planfix for a sign of life; also return what it knows of us, None if it does not say."""
+    client = PlanfixApi(url, token, 1)
     try:
         known = client.ask({"cmd": "ping"}, LONGEST_WAIT)
     except TransportError as error:
-        yield _ask_without_ping(client, error)
-        return
+        return _ask_without_ping(client, error), None
     finally:
         client.close()
-
-    yield Finding("planfix.sound", Grade.OK, "Planfix", "reachable, token accepted")
-    yield from _check_agreement(settings, known)
+    return Finding("planfix.sound", Grade.OK, "Planfix", "reachable, token accepted"), known
 
 
 def _ask_without_ping(client: PlanfixApi, error: TransportError) -> Finding:
@@ -102,6 +107,8 @@ def check_public_url(settings: Settings, keys: list[str]) -> Iterator[Finding]:
         return
     if code != 200 or OURS not in content:
         hint = f"{front.format('/planfix')}, where `fsplanfix run` listens"
+        if base.rstrip("/").endswith("/planfix"):
+            hint = "leave /planfix out of PUBLIC_URL: fsplanfix adds it"
         what = f"/planfix answers {code}, and not from fsplanfix: clicks cannot arrive"
         yield Finding("public-url.clicks", Grade.BROKEN, part, what, hint)
         return

@@ -1,102 +1,22 @@
-"""Commands for the administrator's first day: init, check."""
+"""The command that checks the installation."""
 
 from __future__ import annotations
 
 import json
-import secrets
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from textwrap import fill
 
 import click
 
 from .. import settings_file
-from ..admin import check, initial_settings
+from ..admin import check
 from ..admin.findings import Finding, Grade
 from ..errors import SettingsError
 from ..printable import printable
 from ..service import logs
 from ..settings import Settings, load, unknown_names
-from .root import WHOLE_WORDS, WIDTH, cli, colors, errors_as_one_line, say
-
-
-@cli.command("init")
-@click.option(
-    "--planfix-url", envvar="PLANFIX_URL", help="Address for requests, as Planfix shows it."
-)
-@click.option(
-    "--planfix-token",
-    envvar="PLANFIX_TOKEN",
-    help="Token, as Planfix shows it (safer in the environment).",
-)
-@click.option("--public-url", envvar="PUBLIC_URL", help="Public https URL of this service.")
-@click.option("--freeswitch", help="Event socket of FreeSWITCH, host:port.")
-@click.option("--freeswitch-password", envvar="FREESWITCH_PASSWORD", help="Generated if omitted.")
-@click.option("--recordings-dir", help="Folder of FreeSWITCH's recordings.")
-@click.option("--store-url", help="Database URL.")
-@click.option("--country", help="Country of numbers without a country code, such as RU.")
-@click.option(
-    "--file", "file", type=click.Path(path_type=Path), help="File to write. Default: --env-file."
-)
-@click.option("--force", is_flag=True, help="Overwrite the file without asking.")
-@errors_as_one_line
-def init_command(file: Path | None, force: bool, **given: str | None) -> None:
-    """Create the file of settings interactively.
-
-    Generates the secrets and says what to enter in Planfix and FreeSWITCH. Without a terminal
-    nothing is asked: options that are missing take their defaults.
-    """
-    asks = sys.stdin.isatty()
-    file = file or initial_settings.default_file()
-    if file.exists() and not force:
-        if not asks:
-            raise SettingsError([f"{file} already exists; use --force to overwrite it."])
-        click.confirm(f"{file} already exists. Overwrite it?", abort=True)
-
-    answers = {
-        name: _ask(asks, name, given[name], *question)
-        for name, question in initial_settings.questions(file).items()
-    }
-    host, _, port = answers["freeswitch"].rpartition(":")
-    # the same password goes into FREESWITCH_ESL and into the text for event_socket.conf.xml
-    password = answers["freeswitch_password"] or secrets.token_hex(16)
-    values = {
-        "PLANFIX_URL": answers["planfix_url"],
-        "PLANFIX_TOKEN": answers["planfix_token"],
-        "PUBLIC_URL": answers["public_url"],
-        "FREESWITCH_ESL": f"esl://:{password}@{host}:{port}",
-        "RECORDINGS_DIR": answers["recordings_dir"],
-        "STORE_URL": answers["store_url"],
-        "COUNTRY": answers["country"],
-        **initial_settings.made_up(),
-    }
-    initial_settings.write(file, {name: value for name, value in values.items() if value})
-    say(f"Wrote {file} (readable only by {settings_file.owner_of(file)}).")
-    say(initial_settings.what_to_do(file, values, host.strip("[]"), port, password))
-
-
-def _ask(
-    asks: bool, name: str, given: str | None, setting: str, question: str, default: str
-) -> str:
-    """Return the answer to a question; ask again after a wrong one."""
-    while given is None and asks:
-        hidden = name in ("planfix_token", "freeswitch_password")
-        answer = click.prompt(
-            question, default=default, show_default=bool(default), hide_input=hidden
-        ).strip()
-        # other settings are missing still: only what is wrong with this one counts
-        wrong = []
-        if setting:
-            problems = initial_settings.problems({setting: answer})
-            wrong = [text for text in problems if text.startswith(setting)]
-
-        if not wrong:
-            return str(answer)
-
-        say(fill(wrong[0], 80))
-    return default if given is None else given.strip()
+from .root import WHOLE_WORDS, WIDTH, cli, colors, say
 
 
 @cli.command("check")

@@ -20,6 +20,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from .expand import DIAL_STRING, expanded
+from .gateways import sofia
 from .playback import Step, freshen, load, write_tone
 from .session import Session, encoded
 
@@ -51,6 +52,8 @@ class Switch:
     contacts: what `sofia_contact` answers instead, by ext.
     dial_strings: those of users who have one of their own, by ext.
     gateways: their states, by name.
+    globals: its global variables.
+    registrations: users and domains of the phones, told only by `show registrations`.
     denied: API commands it does not allow.
     ahead: seconds its clock is ahead.
     heartbeat: seconds between two HEARTBEATs.
@@ -75,6 +78,8 @@ class Switch:
         self.version = "1.10.12-release"
         self.gateways = {"trunk": "NOREG"}
         self.contexts = {"default", "public"}
+        self.globals = dict(GLOBALS)
+        self.registrations: list[tuple[str, str]] = []
         self.denied: set[str] = set()
         self.ahead = 0.0
         self.contacts: dict[str, str] = {}
@@ -181,12 +186,12 @@ class Switch:
             "user_data": self._user_data,
             "sofia_contact": self._contact,
             "verto_contact": lambda _: "",
-            "expand": lambda text: expanded(text, GLOBALS, self.api),
-            "global_getvar": lambda name: {**GLOBALS, "core_uuid": self.core}.get(name, ""),
+            "expand": lambda text: expanded(text, self.globals, self.api),
+            "global_getvar": lambda name: {**self.globals, "core_uuid": self.core}.get(name, ""),
             "strftime": lambda form: time.strftime(
                 form or "%Y-%m-%d %H:%M:%S", time.gmtime(time.time() + self.ahead)
             ),
-            "sofia": self._gateway,
+            "sofia": lambda text: sofia(text, self.gateways),
             "list_users": lambda _: self._users(),
             "xml_locate": self._locate,
         }
@@ -226,19 +231,9 @@ class Switch:
             return f"sofia/internal/sip:{ext}@127.0.0.1:6101"
         return "error/user_not_registered"
 
-    def _gateway(self, text: str) -> str:
-        name = text.removeprefix("status gateway ")
-        if name not in self.gateways:
-            return "Invalid Gateway!\n"
-
-        status = "UP" if self.gateways[name] in ("REGED", "NOREG") else "DOWN"
-        return (
-            f"=====\nName    \t{name}\nState   \t{self.gateways[name]}\nStatus  \t{status}\n=====\n"
-        )
-
     def _users(self) -> str:
         rows = [
-            f"{user}|default|{GLOBALS['domain']}|default|error/user_not_registered|||"
+            f"{user}|default|{self.globals.get('domain', '')}|default|error/user_not_registered|||"
             for user in sorted(self.users)
         ]
         head = (
@@ -256,6 +251,9 @@ class Switch:
         return "".join(found) or "can't find anything\n"
 
     def _show(self, text: str) -> str:
+        if text.strip() == "registrations as json":
+            phones = [{"reg_user": user, "realm": realm} for user, realm in self.registrations]
+            return json.dumps({"row_count": len(phones), "rows": phones}) + "\n"
         rows = [
             {
                 "uuid": uuid,
@@ -273,10 +271,7 @@ class Switch:
             return "-USAGE: show channels as json\n"
 
         # without channels FreeSWITCH leaves `rows` out
-        found: dict[str, object] = {"row_count": len(rows)}
-        if rows:
-            found["rows"] = rows
-        return json.dumps(found) + "\n"
+        return json.dumps({"row_count": len(rows), **({"rows": rows} if rows else {})}) + "\n"
 
     def _dump(self, text: str) -> str:
         uuid, _, form = text.partition(" ")
