@@ -40,7 +40,7 @@ from fsplanfix.outbox.store import Store  # noqa: E402
 from fsplanfix.simulators.freeswitch import Switch  # noqa: E402
 from fsplanfix.simulators.planfix import Planfix  # noqa: E402
 
-from .support.postgres import empty_database, server, without_waiting_for_the_disk  # noqa: E402
+from .support.postgres import drop_database, empty_database, server, without_waiting_for_the_disk  # noqa: E402
 
 hypothesis.settings.register_profile(
     "same every time", derandomize=True, deadline=None, database=None
@@ -52,13 +52,15 @@ MEMORY = Path("/dev/shm")  # noqa: S108
 ENOUGH = 1 << 30
 """Bytes: a whole run keeps about 100 MB."""
 
-# SQLite waits for the disk at each commit, up to 6 ms a time; a file in memory is as good here
-if (
+# Databases wait for the disk at each commit, SQLite up to 6 ms a time; files in memory are as good
+# here.
+IS_MEMORY_FREE = (
     MEMORY.is_dir()
     and os.access(MEMORY, os.W_OK)
     and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
     and shutil.disk_usage(MEMORY).free > ENOUGH
-):
+)
+if IS_MEMORY_FREE:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
@@ -67,8 +69,9 @@ def postgres() -> Iterator[str]:
     """A real PostgreSQL, for as long as the tests run; gives the address of its server."""
     # not among pytest's folders: started by root, the server runs as another user, and whoever runs
     # pytest next takes the way to them from all others
+    place = MEMORY if IS_MEMORY_FREE else None
     with (
-        tempfile.TemporaryDirectory(prefix="fsplanfix-tests-") as folder,
+        tempfile.TemporaryDirectory(prefix="fsplanfix-tests-", dir=place) as folder,
         server(Path(folder)) as address,
     ):
         without_waiting_for_the_disk(address)
@@ -76,11 +79,17 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of an empty store: each test that asks runs on both databases."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/store.db"
-    return empty_database(request.getfixturevalue("postgres"))
+        yield f"sqlite:///{tmp_path}/store.db"
+        return
+
+    server_address = request.getfixturevalue("postgres")
+    address = empty_database(server_address)
+    yield address
+    # hundreds of them, of 300 files each, took minutes to delete at the end
+    drop_database(server_address, address)
 
 
 @pytest.fixture

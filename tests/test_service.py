@@ -258,6 +258,7 @@ def test_a_body_without_a_length_is_measured_as_it_comes(
         ]
         assert codes == [200, 413, 200]
         assert service.get("/health/live").status_code == 200
+        service.wait_for("click_to_call")
     assert len(switch.originated) == 1
 
 

@@ -80,6 +80,7 @@ def test_bent_commands_ring_nobody(switch: Switch, planfix: Planfix, tmp_path: P
             service.address + "/planfix", data=GOOD, headers=FORM, timeout=PATIENCE
         )
         assert honest.status_code == 200
+        service.wait_for("click_to_call")
     assert len(switch.originated) == 1
 
 

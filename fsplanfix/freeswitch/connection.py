@@ -260,7 +260,7 @@ class Connection(InboundESL):
         except OSError as error:
             reason = f"connection lost ({error.strerror or error})"
         except FrameError as error:
-            reason = f"what arrived is no event socket ({error})"
+            reason = f"what arrived is not what an event socket sends ({error})"
         finally:
             self._mark_down(reason)
 

@@ -42,3 +42,10 @@ def empty_database(address: str, options: LiteralString = "") -> str:
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} {options}")
     return address.replace("/postgres?", f"/{name}?")
+
+
+def drop_database(server_address: str, address: str) -> None:
+    """Delete a database that `empty_database` made, whoever is still connected."""
+    name = address.partition("?")[0].rpartition("/")[2]
+    with psycopg.connect(server_address, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
