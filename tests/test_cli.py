@@ -15,10 +15,14 @@ from fsplanfix.freeswitch.connection import Connection, Server
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
+from fsplanfix.simulators import demo
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix, Received
 
 from .support.commands import call_cli, run_cli
 from .support.outbox import claim, settle
-from .support.service import environment
+from .support.service import Service, environment, settings_for
+from .support.service import started as running_with
 from .support.terminal import Terminal
 from .support.traces import TRACES, events, path_of, told
 
@@ -44,7 +48,10 @@ def test_the_demo_shows_six_calls_and_what_planfix_was_told(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[-1] == "30 requests, all accepted"
+    assert lines[-4:-2] == ["30 requests, all accepted", ""]
+    assert lines[-2].startswith("Next: `fsplanfix demo --serve` shows")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d, times in \S.*", lines[0])
+    assert re.search(r"^  \d\d:\d\d:\d\d +101  INCOMING", done.stdout, re.MULTILINE)
     assert (
         len(re.findall(r"^Call (?:from|to) 79161234567", done.stdout, re.MULTILINE)) == DEMO_CALLS
     )
@@ -53,14 +60,39 @@ def test_the_demo_shows_six_calls_and_what_planfix_was_told(tmp_path: Path) -> N
     assert "\x1b" not in done.stdout
 
 
+def test_requests_that_are_sent_together_are_told_in_one_order() -> None:
+    planfix = Planfix()
+    for ext, event in [("103", "INCOMING"), ("101", "INCOMING"), ("101", "ACCEPTED")]:
+        fields = {"cmd": "event", "ext": ext, "event": event}
+        planfix.received.append(Received(fields, 200, 1.0, 1.0))
+    said: list[str] = []
+    voice = demo.Voice(
+        said.append,
+        said.append,
+        lambda fields: "head",
+        lambda fields, at: f"{fields['ext']} {fields['event']}",
+        lambda at: "day",
+    )
+    demo.tell(planfix, 0, voice)
+    assert said == ["head", "101 INCOMING", "103 INCOMING", "101 ACCEPTED"]
+
+
 def test_the_demo_can_be_left_running(tmp_path: Path) -> None:
-    with started(tmp_path, "demo", "--serve") as lines:
+    with started(tmp_path, "demo", "--serve", "--port", "0") as lines:
         found = re.search(r"http://\S+", next(lines))
         assert found
         assert "Click to call" in requests.get(found[0], timeout=60).text
         answer = requests.post(
             f"{found[0]}call", data={"ext": "101", "number": "}x"}, timeout=60
         ).json()
+        dashboard = re.search(r"http://\S+", next(lines))
+        assert dashboard
+        assert "ADMIN_PASSWORD" in requests.get(dashboard[0], timeout=60).text
+        # the addresses come once more, and nothing comes after them
+        while not next(lines).startswith("The calls go on"):
+            pass
+        assert found[0] in next(lines)
+        assert dashboard[0] in next(lines)
     assert answer["code"] == 400
     assert json.loads(answer["body"]) == {"error": "Invalid parameters"}
 
@@ -89,6 +121,28 @@ def test_numbers_are_shown_as_planfix_gets_them(tmp_path: Path) -> None:
         "anonymous -> anonymous",
         "101 -> 101",
     ]
+
+
+def test_what_is_no_number_is_said_to_be_none(tmp_path: Path) -> None:
+    done = call_cli(tmp_path, "normalize", "abc")
+    assert done.stdout == "abc -> anonymous (not a phone number: a hidden caller)\n"
+    done = call_cli(tmp_path, "normalize", "abc", HIDDEN_NUMBER="")
+    assert "it is not reported" in done.stdout
+
+
+def test_a_dry_run_says_so_first(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
+    settings = settings_for(switch, planfix, tmp_path)
+    with running_with(Service(tmp_path, settings, "--shadow")) as service:
+        assert "shadow_mode" in service.log[0]
+
+
+def test_the_version_has_a_short_option(tmp_path: Path) -> None:
+    assert call_cli(tmp_path, "-V").stdout == call_cli(tmp_path, "--version").stdout
+
+
+def test_completion_is_as_the_readme_says(tmp_path: Path) -> None:
+    done = call_cli(tmp_path, _FSPLANFIX_COMPLETE="bash_source")
+    assert "complete -o nosort -F _fsplanfix_completion fsplanfix" in done.stdout
 
 
 def test_numbers_follow_the_country(tmp_path: Path) -> None:
@@ -128,8 +182,10 @@ def test_the_simulated_switch_plays_to_whoever_follows(tmp_path: Path) -> None:
         "in_one_answered",
     )
     with started(tmp_path, *words) as lines:
-        found = re.search(r"127\.0\.0\.1:(\d+)", next(lines))
+        first = next(lines)
+        found = re.search(r"127\.0\.0\.1:(\d+)", first)
         assert found
+        assert f"FREESWITCH_ESL=esl://:ClueCon@127.0.0.1:{found[1]} " in first
         seen: list[str] = []
         link = Connection(
             Server("127.0.0.1", int(found[1]), "ClueCon"), lambda event: seen.append(event.name)

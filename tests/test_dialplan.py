@@ -16,6 +16,7 @@ from fsplanfix.simulators.dialplan import Dialplan
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
+from .support.commands import call_cli
 from .support.service import Service, running, settings_for, started
 
 FOLDER = Path(__file__).parent.parent / "freeswitch-dialplan"
@@ -202,6 +203,17 @@ def test_a_ring_that_nobody_takes_is_missed_by_all_and_leaves_no_recording(
     assert told(planfix, call.uuid).count("COMPLETED 102 Canceled") == 1
     assert sorted(line for line in told(planfix, call.uuid) if "Missed" in line) == missed
     assert not (tmp_path / f"{call.uuid}.wav").exists()
+
+
+def test_explain_tells_what_planfix_said_of_the_caller(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    with house(switch, planfix, tmp_path) as (_, plan):
+        call = Channel(switch, plan, Phones(), CLIENT, LINE).run("public")
+        planfix.wait_for(lambda crm: "COMPLETED 103 Missed" in told(crm, call.uuid))
+    done = call_cli(tmp_path, "explain", call.uuid[:13], STORE_URL=f"sqlite:///{tmp_path}/store.db")
+    shown = " ".join(done.stdout.split())
+    assert re.search(r"caller looked up: Ivan Petrov, manager 102 \(asked, \d+ ms\)", shown)
 
 
 def test_whoever_is_in_a_call_is_not_rung(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from textwrap import fill
 
 from ..calls.event_log import unpacked
 from ..calls.model import Notice, Rules
-from ..outbox.history import Archive
-from ..outbox.records import Entry, Queued
+from ..outbox.call_list import ListedCall
+from ..outbox.history import Archive, Known
+from ..outbox.records import LOOKED_UP, Entry, Queued
 from ..outbox.schema import State
 from ..planfix.forms import build_form
 from ..printable import printable
@@ -33,33 +34,57 @@ MEANINGS = {
     "✗": "rejected by Planfix (fsplanfix queue list)",
     "-": "too late to matter, not sent",
     "○": "shadow mode, not sent",
+    "!": "went wrong",
+    "?": "nobody listened",
 }
+NEWS = (LOOKED_UP, "click to call: the employee picked up")
+"""How lines of the journal begin that tell of nothing wrong."""
+
+CAUSES = {
+    "LOSE_RACE": "another phone was faster",
+    "ORIGINATOR_CANCEL": "the caller gave up, or the time was over",
+    "NO_ANSWER": "nobody picked up",
+    "NO_USER_RESPONSE": "the phone does not respond",
+    "USER_BUSY": "busy",
+    "CALL_REJECTED": "declined",
+    "USER_NOT_REGISTERED": "no phone is on",
+    "SUBSCRIBER_ABSENT": "no such user",
+    "PICKED_OFF": "another phone took the call",
+}
+"""FreeSWITCH's hang-up causes in words, where they say more than that somebody hung up."""
+
 INDENT = " " * 15
 
 
 def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
     """Return the lines about a call, [] if nothing is stored of it."""
-    found = steps(archive, rules, callid, Voice(str, _time))
+    found = steps(archive, rules, callid, Voice(_in_words, _time))
     if not found:
         return []
 
     said = [step.queued for step in found if step.queued is not None]
-    head = _header(said[0].notice) if said else f"Call {printable(callid)}"
-    marks = {MARKS[queued.state] for queued in said}
+    head = [_header(said[0].notice)] if said else []
+    marks = {_mark(step) for step in found}
     legend = [f"{mark} {meaning}" for mark, meaning in MEANINGS.items() if mark in marks]
     silent = [] if said else ["Planfix is told nothing of this call."]
 
     return [
-        f"{head}  times in UTC",
+        *head,
+        f"callid {printable(callid)}",
+        timeline.day(found[0].at / 1_000_000),
         *(line for step in found for line in _lines(step)),
         *silent,
         *legend,
     ]
 
 
+def _in_words(text: str) -> str:
+    """Return a text of the story, a hang-up cause with its meaning."""
+    return f"{text}, {CAUSES[text]}" if text in CAUSES else text
+
+
 def _header(notice: Notice) -> str:
-    fields = ("callid", "type", "phone", "diversion")
-    return timeline.header({name: getattr(notice, name) for name in fields})
+    return timeline.header({name: getattr(notice, name) for name in ("type", "phone", "diversion")})
 
 
 def _lines(step: Step) -> Iterator[str]:
@@ -68,12 +93,16 @@ def _lines(step: Step) -> Iterator[str]:
         yield from _told(step.queued, step.reason)
         return
 
-    mark = " "
+    yield _line(step.at, _mark(step), step.who or "-", step.text)
+
+
+def _mark(step: Step) -> str:
+    """Return the sign before a step; MEANINGS explains it."""
+    if step.queued is not None:
+        return MARKS[step.queued.state]
     if step.is_gap:
-        mark = "?"
-    elif step.is_note:
-        mark = "!"
-    yield _line(step.at, mark, step.who or "-", step.text)
+        return "?"
+    return "!" if step.is_note and not step.text.startswith(NEWS) else " "
 
 
 def _told(queued: Queued, rule: str) -> Iterator[str]:
@@ -84,7 +113,7 @@ def _told(queued: Queued, rule: str) -> Iterator[str]:
 
     about = [rule]
     if queued.state == State.DONE:
-        about.append(f"sent {_clock(queued.settled)}")
+        about.append(f"sent {timeline.clock(queued.settled)}")
     if queued.attempts > 1:
         about.append(f"{queued.attempts} tries")
     if queued.state != State.DONE:
@@ -102,22 +131,30 @@ def _where(_: str, path: str) -> str:
 
 
 def refusal(entry: Entry) -> str:
-    """Return a line about something that led to no call."""
-    return _line(int(entry.at * 1_000_000), "!", entry.ext or "-", entry.what)
+    """Return a line about something that led to no call, with its date."""
+    line = _line(int(entry.at * 1_000_000), "!", entry.ext or "-", entry.what)
+    return f"{timeline.day(entry.at)}\n{line}"
+
+
+def one_line(known: Known, call: ListedCall | None) -> str:
+    """Return a call in one line, with its whole callid. call: None if it is not over."""
+    result = "not over"
+    if call is not None:
+        talked = f" {call.talked} s" if call.talked else ""
+        result = f"{call.direction} {call.shares[0].ext if call.shares else '-'} {call.result}"
+        result += talked
+    when = f"{datetime.fromtimestamp(known.at):%Y-%m-%d %H:%M:%S}"
+    return printable(f"{when}  {result:<21} {known.callid}")
 
 
 def _line(at: int, mark: str, who: str, what: str) -> str:
-    line = printable(f"{mark} {_clock(at / 1_000_000)}  {who:>11}  {what}")
+    line = printable(f"{mark} {timeline.clock(at / 1_000_000)}  {who:>11}  {what}")
     return fill(line, WIDTH, subsequent_indent=INDENT * 2)
 
 
 def _time(at: int) -> str:
     """Return a time of day to the second. at: microseconds since 1970."""
-    return _clock(at / 1_000_000)[:-3]
-
-
-def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")[:-4]
+    return timeline.clock(at / 1_000_000)[:-3]
 
 
 # a call to attach to a bug report

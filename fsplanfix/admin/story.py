@@ -61,6 +61,16 @@ HEARD = {
     "RECORD_START": N_("recording begins"),
     "RECORD_STOP": N_("recording ends"),
 }
+ORDINARY_END = "success-silence"
+"""How FreeSWITCH calls the end of nearly every recording, with or without silence."""
+
+RECORDED = {
+    "success-maxtime": N_("as long as allowed"),
+    "input-too-short": N_("too short, not kept"),
+    "empty-file": N_("empty"),
+}
+"""Why FreeSWITCH ended a recording, in words."""
+
 RINGING = ("CHANNEL_PROGRESS", "CHANNEL_PROGRESS_MEDIA", "CHANNEL_ANSWER")
 
 CAUSES = (
@@ -193,8 +203,9 @@ def _what(
         is_shown = ("CHANNEL_HANGUP", leg.uuid) in marks
         text = "" if is_shown else _hung_up(event, leg, marks, voice)
     elif name.startswith("RECORD_"):
-        file = event.get("Record-File-Path").rpartition("/")[2]
-        text = f"{_(HEARD[name])}: {file} {event.get('Record-Completion-Cause')}".rstrip()
+        text = f"{_(HEARD[name])}: {event.get('Record-File-Path').rpartition('/')[2]}"
+        if (cause := event.get("Record-Completion-Cause")) and cause != ORDINARY_END:
+            text += f" ({_(RECORDED[cause]) if cause in RECORDED else cause})"
     else:
         text = _(HEARD[name]) if name in HEARD else ""
 
@@ -212,7 +223,7 @@ def _hung_up(event: SwitchEvent, leg: Leg, marks: set[tuple[str, str]], voice: V
     rang = any((name, leg.uuid) in marks for name in RINGING)
     text = _("hangs up: %(cause)s") % {"cause": _(cause)}
     if was_called and not rang:
-        text += _(" (never rang: no window, rule 1)")
+        text += _(" (did not ring, so no window opened: rule 1)")
     return text
 
 

@@ -1,9 +1,9 @@
-"""Requests to Planfix as lines that a person can read."""
+"""Requests to Planfix as lines that a person can read, in the time zone of this machine (or TZ)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from ..printable import printable
 
@@ -24,21 +24,42 @@ ENDED = {
 
 
 def header(fields: Mapping[str, str]) -> str:
-    """Return the line that introduces a call, from the fields of any of its events."""
+    """Return the line that introduces a call, from the fields of any of its events.
+
+    With the callid, its beginning is shown: `explain` takes that, too.
+    """
     way = "from" if fields.get("type") == "in" else "to"
     text = f"Call {way} {fields.get('phone', '?')}"
     if fields.get("diversion"):
-        text += f" by {fields['diversion']}"
-    return printable(f"{text}  ({fields['callid'][:8]})")
+        line = "on line" if way == "from" else "from line"
+        text += f" {line} {fields['diversion']}"
+    if fields.get("callid"):
+        text += f"  ({fields['callid'][:8]})"
+    return printable(text)
 
 
-def line(fields: Mapping[str, str], at: int) -> str:
-    """Return one line: the time of day (UTC), the ext and the request in words.
+def line(fields: Mapping[str, str], at: int, is_short: bool = False) -> str:
+    """Return one line: the time of day, the ext and the request in words.
 
-    at: microseconds since 1970.
+    at: microseconds since 1970. is_short: the time has no hundredths of a second.
     """
-    clock = datetime.fromtimestamp(at / 1_000_000, UTC).strftime("%H:%M:%S.%f")[:-4]
-    return printable(f"  {clock}  {fields.get('ext', '-'):>11}  {meaning(fields)}")
+    time = clock(at / 1_000_000)
+    if is_short:
+        time = time[:-3]
+    return printable(f"  {time}  {fields.get('ext', '-'):>11}  {meaning(fields)}")
+
+
+def clock(at: float) -> str:
+    """Return a time of day with hundredths of a second. at: seconds since 1970."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S.%f")[:-4]
+
+
+def day(at: float) -> str:
+    """Return a day and the time zone that clocks have on it. at: seconds since 1970."""
+    moment = datetime.fromtimestamp(at).astimezone()
+    offset, name = f"UTC{moment.isoformat()[-6:]}", moment.tzname() or ""
+    zone = f"{name} ({offset})" if name.isalpha() and name != "UTC" else offset
+    return f"{moment:%Y-%m-%d}, times in {'UTC' if offset == 'UTC+00:00' else zone}"
 
 
 def meaning(fields: Mapping[str, str]) -> str:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import click
 
 from ..admin import calls_command, explain, timeline
+from ..admin.call_csv import all_pages
 from ..admin.traces import replay, settings_of
 from ..calls.numbers import normalize
-from ..outbox.history import Archive
+from ..outbox.call_list import CallList, Search
+from ..outbox.history import Archive, Known
+from ..outbox.reader import Reader
+from ..outbox.store import Store
 from ..planfix.forms import build_form
 from ..printable import printable
 from ..recordings.urls import RecordingUrls
 from ..settings import RuleSettings, load
 from .root import cli, errors_as_one_line, open_store, say
+
+MOST_CANDIDATES = 10
+"""Callids that are shown if a beginning fits more than one."""
+
+LONGEST_CALL = 86400.0
+"""Seconds by which a call may begin before its first notice."""
 
 cli.command("calls")(errors_as_one_line(calls_command.show_calls))
 
@@ -32,44 +43,80 @@ cli.command("calls")(errors_as_one_line(calls_command.show_calls))
     help="Write the call as a trace that `replay` plays.",
 )
 @click.option("--mask", is_flag=True, help="With --export: replace phone numbers by made-up ones.")
+@click.option("--since", metavar="T", help="With a number: only since a time: 2h, 3d, 2026-11-18.")
 @errors_as_one_line
-def explain_command(call: str, last: bool, file: Path | None, mask: bool) -> None:
+def explain_command(
+    call: str, last: bool, file: Path | None, mask: bool, since: str | None
+) -> None:
     """Explain what happened in a call.
 
     Shows the events of FreeSWITCH, the rule behind each notice, and Planfix's answers. The rules
-    are listed in docs/call-rules.md.
+    are listed in docs/call-rules.md. The beginning of a callid is enough. A number with several
+    calls gives one line for each, the newest last. Times are those of the machine, or of TZ.
     """
     settings = load(RuleSettings)
     if not call and not last:
         raise click.UsageError("Give a callid or a phone number, or --last.")
+    if mask and file is None:
+        raise click.UsageError("--mask needs --export: what is shown here is not masked.")
+    start = calls_command.since_when(since, datetime.now().astimezone()) if since else 0.0
 
     with open_store() as store:
         archive = Archive(store)
         number = normalize(call, settings.country)
         if last:
             # the events of a call are stored when it is over
-            callids = [archive.last_call() if file is None else archive.last_ended_call()]
+            callid = archive.last_call() if file is None else archive.last_ended_call()
+            found = [Known(callid, 0.0)] if callid else []
         else:
-            callids = archive.calls(call, number)
+            found = _find(archive, call, number, start)
         if file is not None:
-            _export(archive, [callid for callid in callids if callid][-1:], file, mask)
+            _export(archive, [known.callid for known in found][-1:], file, mask)
             return
 
-        stories = [explain.story(archive, settings.rules(), callid) for callid in callids if callid]
-        told = ["\n".join(story) for story in stories if story]
         # a click that was refused led to no call: only its number is known
-        refused = []
-        if number and not last:
-            refused = [explain.refusal(entry) for entry in archive.refused(number)]
+        refused = archive.refused(number) if number and not last else []
+        told = [explain.refusal(entry) for entry in refused if entry.at >= start]
+        if len(found) > 1:
+            told = [_list(store, found, number), *told]
+        elif found:
+            told = ["\n".join(explain.story(archive, settings.rules(), found[0].callid)), *told]
 
-        if not told and not refused:
+        if not told:
             if not call:
                 raise click.ClickException("No calls yet.")
             raise click.ClickException(f"No record of call or number {printable(call[:80])}.")
-
-        if refused:
-            told.append("\n".join(refused))
         say("\n\n".join(told))
+
+
+def _find(archive: Archive, call: str, number: str, start: float) -> list[Known]:
+    """Return the calls that are meant, the oldest first.
+
+    Raises click.ClickException if the beginning of a callid fits several.
+    """
+    if archive.is_known(call):
+        return [Known(call, 0.0)]
+    if number and (found := archive.calls_with(number)):
+        return [known for known in found if known.at >= start]
+
+    found = archive.beginning_with(call, MOST_CANDIDATES + 1)
+    if len(found) > 1:
+        candidates = [f"  {printable(known.callid)}" for known in found[:MOST_CANDIDATES]]
+        more = ["  ..."] if len(found) > MOST_CANDIDATES else []
+        raise click.ClickException(
+            "\n".join([f"Several calls begin with {call}:", *candidates, *more])
+        )
+    return found
+
+
+def _list(store: Store, found: list[Known], number: str) -> str:
+    """Return a line for each call."""
+    search = Search(number=number, since=found[0].at - LONGEST_CALL)
+    over = {
+        call.callid: call for page in all_pages(CallList(Reader(store)), search) for call in page
+    }
+    lines = [explain.one_line(known, over.get(known.callid)) for known in found]
+    return "\n".join([*lines, "To explain one: fsplanfix explain CALLID"])
 
 
 def _export(archive: Archive, callids: list[str], file: Path, mask: bool) -> None:
@@ -108,6 +155,7 @@ def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
             if notice.callid != callid:
                 callid = notice.callid
                 say(timeline.header({**fields, "type": notice.type, "phone": notice.phone}))
+                say(f"  {timeline.day(notice.at / 1_000_000)}")
 
             say(timeline.line(fields, notice.at))
 
@@ -127,6 +175,10 @@ def normalize_command(numbers: tuple[str, ...]) -> None:
     numbering = settings.rules().numbering
     for raw in numbers:
         number = numbering.normalize(raw)
+        if not number and raw.lower() != settings.hidden_number:
+            say(_no_number(raw, settings.hidden_number))
+            continue
+
         line = f"{raw} -> {number or settings.hidden_number}"
         rule = numbering.rule_for(raw)
         if rule is not None:
@@ -134,3 +186,9 @@ def normalize_command(numbers: tuple[str, ...]) -> None:
         if number and numbering.dialled(number) != number:
             line += f"  dialled as {numbering.dialled(number)}"
         say(line)
+
+
+def _no_number(raw: str, hidden: str) -> str:
+    if not hidden:
+        return f"{raw} is not a phone number: HIDDEN_NUMBER is empty, so it is not reported"
+    return f"{raw} -> {hidden} (not a phone number: a hidden caller)"

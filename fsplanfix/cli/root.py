@@ -42,7 +42,7 @@ def say(text: str) -> None:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="fsplanfix")
+@click.version_option(None, "-V", "--version", package_name="fsplanfix")
 @click.option(
     "--env-file",
     envvar=settings_file.VARIABLE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import click
 import gevent
@@ -19,7 +20,10 @@ from ..simulators import demo
 from ..simulators.freeswitch import Switch
 from ..simulators.planfix import Planfix
 from ..simulators.playback import names
-from .root import cli, errors_as_one_line, say
+from .root import cli, colors, errors_as_one_line, say
+
+DEMO_PORT = 8090
+"""Where `demo --serve` shows the call windows, as `simulate planfix` does."""
 
 
 @cli.command("run")
@@ -43,6 +47,8 @@ def run_command(roles: tuple[str, ...], shadow: bool) -> None:
     logs.set_up(settings.log_level, settings.log_format, settings.log_mask)
     for unknown in unknown_names():
         logs.log.warning("setting_unknown", name=unknown.name, hint=unknown.hint)
+    if shadow:
+        logs.log.warning("shadow_mode", hint="calls are processed, nothing is sent to Planfix")
     app = App(settings, roles or ROLES, shadow)
     # gevent's own handlers: they run between greenlets, not in the middle of one
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -54,12 +60,25 @@ def run_command(roles: tuple[str, ...], shadow: bool) -> None:
 @click.option(
     "--serve",
     is_flag=True,
-    help="Keep running and print the address of a page with the call windows.",
+    help="Keep running, with a page of call windows and the dashboard.",
+)
+@click.option(
+    "--port", type=int, help="Port of the page with the call windows. With --serve: 8090."
 )
 @errors_as_one_line
-def demo_command(serve: bool) -> None:
+def demo_command(serve: bool, port: int | None) -> None:
     """Play six recorded calls to a simulated Planfix."""
-    raise SystemExit(demo.run(serve, say, timeline.header, timeline.line))
+    chosen = port if port is not None else (DEMO_PORT if serve else 0)
+    voice = demo.Voice(
+        say=say,
+        title=lambda text: click.secho(text, bold=True, color=colors()),
+        header=timeline.header,
+        line=partial(timeline.line, is_short=True),
+        day=timeline.day,
+    )
+    planfix = Planfix(("127.0.0.1", chosen))
+    _start(planfix, f"127.0.0.1:{chosen}")
+    raise SystemExit(demo.run(serve, planfix, voice))
 
 
 @cli.group("simulate")
@@ -71,7 +90,9 @@ def simulate_group() -> None:
 @click.option(
     "--listen", default="127.0.0.1:8021", show_default=True, help="Address of the event socket."
 )
-@click.option("--password", default="ClueCon", show_default=True)
+@click.option(
+    "--password", default="ClueCon", show_default=True, help="Password of the event socket."
+)
 @click.option(
     "--speed",
     default=1.0,
@@ -93,7 +114,8 @@ def simulate_freeswitch_command(
     """Simulate FreeSWITCH: play recorded calls to every client, in a loop."""
     switch = Switch(_address(listen), password, speed=speed)
     _start(switch, listen)
-    say(f"Event socket on 127.0.0.1:{switch.port}; Ctrl-C ends it.")
+    url = f"esl://:{password}@127.0.0.1:{switch.port}"
+    say(f"Set FREESWITCH_ESL={url} to follow it. Ctrl-C ends it.")
     with _until_interrupted():
         while True:
             for recording in recordings or names():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 
 from ..calls.model import Direction, Kind
 from .records import Entry, Queued, entry_from, queued_from
@@ -21,6 +22,13 @@ class Written(NamedTuple):
     id: int
     created: float
     body: str
+
+
+class Known(NamedTuple):
+    """A call of which something is kept. at: the time of its first row, seconds since 1970."""
+
+    callid: str
+    at: float
 
 
 class Archive:
@@ -65,14 +73,35 @@ class Archive:
 
     def calls(self, callid: str, phone: str) -> list[str]:
         """Return this callid if it is known, else the calls with a number (E.164 digits, or "")."""
-        if self.heard(callid) or any(self.about(callid)):
+        if self.is_known(callid):
             return [callid]
         if phone:
-            return self._calls_with(phone)
+            return [known.callid for known in self.calls_with(phone)]
         return []
 
-    def _calls_with(self, phone: str) -> list[str]:
-        """Return the callids of the calls with a client's number, the oldest first."""
+    def is_known(self, callid: str) -> bool:
+        """Return whether anything is kept of a call."""
+        return bool(self.heard(callid)) or any(self.about(callid))
+
+    def beginning_with(self, text: str, most: int) -> list[Known]:
+        """Return the calls whose callid begins with a text, the oldest first, at most so many."""
+        times = ((notices, notices.c.created), (journal, journal.c.at), (heard, heard.c.at))
+        queries = [
+            select(table.c.callid, func.min(at).label("at"))
+            .where(table.c.callid.startswith(text, autoescape=True), table.c.callid != "")
+            .group_by(table.c.callid)
+            .order_by("at")
+            .limit(most)
+            for table, at in times
+        ]
+
+        with self._store.transaction() as connection:
+            rows = [row for query in queries for row in connection.execute(query)]
+
+        return _first_rows(rows)[:most]
+
+    def calls_with(self, phone: str) -> list[Known]:
+        """Return the calls with a client's number (E.164 digits), the oldest first."""
         # a notice's phone has no column of its own: it is found in the JSON, which has no spaces
         body = notices.c.body.contains(f'"phone":"{phone}"', autoescape=True)
         of_notices = select(notices.c.callid, notices.c.created.label("at")).where(body)
@@ -81,10 +110,7 @@ class Archive:
         )
 
         with self._store.transaction() as connection:
-            found = connection.execute(of_notices.union_all(of_journal).order_by("at")).all()
-
-        # a call has several rows: its first one gives its place
-        return list(dict.fromkeys(str(row.callid) for row in found))
+            return _first_rows(connection.execute(of_notices.union_all(of_journal)).all())
 
     def open_calls(self) -> list[str]:
         """Return the states of all calls that are not over, as JSON."""
@@ -138,3 +164,12 @@ class Archive:
         query = select(heard.c.events).where(heard.c.callid == callid)
         with self._store.transaction() as connection:
             return connection.execute(query).scalar() or b""
+
+
+def _first_rows(rows: Iterable[Any]) -> list[Known]:
+    """Return each call once with its first row, the oldest first."""
+    first: dict[str, float] = {}
+    for row in rows:
+        callid = str(row.callid)
+        first[callid] = min(row.at, first.get(callid, row.at))
+    return sorted((Known(*call) for call in first.items()), key=lambda known: known.at)

@@ -69,6 +69,10 @@ class Backlog:
     unauthorized: bool
 
 
+LOOKED_UP = "caller looked up:"
+"""How the journal's line about a lookup begins."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A line of the journal. at: seconds since 1970. callid, ext, phone: "" where unknown."""

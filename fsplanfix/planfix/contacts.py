@@ -163,10 +163,15 @@ class Contacts:
 
         callid: the call it is for, which Planfix is told.
         """
+        return self.look_up(number, callid, seconds)[0]
+
+    def look_up(self, number: str, callid: str, seconds: float) -> tuple[Contact, str, float]:
+        """Do as `find`; also return how it went and how long it took (see OnLookup)."""
         begun = time.monotonic()
         contact, how = self._find(number, callid, seconds)
-        self._on_lookup(how, time.monotonic() - begun)
-        return contact
+        took = time.monotonic() - begun
+        self._on_lookup(how, took)
+        return contact, how, took
 
     def name_of(self, number: str) -> str:
         """Return the name behind a number if it is remembered, else "": nobody is asked."""

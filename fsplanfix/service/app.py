@@ -49,7 +49,7 @@ from ..web.health import Health
 from ..web.server import Bounds, WebServer
 from . import file_limits
 from .caller_lookup import CallerLookup
-from .clicks import ClickJournal, KnownClients
+from .clicks import ClickJournal, KnownClients, write_down
 from .clicks import start as start_click
 from .comparison import keep_comparing
 from .greenlets import keep_running
@@ -245,6 +245,8 @@ class App:
             settings.user_domain,
             settings.dial_string,
         )
+        # in shadow mode Planfix is not asked, so there is nothing to tell
+        journal = None if self._shadow else partial(write_down, Archive(self._store))
         lookup = CallerLookup(
             settings.rules(),
             self._contacts,
@@ -252,6 +254,7 @@ class App:
             last_talk.find,
             self._absent_users,
             self._exts_in_calls,
+            journal,
         )
         return SocketApp(
             settings.esl_listen,

@@ -13,7 +13,8 @@ from ..calls.parties import read_leg
 from ..freeswitch.events import SwitchEvent
 from ..freeswitch.ring import Shown, ring_string
 from ..freeswitch.socket_app import clean
-from ..planfix.contacts import NOBODY, Contacts
+from ..outbox.records import LOOKED_UP, Entry
+from ..planfix.contacts import NOBODY, Contact, Contacts
 from .ring import First, Order, RingPlan, Wanted, group_of
 
 log = structlog.get_logger(__name__)
@@ -31,6 +32,34 @@ FindBusy = Callable[[], Set[str]]
 """Returns the exts that are in a call."""
 
 
+WriteDown = Callable[[Entry], object]
+"""Keeps a line of the journal. It raises nothing."""
+
+GONE_WRONG = {
+    "failed": "Planfix gave no answer that can be used",
+    "late": "Planfix did not answer in time",
+    "paused": "Planfix was not asked, because it failed several times in a row",
+}
+"""What came of a lookup without an answer; see OnLookup in planfix/contacts.py."""
+
+
+def in_words(contact: Contact, how: str, seconds: float) -> str:
+    """Return a lookup as a line of the journal."""
+    if how in GONE_WRONG:
+        return f"{LOOKED_UP} {GONE_WRONG[how]} ({seconds * 1000:.0f} ms)"
+
+    source = "asked" if how == "asked" else "remembered from before"
+    managers = ", ".join(contact.managers)
+    known = contact.name or "no name"
+    if managers:
+        known += f", manager {managers}"
+    if contact == NOBODY:
+        known = "Planfix does not know the number, or could not say"
+        if how == "asked":
+            known = "Planfix does not know the number"
+    return f"{LOOKED_UP} {known} ({source}, {seconds * 1000:.0f} ms)"
+
+
 class CallerLookup:
     """Looks callers up in Planfix and in our own history, and builds the ring."""
 
@@ -42,6 +71,7 @@ class CallerLookup:
         find_last: FindLast,
         find_absent: FindAbsent,
         find_busy: FindBusy,
+        write_down: WriteDown | None = None,
     ) -> None:
         self._rules = rules
         self._contacts = contacts
@@ -50,6 +80,7 @@ class CallerLookup:
         self._find_last = find_last
         self._find_absent = find_absent
         self._find_busy = find_busy
+        self._journal = write_down
 
     def find_variables(self, channel: SwitchEvent, seconds: float) -> dict[str, str]:
         """Return the variables for an outside caller within `seconds`, none for anybody else."""
@@ -67,7 +98,8 @@ class CallerLookup:
         if leg.number:
             time_to_know = max(seconds - TIME_TO_ASK, 0)
             asking = gevent.spawn(self._last, leg.number, time_to_know)
-            contact = self._contacts.find(leg.number, leg.uuid, time_to_know)
+            contact, how, took = self._contacts.look_up(leg.number, leg.uuid, time_to_know)
+            self._write_down(leg, in_words(contact, how, took))
             asking.join(max(time_to_know - (time.monotonic() - begun), 0))
             last = asking.value or ""
 
@@ -95,6 +127,12 @@ class CallerLookup:
             milliseconds=round((time.monotonic() - begun) * 1000),
         )
         return {variable: value for variable, value in found.items() if value}
+
+    def _write_down(self, leg: Leg, what: str) -> None:
+        if self._journal is None:
+            return
+        # the call does not wait for the store
+        gevent.spawn(self._journal, Entry(time.time(), what, leg.uuid, "", leg.number))
 
     def _last(self, number: str, seconds: float) -> str:
         return self._find_last(number, seconds) if First.LAST in self._plan.first else ""

@@ -91,8 +91,13 @@ class ClickJournal:
             self._write(Entry(time.time(), what, "", ext, number))
 
     def _write(self, entry: Entry) -> None:
-        try:
-            self._archive.write_down(entry)
-        # the phone rings already: a journal that cannot be written does not undo that
-        except StoreError as error:
-            log.error("store_unavailable", problem=str(error))
+        write_down(self._archive, entry)
+
+
+def write_down(archive: Archive, entry: Entry) -> None:
+    """Write a line into the journal, or log why not."""
+    try:
+        archive.write_down(entry)
+    # the phone rings already: a journal that cannot be written does not undo that
+    except StoreError as error:
+        log.error("store_unavailable", problem=str(error))

@@ -11,8 +11,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
 
 import gevent
 
@@ -28,13 +31,32 @@ TITLES = {
     "click to call": "An employee clicks a number in Planfix",
 }
 SPEED = 1.5
-INHERITED = ("PATH", "HOME", "LANG")
+INHERITED = ("PATH", "HOME", "LANG", "TZ")
+ADMIN_PASSWORD = "demo"  # noqa: S105 - for this run on loopback only
 PBX_TOKEN = "pbx-demo-token"  # noqa: S105 - for this run on loopback only
 STARTED = re.compile(r"web_listening.*127\.0\.0\.1:(\d+)")
 
 Say = Callable[[str], None]
-Header = Callable[[Mapping[str, str]], str]
-Line = Callable[[Mapping[str, str], int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How the demonstration is told.
+
+    say, title: print a line. header: introduces a call by the fields of a request. line: a request
+    and its time (microseconds since 1970) in words. day: a day (seconds since 1970) in words.
+    """
+
+    say: Say
+    title: Say
+    header: Callable[[Mapping[str, str]], str]
+    line: Callable[[Mapping[str, str], int], str]
+    day: Callable[[float], str]
+
+
+NEXT = """
+Next: `fsplanfix demo --serve` shows the call windows and the dashboard in a
+browser. To install it: README.md, "Installation"."""
 
 
 class Stage:
@@ -84,6 +106,7 @@ def service(switch: Switch, planfix: Planfix) -> Iterator[int]:
             "PLANFIX_URL": planfix.url,
             "PLANFIX_TOKEN": planfix.token,
             "PBX_TOKEN": PBX_TOKEN,
+            "ADMIN_PASSWORD": ADMIN_PASSWORD,
             "FREESWITCH_ESL": f"esl://:{switch.password}@127.0.0.1:{switch.port}",
             "HTTP_LISTEN": "127.0.0.1:0",
             "ESL_LISTEN": "127.0.0.1:0",
@@ -115,28 +138,27 @@ def wait_for_port(process: subprocess.Popen[str]) -> int:
     raise RuntimeError("The service did not start: " + "".join(log))
 
 
-def tell(planfix: Planfix, say: Say, header: Header, line: Line) -> None:
-    """Print each request as it happens, under a header for each call."""
-    current = ""
-    for item in planfix.follow():
-        if item.code != 200:
-            say(f"  refused with {item.code}")
-            continue
-        # a question about the client, asked before his call begins
-        if item.fields["cmd"] == "contact":
-            continue
-        if item.fields["callid"] != current:
-            current = item.fields["callid"]
-            say(header(item.fields))
+def tell(planfix: Planfix, known: int, voice: Voice) -> None:
+    """Print what Planfix was told of a call: all requests after the first `known`."""
+    # a question about the client is asked before his call begins
+    told = [item for item in planfix.received[known:] if item.fields["cmd"] != "contact"]
+    if told:
+        voice.say(voice.header(told[0].fields))
 
-        say(line(item.fields, int(item.at * 1_000_000)))
+    # requests that are sent at the same time arrive in any order
+    for _, together in groupby(told, lambda item: (item.code, item.fields.get("event"))):
+        for item in sorted(together, key=lambda item: item.fields.get("ext", "")):
+            if item.code == 200:
+                voice.say(voice.line(item.fields, int(item.at * 1_000_000)))
+            else:
+                voice.say(f"  refused with {item.code}")
 
 
 def table(planfix: Planfix) -> list[str]:
     """Return the call history as lines of at most 80 characters."""
     lines = [f"{'client':<13}{'way':<5}{'recorded':<10}employees"]
     for card in planfix.history.cards.values():
-        parts = [_part_in_words(part) for part in card.parts]
+        parts = [_part_in_words(part) for part in sorted(card.parts, key=lambda part: part.ext)]
         recorded = "yes" if card.links else "-"
         lines.append(f"{card.phone:<13}{card.type:<5}{recorded:<10}{', '.join(parts)}")
 
@@ -150,27 +172,36 @@ def _part_in_words(part: Part) -> str:
     return text
 
 
-def run(serve: bool, say: Say, header: Header, line: Line) -> int:
-    """Play the six calls; return the exit code: 0 if every request was accepted."""
-    switch, planfix = Switch(speed=SPEED), Planfix()
+def run(serve: bool, planfix: Planfix, voice: Voice) -> int:
+    """Play the six calls; return the exit code: 0 if every request was accepted.
+
+    serve: play them again and again, until somebody interrupts. planfix: has been started, and is
+    stopped at the end.
+    """
+    switch = Switch(speed=SPEED)
     gevent.signal_handler(signal.SIGTERM, gevent.getcurrent().throw, KeyboardInterrupt)
     switch.start()
-    planfix.start()
 
     try:
-        with service(switch, planfix) as port:
-            planfix.pbx_url, planfix.pbx_token = f"http://127.0.0.1:{port}/planfix", PBX_TOKEN
+        with service(switch, planfix) as web:
+            planfix.pbx_url, planfix.pbx_token = f"http://127.0.0.1:{web}/planfix", PBX_TOKEN
             switch.wait_for_subscriber()
+            pages = (
+                f"Call windows and history, as Planfix would show them: {planfix.page}\n"
+                f"Dashboard: http://127.0.0.1:{web}/ (password: {ADMIN_PASSWORD})"
+            )
             if serve:
-                say(f"Call windows and history as Planfix would show them: {planfix.page}\n")
+                voice.say(pages)
+            code = perform(Stage(switch, planfix), voice)
+            if not serve:
+                voice.say(NEXT)
+                return code
 
-            teller = gevent.spawn(tell, planfix, say, header, line)
-            code = perform(Stage(switch, planfix), say)
-            while serve:
-                perform(Stage(switch, planfix), say)
-
-            teller.kill()
-            return code
+            # whatever is printed now would push the addresses away
+            voice.say(f"\nThe calls go on, and nothing more is printed. Ctrl-C ends it.\n{pages}")
+            while True:
+                for call in TITLES:
+                    Stage(switch, planfix).play(call)
     except KeyboardInterrupt:
         return 0
     finally:
@@ -178,18 +209,21 @@ def run(serve: bool, say: Say, header: Header, line: Line) -> int:
         planfix.stop()
 
 
-def perform(stage: Stage, say: Say) -> int:
+def perform(stage: Stage, voice: Voice) -> int:
     """Play every call once, print a summary and return the exit code."""
+    voice.say(voice.day(time.time()))
     for number, (call, title) in enumerate(TITLES.items(), 1):
-        say(f"\n{number}. {title}")
+        known = len(stage.planfix.received)
+        voice.title(f"\n{number}. {title}")
         stage.play(call)
         gevent.sleep(0.2)
+        tell(stage.planfix, known, voice)
 
     received, crm = stage.planfix.received, stage.planfix
     refused = sum(item.code != 200 for item in received)
-    say("\n" + "\n".join(table(crm)))
+    voice.say("\n" + "\n".join(table(crm)))
     verdict = f"{refused} refused" if refused else "all accepted"
-    say(
+    voice.say(
         f"\n{len(received)} requests, {verdict}"
         + "".join(f"\n  surprising: {text}" for text in crm.history.surprises)
     )

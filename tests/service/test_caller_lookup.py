@@ -4,14 +4,17 @@ from collections.abc import Mapping
 
 import gevent
 import pytest
+from gevent.queue import Queue
 
 from fsplanfix.calls.model import Rules
 from fsplanfix.errors import LinkDown
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.planfix.contacts import Contacts
-from fsplanfix.service.caller_lookup import CallerLookup
+from fsplanfix.outbox.records import Entry
+from fsplanfix.planfix.contacts import NOBODY, Contact, Contacts
+from fsplanfix.service.caller_lookup import CallerLookup, in_words
 from fsplanfix.service.ring import First, RingPlan
 
+from ..support.service import PATIENCE
 from ..support.traces import wire
 
 CHANNEL = next(
@@ -180,3 +183,53 @@ def test_the_manager_is_the_ext_behind_the_short_code(
 def test_employees_and_hidden_callers_are_not_asked_about(old: str, new: str) -> None:
     assert old in CHANNEL
     assert found({"contact_name": "x"}, channel=CHANNEL.replace(f"\n{old}", f"\n{new}")) == {}
+
+
+@pytest.mark.parametrize(
+    ("contact", "how", "words"),
+    [
+        (
+            Contact("Ivan Petrov", ("102", "103")),
+            "asked",
+            "Ivan Petrov, manager 102, 103 (asked, 87 ms)",
+        ),
+        (Contact("Ivan"), "cached", "Ivan (remembered from before, 87 ms)"),
+        (Contact("", ("102",)), "asked", "no name, manager 102 (asked, 87 ms)"),
+        (NOBODY, "asked", "Planfix does not know the number (asked, 87 ms)"),
+        (
+            NOBODY,
+            "cached",
+            "Planfix does not know the number, or could not say (remembered from before, 87 ms)",
+        ),
+        (NOBODY, "late", "Planfix did not answer in time (87 ms)"),
+        (NOBODY, "failed", "Planfix gave no answer that can be used (87 ms)"),
+        (
+            NOBODY,
+            "paused",
+            "Planfix was not asked, because it failed several times in a row (87 ms)",
+        ),
+    ],
+)
+def test_a_lookup_is_kept_in_words(contact: Contact, how: str, words: str) -> None:
+    assert in_words(contact, how, 0.0871) == f"caller looked up: {words}"
+
+
+def test_the_journal_has_each_lookup_with_its_call() -> None:
+    kept: Queue[Entry] = Queue()
+    contacts = Contacts(
+        lambda fields, seconds: {"contact_name": "Ivan"}, 1.5, lambda how, seconds: None
+    )
+    lookup = CallerLookup(
+        Rules(),
+        contacts,
+        RingPlan(),
+        lambda phone, seconds: "",
+        lambda channel, users, domain, seconds: frozenset(),
+        frozenset,
+        kept.put,
+    )
+    channel = SwitchEvent(CHANNEL.encode())
+    lookup.find_variables(channel, 1.0)
+    entry = kept.get(timeout=PATIENCE)
+    assert (entry.callid, entry.phone, entry.ext) == (channel.get("Unique-ID"), "79161234567", "")
+    assert entry.what.startswith("caller looked up: Ivan (asked, ")
