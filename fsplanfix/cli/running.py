@@ -68,7 +68,9 @@ def run_command(roles: tuple[str, ...], shadow: bool) -> None:
 @errors_as_one_line
 def demo_command(serve: bool, port: int | None) -> None:
     """Play six recorded calls to a simulated Planfix."""
-    chosen = port if port is not None else (DEMO_PORT if serve else 0)
+    chosen = DEMO_PORT if serve else 0
+    if port is not None:
+        chosen = port
     voice = demo.Voice(
         say=say,
         title=lambda text: click.secho(text, bold=True, color=colors()),

@@ -105,7 +105,7 @@ class CallerLookup:
 
         name = clean(contact.name)
         left = seconds - (time.monotonic() - begun)
-        wanted = Wanted(contact.managers, last, group_of(group))
+        wanted = Wanted(contact.managers, last, group_of(group), leg.number)
         ring = self._ring(channel, leg, wanted, name, max(left, 0))
 
         found = {

@@ -48,11 +48,15 @@ class Employee:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Who is to ring for a client. managers, last, group: exts, in order."""
+    """Who is to ring for a client. managers, last, group: exts, in order.
+
+    caller: his number (E.164 digits), which is not rung: employees call from their mobiles, too.
+    """
 
     managers: Sequence[str] = ()
     last: str = ""
     group: Sequence[str] = ()
+    caller: str = ""
 
 
 def group_of(text: str) -> list[str]:
@@ -78,8 +82,8 @@ class Order:
         before: list[list[Employee]] = []
         for kind in self._first:
             codes = wanted.managers if kind is First.MANAGER else [wanted.last]
-            before.append(self._free(codes, busy))
-        group = self._free(wanted.group, busy)
+            before.append(self._free(codes, busy, wanted.caller))
+        group = self._free(wanted.group, busy, wanted.caller)
 
         everybody = [employee for step in (*before, group) for employee in step]
         users = list(dict.fromkeys(user for employee in everybody for user in employee.users))
@@ -99,14 +103,14 @@ class Order:
             steps.append(everyone)
         return steps
 
-    def _free(self, codes: Iterable[str], busy: Collection[str]) -> list[Employee]:
-        found = (self._employee(code) for code in codes)
+    def _free(self, codes: Iterable[str], busy: Collection[str], caller: str) -> list[Employee]:
+        found = (self._employee(code, caller) for code in codes)
         return [one for one in found if one is not None and one.ext not in busy]
 
-    def _employee(self, code: str) -> Employee | None:
+    def _employee(self, code: str, caller: str) -> Employee | None:
         """Return the employee behind an ext of Planfix or a directory user, None if nobody."""
         rules = self._rules
-        behind = rules.users_of(code) if code else []
+        behind = [name for name in rules.users_of(code) if name != caller] if code else []
         if not behind and rules.ext_for(code):
             # a user who goes by another ext, such as 1001 by the alias 1001:101
             return self._named(rules.ext_for(code), [code])

@@ -57,6 +57,11 @@ def test_a_phone_that_is_absent_leaves_its_mobile_and_a_busy_employee_neither() 
     assert rung(Wanted([], "", ["101"]), busy=["101"]) == []
 
 
+def test_an_employee_who_calls_from_his_mobile_is_not_called_back_on_it() -> None:
+    wanted = Wanted(["103"], "104", ["101"], caller="79260000003")
+    assert rung(wanted) == [["103"], ["104"], ["79260000004"], ["101"]]
+
+
 def test_aliases_work_in_both_directions() -> None:
     # Planfix's 105 is the user 1005, who may be named either way; 106 has two users
     assert rung(Wanted(["105"])) == [["1005"]]
