@@ -141,7 +141,7 @@ def test_the_version_has_a_short_option(tmp_path: Path) -> None:
 
 
 def test_completion_is_as_the_readme_says(tmp_path: Path) -> None:
-    done = run_cli(tmp_path, _FSPLANFIX_COMPLETE="bash_source")
+    done = call_cli(tmp_path, _FSPLANFIX_COMPLETE="bash_source")
     assert "complete -o nosort -F _fsplanfix_completion fsplanfix" in done.stdout
 
 

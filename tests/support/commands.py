@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from unittest.mock import patch
 
@@ -34,7 +34,8 @@ def call_cli(folder: Path, *words: str, **env: str) -> subprocess.CompletedProce
 
     For what a command says; how it starts, is interrupted and ends is for `run_cli`.
     """
-    out, errors = StringIO(), StringIO()
+    written = BytesIO(), BytesIO()
+    out, errors = (TextIOWrapper(kept, encoding="utf-8", write_through=True) for kept in written)
     with (
         patch.dict(os.environ, environment(COLUMNS="80", **env), clear=True),
         chdir(folder),
@@ -45,4 +46,5 @@ def call_cli(folder: Path, *words: str, **env: str) -> subprocess.CompletedProce
         cli.main(words, prog_name="fsplanfix")
     code = end.value.code
     assert isinstance(code, int)
-    return subprocess.CompletedProcess(words, code, out.getvalue(), errors.getvalue())
+    texts = [kept.getvalue().decode() for kept in written]
+    return subprocess.CompletedProcess(words, code, *texts)
