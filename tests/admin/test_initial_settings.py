@@ -207,7 +207,7 @@ def test_a_setting_that_is_wrong_already_is_named_before_the_first_question(
     (tmp_path / ".env").write_text("DIAL_STRING=nonsense\nLOG_LEVEL=loud\n")
     terminal = Terminal(tmp_path, "init", "--force")
     assert terminal.end() == 1
-    assert "LOG_LEVEL: 'loud' cannot be used" in terminal.shown
+    assert "LOG_LEVEL: 'LOUD' cannot be used" in terminal.shown
     assert "Fix it in .env first." in terminal.shown
     assert "DIAL_STRING" not in terminal.shown
 
