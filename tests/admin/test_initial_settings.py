@@ -300,6 +300,15 @@ def test_an_answer_is_understood_as_it_was_meant(
     assert (found.value, found.note.split(":")[0].split(", ")[0]) == (value, note)
 
 
+def test_what_remains_is_said_even_if_fs_cli_cannot_be_told(tmp_path: Path) -> None:
+    done = call_cli(tmp_path, *GIVEN, "--fs-cli", "no/where/fs_cli.conf")
+    assert done.returncode == 1
+    assert "no/where/fs_cli.conf cannot be written (No such file or directory)" in done.stderr
+    assert "key of your PBX" in done.stdout
+    assert "From then on fs_cli needs the new password" in done.stdout
+    assert (tmp_path / ".env").exists()
+
+
 def test_the_file_of_fs_cli_keeps_its_other_profiles(tmp_path: Path) -> None:
     file, server = tmp_path / "fs_cli.conf", Server("127.0.0.1", 8021, "new")
     profile = "[default]\nhost     => 127.0.0.1\nport     => 8021\npassword => new\n"
