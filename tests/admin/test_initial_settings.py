@@ -436,6 +436,8 @@ def test_the_package_keeps_settings_and_store_where_the_unit_expects_them(
         Server("127.0.0.1", 8021, "z"),
     )
     assert "sudo systemctl restart fsplanfix" in shown
+    local = next_steps.what_to_do(system_file, {}, Server("localhost", 8021, "z"))
+    assert '<param name="listen-ip" value="127.0.0.1"/>' in local
     assert "/usr/share/fsplanfix/freeswitch-dialplan/" in shown
     assert max(map(len, shown.splitlines())) <= 80
 
