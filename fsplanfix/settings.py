@@ -75,18 +75,24 @@ _ESL = re.compile(
 )
 
 
-def _address(value: str) -> str:
+def _address(value: str, example: str = "https://example.planfix.com/tel/api") -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(
-            f"'{value}' is not a web address; write it like https://example.planfix.com/tel/api."
-        )
+        raise ValueError(f"'{value}' is not a web address; write it like {example}.")
 
     # a stand-in for Planfix may run on this machine without a certificate
     if parts.scheme == "http" and not LOOPBACK.fullmatch(parts.hostname):
         raise ValueError("tokens would cross the network in clear text; begin it with https://.")
 
     return value
+
+
+def _our_address(value: str) -> str:
+    return _address(value, "https://pbx.example.com")
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
 
 
 def _pattern(value: Any) -> Any:
@@ -351,11 +357,11 @@ class Settings(RuleSettings, StoreSettings):
     ring_seconds: int = Field(default=20, ge=3, le=60)
     ring_last_days: float = Field(default=30.0, ge=0, le=3650)
     http_listen: Annotated[Address, NoDecode, BeforeValidator(_listen)] = Address("127.0.0.1", 8080)
-    public_url: Annotated[str, AfterValidator(_address)] | None = None
+    public_url: Annotated[str, AfterValidator(_our_address)] | None = None
     recordings_dir: Annotated[Path, AfterValidator(_folder)] = Path(
         "/var/lib/freeswitch/recordings"
     )
-    recordings_url: Annotated[str, AfterValidator(_address)] | None = None
+    recordings_url: Annotated[str, AfterValidator(_our_address)] | None = None
     recordings_map: Annotated[tuple[str, str] | None, NoDecode, BeforeValidator(_map)] = None
     recordings_convert: Annotated[str, _matching(re.compile("mp3|"), "mp3")] = ""
     recordings_keep_days: float = Field(default=0, ge=0)
@@ -381,7 +387,9 @@ class Settings(RuleSettings, StoreSettings):
     view_password: SecretStr = SecretStr("")
     log_format: Annotated[str, _matching(re.compile("logfmt|json"), "json")] = "logfmt"
     log_mask: bool = False
-    log_level: Annotated[str, _matching(re.compile("DEBUG|INFO|WARNING|ERROR"), "INFO")] = "INFO"
+    log_level: Annotated[
+        str, BeforeValidator(_upper), _matching(re.compile("DEBUG|INFO|WARNING|ERROR"), "INFO")
+    ] = "INFO"
 
     # the files that SECRETS may be read from
     planfix_token_file: str = ""
@@ -452,7 +460,7 @@ def load(kind: type[T], own: Mapping[str, str] | None = None) -> T:
     try:
         return kind(_env_file=file, **values)  # type: ignore[call-arg]
     except ValidationError as error:
-        problems, hint = sentences(kind, error), ""
+        problems, hint = settings_file.sentences(kind, error), ""
         if any(problem["type"] == "missing" for problem in error.errors()):
             # what is missing may be there under a misspelt name
             problems += [f"{name.name} is not a setting: {name.hint}" for name in unknown_names()]
@@ -465,25 +473,3 @@ def unknown_names() -> list[settings_file.UnknownName]:
     file = settings_file.find()
     names = [name.upper() for name in Settings.model_fields]
     return settings_file.unknown_names(file, names) if file else []
-
-
-def sentences(kind: type[_Source], error: ValidationError) -> list[str]:
-    """Return a sentence for each setting that is missing or wrong."""
-    return [_sentence(kind, problem) for problem in error.errors()]
-
-
-def _sentence(kind: type[_Source], problem: Any) -> str:
-    name = str(problem["loc"][0]) if problem["loc"] else ""
-    if problem["type"] == "missing":
-        return f"{name.upper()} is missing: {kind.model_fields[name].description}."
-
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    description = kind.model_fields[name].description if name in kind.model_fields else None
-    if not name:
-        return message
-
-    # our own validators say themselves what to write
-    hint = ""
-    if description and problem["type"] != "value_error":
-        hint = f" It is {description}."
-    return f"{name.upper()}: {message}{hint}"

@@ -10,9 +10,11 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dotenv import dotenv_values
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
 from .errors import SettingsError
 
@@ -178,3 +180,38 @@ def unknown_names(file: Path, settings: Collection[str]) -> list[UnknownName]:
         if nearest or is_ours:
             found.append(UnknownName(name, nearest))
     return found
+
+
+_IN_PLAIN_WORDS = {
+    "int_parsing": "write a whole number, such as 20.",
+    "float_parsing": "write a number, such as 60.",
+    "bool_parsing": "write true or false.",
+    "greater_than_equal": "the least is {ge:g}.",
+    "less_than_equal": "the most is {le:g}.",
+    "too_short": "it is empty or too short.",
+}
+"""Sentences for pydantic's own kinds of errors, which would be hard to act on."""
+
+
+def sentences(kind: type[BaseSettings], error: ValidationError) -> list[str]:
+    """Return a sentence for each setting that is missing or wrong."""
+    return [_sentence(kind, problem) for problem in error.errors()]
+
+
+def _sentence(kind: type[BaseSettings], problem: Any) -> str:
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    if problem["type"] == "missing":
+        return f"{name.upper()} is missing: {kind.model_fields[name].description}."
+
+    given = problem.get("ctx", {})
+    message = _IN_PLAIN_WORDS.get(problem["type"], "").format(**given)
+    message = message or str(problem["msg"]).removeprefix("Value error, ")
+    description = kind.model_fields[name].description if name in kind.model_fields else None
+    if not name:
+        return message
+
+    # our own validators say themselves what to write
+    hint = ""
+    if description and problem["type"] != "value_error":
+        hint = f" It is {description}."
+    return f"{name.upper()}: {message}{hint}"

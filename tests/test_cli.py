@@ -141,7 +141,16 @@ def test_the_version_has_a_short_option(tmp_path: Path) -> None:
 
 
 def test_completion_is_as_the_readme_says(tmp_path: Path) -> None:
-    done = call_cli(tmp_path, _FSPLANFIX_COMPLETE="bash_source")
+    # its name is that of the program, so it is started as people start it
+    program = Path(sys.executable).with_name("fsplanfix")
+    done = subprocess.run(
+        [program],
+        env=environment(_FSPLANFIX_COMPLETE="bash_source"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "complete -o nosort -F _fsplanfix_completion fsplanfix" in done.stdout
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fsplanfix.admin.initial_settings import problem_with
 from fsplanfix.errors import SettingsError
 from fsplanfix.freeswitch.connection import Server
 from fsplanfix.settings import SECRETS, RuleSettings, Settings, load
@@ -82,16 +83,16 @@ def test_every_missing_setting_gets_its_sentence(monkeypatch: pytest.MonkeyPatch
         ("DIAL_RULES", "7(\\d+)=$2", "fewer groups"),
         ("RING_FIRST", "manager,all", "write it like manager,last"),
         ("RING_FIRST", "last,last", "write it like manager,last"),
-        ("RING_SECONDS", "0", "greater than or equal to 3"),
-        ("RING_SECONDS", "61", "less than or equal to 60"),
-        ("RING_LAST_DAYS", "-1", "greater than or equal to 0"),
+        ("RING_SECONDS", "0", "the least is 3."),
+        ("RING_SECONDS", "61", "the most is 60."),
+        ("RING_LAST_DAYS", "-1", "the least is 0."),
         ("DIAL_ALLOW", "(", "not a regular expression"),
         ("RINGBACK", "ring", "write a tone like %(1000,4000,425)"),
         ("RINGBACK", "%(1000,4000,425),x=1", "write a tone like %(1000,4000,425)"),
         ("RINGBACK", "%(1000,4000,425)}user/102", "write a tone like %(1000,4000,425)"),
-        ("PLANFIX_CONCURRENCY", "0", "greater than or equal to 1"),
-        ("PLANFIX_CONCURRENCY", "many", "valid integer"),
-        ("REPORT_UNROUTED", "perhaps", "valid boolean"),
+        ("PLANFIX_CONCURRENCY", "0", "the least is 1."),
+        ("PLANFIX_CONCURRENCY", "many", "write a whole number"),
+        ("REPORT_UNROUTED", "perhaps", "write true or false"),
         ("LOG_LEVEL", "LOUD", "write it like INFO"),
     ],
 )
@@ -263,3 +264,24 @@ def test_every_setting_is_documented(file: str) -> None:
 def test_nothing_is_documented_that_does_not_exist() -> None:
     named = set(re.findall(r"^#? ?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert {name.removesuffix("_FILE").lower() for name in named} <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("DIAL_LIMIT", "abc", "write a whole number"),
+        ("KEEP_DAYS", "abc", "write a number"),
+        ("POPUP_TTL", "-1", "the least is 0"),
+        ("PLANFIX_CONCURRENCY", "1000", "the most is 100"),
+        ("LOG_MASK", "maybe", "write true or false"),
+        ("PBX_TOKEN", "abc", "it is empty or too short. It is the key you enter in Planfix"),
+        ("PUBLIC_URL", "pbx.example.com", "write it like https://pbx.example.com."),
+    ],
+)
+def test_a_wrong_value_is_explained_in_plain_words(name: str, value: str, words: str) -> None:
+    (text,) = problem_with(name, value)
+    assert words in text
+
+
+def test_the_level_of_the_log_may_be_written_small() -> None:
+    assert problem_with("LOG_LEVEL", "info") == []

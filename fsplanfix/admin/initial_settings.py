@@ -19,8 +19,8 @@ from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
 from ..errors import SettingsError
-from ..settings import Settings, sentences
-from ..settings_file import FIRST_WORDS, LOCAL_FILE, SYSTEM_FILE, VARIABLE
+from ..settings import Settings
+from ..settings_file import FIRST_WORDS, LOCAL_FILE, SYSTEM_FILE, VARIABLE, sentences
 
 EVENT_SOCKET = """\
 <configuration name="event_socket.conf" description="Socket Client">

@@ -60,7 +60,9 @@ Names on the phones, the client's manager first, recordings: copy what you
 
 
 def _event_socket(server: Server, fs_cli: Path | None) -> str:
-    xml = EVENT_SOCKET.format(host=server.host, port=server.port, password=server.password)
+    # FreeSWITCH listens on an address, not on a name
+    host = "127.0.0.1" if server.host == "localhost" else server.host
+    xml = EVENT_SOCKET.format(host=host, port=server.port, password=server.password)
     needs = """\
 From then on fs_cli needs the new password: fs_cli -p PASSWORD -x ...
    `fsplanfix init --fs-cli` writes it into /etc/fs_cli.conf, and then fs_cli

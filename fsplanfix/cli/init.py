@@ -126,12 +126,19 @@ def init_command(
     if fs_cli is None and asks and socket.server is not None and not socket.is_accepted:
         question = f"Write the new password into {FS_CLI_FILE}, where fs_cli finds it?"
         fs_cli = FS_CLI_FILE if click.confirm(question, default=False) else None
+    problem = None
     if fs_cli is not None:
-        _write_fs_cli(fs_cli, socket.server)
+        try:
+            _write_fs_cli(fs_cli, socket.server)
+        except SettingsError as error:
+            # what remains to be done is said all the same
+            problem, fs_cli = error, None
 
     settings = {**present, **values}
-    steps = what_to_do(file, settings, socket.server, is_accepted=socket.is_accepted, fs_cli=fs_cli)
-    say(steps)
+    is_accepted = socket.is_accepted
+    say(what_to_do(file, settings, socket.server, is_accepted=is_accepted, fs_cli=fs_cli))
+    if problem is not None:
+        raise problem
 
 
 def _write_fs_cli(file: Path, server: Server | None) -> None:

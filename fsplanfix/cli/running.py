@@ -68,9 +68,8 @@ def run_command(roles: tuple[str, ...], shadow: bool) -> None:
 @errors_as_one_line
 def demo_command(serve: bool, port: int | None) -> None:
     """Play six recorded calls to a simulated Planfix."""
-    chosen = DEMO_PORT if serve else 0
-    if port is not None:
-        chosen = port
+    if port is None:
+        port = DEMO_PORT if serve else 0
     voice = demo.Voice(
         say=say,
         title=lambda text: click.secho(text, bold=True, color=colors()),
@@ -78,8 +77,8 @@ def demo_command(serve: bool, port: int | None) -> None:
         line=partial(timeline.line, is_short=True),
         day=timeline.day,
     )
-    planfix = Planfix(("127.0.0.1", chosen))
-    _start(planfix, f"127.0.0.1:{chosen}")
+    planfix = Planfix(("127.0.0.1", port))
+    _start(planfix, f"127.0.0.1:{port}")
     raise SystemExit(demo.run(serve, planfix, voice))
 
 

@@ -207,7 +207,7 @@ def test_a_setting_that_is_wrong_already_is_named_before_the_first_question(
     (tmp_path / ".env").write_text("DIAL_STRING=nonsense\nLOG_LEVEL=loud\n")
     terminal = Terminal(tmp_path, "init", "--force")
     assert terminal.end() == 1
-    assert "LOG_LEVEL: 'loud' cannot be used" in terminal.shown
+    assert "LOG_LEVEL: 'LOUD' cannot be used" in terminal.shown
     assert "Fix it in .env first." in terminal.shown
     assert "DIAL_STRING" not in terminal.shown
 
@@ -298,6 +298,15 @@ def test_an_answer_is_understood_as_it_was_meant(
 ) -> None:
     found = understood(option, initial_settings.QUESTIONS[option].setting, answer)
     assert (found.value, found.note.split(":")[0].split(", ")[0]) == (value, note)
+
+
+def test_what_remains_is_said_even_if_fs_cli_cannot_be_told(tmp_path: Path) -> None:
+    done = call_cli(tmp_path, *GIVEN, "--fs-cli", "no/where/fs_cli.conf")
+    assert done.returncode == 1
+    assert "no/where/fs_cli.conf cannot be written (No such file or directory)" in done.stderr
+    assert "key of your PBX" in done.stdout
+    assert "From then on fs_cli needs the new password" in done.stdout
+    assert (tmp_path / ".env").exists()
 
 
 def test_the_file_of_fs_cli_keeps_its_other_profiles(tmp_path: Path) -> None:
@@ -427,6 +436,8 @@ def test_the_package_keeps_settings_and_store_where_the_unit_expects_them(
         Server("127.0.0.1", 8021, "z"),
     )
     assert "sudo systemctl restart fsplanfix" in shown
+    local = next_steps.what_to_do(system_file, {}, Server("localhost", 8021, "z"))
+    assert '<param name="listen-ip" value="127.0.0.1"/>' in local
     assert "/usr/share/fsplanfix/freeswitch-dialplan/" in shown
     assert max(map(len, shown.splitlines())) <= 80
 
