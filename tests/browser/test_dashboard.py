@@ -52,7 +52,7 @@ def board(tmp_path: Path) -> Iterator[str]:
             stack, tmp_path, r"PLANFIX_URL=(\S+)", "simulate", "planfix", "--listen", "127.0.0.1:0", "--token", "planfix-token"
         )  # fmt: skip
         port = started(
-            stack, tmp_path, r"Event socket on 127.0.0.1:(\d+)", "simulate", "freeswitch", "--listen", "127.0.0.1:0",
+            stack, tmp_path, r"FREESWITCH_ESL=\S+:(\d+) ", "simulate", "freeswitch", "--listen", "127.0.0.1:0",
             "--play", "group_answered",
         )  # fmt: skip
         settings = {
