@@ -12,7 +12,7 @@ import psutil
 from gevent import socket
 
 from ..errors import TransportError
-from ..freeswitch.socket_app import is_answering
+from ..freeswitch.socket_app import is_answering, reachable
 from ..recordings.files import TYPES
 from ..settings import Address, Settings
 from .findings import Finding, Grade, short
@@ -56,10 +56,9 @@ def _port(part: str, listen: Address, setting: str, is_ours: bool, without: str)
 
 
 def _is_web_server(listen: Address) -> bool:
-    host = _reachable(listen.host)
-    shown = f"[{host}]" if ":" in host else host
+    address = Address(reachable(listen.host), listen.port)
     try:
-        _, content = fetch(f"http://{shown}:{listen.port}/health/live", LONGEST_WAIT)
+        _, content = fetch(f"http://{address}/health/live", LONGEST_WAIT)
     except TransportError:
         return False
     return b'"status"' in content
@@ -67,15 +66,10 @@ def _is_web_server(listen: Address) -> bool:
 
 def _is_taken(listen: Address) -> bool:
     try:
-        socket.create_connection((_reachable(listen.host), listen.port), LONGEST_WAIT).close()
+        socket.create_connection((reachable(listen.host), listen.port), LONGEST_WAIT).close()
     except OSError:
         return False
     return True
-
-
-def _reachable(host: str) -> str:
-    """Return the address at which we reach what listens everywhere."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here
 
 
 def _program_at(port: int) -> str:

@@ -22,15 +22,6 @@ from ..errors import SettingsError
 from ..settings import Settings
 from ..settings_file import FIRST_WORDS, LOCAL_FILE, SYSTEM_FILE, VARIABLE, sentences
 
-EVENT_SOCKET = """\
-<configuration name="event_socket.conf" description="Socket Client">
-  <settings>
-    <param name="listen-ip" value="{host}"/>
-    <param name="listen-port" value="{port}"/>
-    <param name="password" value="{password}"/>
-  </settings>
-</configuration>"""
-
 
 class Question(NamedTuple):
     """A question of `init`.

@@ -235,6 +235,13 @@ class Dialler:
         self._on_done(click)
 
 
+def _domain(connection: Connection, given: str) -> str:
+    """Return the domain of the users, "" if FreeSWITCH names none. Raises LinkError."""
+    # FusionPBX has no global `domain`: USER_DOMAIN names it there (docs/facts/freeswitch.md)
+    asked = given or connection.api("global_getvar domain", CHECK_TIMEOUT).strip()
+    return asked if _DOMAIN.fullmatch(asked) else ""
+
+
 def find_phone(connection: Connection, user: str, domain: str) -> Phone:
     """Ask a FreeSWITCH about a user's phone; never raises.
 
@@ -242,9 +249,8 @@ def find_phone(connection: Connection, user: str, domain: str) -> Phone:
     user without a domain (mod_commands.c). If FreeSWITCH answers neither, the originate decides.
     """
     try:
-        # FusionPBX has no global `domain`: USER_DOMAIN names it there (docs/facts/freeswitch.md)
-        asked = domain or connection.api("global_getvar domain", CHECK_TIMEOUT).strip()
-        if _DOMAIN.fullmatch(asked):
+        asked = _domain(connection, domain)
+        if asked:
             if connection.api(f"user_exists id {user} {asked}", CHECK_TIMEOUT).strip() == "false":
                 return Phone.UNKNOWN
             user = f"{user}@{asked}"
@@ -265,8 +271,8 @@ def outbound_number(connection: Connection, user: str, domain: str) -> str:
     It is his `outbound_caller_id_number`, which FreeSWITCH's and FusionPBX's directories know.
     """
     try:
-        asked = domain or connection.api("global_getvar domain", CHECK_TIMEOUT).strip()
-        if not _DOMAIN.fullmatch(asked):
+        asked = _domain(connection, domain)
+        if not asked:
             return ""
         question = f"user_data {user}@{asked} var outbound_caller_id_number"
         number = connection.api(question, CHECK_TIMEOUT).strip()

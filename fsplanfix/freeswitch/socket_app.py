@@ -69,11 +69,15 @@ def _is_harmless(sign: str) -> bool:
     return sign in PUNCTUATION or unicodedata.category(sign)[0] in "LMN"
 
 
+def reachable(host: str) -> str:
+    """Return the address at which we reach what listens everywhere."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here
+
+
 def is_answering(host: str, port: int, seconds: float = 2.0) -> bool:
     """Tell whether a SocketApp answers at an address it listens on."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here
     try:
-        with socket.create_connection((host, port), timeout=seconds) as sock:
+        with socket.create_connection((reachable(host), port), timeout=seconds) as sock:
             return bool(sock.recv(64) == GREETING)
     except OSError:
         return False

@@ -1,14 +1,13 @@
 """Which phone is called, through which FreeSWITCH: asked over a real event socket."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from gevent.event import AsyncResult, Event
 
 from fsplanfix.errors import DialRefused, LinkDown
 from fsplanfix.freeswitch import dialler as dialling
-from fsplanfix.freeswitch.connection import Connection, Server
+from fsplanfix.freeswitch.connection import Connection
 from fsplanfix.freeswitch.dialler import (
     Click,
     Dialler,
@@ -20,14 +19,6 @@ from fsplanfix.freeswitch.originate import DialPlan
 from fsplanfix.simulators.freeswitch import Switch, variables
 
 PLAN = DialPlan("sofia/gateway/trunk/{number}")
-
-
-@pytest.fixture
-def connection(switch: Switch) -> Iterator[Connection]:
-    made = Connection(Server("127.0.0.1", switch.port, "ClueCon"), lambda event: None)
-    made.connect()
-    yield made
-    made.stop()
 
 
 @pytest.mark.parametrize(

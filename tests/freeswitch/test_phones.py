@@ -1,22 +1,12 @@
 """Who has no phone, asked of a simulated FreeSWITCH over a real socket."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from fsplanfix.freeswitch.connection import Connection, Server
+from fsplanfix.freeswitch.connection import Connection
 from fsplanfix.freeswitch.phones import absent_users
 from fsplanfix.simulators.freeswitch import Switch
 
 USERS = ["101", "104", "105", "199"]
-
-
-@pytest.fixture
-def connection(switch: Switch) -> Iterator[Connection]:
-    made = Connection(Server("127.0.0.1", switch.port, "ClueCon"), lambda _: None)
-    made.connect()
-    yield made
-    made.stop()
 
 
 def absent(connection: Connection, *users: str, domain: str = "") -> set[str]:
