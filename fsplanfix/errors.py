@@ -21,6 +21,10 @@ class TraceError(FsplanfixError):
     """A recorded call (a trace file) cannot be read."""
 
 
+class RecordError(FsplanfixError):
+    """A call detail record cannot be used; the message says what is wrong with it."""
+
+
 class StoreError(FsplanfixError):
     """The database cannot be opened or used.
 
