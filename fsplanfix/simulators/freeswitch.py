@@ -20,6 +20,7 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from .playback import Step, freshen, load, write_tone
+from .records import Records, write_whole
 from .session import Session, encoded
 
 _PAIR = r"[A-Za-z0-9_]+=(?:[^{}\[\]\\,\s]|\\,)+"
@@ -52,6 +53,8 @@ class Switch:
     ahead: seconds its clock is ahead.
     heartbeat: seconds between two HEARTBEATs.
     recordings_dir: where a call leaves its file, a short tone; nowhere if empty.
+    cdr_dir: where the records of its legs are written; nowhere if empty.
+    on_record: writes a record to a path; it may do so late, twice or badly.
     before: called with each event of a trace before it happens; it may keep the event waiting.
     """
 
@@ -76,6 +79,8 @@ class Switch:
         self.contacts: dict[str, str] = {}
         self.makecall = "makecall_answered"
         self.recordings_dir = ""
+        self.cdr_dir = ""
+        self.on_record: Callable[[Path, str], object] = write_whole
         self.before: Callable[[Step], object] = lambda _: None
         self.refuse_addresses = False
         self.silent = False
@@ -381,7 +386,7 @@ class Switch:
         ]
 
     def _play(self, steps: list[Step], speed: float) -> None:
-        begun, core = time.monotonic(), self.core
+        begun, core, records = time.monotonic(), self.core, Records()
         for step in steps:
             wait = 0.0
             if speed:
@@ -396,6 +401,10 @@ class Switch:
             self._keep_channels(step)
             if step.get("Event-Name") == "RECORD_STOP" and self.recordings_dir:
                 write_tone(Path(step.get("Record-File-Path")))
+
+            record = records.follow(step) if self.cdr_dir else None
+            if record is not None:
+                self.on_record(Path(self.cdr_dir) / record[0], record[1])
 
             self.emit(step.body)
 
