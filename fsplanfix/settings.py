@@ -166,8 +166,12 @@ def _networks(value: Any) -> Any:
         raise ValueError(f"{error}; write it like 127.0.0.0/8,192.0.2.10.") from None
 
 
-def _folder(value: Path) -> Path:
-    if len(value.parts) < 2 or not value.is_absolute():
+def _or_none(value: Any) -> Any:
+    return value or None
+
+
+def _folder(value: Path | None) -> Path | None:
+    if value is not None and (len(value.parts) < 2 or not value.is_absolute()):
         raise ValueError(
             "name the folder with its whole path, like /var/lib/freeswitch/recordings."
         )
@@ -309,6 +313,9 @@ class Settings(RuleSettings, StoreSettings):
     recordings_map: Annotated[tuple[str, str] | None, NoDecode, BeforeValidator(_map)] = None
     recordings_convert: Annotated[str, _matching(re.compile("mp3|"), "mp3")] = ""
     recordings_keep_days: float = Field(default=0, ge=0)
+    cdr_dir: Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_folder)] = None
+    cdr_kind: Annotated[str, _matching(re.compile("json|xml"), "json")] = "json"
+    history_rate: float = Field(default=5.0, gt=0, le=1000)
     dial_string: Annotated[str, AfterValidator(_dial_string)] = "sofia/gateway/trunk/{number}"
     dial_context: Annotated[str, _matching(_NAME, "default")] = ""
     user_domain: Annotated[str, _matching(_NAME, "pbx.example.com")] = ""

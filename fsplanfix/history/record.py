@@ -19,12 +19,35 @@ from defusedxml import DefusedXmlException
 from defusedxml.sax import parseString
 
 from ..errors import RecordError
-from ..freeswitch.events import LONGEST_VALUE, is_uuid, moment
+from ..freeswitch.events import LONGEST_VALUE, OURS, is_uuid, moment
 
 LARGEST = 4 * 1024 * 1024
 """Bytes of a record. A real one has 6 to 25 kB."""
 
-MOST_VARIABLES = 5_000
+KEPT = frozenset(
+    (
+        *("uuid", "direction", "channel_name", "start_stamp", "hangup_cause", "loopback_leg"),
+        *("originating_leg_uuid", "ent_originate_aleg_uuid", "cc_member_session_uuid"),
+        *("fifo_bridge_uuid", "other_loopback_leg_uuid", "att_xfer_kill_uuid"),
+        *("user_name", "sip_auth_username", "number_alias", "presence_id", "dialed_user"),
+        *("sip_gateway_name", "sip_req_uri", "sip_to_user", "pre_transfer_caller_id_number"),
+        *("last_bridge_to", "bridge_uuid", "originated_legs", "originate_disposition"),
+        *("sip_term_status", "proto_specific_hangup_cause", "conference_name"),
+        *("recording_follow_transfer", "record_completion_cause", "record_ms", "record_path"),
+        *("record_name", "cc_record_filename", "RECORD_ANSWER_REQ", "RECORD_BRIDGE_REQ"),
+    )
+)
+"""The channel variables of a leg that anything reads, of about 200; besides those of OUR_PREFIX."""
+
+OUR_PREFIX = OURS.removeprefix("variable_")
+
+MOST_OF_OURS = 500
+APPLICATIONS = frozenset(("record_session", "stop_record_session", "conference"))
+"""The dialplan applications that anything reads."""
+
+CALLER = frozenset(("caller_id_number", "destination_number", "context", "chan_name"))
+"""The fields of a caller profile that anything reads."""
+
 MOST_PROFILES = 200
 MOST_APPLICATIONS = 5_000
 """Of one leg."""
@@ -100,6 +123,10 @@ def read_record(raw: bytes) -> Record:
     return _checked(found)
 
 
+def _is_kept(name: str) -> bool:
+    return name in KEPT or name.startswith(OUR_PREFIX)
+
+
 @dataclass(slots=True)
 class _Found:
     """The fields of a record as they stand in it."""
@@ -120,6 +147,8 @@ class _Flow:
 
 def _checked(found: _Found) -> Record:
     variables = _decoded(found.variables)
+    ours = [name for name in variables if name.startswith(OUR_PREFIX)][:MOST_OF_OURS]
+    variables = {name: variables[name] for name in (*KEPT & variables.keys(), *ours)}
     uuid = variables.get("uuid", "")
     if not is_uuid(uuid):
         raise RecordError("it names no leg (`uuid`)")
@@ -129,6 +158,7 @@ def _checked(found: _Found) -> Record:
     applications = (
         Application(name, data[:LONGEST_VALUE], moment(at))
         for name, data, at in found.applications[:MOST_APPLICATIONS]
+        if name in APPLICATIONS
     )
     record = Record(uuid, found.core, variables, profiles, tuple(applications))
     if not record.created or record.ended < record.created:
@@ -167,7 +197,7 @@ def _from_json(raw: bytes) -> _Found:
     whole = _dict(whole)
     found.core = _text(whole.get("core-uuid"))
     variables = _dict(whole.get("variables"))
-    found.variables = {name: _text(variables[name]) for name in list(variables)[:MOST_VARIABLES]}
+    found.variables = {name: _text(value) for name, value in variables.items() if _is_kept(name)}
 
     ran = _list(_dict(whole.get("app_log")).get("applications"))
     for one in map(_dict, ran):
@@ -183,7 +213,7 @@ def _from_json(raw: bytes) -> _Found:
 def _flow_of_json(one: dict[str, Any]) -> _Flow:
     profile = _dict(one.get("caller_profile"))
     flow = _Flow(index=_text(one.get("profile_index")))
-    flow.caller = {name: _text(v) for name, v in profile.items() if not isinstance(v, dict)}
+    flow.caller = {name: _text(profile[name]) for name in CALLER & profile.keys()}
     flow.times = {name: _text(at) for name, at in _dict(one.get("times")).items()}
     for kind in ("originator", "originatee"):
         others = _list(_dict(profile.get(kind)).get(f"{kind}_caller_profiles"))
@@ -243,7 +273,7 @@ class _Reader(ContentHandler):
         self._text = []
         flow = self.found.flow[-1] if self.found.flow else _Flow()
         match self._way:
-            case ["cdr", "variables", _] if len(self.found.variables) < MOST_VARIABLES:
+            case ["cdr", "variables", _] if _is_kept(name):
                 # an array is written as one element for each of its values
                 known = self.found.variables.get(name)
                 if known is None:
@@ -253,7 +283,7 @@ class _Reader(ContentHandler):
                     self.found.variables[name] = f"{begun}{BETWEEN}{text}"
             case ["cdr", "callflow", "times", _]:
                 flow.times[name] = text
-            case ["cdr", "callflow", "caller_profile", _]:
+            case ["cdr", "callflow", "caller_profile", _] if name in CALLER:
                 flow.caller[name] = text
             case ["cdr", "callflow", "caller_profile", "originator" | "originatee", _, "uuid"]:
                 flow.others.append(text)

@@ -13,6 +13,9 @@ from ..calls.variables import is_true
 from ..freeswitch.events import OURS, SwitchEvent, is_uuid
 from .record import Record
 
+BY_RECORD = "By-Record"
+"""The header of an event that a record tells."""
+
 TICK = 100_000
 """Microseconds within which two legs' times mean the same moment: FreeSWITCH's clock ticks every
 20 ms, and both ends of a bridge note it themselves."""
@@ -73,10 +76,14 @@ def told_by(records: Iterable[Record]) -> list[Told]:
 
     bridges = bridges_of(legs)
     depths = {uuid: depth_of(record, legs) for uuid, record in legs.items()}
+    own: dict[str, list[Bridge]] = {uuid: [] for uuid in legs}
+    for bridge in bridges:
+        for record in (bridge.one, bridge.other):
+            own[record.uuid].append(bridge)
+
     told: list[Told] = []
     for uuid, record in legs.items():
-        own = [bridge for bridge in bridges if record in (bridge.one, bridge.other)]
-        told += _life(record, own, depths[uuid])
+        told += _life(record, own[uuid], depths[uuid])
 
     for bridge in bridges:
         told += _together(bridge)
@@ -271,47 +278,53 @@ def _begin(record: Record, at: int, bridges: Sequence[Bridge]) -> int:
 
 def bridges_of(legs: Mapping[str, Record]) -> list[Bridge]:
     """Return the bridges between these legs, in their order."""
+    named_by: dict[str, list[str]] = {}
+    for uuid, record in legs.items():
+        for named in _bridged_with(record):
+            named_by.setdefault(named, []).append(uuid)
+
     found: dict[tuple[str, ...], list[int]] = {}
-    for record in legs.values():
+    for uuid, record in legs.items():
         for n, profile in enumerate(record.profiles):
             at = profile.times.get("bridged", 0)
-            other = _peer(record, n, at, legs) if at else None
-            if other is None:
+            peer = _peer(record, n, legs, named_by.get(uuid, ())) if at else None
+            if peer is None:
                 continue
-            moments = found.setdefault(tuple(sorted((record.uuid, other.uuid))), [])
+            moments = found.setdefault(tuple(sorted((uuid, peer.uuid))), [])
             if all(abs(at - known) > TICK for known in moments):
                 moments.append(at)
 
     begun = sorted((at, pair) for pair, moments in found.items() for at in moments)
-    bridges = []
-    for n, (at, pair) in enumerate(begun):
+    bridges: list[Bridge] = []
+    next_of: dict[str, int] = {}
+    for at, pair in reversed(begun):
         one, other = sorted((legs[uuid] for uuid in pair), key=lambda leg: leg.created)
         until = _until(one, other, at)
-        is_left = any(
-            later <= until and set(legs_of) & set(pair) for later, legs_of in begun[n + 1 :]
-        )
+        is_left = any(next_of.get(uuid, until + 1) <= until for uuid in pair)
         bridges.append(Bridge(one, other, at, until, is_left))
-    return bridges
+        next_of |= dict.fromkeys(pair, at)
+    return bridges[::-1]
 
 
-def _peer(record: Record, n: int, at: int, legs: Mapping[str, Record]) -> Record | None:
-    """Return the leg that a leg was bridged with in its profile number n."""
+def _peer(
+    record: Record, n: int, legs: Mapping[str, Record], named_by: Iterable[str]
+) -> Record | None:
+    """Return the leg that a leg was bridged with in its profile number n.
+
+    named_by: the legs that name this one.
+    """
     profile = record.profiles[n]
+    at = profile.times["bridged"]
     is_last = not any("bridged" in later.times for later in record.profiles[n + 1 :])
-    last = record.variable("last_bridge_to") or record.variable("bridge_uuid")
+    last = _last_peer(record)
 
-    named = set(profile.others)
-    if is_last:
-        named.add(last)
-    # of the others only one notes the same moment
-    named |= {other.uuid for other in legs.values() if _names(other, record.uuid)}
-    named.discard(record.uuid)
-
-    known = [legs[uuid] for uuid in sorted(named) if uuid in legs]
-    same = [(_distance(other, at), other.uuid != last, other.uuid, other) for other in known]
+    # both note the same moment
+    named = {*profile.others, *named_by} | ({last} if is_last else set())
+    known = [legs[uuid] for uuid in sorted(named - {record.uuid}) if uuid in legs]
+    same = [(_distance(other, at), other.uuid != last, other.uuid) for other in known]
     near = min((one for one in same if one[0] <= TICK), default=None)
     if near is not None:
-        return near[-1]
+        return legs[near[-1]]
     if is_last:
         return legs.get(last)
 
@@ -320,10 +333,12 @@ def _peer(record: Record, n: int, at: int, legs: Mapping[str, Record]) -> Record
     return others[0] if len(others) == 1 else None
 
 
-def _names(record: Record, uuid: str) -> bool:
-    return record.variable("last_bridge_to") == uuid or any(
-        uuid in profile.others for profile in record.profiles
-    )
+def _last_peer(record: Record) -> str:
+    return record.variable("last_bridge_to") or record.variable("bridge_uuid")
+
+
+def _bridged_with(record: Record) -> set[str]:
+    return {_last_peer(record)}.union(*(profile.others for profile in record.profiles))
 
 
 def _distance(record: Record, at: int) -> int:
@@ -388,6 +403,7 @@ def _base(name: str, record: Record, at: int) -> dict[str, str]:
         "Core-UUID": record.core,
         "Unique-ID": record.uuid,
         "Event-Date-Timestamp": str(at),
+        BY_RECORD: "true",
     }
     for variable, value in record.variables.items():
         if f"variable_{variable}".startswith(OURS):

@@ -22,6 +22,7 @@ from ..freeswitch.connection import Connection, Server
 from ..freeswitch.link import Link, NoFollower
 from ..freeswitch.originate import Dialler, DialPlan
 from ..freeswitch.socket_app import SocketApp
+from ..history.folder import Folder
 from ..outbox.cleanup import Upkeep
 from ..outbox.history import Archive
 from ..outbox.signing_keys import signing_keys
@@ -48,6 +49,7 @@ from .caller_lookup import CallerLookup
 from .clicks import ClickJournal
 from .comparison import keep_comparing
 from .greenlets import keep_running
+from .history import History
 from .leftovers import Leftovers
 from .metrics import Standing, Tally, exposition
 from .pipeline import Pipeline
@@ -120,22 +122,8 @@ class App:
         token = settings.planfix_token.get_secret_value()
         self._client = PlanfixApi(settings.planfix_url, token, settings.planfix_concurrency)
         self._socket_app = self._make_socket_app(token, spare) if "socket" in roles else None
-        self._courier = Courier(
-            self._store,
-            self._client,
-            self._recordings.url,
-            DeliverySettings(
-                settings.planfix_concurrency,
-                settings.popup_ttl,
-                settings.planfix_canceled,
-                shadow,
-            ),
-            self._recordings.is_ready,
-            now=self._store.now,
-            on_delivered=self._tally.on_delivered,
-            has_jumped=self._store.now.has_jumped,
-        )
-
+        self._courier = self._make_courier()
+        self._history = self._make_history()
         self._pipelines: list[Pipeline] = []
         self._links: list[Link] = []
         if LINKED_ROLES & set(roles):
@@ -151,6 +139,24 @@ class App:
         self._workers: list[gevent.Greenlet[..., Any]] = []
         self._helpers: list[gevent.Greenlet[..., Any]] = []
         self._stopping = Event()
+
+    def _make_courier(self) -> Courier:
+        settings, shadow = self._settings, self._shadow
+        return Courier(
+            self._store,
+            self._client,
+            self._recordings.url,
+            DeliverySettings(
+                settings.planfix_concurrency,
+                settings.popup_ttl,
+                settings.planfix_canceled,
+                shadow,
+            ),
+            self._recordings.is_ready,
+            now=self._store.now,
+            on_delivered=self._tally.on_delivered,
+            has_jumped=self._store.now.has_jumped,
+        )
 
     def _web_server(self, listener: socket.socket, spare: int) -> WebServer:
         """Return the web server. spare: how many files it may share with others."""
@@ -178,6 +184,7 @@ class App:
             self._courier.call,
             self._tally.on_notice,
             self._settings.freeswitch_gone_after,
+            self._history,
         )
         self._pipelines.append(pipeline)
         return Link(server, pipeline.tracker.event_names, pipeline.inbox)
@@ -191,6 +198,20 @@ class App:
             self._tally.on_notice,
             self._settings.freeswitch_gone_after,
             [pipeline.server for pipeline in self._pipelines],
+            records=self._history,
+        )
+
+    def _make_history(self) -> History:
+        """Return the part that tells the calls nobody heard, by FreeSWITCH's records."""
+        settings = self._settings
+        folders = [Folder(settings.cdr_dir, settings.cdr_kind)] if settings.cdr_dir else []
+        return History(
+            folders,
+            settings.rules(),
+            self._store,
+            settings.history_rate,
+            self._courier.call,
+            self._tally.on_notice,
         )
 
     def _library(self) -> Library:
@@ -320,6 +341,7 @@ class App:
         self._helpers.append(keep_running("readiness", self._readiness.prove))
         if "events" in self._roles:
             self._helpers.append(keep_running("leftovers", self._leftovers.run))
+            self._helpers.append(keep_running("history", self._history.run))
 
         self._helpers.append(keep_running("store's file", self._readiness.look_over))
         for link in self._links:

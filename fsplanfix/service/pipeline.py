@@ -6,8 +6,9 @@ Notices and the state of the calls they come from share a transaction.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,10 +25,14 @@ from ..calls.reconcile import Dump, missed
 from ..calls.tracker import Tracker
 from ..errors import GivenUp
 from ..freeswitch.events import SwitchEvent, hanging_up
+from ..history.merge import ENDED, legs_named, missed_with_records
+from ..history.record import Record
+from ..history.story import BY_RECORD
 from ..outbox.batch import Batch
 from ..outbox.cores import Cores, Left
 from ..outbox.facts import SET_ASIDE
 from ..outbox.store import Store
+from .history import NO_RECORDS, Records
 from .inbox import Comparison, Inbox, Item, Resync, Stop, events_in
 from .progress import Progress
 from .set_aside import SetAside
@@ -59,6 +64,7 @@ class Pipeline:
     set_aside: what could not be processed.
     refused: how many rows the database refused for their content.
     in_doubt: set when FreeSWITCH should be asked for its channels at once.
+    records: where the records of legs are found that ended unheard.
     """
 
     def __init__(
@@ -69,11 +75,13 @@ class Pipeline:
         on_saved: Callable[[], None],
         on_notice: Callable[[Notice], None] | None = None,
         gone_after: float = GONE_AFTER,
+        records: Records = NO_RECORDS,
     ) -> None:
         self._cores = Cores(store, gone_after)
         self._store = store
         self._on_saved = on_saved
         self._on_notice = on_notice
+        self._records = records
 
         self.server = server
         self.core = ""
@@ -215,7 +223,11 @@ class Pipeline:
         self._unsaved += events
         for event in events:
             try:
-                self._decided += self.tracker.feed(event)
+                notices = self.tracker.feed(event)
+                # windows of what is over are not shown (docs/delivery-rules.md, rule 5)
+                if event.get(BY_RECORD):
+                    notices = [replace(notice, afterwards=True) for notice in notices]
+                self._decided += notices
                 self._event_log.keep(event, self.tracker)
             except Exception as error:
                 # those that it had made before it failed
@@ -277,20 +289,47 @@ class Pipeline:
         self.core = item.core or self.core
         self._reload(item.states)
         self.tracker.last_at = max(self.tracker.last_at, item.alive)
+        alive = [item.alive, *(left.alive for left in item.left)]
         events: list[SwitchEvent] = []
         if item.channels is not None:
-            events = self._missed(item.channels, item.events)
+            records, awaited = self._records_of(item.channels, item.is_last)
+            events = self._missed(item.channels, item.events, records, awaited)
             channels = len(item.channels)
             log.info("reconciled", server=self.server, channels=channels, missed=len(events))
 
         self._feed_missed(events, item.at)
+        self._commit()
+        note = partial(self._records.note_absence, self.server, self.core, max(alive), item.at)
+        self._insist(note)
+
+    def _records_of(self, channels: Sequence[Dump], is_last: bool) -> tuple[list[Record], set[str]]:
+        """Return the records of the legs that ended unheard, and those legs that have none yet.
+
+        is_last: no comparison follows that could end those (docs/call-rules.md, rule 18).
+        """
+        if not self._records.may_come:
+            return [], set()
+
+        wanted = legs_named(self.tracker, channels)
+        records = self._records.of(wanted)
+        awaited = wanted & self.tracker.book.legs.keys() - {record.uuid for record in records}
+        if is_last:
+            return records, set()
+
+        # the next comparison ends them; their records may be there by then
+        self._doubted |= {(ENDED, uuid) for uuid in awaited}
+        return records, awaited
 
     def _missed(
-        self, channels: Sequence[Dump], heard_since: Sequence[SwitchEvent] = ()
+        self,
+        channels: Sequence[Dump],
+        heard_since: Sequence[SwitchEvent] = (),
+        records: Sequence[Record] = (),
+        awaited: Set[str] = frozenset(),
     ) -> list[SwitchEvent]:
         """Return events for what was missed; a channel that cannot be read costs only itself."""
         try:
-            return missed(self.tracker, channels, heard_since)
+            return missed_with_records(self.tracker, channels, heard_since, records, awaited)
         except Exception:
             log.exception("channels_not_understood", server=self.server, channels=len(channels))
 
@@ -343,7 +382,8 @@ class Pipeline:
         self.tracker.last_at = max(self.tracker.last_at, left.alive)
         # This is no sign of life: one would keep another worker from ending its calls.
         self._written_alive, self._is_answered = self.tracker.last_at, False
-        self._feed_missed(self._missed([]), int(time.time() * 1_000_000))
+        records, _ = self._records_of([], is_last=True)
+        self._feed_missed(self._missed([], (), records), int(time.time() * 1_000_000))
         self._commit()
 
     # while FreeSWITCH is linked
@@ -367,7 +407,16 @@ class Pipeline:
                 doubted[event.name, event.leg] = event
 
         at_once, self._believes_at_once = self._believes_at_once, False
-        lost = [event for key, event in doubted.items() if at_once or key in self._doubted]
+        sure = {key for key in doubted if at_once or key in self._doubted}
+        lost = [event for key, event in doubted.items() if key in sure]
+        if records := self._records.of({leg for name, leg in sure if name == ENDED}):
+            ended = {record.uuid for record in records}
+            lost = [
+                event
+                for event in self._missed(live, (), records)
+                if {event.leg, event.get("Other-Leg-Unique-ID")} & ended
+                or (event.name, event.leg) in sure
+            ]
         self._doubted = set(doubted)
         if lost:
             log.warning("events_lost", server=self.server, count=len(lost))
