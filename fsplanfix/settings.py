@@ -274,7 +274,15 @@ class StoreSettings(_Source):
     store_url: str = "sqlite:///fsplanfix.db"
 
 
-class Settings(RuleSettings, StoreSettings):
+class RecordSettings(_Source):
+    """Where FreeSWITCH writes its call detail records."""
+
+    cdr_dir: Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_folder)] = None
+    cdr_kind: Annotated[str, _matching(re.compile("json|xml"), "json")] = "json"
+    history_rate: float = Field(default=5.0, gt=0, le=1000)
+
+
+class Settings(RuleSettings, StoreSettings, RecordSettings):
     """Everything `fsplanfix run` needs."""
 
     planfix_url: Annotated[str, AfterValidator(_address)] = Field(
@@ -313,9 +321,6 @@ class Settings(RuleSettings, StoreSettings):
     recordings_map: Annotated[tuple[str, str] | None, NoDecode, BeforeValidator(_map)] = None
     recordings_convert: Annotated[str, _matching(re.compile("mp3|"), "mp3")] = ""
     recordings_keep_days: float = Field(default=0, ge=0)
-    cdr_dir: Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_folder)] = None
-    cdr_kind: Annotated[str, _matching(re.compile("json|xml"), "json")] = "json"
-    history_rate: float = Field(default=5.0, gt=0, le=1000)
     dial_string: Annotated[str, AfterValidator(_dial_string)] = "sofia/gateway/trunk/{number}"
     dial_context: Annotated[str, _matching(_NAME, "default")] = ""
     user_domain: Annotated[str, _matching(_NAME, "pbx.example.com")] = ""

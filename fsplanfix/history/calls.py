@@ -66,3 +66,8 @@ class Retold:
             for callid in tracker.changed - tracker.calls.keys():
                 self.stories[callid] = kept.close(callid, tracker)
             tracker.changed = set()
+
+    @property
+    def callids(self) -> set[str]:
+        """Return the callids of all these calls, also of those that Planfix is not told of."""
+        return self.stories.keys() | {notice.callid for notice in self.notices}

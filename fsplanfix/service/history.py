@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import gevent
 import structlog
@@ -49,8 +49,9 @@ WHOLE_WITHIN = 60.0
 MISSED_WITHIN = 15.0
 """Seconds for which the record of another leg of a call is waited for."""
 
-CLOCKS_APART = 60.0
-"""Seconds by which FreeSWITCH's clock and ours may differ unnoticed."""
+LAST_SIGN = 60.0
+"""Seconds before FreeSWITCH's last sign of life whose records are looked at as well: what happened
+then may not have reached the store."""
 
 OVERLAP = 5.0
 """Seconds of files that a start reads again behind what was told."""
@@ -71,12 +72,15 @@ and the folder."""
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """A time in which no worker heard a FreeSWITCH. since, until: microseconds since 1970."""
+    """A time in which no worker heard a FreeSWITCH.
+
+    since: its last sign of life before that, microseconds since 1970 by its own clock. The end is
+    not needed: what was heard afterwards is in the store.
+    """
 
     server: str
     core: str
     since: int
-    until: int
 
     @property
     def name(self) -> str:
@@ -84,9 +88,8 @@ class Absence:
         return ABSENCE + self.core
 
     def holds(self, record: Record) -> bool:
-        """Tell whether a leg was up at that time."""
-        slack = int(CLOCKS_APART * 1_000_000)
-        return record.ended >= self.since - slack and record.created <= self.until + slack
+        """Tell whether a leg was up then, or later."""
+        return record.ended >= self.since - int(LAST_SIGN * 1_000_000)
 
 
 class Records(Protocol):
@@ -99,8 +102,8 @@ class Records(Protocol):
     def of(self, legs: Collection[str]) -> list[Record]:
         """Return the records of some legs, and of those that these have called."""
 
-    def note_absence(self, server: str, core: str, since: int, until: int) -> None:
-        """Note a time in which nobody heard a FreeSWITCH (microseconds since 1970)."""
+    def note_absence(self, server: str, core: str, since: int) -> None:
+        """Note that nobody has heard a FreeSWITCH since a moment (microseconds since 1970)."""
 
 
 class _NoRecords:
@@ -109,7 +112,7 @@ class _NoRecords:
     def of(self, _: Collection[str]) -> list[Record]:
         return []
 
-    def note_absence(self, server: str, core: str, since: int, until: int) -> None:
+    def note_absence(self, server: str, core: str, since: int) -> None:
         """Do nothing."""
 
 
@@ -122,6 +125,7 @@ class History:
 
     folders: where they are; without one, nothing is ever done. rate: calls told in a second.
     on_saved: called after each write. on_notice: called with each notice.
+    steady: a clock that never jumps, in seconds.
     told: how many calls were told. passed_over: how many files could not be used.
     """
 
@@ -133,7 +137,7 @@ class History:
         rate: float,
         on_saved: Callable[[], None],
         on_notice: Callable[[Notice], None],
-        now: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.told = 0
         self.passed_over = 0
@@ -143,7 +147,11 @@ class History:
         self._rate = rate
         self._on_saved = on_saved
         self._on_notice = on_notice
-        self._now = now
+        # no file's time is compared with our own clock, which may be off
+        self._steady = steady
+        self._noted: dict[str, float] = {}
+        self._seen: dict[str, float] = {}
+        self._unread: dict[str, float] = {}
         self._wake = Event()
         self._lock = RLock()
         self._read: dict[Folder, dict[str, float]] = {folder: {} for folder in folders}
@@ -175,27 +183,25 @@ class History:
             }
         return list(found.values())
 
-    def note_absence(self, server: str, core: str, since: int, until: int) -> None:
-        """Note a time in which nobody heard a FreeSWITCH; its calls will be told.
+    def note_absence(self, server: str, core: str, since: int) -> None:
+        """Note that nobody has heard a FreeSWITCH since a moment; its calls will be told.
 
-        since, until: microseconds since 1970. Raises StoreError.
+        since: microseconds since 1970. Raises StoreError.
         """
         if not self._folders or not since:
             return
 
-        # the one is by FreeSWITCH's clock, the other by ours
-        until = max(since, until)
         with self._lock:
-            absence = Absence(server, core, since, until)
+            absence = Absence(server, core, since)
             if (known := self._absences().get(absence.name)) is not None:
-                since, until = min(since, known.since), max(until, known.until)
-                absence = replace(absence, since=since, until=until)
+                absence = replace(absence, since=min(since, known.since))
             self._store.facts.swap(absence.name, json.dumps(asdict(absence)))
+            self._noted[absence.name] = self._steady()
 
             # records that were of no interest before may be so now
-            begin = since / 1_000_000 - CLOCKS_APART
+            begin = since / 1_000_000 - LAST_SIGN
             for folder, read in self._read.items():
-                self._remember(folder, begin, is_back=True)
+                self._move(folder, begin, is_back=True)
                 self._begin.pop(folder, None)
                 for name in [name for name, written in read.items() if written >= begin]:
                     del read[name]
@@ -217,36 +223,41 @@ class History:
             absences = self._absences()
             if absences:
                 self._tell_all(list(absences.values()))
-            for name, absence in absences.items():
-                if self._now() - absence.until / 1_000_000 > COMES_WITHIN:
-                    self._store.facts.drop(name)
+            self._forget(absences)
         except StoreError as error:
             log.error("history_waits", problem=str(error))
             return True
 
         if not absences:
             self._waiting.clear()
+            self._seen.clear()
             self._begin.clear()
             for read in self._read.values():
                 read.clear()
         return bool(absences)
 
+    def _forget(self, absences: Iterable[str]) -> None:
+        """Let go of absences of which no record comes any more."""
+        now = self._steady()
+        with self._lock:
+            for name in absences:
+                if now - self._noted.setdefault(name, now) > COMES_WITHIN:
+                    self._store.facts.drop(name)
+                    del self._noted[name]
+
     def _tell_all(self, absences: list[Absence]) -> None:
-        begin = min(absence.since for absence in absences) / 1_000_000 - CLOCKS_APART
+        begin = min(absence.since for absence in absences) / 1_000_000 - LAST_SIGN
         files = [(found, folder) for folder in self._folders for found in self._new(folder, begin)]
         files.sort(key=lambda one: one[0])
 
-        unread: list[float] = []
         for n in range(0, len(files), FILES_AT_ONCE):
-            some = files[n : n + FILES_AT_ONCE]
-            unread += [found.written for found, folder in some if not self._take(folder, found)]
+            for found, folder in files[n : n + FILES_AT_ONCE]:
+                self._take(folder, found)
             self._tell_complete(absences, is_all=False)
-            waiting = [written for written, _ in self._waiting.values()]
-            with self._lock:
-                for folder in self._folders:
-                    self._remember(folder, min([some[-1][0].written, *unread, *waiting]))
+            self._remember()
 
         self._tell_complete(absences, is_all=True)
+        self._remember()
 
     def _new(self, folder: Folder, begin: float) -> list[Found]:
         try:
@@ -260,34 +271,38 @@ class History:
             log.error("records_unreadable", folder=str(folder.path), problem=error.strerror)
             return []
 
-    def _take(self, folder: Folder, found: Found) -> bool:
-        """Read a file; return whether that is done: one that is not whole yet is read later."""
+    def _take(self, folder: Folder, found: Found) -> None:
+        """Read a file; one that is not whole yet is read later."""
         try:
             record = in_a_thread(partial(folder.read, found.name))
         except FileNotFoundError:
-            return True
+            self._unread.pop(found.name, None)
+            return
         except RecordError as error:
-            if self._now() - found.written < WHOLE_WITHIN:
-                return False
+            if self._since(found.name) < WHOLE_WITHIN:
+                self._unread[found.name] = found.written
+                return
             self.passed_over += 1
             log.warning("record_passed_over", file=found.name[:200], problem=str(error))
         else:
             self._waiting[record.uuid] = found.written, record
+            self._seen[record.uuid] = self._steady()
+        self._seen.pop(found.name, None)
+        self._unread.pop(found.name, None)
         self._read[folder][found.name] = found.written
-        return True
 
     def _tell_complete(self, absences: Sequence[Absence], is_all: bool) -> None:
         """Tell the calls whose legs all have a record; is_all: all files have been read."""
-        open_legs = self._open_legs()
+        followed = open_legs(self._store)
         records = [record for _, record in self._waiting.values()]
         for call in in_a_thread(partial(together, records)):
             legs = {record.uuid for record in call}
             named = set[str]().union(*map(legs_named, call)) - legs
             # the pipeline follows it
-            if open_legs & (legs | named):
+            if followed & (legs | named):
                 continue
 
-            age = self._now() - max(self._waiting[uuid][0] for uuid in legs)
+            age = min(map(self._since, legs))
             is_late = is_all and age > MISSED_WITHIN
             if (named and not is_late and len(self._waiting) < MOST_WAITING) or age < SETTLED:
                 continue
@@ -295,7 +310,12 @@ class History:
             if any(absence.holds(record) for absence in absences for record in call):
                 self._tell(call, absences)
             for uuid in legs:
-                del self._waiting[uuid]
+                del self._waiting[uuid], self._seen[uuid]
+
+    def _since(self, what: str) -> float:
+        """Return the seconds since a file or the record of a leg was seen first."""
+        now = self._steady()
+        return now - self._seen.setdefault(what, now)
 
     def _tell(self, call: Sequence[Record], absences: Sequence[Absence]) -> None:
         try:
@@ -305,8 +325,7 @@ class History:
             log.error("call_not_told", legs=len(call), problem=repr(error))
             return
 
-        callids = set(retold.stories) | {notice.callid for notice in retold.notices}
-        if not callids - self._store.closed(callids):
+        if not retold.callids - self._store.closed(retold.callids):
             return
         core = call[0].core
         place = next((absence for absence in absences if absence.core == core), absences[0])
@@ -320,15 +339,6 @@ class History:
                 self._on_notice(notice)
             gevent.sleep(1 / self._rate)
 
-    def _open_legs(self) -> set[str]:
-        legs: set[str] = set()
-        for state in self._store.all_open_calls():
-            with suppress(ValueError, KeyError, TypeError):
-                found = json.loads(state)
-                legs.update(leg["uuid"] for leg in found["legs"])
-                legs.add(found["call"]["first_leg"])
-        return legs
-
     # what is kept in the store
 
     def _absences(self) -> dict[str, Absence]:
@@ -338,8 +348,16 @@ class History:
                 found[name] = Absence(**json.loads(text))
         return found
 
-    def _remember(self, folder: Folder, moment: float, is_back: bool = False) -> None:
-        """Remember up to which moment (seconds since 1970) the files of a folder were told."""
+    def _remember(self) -> None:
+        """Remember up to which time the files were told: not beyond one that waits."""
+        waiting = [*self._unread.values(), *(written for written, _ in self._waiting.values())]
+        with self._lock:
+            for folder, read in self._read.items():
+                if read:
+                    self._move(folder, min([max(read.values()), *waiting]), is_back=False)
+
+    def _move(self, folder: Folder, moment: float, is_back: bool) -> None:
+        """Move the time up to which a folder's files count as told (seconds since 1970)."""
         name = _told_until(folder)
         known = float(self._store.facts.get(name) or 0)
         if moment < known if is_back else moment > known:
@@ -350,16 +368,39 @@ def _told_until(folder: Folder) -> str:
     return f"{TOLD_UNTIL}{socket.gethostname()} {folder.path}"
 
 
+def open_legs(store: Store) -> set[str]:
+    """Return the legs of the calls that a worker follows."""
+    legs: set[str] = set()
+    for state in store.all_open_calls():
+        with suppress(ValueError, KeyError, TypeError):
+            found = json.loads(state)
+            legs.update(leg["uuid"] for leg in found["legs"])
+            legs.add(found["call"]["first_leg"])
+    return legs
+
+
 def store_call(retold: Retold, store: Store, server: str, core: str) -> int:
     """Store what was retold, as calls that are over; return how many pieces were refused."""
-    callids: Iterable[str] = {notice.callid for notice in retold.notices} | retold.stories.keys()
-    calls = dict.fromkeys(sorted(callids))
+    calls = dict.fromkeys(sorted(retold.callids))
     stories = {callid: packed for callid, packed in retold.stories.items() if packed}
     batch = Batch(retold.notices, calls, stories)
     return batch.write(store, server, core, None, until_store_answers)
 
 
 def in_a_thread(work: Callable[[], T]) -> T:
-    """Do something that blocks, or computes for long, beside everything else."""
-    result: T = gevent.get_hub().threadpool.apply(work)
-    return result
+    """Do something that blocks, or computes for long, beside everything else.
+
+    Raises what it raises.
+    """
+
+    def attempt() -> tuple[T | None, Exception | None]:
+        # gevent prints a traceback of what a thread raises
+        try:
+            return work(), None
+        except Exception as error:
+            return None, error
+
+    result, error = gevent.get_hub().threadpool.apply(attempt)
+    if error is not None:
+        raise error
+    return cast(T, result)

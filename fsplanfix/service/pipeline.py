@@ -299,7 +299,7 @@ class Pipeline:
 
         self._feed_missed(events, item.at)
         self._commit()
-        note = partial(self._records.note_absence, self.server, self.core, max(alive), item.at)
+        note = partial(self._records.note_absence, self.server, self.core, max(alive))
         self._insist(note)
 
     def _records_of(self, channels: Sequence[Dump], is_last: bool) -> tuple[list[Record], set[str]]:

@@ -72,10 +72,11 @@ class Desk:
 
     def was_away(self, name: str = NAME) -> None:
         """Nobody heard the call."""
-        begun, ended = events(name)[0].at, events(name)[-1].at
-        self.history.note_absence(SERVER, CORE, begun, ended)
+        self.history.note_absence(SERVER, CORE, events(name)[0].at)
 
     def look(self, later: float = 5.0) -> bool:
+        """Look at what is new, and once more some time later."""
+        self.history.look()
         self.now += later
         return self.history.look()
 
@@ -114,7 +115,7 @@ def test_without_an_absence_nothing_is_told(desk: Desk) -> None:
 def test_a_call_before_the_absence_is_not_told(desk: Desk) -> None:
     desk.write(NAME)
     long_after = events(NAME)[-1].at + 3_600_000_000
-    desk.history.note_absence(SERVER, CORE, long_after, long_after + 1_000_000)
+    desk.history.note_absence(SERVER, CORE, long_after)
     desk.look(3600)
     assert desk.said == []
 
@@ -179,7 +180,7 @@ def test_a_file_that_is_still_written_is_read_when_it_is_whole(desk: Desk) -> No
 def test_a_broken_file_is_passed_over_with_one_line(desk: Desk) -> None:
     desk.write(NAME)
     desk.was_away()
-    hostile = desk.put("a\nlevel=error.cdr.json", b'{"variables": 1')
+    desk.put("a\nlevel=error.cdr.json", b'{"variables": 1')
     (desk.path / "link.cdr.json").symlink_to("/etc/hostname")
     os.mkfifo(desk.path / "pipe.cdr.json")
     (desk.path / "folder.cdr.json").mkdir()
@@ -187,11 +188,9 @@ def test_a_broken_file_is_passed_over_with_one_line(desk: Desk) -> None:
     os.truncate(huge, 1024**3)
     desk.put("nul.cdr.json", b"\0" * 100)
     desk.put("other.txt", b"nothing of ours")
-    for path in (hostile, huge, desk.path / "nul.cdr.json"):
-        os.utime(path, (desk.now - 2 * WHOLE_WITHIN + 10,) * 2)
     with capture_logs() as logs:
         for _ in range(3):
-            desk.look()
+            desk.look(WHOLE_WITHIN)
     passed = [line for line in logs if line["event"] == "record_passed_over"]
     assert sorted(line["file"] for line in passed) == [
         "a\nlevel=error.cdr.json",
@@ -208,7 +207,7 @@ def test_a_folder_that_cannot_be_read_is_reported(desk: Desk) -> None:
     desk.was_away()
     with capture_logs() as logs:
         assert desk.look()
-    assert [line["event"] for line in logs] == ["records_unreadable"]
+    assert {line["event"] for line in logs} == {"records_unreadable"}
     desk.path.mkdir()
     desk.write(NAME)
     desk.look()
@@ -223,7 +222,7 @@ def test_what_was_told_is_not_read_again_by_the_next_start(
     desk.now += 100
     desk.write("in_one_answered")
     desk.look(100)
-    assert len(desk.told()) == 1  # the other one was not in the absence
+    assert desk.history.told == 2
 
     again = Desk(desk.store, desk.path, now=desk.now)
     again.write("out_busy")
@@ -236,7 +235,7 @@ def test_what_was_told_is_not_read_again_by_the_next_start(
 
     monkeypatch.setattr(Folder, "read", noted)
     again.look(100)
-    of_the_first = {file.partition("/")[2] for file in files()[NAME]}
+    of_the_first = {Path(file).name for file in files()[NAME]}
     assert read
     assert not of_the_first & {*read}
 
@@ -345,6 +344,4 @@ def test_an_absence_is_noted_when_the_link_is_back(desk: Desk) -> None:
     Worker(desk.store).hear(*upto(NAME, "CHANNEL_BRIDGE")[0])
     Worker(desk.store, records=desk.history).relink([])
     [fact] = desk.store.facts.beginning("absence ").values()
-    noted = json.loads(fact)
-    assert noted["since"] == upto(NAME, "CHANNEL_BRIDGE")[0][-1].at
-    assert noted["until"] > noted["since"]
+    assert json.loads(fact)["since"] == upto(NAME, "CHANNEL_BRIDGE")[0][-1].at
