@@ -36,6 +36,7 @@ SECRETS = (
     "secret_key_old",
     "freeswitch_esl",
     "admin_password",
+    "cdr_secret",
 )
 """Settings that may also stand in a file, which NAME_FILE names."""
 
@@ -333,6 +334,7 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
     secret_key: SecretStr = SecretStr("")
     secret_key_old: SecretStr = SecretStr("")
     admin_password: SecretStr = SecretStr("")
+    cdr_secret: SecretStr = SecretStr("")
     log_format: Annotated[str, _matching(re.compile("logfmt|json"), "json")] = "logfmt"
     log_mask: bool = False
     log_level: Annotated[str, _matching(re.compile("DEBUG|INFO|WARNING|ERROR"), "INFO")] = "INFO"
@@ -343,6 +345,7 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
     secret_key_file: str = ""
     secret_key_old_file: str = ""
     admin_password_file: str = ""
+    cdr_secret_file: str = ""
     freeswitch_esl_file: str = ""
 
     @model_validator(mode="before")

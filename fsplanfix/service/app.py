@@ -43,6 +43,7 @@ from ..settings import Address, Settings
 from ..web import app as web_app
 from ..web.dashboard import DashboardConfig
 from ..web.health import Health
+from ..web.records import RecordsConfig
 from ..web.server import Bounds, WebServer
 from . import file_limits
 from .caller_lookup import CallerLookup
@@ -54,6 +55,7 @@ from .leftovers import Leftovers
 from .metrics import Standing, Tally, exposition
 from .pipeline import Pipeline
 from .readiness import Readiness
+from .received import Received
 from .store_guard import keep_shadow_apart, warn_of_other_rules
 from .systemd import Supervision
 
@@ -123,6 +125,7 @@ class App:
         self._client = PlanfixApi(settings.planfix_url, token, settings.planfix_concurrency)
         self._socket_app = self._make_socket_app(token, spare) if "socket" in roles else None
         self._courier = self._make_courier()
+        self._received = self._make_received()
         self._history = self._make_history()
         self._pipelines: list[Pipeline] = []
         self._links: list[Link] = []
@@ -168,6 +171,7 @@ class App:
             exposition(self._registry),
             self._dashboard(),
             self._tally.on_wrong_secret,
+            self._records(),
         )
         places = min(Bounds().in_all, spare // file_limits.HTTP_SHARE)
         return WebServer(listener, web, Bounds(in_all=places))
@@ -201,10 +205,25 @@ class App:
             records=self._history,
         )
 
+    def _make_received(self) -> Received | None:
+        """Return the keeper of the records that FreeSWITCH sends, None if it sends none."""
+        if not self._settings.cdr_secret.get_secret_value():
+            return None
+        beside = self._store.beside
+        return Received(beside.with_name(f"{beside.name}.records"))
+
+    def _records(self) -> RecordsConfig | None:
+        if self._received is None:
+            return None
+        secret = self._settings.cdr_secret.get_secret_value()
+        return RecordsConfig(secret, self._settings.esl_allow, self._received.keep)
+
     def _make_history(self) -> History:
         """Return the part that tells the calls nobody heard, by FreeSWITCH's records."""
         settings = self._settings
         folders = [Folder(settings.cdr_dir, settings.cdr_kind)] if settings.cdr_dir else []
+        if self._received is not None:
+            folders.append(self._received.folder)
         return History(
             folders,
             settings.rules(),
@@ -335,6 +354,9 @@ class App:
 
         if "web" in self._roles and self._settings.recordings_keep_days:
             self._helpers.append(keep_running("retention", self._recordings.keep_deleting_old))
+        if "web" in self._roles and self._received is not None:
+            work = self._received.keep_deleting_old
+            self._helpers.append(keep_running("old records", work))
         if self._socket_app is not None:
             self._helpers.append(keep_running("socket", self._socket_app.run))
 

@@ -12,6 +12,7 @@ from . import dashboard
 from .health import Health
 from .rate_limit import Guesses, address
 from .recordings import Find, serve
+from .records import RecordsConfig, take
 
 LARGEST_REQUEST = 64 * 1024
 """Bytes of a request's body."""
@@ -37,11 +38,13 @@ def make(
     metrics: Callable[[], bytes],
     board: dashboard.DashboardConfig,
     on_wrong_secret: Callable[[str], None],
+    records: RecordsConfig | None = None,
 ) -> Flask:
     """Return the application.
 
     commands: answers Planfix (Commands.answer). metrics: returns the text of /metrics.
-    on_wrong_secret: called for each wrong secret with its kind, "token" or "password".
+    on_wrong_secret: called for each wrong secret with its kind: "token", "password", "cdr_secret".
+    records: what is done with the records that FreeSWITCH sends; None takes none.
     """
     app = Flask(__name__, static_folder=None)
     guard = dashboard.install(app, board, on_wrong_secret)
@@ -69,6 +72,11 @@ def make(
 
         return jsonify(body), code
 
+    wrong_cdr_secrets = Guesses("cdr_secret", WRONG_TOKENS_A_MINUTE, on_wrong_secret)
+
+    def cdr() -> ResponseReturnValue:
+        return take(records, wrong_cdr_secrets) if records is not None else abort(404)
+
     @app.get("/recordings/<signed>/<path:name>")
     def recording(signed: str, name: str) -> ResponseReturnValue:
         return serve(find_recording, signed, name)
@@ -79,6 +87,7 @@ def make(
 
     # exempt from the forms' tokens: Planfix sends its own secret
     app.add_url_rule("/planfix", view_func=guard.exempt(planfix), methods=["POST"])
+    app.add_url_rule("/cdr", view_func=guard.exempt(cdr), methods=["POST"])
     app.add_url_rule("/health/live", view_func=health.live)
     app.add_url_rule("/health/ready", view_func=health.ready)
     app.register_error_handler(HTTPException, _as_json)
