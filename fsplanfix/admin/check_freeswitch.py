@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from ..errors import LinkError
 from ..freeswitch.connection import Connection, Server
 from ..settings import Settings
+from .check_records import check_module
 from .findings import Finding, Grade, listed
 
 OLDEST_VERSION = (1, 10, 3)
@@ -40,6 +41,7 @@ def check_freeswitch(settings: Settings, server: Server) -> Iterator[Finding]:
             _check_context,
             _check_users,
             _check_clock,
+            check_module,
         ):
             yield from check(settings, connection)
     except LinkError as error:

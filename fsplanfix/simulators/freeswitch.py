@@ -74,6 +74,7 @@ class Switch:
         self.version = "1.10.12-release"
         self.gateways = {"trunk": "NOREG"}
         self.contexts = {"default", "public"}
+        self.modules = {"mod_json_cdr"}
         self.denied: set[str] = set()
         self.ahead = 0.0
         self.contacts: dict[str, str] = {}
@@ -187,6 +188,7 @@ class Switch:
             "sofia": self._gateway,
             "list_users": lambda _: self._users(),
             "xml_locate": self._locate,
+            "module_exists": lambda name: str(name in self.modules).lower(),
         }
         if word in self.denied:
             return "-ERR permission denied\n"
