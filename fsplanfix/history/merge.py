@@ -89,6 +89,14 @@ def legs_named(tracker: Tracker, dumps: Iterable[Dump]) -> set[str]:
     return wanted - set(live)
 
 
+def is_unknown_end(tracker: Tracker, event: SwitchEvent) -> bool:
+    """Tell whether an event says that a call's client is gone, and nobody knows how (rule 15)."""
+    if event.name != ENDED or event.get("Hangup-Cause"):
+        return False
+    leg = tracker.book.get(event.leg)
+    return leg is not None and bool(leg.client_of) and not leg.hanging
+
+
 def _is_over(tracker: Tracker, record: Record) -> bool:
     """Tell whether the tracker has heard of a leg from its beginning to its end."""
     known = tracker.book.get(record.uuid)

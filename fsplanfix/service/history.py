@@ -8,6 +8,7 @@ that the store knows are the pipeline's: it asks for the records of their legs h
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import time
@@ -66,8 +67,8 @@ ROUNDS = 3
 """How often records lead to further records: a transfer to a transfer to a transfer."""
 
 ABSENCE, TOLD_UNTIL = "absence ", "records told until "
-"""What the names of facts begin with. After the one comes a Core-UUID, after the other the machine
-and the folder."""
+"""What the names of facts begin with. After the one comes a Core-UUID, after the other what stands
+for the machine and the folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Absence:
     @property
     def name(self) -> str:
         """Return the name of the fact that keeps it."""
-        return ABSENCE + self.core
+        return ABSENCE + self.core[:50]
 
     def holds(self, record: Record) -> bool:
         """Tell whether a leg was up then, or later."""
@@ -365,7 +366,9 @@ class History:
 
 
 def _told_until(folder: Folder) -> str:
-    return f"{TOLD_UNTIL}{socket.gethostname()} {folder.path}"
+    place = f"{socket.gethostname()} {folder.path}"
+    # a fact's name has 64 characters at most
+    return TOLD_UNTIL + hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
 def open_legs(store: Store) -> set[str]:

@@ -25,7 +25,7 @@ from ..calls.reconcile import Dump, missed
 from ..calls.tracker import Tracker
 from ..errors import GivenUp
 from ..freeswitch.events import SwitchEvent, hanging_up
-from ..history.merge import ENDED, legs_named, missed_with_records
+from ..history.merge import ENDED, is_unknown_end, legs_named, missed_with_records
 from ..history.record import Record
 from ..history.story import BY_RECORD
 from ..outbox.batch import Batch
@@ -62,6 +62,7 @@ class Pipeline:
     progress: whether it gets on.
     lag: seconds from the last event to our processing it.
     set_aside: what could not be processed.
+    unknown: how many calls ended of which neither events nor records told the end.
     refused: how many rows the database refused for their content.
     in_doubt: set when FreeSWITCH should be asked for its channels at once.
     records: where the records of legs are found that ended unheard.
@@ -90,6 +91,7 @@ class Pipeline:
         self.progress = Progress(self.inbox.log_fields)
         self.lag = 0.0
         self.set_aside = SetAside(server)
+        self.unknown = 0
         self.refused = 0
         self.in_doubt = Event()
 
@@ -222,12 +224,12 @@ class Pipeline:
         """Feed the tracker. is_heard: FreeSWITCH has sent these events, none is made up."""
         self._unsaved += events
         for event in events:
+            self.unknown += is_unknown_end(self.tracker, event)
             try:
                 notices = self.tracker.feed(event)
                 # windows of what is over are not shown (docs/delivery-rules.md, rule 5)
-                if event.get(BY_RECORD):
-                    notices = [replace(notice, afterwards=True) for notice in notices]
-                self._decided += notices
+                by_record = not is_heard and bool(event.get(BY_RECORD))
+                self._decided += [replace(notice, afterwards=by_record) for notice in notices]
                 self._event_log.keep(event, self.tracker)
             except Exception as error:
                 # those that it had made before it failed
@@ -299,8 +301,7 @@ class Pipeline:
 
         self._feed_missed(events, item.at)
         self._commit()
-        note = partial(self._records.note_absence, self.server, self.core, max(alive))
-        self._insist(note)
+        self._insist(partial(self._records.note_absence, self.server, self.core, max(alive)))
 
     def _records_of(self, channels: Sequence[Dump], is_last: bool) -> tuple[list[Record], set[str]]:
         """Return the records of the legs that ended unheard, and those legs that have none yet.

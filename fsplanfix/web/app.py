@@ -12,7 +12,7 @@ from . import dashboard
 from .health import Health
 from .rate_limit import Guesses, address
 from .recordings import Find, serve
-from .records import RecordsConfig, take
+from .records import RecordsConfig, taker
 
 LARGEST_REQUEST = 64 * 1024
 """Bytes of a request's body."""
@@ -72,11 +72,6 @@ def make(
 
         return jsonify(body), code
 
-    wrong_cdr_secrets = Guesses("cdr_secret", WRONG_TOKENS_A_MINUTE, on_wrong_secret)
-
-    def cdr() -> ResponseReturnValue:
-        return take(records, wrong_cdr_secrets) if records is not None else abort(404)
-
     @app.get("/recordings/<signed>/<path:name>")
     def recording(signed: str, name: str) -> ResponseReturnValue:
         return serve(find_recording, signed, name)
@@ -87,7 +82,9 @@ def make(
 
     # exempt from the forms' tokens: Planfix sends its own secret
     app.add_url_rule("/planfix", view_func=guard.exempt(planfix), methods=["POST"])
-    app.add_url_rule("/cdr", view_func=guard.exempt(cdr), methods=["POST"])
+    if records is not None:
+        wrong = Guesses("cdr_secret", WRONG_TOKENS_A_MINUTE, on_wrong_secret)
+        app.add_url_rule("/cdr", view_func=guard.exempt(taker(records, wrong)), methods=["POST"])
     app.add_url_rule("/health/live", view_func=health.live)
     app.add_url_rule("/health/ready", view_func=health.ready)
     app.register_error_handler(HTTPException, _as_json)

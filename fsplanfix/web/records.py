@@ -33,6 +33,15 @@ class RecordsConfig:
     keep: Callable[[bytes], None]
 
 
+def taker(config: RecordsConfig, guesses: Guesses) -> Callable[[], ResponseReturnValue]:
+    """Return the view that takes records."""
+
+    def cdr() -> ResponseReturnValue:
+        return take(config, guesses)
+
+    return cdr
+
+
 def take(config: RecordsConfig, guesses: Guesses) -> ResponseReturnValue:
     """Answer a request that brings a record."""
     if not config.secret or not _is_allowed(address(), config.allowed):

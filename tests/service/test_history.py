@@ -320,6 +320,7 @@ def test_the_end_of_a_leg_without_a_record_waits_for_the_next_comparison(desk: D
     desk.write(NAME)
     second.compare([])
     assert success(second.said).duration == 2
+    assert second.pipeline.unknown == 0
 
 
 def test_without_any_record_a_leg_ends_at_the_last_moment_known(desk: Desk) -> None:
@@ -329,6 +330,7 @@ def test_without_any_record_a_leg_ends_at_the_last_moment_known(desk: Desk) -> N
     second.relink([])
     second.compare([])
     assert success(second.said).duration == 0
+    assert second.pipeline.unknown == 1
 
 
 def test_a_freeswitch_that_is_gone_leaves_nothing_waiting(desk: Desk) -> None:
