@@ -54,11 +54,14 @@ class Folder:
                 if not entry.name.endswith(self._ending) or entry.name in known:
                     continue
                 try:
-                    status = entry.stat(follow_symlinks=False)
+                    # neither needs to open it; a link leads elsewhere
+                    if not entry.is_file(follow_symlinks=False):
+                        continue
+                    written = entry.stat(follow_symlinks=False).st_mtime
                 except OSError:  # it is gone already
                     continue
-                if stat.S_ISREG(status.st_mode) and status.st_mtime >= moment:
-                    found.append(Found(status.st_mtime, entry.name))
+                if written >= moment:
+                    found.append(Found(written, entry.name))
         return sorted(found)
 
     def read(self, name: str) -> Record:

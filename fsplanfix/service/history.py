@@ -35,8 +35,12 @@ from ..outbox.store import Store
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-LOOK_EVERY = 5.0
-"""Seconds between two looks into the folders while records may come."""
+LOOK_EVERY, SELDOM = 5.0, 30.0
+"""Seconds between two looks into the folders while records may come: at first, and after SOON. To
+list 100,000 names takes a second of a busy core."""
+
+SOON = 120.0
+"""Seconds after an absence within which nearly every record comes."""
 
 COMES_WITHIN = 3600.0
 """Seconds after which no record of an absence is waited for any more."""
@@ -216,7 +220,11 @@ class History:
             if not self.look():
                 self._wake.wait()
             self._wake.clear()
-            self._wake.wait(LOOK_EVERY)
+            self._wake.wait(self._pause())
+
+    def _pause(self) -> float:
+        latest = max(self._noted.values(), default=0.0)
+        return LOOK_EVERY if self._steady() - latest < SOON else SELDOM
 
     def look(self) -> bool:
         """Tell what the records have that the store does not; return whether more may come."""

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from fsplanfix.admin.explain import story
 from fsplanfix.calls.model import Notice, Rules
 from fsplanfix.errors import StoreError
 from fsplanfix.history.folder import Folder
 from fsplanfix.history.record import Record
+from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.service.history import COMES_WITHIN, MISSED_WITHIN, WHOLE_WITHIN, History
@@ -104,6 +106,16 @@ def test_a_call_that_nobody_heard_is_told(store: Store, tmp_path: Path, kind: st
     assert_told_once(desk)
     assert all(notice.afterwards for notice in desk.said)
     assert desk.history.told == 1
+
+
+def test_explain_says_that_a_call_was_told_afterwards(desk: Desk) -> None:
+    desk.write(NAME)
+    desk.was_away()
+    desk.look()
+    callid = desk.said[0].callid
+    lines = " ".join("\n".join(story(Archive(desk.store), Rules(), callid)).split())
+    assert lines.count("told from FreeSWITCH's records (rule 18)") == len(wanted(NAME))
+    assert "client calls" in lines
 
 
 def test_without_an_absence_nothing_is_told(desk: Desk) -> None:
@@ -234,6 +246,7 @@ def test_what_was_told_is_not_read_again_by_the_next_start(
         return known(self, name)
 
     monkeypatch.setattr(Folder, "read", noted)
+    assert all(len(name) <= 64 for name in desk.store.facts.beginning("records told"))
     again.look(100)
     of_the_first = {Path(file).name for file in files()[NAME]}
     assert read
@@ -345,5 +358,6 @@ def test_a_freeswitch_that_is_gone_leaves_nothing_waiting(desk: Desk) -> None:
 def test_an_absence_is_noted_when_the_link_is_back(desk: Desk) -> None:
     Worker(desk.store).hear(*upto(NAME, "CHANNEL_BRIDGE")[0])
     Worker(desk.store, records=desk.history).relink([])
-    [fact] = desk.store.facts.beginning("absence ").values()
+    [(name, fact)] = desk.store.facts.beginning("absence ").items()
+    assert len(name) <= 64
     assert json.loads(fact)["since"] == upto(NAME, "CHANNEL_BRIDGE")[0][-1].at
