@@ -14,6 +14,8 @@ import gevent
 from flask import request
 from gevent.event import Event
 
+from fsplanfix.calls.model import Notice
+from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.freeswitch import Switch
@@ -288,6 +290,13 @@ class Stage:
             for worker, begun, end in self.silent
         )
 
+    def _rows_of(self, surprises: list[str]) -> Iterator[str]:
+        """Yield what the store holds of the calls that surprised people."""
+        for play in self.plays:
+            if play.callid and any(play.callid in surprise for surprise in surprises):
+                for queued in Archive(self.store).about(play.callid)[0]:
+                    yield f"    {play.callid}: {_row(queued.notice)}"
+
     def figures(self) -> dict[str, int]:
         """Count what came of everything, and apart what was sent again as its answer was lost."""
         last: dict[tuple[str, ...], Received] = {}
@@ -317,6 +326,7 @@ class Stage:
             if part.state != "done"
         ]
         self.details += details
+        self.details += self._rows_of(seen_by_people.surprises)
         return {
             "calls": len(self.plays),
             "calls that crashed unheard": len(untold) - len(lost),
@@ -329,6 +339,10 @@ class Stage:
             "out of order": len(seen_by_people.surprises),
             "ended unasked": self.unasked,
         }
+
+
+def _row(notice: Notice) -> str:
+    return f"{notice.what} {notice.ext or '-'} {notice.ordinal} rule {notice.rule} {notice.at}"
 
 
 def _name(item: Received) -> str:

@@ -3,11 +3,13 @@ legs that are gone (docs/call-rules.md, rules 15 and 18)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
+from types import MappingProxyType
 
 from ..calls.reconcile import Dump, missed
 from ..calls.tracker import Tracker
 from ..freeswitch.events import SwitchEvent, moment
+from .calls import legs_named, together
 from .record import Profile, Record, uuids_of
 from .story import (
     ANSWERS,
@@ -29,6 +31,8 @@ RANKS = {
 }
 """The places of what live legs did; anything else comes where recordings begin."""
 
+NOTHING: Mapping[str, int] = MappingProxyType({})
+
 TOGETHER = ("CHANNEL_BRIDGE", "CHANNEL_UNBRIDGE")
 ENDED = "CHANNEL_HANGUP_COMPLETE"
 
@@ -39,19 +43,23 @@ def missed_with_records(
     heard_since: Sequence[SwitchEvent] = (),
     records: Iterable[Record] = (),
     awaited: Set[str] = frozenset(),
+    heard_until: Mapping[str, int] = NOTHING,
 ) -> list[SwitchEvent]:
     """Return the events to feed, as `calls.reconcile.missed` does.
 
     records: of legs that are gone; one tells the true end of its leg. awaited: legs whose record
-    is still to come: if they are gone, their ends are left out.
+    is still to come: if they are gone, their ends are left out. heard_until: up to when legs
+    were heard (microseconds since 1970), where that is not the tracker's last event.
     """
+    records = list(records)
+    since = _since(records, heard_until, tracker.last_at)
     live = {dump.get("Unique-ID", ""): dump for dump in dumps}
     named = {(event.name, event.leg) for event in heard_since}
     ended = {}
     for record in records:
         is_there = record.uuid in live and _created(live[record.uuid]) in (0, record.created)
         is_heard = (ENDED, record.uuid) in named or ("CHANNEL_CREATE", record.uuid) in named
-        if not is_there and not is_heard and not _is_over(tracker, record):
+        if not is_there and not is_heard and not _is_over(tracker, record, since[record.uuid]):
             ended[record.uuid] = record
 
     there = [_of_live(dump) for uuid, dump in live.items() if uuid and uuid not in ended]
@@ -70,16 +78,30 @@ def missed_with_records(
     for one in told_by(legs.values()):
         event = one[-1]
         is_shared = event.name in TOGETHER and _pair(event) not in now
-        if (event.leg in ended or is_shared) and not _is_known(tracker, event):
+        other = event.get("Other-Leg-Unique-ID")
+        until = since.get(event.leg, since.get(other, tracker.last_at))
+        if (event.leg in ended or is_shared) and not _is_known(tracker, event, until):
             told.append(one)
     return [*first, *(event for *_, event in sorted(told, key=in_order))]
+
+
+def _since(
+    records: Sequence[Record], heard_until: Mapping[str, int], last_at: int
+) -> dict[str, int]:
+    """Return up to when each leg was heard: all legs of a call as far as the one heard least."""
+    found: dict[str, int] = {}
+    for call in together(records):
+        legs = {record.uuid for record in call}.union(*map(legs_named, call))
+        until = min((heard_until[uuid] for uuid in legs if uuid in heard_until), default=last_at)
+        found |= dict.fromkeys((record.uuid for record in call), until)
+    return found
 
 
 def _pair(event: SwitchEvent) -> frozenset[str]:
     return frozenset((event.leg, event.get("Other-Leg-Unique-ID")))
 
 
-def legs_named(tracker: Tracker, dumps: Iterable[Dump]) -> set[str]:
+def legs_to_ask_for(tracker: Tracker, dumps: Iterable[Dump]) -> set[str]:
     """Return the legs whose records may tell what was missed: those that are gone, and those that
     live legs have called."""
     live = {dump.get("Unique-ID", ""): dump for dump in dumps}
@@ -97,15 +119,15 @@ def is_unknown_end(tracker: Tracker, event: SwitchEvent) -> bool:
     return leg is not None and bool(leg.client_of) and not leg.hanging
 
 
-def _is_over(tracker: Tracker, record: Record) -> bool:
+def _is_over(tracker: Tracker, record: Record, since: int) -> bool:
     """Tell whether the tracker has heard of a leg from its beginning to its end."""
     known = tracker.book.get(record.uuid)
     if known is not None:
         return known.created not in (0, record.created)
-    return record.ended <= tracker.last_at
+    return record.ended <= since
 
 
-def _is_known(tracker: Tracker, event: SwitchEvent) -> bool:
+def _is_known(tracker: Tracker, event: SwitchEvent, since: int) -> bool:
     """Tell whether the tracker has heard of something that a leg did."""
     leg = tracker.book.get(event.leg)
     if leg is None:
@@ -113,7 +135,7 @@ def _is_known(tracker: Tracker, event: SwitchEvent) -> bool:
 
     path = event.get("Record-File-Path")
     files = [recording for recording in leg.recordings if recording.path == path]
-    is_before = event.at < tracker.last_at
+    is_before = event.at < since
     known = {
         "CHANNEL_CREATE": True,
         "CHANNEL_PROGRESS": leg.ringing,

@@ -24,9 +24,12 @@ from gevent.event import Event
 from gevent.lock import RLock
 
 from ..calls.model import Notice, Rules
+from ..calls.reconcile import Dump
+from ..calls.tracker import Tracker
 from ..errors import RecordError, StoreError
 from ..history.calls import Retold, legs_named, together
 from ..history.folder import Folder, Found
+from ..history.merge import legs_to_ask_for
 from ..history.record import Record, uuids_of
 from ..outbox.batch import Batch
 from ..outbox.retry import until_store_answers
@@ -123,6 +126,22 @@ class _NoRecords:
 
 NO_RECORDS: Records = _NoRecords()
 """For a service that reads none."""
+
+
+def unheard(
+    records: Records, tracker: Tracker, channels: Sequence[Dump]
+) -> tuple[list[Record], set[str]]:
+    """Return the records of the legs that a tracker has not heard the end of, and of those that
+    live legs have called; and the known legs that are gone and have no record yet.
+
+    channels: the live ones.
+    """
+    if not records.may_come:
+        return [], set()
+
+    wanted = legs_to_ask_for(tracker, channels)
+    found = records.of(wanted)
+    return found, wanted & tracker.book.legs.keys() - {record.uuid for record in found}
 
 
 class History:

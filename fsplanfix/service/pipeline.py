@@ -25,14 +25,14 @@ from ..calls.reconcile import Dump, missed
 from ..calls.tracker import Tracker
 from ..errors import GivenUp
 from ..freeswitch.events import SwitchEvent, hanging_up
-from ..history.merge import ENDED, is_unknown_end, legs_named, missed_with_records
+from ..history.merge import ENDED, is_unknown_end, missed_with_records
 from ..history.record import Record
 from ..history.story import BY_RECORD
 from ..outbox.batch import Batch
 from ..outbox.cores import Cores, Left
 from ..outbox.facts import SET_ASIDE
 from ..outbox.store import Store
-from .history import NO_RECORDS, Records
+from .history import NO_RECORDS, Records, unheard
 from .inbox import Comparison, Inbox, Item, Resync, Stop, events_in
 from .progress import Progress
 from .set_aside import SetAside
@@ -105,10 +105,10 @@ class Pipeline:
 
         # comparisons with FreeSWITCH
         self._doubted: set[tuple[str, str]] = set()
+        self._heard_until: dict[str, int] = {}
         self._believes_at_once = False
 
-        # what must not be lost: notices before their commit, the events they come from, and the
-        # items of the batch that were not fed yet
+        # what must not be lost: notices before their commit, their events, items not fed yet
         self._decided: list[Notice] = []
         self._unsaved: list[SwitchEvent] = []
         self._in_hand: Sequence[Item] = ()
@@ -266,12 +266,17 @@ class Pipeline:
         """
         for state in states:
             try:
+                known = self.tracker.book.legs
+                until = {u: at for u, at in snapshot.heard_until(state).items() if u not in known}
+                self._heard_until |= until
                 snapshot.restore(self.tracker, state)
             except Exception as error:  # whatever another release may have written
                 log.error("open_call_unreadable", server=self.server, problem=repr(error))
         for callid in self._insist(lambda: self._store.closed(self.tracker.calls)):
             del self.tracker.calls[callid]
             self._event_log.close(callid, self.tracker)
+        there = self.tracker.book.legs
+        self._heard_until = {u: at for u, at in self._heard_until.items() if u in there}
 
     def _catch_up(self, item: Resync) -> None:
         """Feed events for what was missed, by FreeSWITCH's account of its channels."""
@@ -304,21 +309,15 @@ class Pipeline:
         self._insist(partial(self._records.note_absence, self.server, self.core, max(alive)))
 
     def _records_of(self, channels: Sequence[Dump], is_last: bool) -> tuple[list[Record], set[str]]:
-        """Return the records of the legs that ended unheard, and those legs that have none yet.
-
-        is_last: no comparison follows that could end those (docs/call-rules.md, rule 18).
-        """
-        if not self._records.may_come:
-            return [], set()
-
-        wanted = legs_named(self.tracker, channels)
-        records = self._records.of(wanted)
-        awaited = wanted & self.tracker.book.legs.keys() - {record.uuid for record in records}
+        """Return what `unheard` finds; is_last: no comparison will end legs without a record."""
+        records, awaited = unheard(self._records, self.tracker, channels)
         if is_last:
             return records, set()
 
         # the next comparison ends them; their records may be there by then
         self._doubted |= {(ENDED, uuid) for uuid in awaited}
+        for uuid in awaited:
+            self._heard_until.setdefault(uuid, self.tracker.last_at)
         return records, awaited
 
     def _missed(
@@ -330,7 +329,9 @@ class Pipeline:
     ) -> list[SwitchEvent]:
         """Return events for what was missed; a channel that cannot be read costs only itself."""
         try:
-            return missed_with_records(self.tracker, channels, heard_since, records, awaited)
+            return missed_with_records(
+                self.tracker, channels, heard_since, records, awaited, self._heard_until
+            )
         except Exception:
             log.exception("channels_not_understood", server=self.server, channels=len(channels))
 

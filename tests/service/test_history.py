@@ -24,7 +24,7 @@ from fsplanfix.service.history import COMES_WITHIN, MISSED_WITHIN, WHOLE_WITHIN,
 from ..support.accounts import accounts, positions
 from ..support.records import files, records
 from ..support.traces import by_ext, events, shorthand, wanted
-from ..support.worker import SERVER, Worker, by_ext_of, success, upto
+from ..support.worker import SERVER, Worker, by_ext_of, heartbeat, success, upto
 
 NAME = "group_answered"
 CORE = records(NAME)[0].core
@@ -334,6 +334,20 @@ def test_the_end_of_a_leg_without_a_record_waits_for_the_next_comparison(desk: D
     second.compare([])
     assert success(second.said).duration == 2
     assert second.pipeline.unknown == 0
+
+
+def test_a_talk_that_nobody_heard_begin_is_told_by_a_late_record(desk: Desk) -> None:
+    """Other calls are heard while the record is waited for."""
+    ringing, _ = upto(NAME, "CHANNEL_PROGRESS", 3)
+    Worker(desk.store).hear(*ringing)
+    second = Worker(desk.store, records=desk.history)
+    second.relink([])
+    second.hear(heartbeat(events(NAME)[-1].at + 40_000_000))
+    desk.write(NAME)
+    second.compare([])
+    said = [*by_ext_of(second)["101"], *by_ext_of(second)["102"]]
+    assert said == ["X101", "A102", "S102!"]
+    assert success(second.said).duration == 2
 
 
 def test_without_any_record_a_leg_ends_at_the_last_moment_known(desk: Desk) -> None:
