@@ -57,6 +57,9 @@ WHOLE_WITHIN = 60.0
 MISSED_WITHIN = 15.0
 """Seconds for which the record of another leg of a call is waited for."""
 
+AT_FIRST = 600.0
+"""Seconds before the very first link whose calls are told: our clock may be off by minutes."""
+
 LAST_SIGN = 60.0
 """Seconds before FreeSWITCH's last sign of life whose records are looked at as well: what happened
 then may not have reached the store."""
@@ -110,8 +113,8 @@ class Records(Protocol):
     def of(self, legs: Collection[str]) -> list[Record]:
         """Return the records of some legs, and of those that these have called."""
 
-    def note_absence(self, server: str, core: str, since: int) -> None:
-        """Note that nobody has heard a FreeSWITCH since a moment (microseconds since 1970)."""
+    def note_absence(self, server: str, core: str, since: int, until: int) -> None:
+        """Note a time in which nobody heard a FreeSWITCH (microseconds since 1970)."""
 
 
 class _NoRecords:
@@ -120,7 +123,7 @@ class _NoRecords:
     def of(self, _: Collection[str]) -> list[Record]:
         return []
 
-    def note_absence(self, server: str, core: str, since: int) -> None:
+    def note_absence(self, server: str, core: str, since: int, until: int) -> None:
         """Do nothing."""
 
 
@@ -207,14 +210,17 @@ class History:
             }
         return list(found.values())
 
-    def note_absence(self, server: str, core: str, since: int) -> None:
-        """Note that nobody has heard a FreeSWITCH since a moment; its calls will be told.
+    def note_absence(self, server: str, core: str, since: int, until: int) -> None:
+        """Note a time in which nobody heard a FreeSWITCH; its calls will be told.
 
-        since: microseconds since 1970. Raises StoreError.
+        since: its last sign of life, 0 if it was never heard. until: when a worker listened again,
+        by our own clock. Both in microseconds since 1970. Raises StoreError.
         """
-        if not self._folders or not since:
+        if not self._folders:
             return
 
+        # all workers may be killed before the first sign of life is stored
+        since = since or until - int(AT_FIRST * 1_000_000)
         with self._lock:
             absence = Absence(server, core, since)
             if (known := self._absences().get(absence.name)) is not None:

@@ -266,9 +266,8 @@ class Pipeline:
         """
         for state in states:
             try:
-                known = self.tracker.book.legs
-                until = {u: at for u, at in snapshot.heard_until(state).items() if u not in known}
-                self._heard_until |= until
+                known, until = self.tracker.book.legs, snapshot.heard_until(state)
+                self._heard_until |= {u: at for u, at in until.items() if u not in known}
                 snapshot.restore(self.tracker, state)
             except Exception as error:  # whatever another release may have written
                 log.error("open_call_unreadable", server=self.server, problem=repr(error))
@@ -297,7 +296,7 @@ class Pipeline:
         self._reload(item.states)
         self.tracker.last_at = max(self.tracker.last_at, item.alive)
         alive = [item.alive, *(left.alive for left in item.left)]
-        events: list[SwitchEvent] = []
+        events = list[SwitchEvent]()
         if item.channels is not None:
             records, awaited = self._records_of(item.channels, item.is_last)
             events = self._missed(item.channels, item.events, records, awaited)
@@ -306,7 +305,8 @@ class Pipeline:
 
         self._feed_missed(events, item.at)
         self._commit()
-        self._insist(partial(self._records.note_absence, self.server, self.core, max(alive)))
+        note, place = self._records.note_absence, (self.server, self.core)
+        self._insist(partial(note, *place, max(alive), item.at))
 
     def _records_of(self, channels: Sequence[Dump], is_last: bool) -> tuple[list[Record], set[str]]:
         """Return what `unheard` finds; is_last: no comparison will end legs without a record."""

@@ -74,7 +74,7 @@ class Desk:
 
     def was_away(self, name: str = NAME) -> None:
         """Nobody heard the call."""
-        self.history.note_absence(SERVER, CORE, events(name)[0].at)
+        self.history.note_absence(SERVER, CORE, events(name)[0].at, events(name)[-1].at)
 
     def look(self, later: float = 5.0) -> bool:
         """Look at what is new, and once more some time later."""
@@ -127,7 +127,7 @@ def test_without_an_absence_nothing_is_told(desk: Desk) -> None:
 def test_a_call_before_the_absence_is_not_told(desk: Desk) -> None:
     desk.write(NAME)
     long_after = events(NAME)[-1].at + 3_600_000_000
-    desk.history.note_absence(SERVER, CORE, long_after)
+    desk.history.note_absence(SERVER, CORE, long_after, long_after)
     desk.look(3600)
     assert desk.said == []
 
@@ -375,3 +375,12 @@ def test_an_absence_is_noted_when_the_link_is_back(desk: Desk) -> None:
     [(name, fact)] = desk.store.facts.beginning("absence ").items()
     assert len(name) <= 64
     assert json.loads(fact)["since"] == upto(NAME, "CHANNEL_BRIDGE")[0][-1].at
+
+
+def test_workers_that_died_before_the_first_sign_of_life_lose_no_call(desk: Desk) -> None:
+    """All of them were killed within seconds of the very first start."""
+    desk.history.note_absence(SERVER, CORE, 0, events(NAME)[0].at)
+    desk.write(NAME)
+    again = Desk(desk.store, desk.path, now=desk.now)
+    again.look()
+    assert_told_once(again)
