@@ -43,7 +43,7 @@ LONGEST_DRAIN = 150.0
 PAUSE = 3.0
 """Seconds between two faults of one group, on average."""
 
-MUST_BE_ZERO = ("lost", "doubled", "out of order", "ended unasked")
+MUST_BE_ZERO = ("calls untold", "lost", "doubled", "out of order", "ended unasked")
 
 
 @contextmanager
@@ -85,6 +85,7 @@ class Run:
         self._is_over = True
         gevent.joinall(breakers, raise_error=True)
         ended = time.monotonic()
+        self.stage.wait_for_history()
         while not self._is_drained() and time.monotonic() - ended < LONGEST_DRAIN:
             gevent.sleep(0.2)
         gevent.joinall(self._watchers, timeout=5)

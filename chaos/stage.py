@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +14,13 @@ import gevent
 from flask import request
 from gevent.event import Event
 
+from fsplanfix.calls.model import Notice
+from fsplanfix.outbox.history import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import History, Planfix, Received
-from fsplanfix.simulators.session import Session
+from fsplanfix.simulators.records import write_whole
 from tests.support.database_clock import prepare
 from tests.support.way import Way
 
@@ -35,11 +37,11 @@ IN_FLIGHT = 0.25
 
 
 class Play:
-    """One call that was played. heard_by: the sessions that followed it at its beginning."""
+    """One call that was played. has_crashed: its FreeSWITCH did, and wrote no record of it."""
 
-    def __init__(self, heard_by: list[Session]) -> None:
+    def __init__(self) -> None:
         self.callid = ""
-        self.heard_by = heard_by
+        self.has_crashed = False
         self.begun = time.time()
         self.ended = 0.0
 
@@ -53,10 +55,6 @@ class Play:
     def begin(self, callid: str) -> None:
         """Take the UUID of the call's first leg."""
         self.callid = callid
-
-    def must_be_known(self, noted: Callable[[float], float]) -> bool:
-        """Tell whether one who heard its beginning listened until its end was surely noted."""
-        return any((session.ended or time.time()) > noted(self.ended) for session in self.heard_by)
 
 
 class Stage:
@@ -88,7 +86,10 @@ class Stage:
         self._folder = folder / database
         self._folder.mkdir()
         self._logs = logs or self._folder
+        (self._folder / "cdr").mkdir()
         for switch in self.switches:
+            switch.cdr_dir = str(self._folder / "cdr")
+            switch.on_record = self._write_record
             switch.start()
         self.planfix.start()
         is_postgresql = database == "PostgreSQL"
@@ -144,6 +145,8 @@ class Stage:
             "STORE_URL": self.store_url,
             "POPUP_TTL": "0",
             "PLANFIX_CANCELED": "Canceled",
+            "CDR_DIR": str(self._folder / "cdr"),
+            "HISTORY_RATE": "50",
         }
 
     def close(self) -> None:
@@ -157,6 +160,22 @@ class Stage:
             way.stop()
         self.planfix.stop()
         self.store.close()
+
+    def _write_record(self, path: Path, text: str) -> None:
+        """Write a record: at once, late, in two parts, or again, beside files that are none."""
+        how = self._random.random()
+        if how < 0.1:
+            (path.parent / f"broken-{path.name}").write_text(text[: len(text) // 3])
+        if how < 0.7:
+            write_whole(path, text)
+        elif how < 0.8:
+            gevent.spawn_later(self._random.uniform(1, 8), write_whole, path, text)
+        elif how < 0.9:
+            path.write_text(text[: len(text) // 2])
+            gevent.spawn_later(self._random.uniform(0.5, 3), path.write_text, text)
+        else:
+            write_whole(path, text)
+            gevent.spawn_later(self._random.uniform(0.5, 3), write_whole, path, text)
 
     # what the faults use
 
@@ -212,7 +231,7 @@ class Stage:
         """A switch forgets its calls: whoever was not told of them will never know."""
         for play in self.plays:
             if play.callid in switch.channels:
-                play.heard_by = []
+                play.has_crashed = True
 
     def throw_out_connections(self) -> None:
         """Let PostgreSQL end every connection but ours."""
@@ -228,10 +247,23 @@ class Stage:
 
     def play(self, switch: Switch, recording: str, speed: float) -> None:
         """Play one call to its end."""
-        play = Play([session for session in switch.sessions if session.names and not session.ended])
+        play = Play()
         self.plays.append(play)
+        core = switch.core
         switch.play(recording, speed, started=play.begin)
+        # a crash before its first event ends it, too
+        play.has_crashed = play.has_crashed or switch.core != core
         play.ended = time.time()
+
+    def wait_for_history(self, seconds: float = 60) -> None:
+        """Wait until the calls that nobody heard are told, but not for ever."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and any(not play.has_crashed for play in self._untold()):
+            gevent.sleep(0.5)
+
+    def _untold(self) -> list[Play]:
+        told = {item.fields["callid"] for item in self.planfix.received if item.code == 200}
+        return [play for play in self.plays if play.callid not in told]
 
     def is_drained(self) -> bool:
         """Tell whether nothing is on its way any more."""
@@ -250,14 +282,6 @@ class Stage:
             + SETTLED
         )
 
-    def _noted(self, ended: float) -> float:
-        """Return when what happened then has surely reached the store."""
-        at = ended + 1
-        for begun, end in sorted(self.full):
-            if begun <= at <= end:
-                at = end + 1
-        return at
-
     def _was_not_written_down(self, item: Received) -> bool:
         """Tell whether the worker may have died, or lost the store, before it noted the answer."""
         sender, written = self._senders[id(item.fields)], self._written(item.at)
@@ -265,6 +289,13 @@ class Stage:
             worker == sender and item.came <= end and begun < written
             for worker, begun, end in self.silent
         )
+
+    def _rows_of(self, surprises: list[str]) -> Iterator[str]:
+        """Yield what the store holds of the calls that surprised people."""
+        for play in self.plays:
+            if play.callid and any(play.callid in surprise for surprise in surprises):
+                for queued in Archive(self.store).about(play.callid)[0]:
+                    yield f"    {play.callid}: {_row(queued.notice)}"
 
     def figures(self) -> dict[str, int]:
         """Count what came of everything, and apart what was sent again as its answer was lost."""
@@ -286,7 +317,7 @@ class Stage:
         due, cards = self.queue.counts(), seen_by_people.cards
         unended = sum(part.state != "done" for card in cards.values() for part in card.parts)
         untold = [play for play in self.plays if play.callid not in cards]
-        lost = [play for play in untold if play.must_be_known(self._noted)]
+        lost = [play for play in untold if not play.has_crashed]
         details += [f"lost: all of call {play}" for play in lost]
         details += [
             f"lost: the end of {card.callid} for {part.ext}"
@@ -295,9 +326,11 @@ class Stage:
             if part.state != "done"
         ]
         self.details += details
+        self.details += self._rows_of(seen_by_people.surprises)
         return {
             "calls": len(self.plays),
-            "calls nobody could hear": len(untold) - len(lost),
+            "calls that crashed unheard": len(untold) - len(lost),
+            "calls untold": len(lost),
             "notices due": sum(due.values()),
             "delivered": len(last),
             "lost": sum(due.values()) - len(last) + unended + len(lost),
@@ -306,6 +339,10 @@ class Stage:
             "out of order": len(seen_by_people.surprises),
             "ended unasked": self.unasked,
         }
+
+
+def _row(notice: Notice) -> str:
+    return f"{notice.what} {notice.ext or '-'} {notice.ordinal} rule {notice.rule} {notice.at}"
 
 
 def _name(item: Received) -> str:

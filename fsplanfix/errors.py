@@ -21,6 +21,14 @@ class TraceError(FsplanfixError):
     """A recorded call (a trace file) cannot be read."""
 
 
+class RecordError(FsplanfixError):
+    """A call detail record cannot be used; the message says what is wrong with it."""
+
+
+class FolderError(FsplanfixError):
+    """A folder cannot be read."""
+
+
 class StoreError(FsplanfixError):
     """The database cannot be opened or used.
 

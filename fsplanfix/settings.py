@@ -40,6 +40,7 @@ SECRETS = (
     "freeswitch_esl",
     "admin_password",
     "view_password",
+    "cdr_secret",
 )
 """Settings that may also stand in a file, which NAME_FILE names."""
 
@@ -190,8 +191,12 @@ def _networks(value: Any) -> Any:
         raise ValueError(f"{error}; write it like 127.0.0.0/8,192.0.2.10.") from None
 
 
-def _folder(value: Path) -> Path:
-    if len(value.parts) < 2 or not value.is_absolute():
+def _or_none(value: Any) -> Any:
+    return value or None
+
+
+def _folder(value: Path | None) -> Path | None:
+    if value is not None and (len(value.parts) < 2 or not value.is_absolute()):
         raise ValueError(
             "name the folder with its whole path, like /var/lib/freeswitch/recordings."
         )
@@ -323,7 +328,15 @@ class StoreSettings(_Source):
     store_url: str = "sqlite:///fsplanfix.db"
 
 
-class Settings(RuleSettings, StoreSettings):
+class RecordSettings(_Source):
+    """Where FreeSWITCH writes its call detail records."""
+
+    cdr_dir: Annotated[Path | None, BeforeValidator(_or_none), AfterValidator(_folder)] = None
+    cdr_kind: Annotated[str, _matching(re.compile("json|xml"), "json")] = "json"
+    history_rate: float = Field(default=5.0, gt=0, le=1000)
+
+
+class Settings(RuleSettings, StoreSettings, RecordSettings):
     """Everything `fsplanfix run` needs."""
 
     planfix_url: Annotated[str, AfterValidator(_address)] = Field(
@@ -385,6 +398,7 @@ class Settings(RuleSettings, StoreSettings):
     secret_key_old: SecretStr = SecretStr("")
     admin_password: SecretStr = SecretStr("")
     view_password: SecretStr = SecretStr("")
+    cdr_secret: SecretStr = SecretStr("")
     log_format: Annotated[str, _matching(re.compile("logfmt|json"), "json")] = "logfmt"
     log_mask: bool = False
     log_level: Annotated[
@@ -398,6 +412,7 @@ class Settings(RuleSettings, StoreSettings):
     secret_key_old_file: str = ""
     admin_password_file: str = ""
     view_password_file: str = ""
+    cdr_secret_file: str = ""
     freeswitch_esl_file: str = ""
 
     @field_validator("record_clicks")

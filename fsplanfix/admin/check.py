@@ -23,6 +23,7 @@ from ..settings_file import UnknownName
 from .check_freeswitch import check_freeswitch
 from .check_machine import check_disks, check_ports, check_recordings
 from .check_planfix import check_planfix, check_public_url
+from .check_records import check_records
 from .findings import Finding, Grade, listed, short
 
 SHORTEST_TOKEN = 16
@@ -64,6 +65,7 @@ def check_all(
 
     yield from check_ports(settings)
     yield from check_recordings(settings)
+    yield from check_records(settings)
     yield from check_public_url(settings, keys)
     yield from check_planfix(settings)
 

@@ -10,6 +10,7 @@ from ..errors import LinkError
 from ..freeswitch.connection import Connection, Server
 from ..freeswitch.dialler import outbound_number
 from ..settings import Settings
+from .check_records import check_module
 from .findings import Finding, Grade, listed
 
 OLDEST_VERSION = (1, 10, 3)
@@ -44,6 +45,7 @@ def check_freeswitch(settings: Settings, server: Server) -> Iterator[Finding]:
             _check_context,
             _check_users,
             _check_clock,
+            check_module,
         ):
             yield from check(settings, connection)
     except LinkError as error:

@@ -144,7 +144,8 @@ class Notice:
     position: its place among the notices of its call, from 1. at: when the event that caused it
     happened, microseconds since 1970. duration: whole seconds. recording: the file's path on the
     FreeSWITCH machine. rule: the number of the call rule that decided it. contact: the client's
-    name as the dialplan knows it, on COMPLETED; Planfix is not told.
+    name as the dialplan knows it, on COMPLETED; Planfix is not told. afterwards: nobody heard it
+    happen; FreeSWITCH's records tell it.
     """
 
     callid: str
@@ -163,6 +164,7 @@ class Notice:
     recording: str = ""
     rule: str = ""
     contact: str = ""
+    afterwards: bool = False
 
     @property
     def what(self) -> str:

@@ -104,7 +104,12 @@ def _creation(dump: Dump) -> SwitchEvent:
         caller, called = "Caller-Caller-ID-Number", "Caller-Destination-Number"
         first[caller] = dump.get("Caller-Orig-Caller-ID-Number") or dump.get(caller, "")
         first[called] = dump.get("variable_sip_req_user") or dump.get(called, "")
-    elif dump.get("variable_originate_disposition"):
+        return SwitchEvent.made_of(first)
+
+    # a transfer of an outgoing call turns the two numbers of the client's leg round
+    if shown := dump.get("variable_pre_transfer_caller_id_number"):
+        first["Caller-Caller-ID-Number"] = shown
+    if dump.get("variable_originate_disposition"):
         first["variable_dialed_user"] = dump.get("variable_presence_id", "").partition("@")[0]
         first["Other-Leg-Unique-ID"] = dump.get("variable_originating_leg_uuid", "")
 

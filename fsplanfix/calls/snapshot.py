@@ -56,6 +56,15 @@ def restore(tracker: Tracker, state: str) -> str:
     return callid
 
 
+def heard_until(state: str) -> dict[str, int]:
+    """Return up to when the legs in a state were heard, microseconds since 1970.
+
+    Raises ValueError if the state cannot be read.
+    """
+    found = read(state)
+    return {leg.uuid: found.last_at for leg in found.legs}
+
+
 def read(state: str) -> OpenCall:
     """Read a state, also one of an older release. Raises ValueError."""
     raw = json.loads(state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .schema import facts
@@ -26,6 +26,18 @@ class Facts:
         """Return a fact, "" if there is none."""
         with self._store.transaction() as connection:
             return get_fact(connection, name)
+
+    def beginning(self, prefix: str) -> dict[str, str]:
+        """Return the facts whose names begin with a prefix."""
+        named = facts.c.name.startswith(prefix, autoescape=True)
+        with self._store.transaction() as connection:
+            rows = connection.execute(select(facts.c.name, facts.c.value).where(named))
+            return {row.name: row.value for row in rows}
+
+    def drop(self, name: str) -> None:
+        """Delete a fact."""
+        with self._store.write() as connection:
+            connection.execute(delete(facts).where(facts.c.name == name))
 
     def set_if_absent(self, name: str, value: str) -> str:
         """Set a fact unless it is there; return its value, the same for all workers."""

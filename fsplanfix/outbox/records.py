@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ..calls.model import Kind, Notice, Status
+from .schedule import POPUPS
 from .schema import State
 from .texts import clean
 
@@ -173,6 +174,10 @@ def _given_up(new: Sequence[Notice]) -> set[int]:
 
 def _row(notice: Notice, now: float, barrier: bool) -> dict[str, Any]:
     """Return the parameters that write a notice and say when it is due (DUE in statements.py)."""
+    created = now
+    if notice.afterwards and notice.kind in POPUPS:
+        # a window is as old as what it shows, and is skipped (docs/delivery-rules.md, rule 5)
+        created = min(now, notice.at / 1_000_000)
     return {
         "callid": notice.callid,
         "ext": notice.ext,
@@ -181,7 +186,7 @@ def _row(notice: Notice, now: float, barrier: bool) -> dict[str, Any]:
         "position": notice.position,
         "barrier": barrier,
         "body": notice_json.dump_json(notice).decode(),
-        "created": now,
+        "created": created,
         "b_now": now,
         "b_callid": notice.callid,
         "b_ext": notice.ext,

@@ -409,6 +409,12 @@ class Store:
         with self.transaction() as connection:
             return list(connection.execute(query).scalars())
 
+    def all_open_calls(self) -> list[str]:
+        """Return the states of the open calls of every FreeSWITCH, as JSON."""
+        query = select(open_calls.c.state).where(open_calls.c.closed == 0)
+        with self.transaction() as connection:
+            return list(connection.execute(query).scalars())
+
     def alive(self, server: str, core: str = "") -> int:
         """Return the last sign of life of a FreeSWITCH (microseconds since 1970), 0 if unknown."""
         with self.transaction() as connection:

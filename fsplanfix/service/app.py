@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import socket
 from collections.abc import Collection, Sequence, Set
 from functools import partial
@@ -16,7 +15,6 @@ from prometheus_client import CollectorRegistry
 
 from ..admin.desk import Desk
 from ..calls import numbers
-from ..errors import PortTakenError
 from ..freeswitch import tones
 from ..freeswitch.connection import Connection, Server
 from ..freeswitch.dialler import Dialler
@@ -25,6 +23,7 @@ from ..freeswitch.link import Link, NoFollower
 from ..freeswitch.originate import DialPlan
 from ..freeswitch.phones import absent_users
 from ..freeswitch.socket_app import SocketApp
+from ..history.folder import Folder
 from ..outbox.cleanup import Upkeep
 from ..outbox.history import Archive
 from ..outbox.last_talk import LastTalk
@@ -42,21 +41,24 @@ from ..recordings.convert import Converter
 from ..recordings.files import Files
 from ..recordings.library import Library
 from ..recordings.urls import RecordingUrls
-from ..settings import Address, Settings
+from ..settings import Settings
 from ..web import app as web_app
 from ..web.dashboard import DashboardConfig
 from ..web.health import Health
-from ..web.server import Bounds, WebServer
+from ..web.records import RecordsConfig
+from ..web.server import Bounds, WebServer, listen
 from . import file_limits
 from .caller_lookup import CallerLookup
 from .clicks import ClickJournal, KnownClients, write_down
 from .clicks import start as start_click
 from .comparison import keep_comparing
 from .greenlets import keep_running
+from .history import History
 from .leftovers import Leftovers
 from .metrics import Standing, Tally, exposition
 from .pipeline import Pipeline
 from .readiness import Readiness
+from .received import Received
 from .ring import First, RingPlan
 from .store_guard import keep_shadow_apart, warn_of_other_rules
 from .systemd import Supervision
@@ -68,19 +70,6 @@ TIME_TO_FINISH = 10.0
 
 TIME_TO_DIE = 1.0
 """Seconds that a greenlet which is ended may take to tidy up."""
-
-
-def _listen(address: Address) -> socket.socket:
-    """Listen on the web server's port. Raises PortTakenError."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        return socket.create_server(tuple(address), family=family, backlog=256)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        raise PortTakenError(
-            f"HTTP_LISTEN={address} cannot be used ({reason}): "
-            "stop what listens there or choose another port."
-        ) from None
 
 
 ROLES = ("events", "courier", "web", "socket")
@@ -107,9 +96,10 @@ class App:
         self._roles = roles
 
         # the port first, before anything else is begun
-        listener = _listen(settings.http_listen) if "web" in roles else None
+        listener, address = None, settings.http_listen
         self.address = ""
-        if listener is not None:
+        if "web" in roles:
+            listener = listen(*address, f"HTTP_LISTEN={address}")
             self.address = "http://{}:{}".format(*listener.getsockname()[:2])
 
         self._store = Store(settings.store_url)
@@ -127,6 +117,8 @@ class App:
         self._client = PlanfixApi(settings.planfix_url, token, settings.planfix_concurrency)
         self._contacts = self._make_contacts(token)
         self._courier = self._make_courier()
+        self._received = self._make_received()
+        self._history = self._make_history()
         self._pipelines: list[Pipeline] = []
         self._links: list[Link] = []
         if LINKED_ROLES & set(roles):
@@ -171,6 +163,7 @@ class App:
             exposition(self._registry),
             self._dashboard(),
             self._tally.on_wrong_secret,
+            self._records(),
         )
         places = min(Bounds().in_all, spare // file_limits.HTTP_SHARE)
         return WebServer(listener, web, Bounds(in_all=places))
@@ -187,6 +180,7 @@ class App:
             self._courier.call,
             self._tally.on_notice,
             self._settings.freeswitch_gone_after,
+            self._history,
         )
         self._pipelines.append(pipeline)
         return Link(server, pipeline.tracker.event_names, pipeline.inbox)
@@ -200,6 +194,35 @@ class App:
             self._tally.on_notice,
             self._settings.freeswitch_gone_after,
             [pipeline.server for pipeline in self._pipelines],
+            records=self._history,
+        )
+
+    def _make_received(self) -> Received | None:
+        """Return the keeper of the records that FreeSWITCH sends, None if it sends none."""
+        if not self._settings.cdr_secret.get_secret_value():
+            return None
+        beside = self._store.beside
+        return Received(beside.with_name(f"{beside.name}.records"))
+
+    def _records(self) -> RecordsConfig | None:
+        if self._received is None:
+            return None
+        secret = self._settings.cdr_secret.get_secret_value()
+        return RecordsConfig(secret, self._settings.esl_allow, self._received.keep)
+
+    def _make_history(self) -> History:
+        """Return the part that tells the calls nobody heard, by FreeSWITCH's records."""
+        settings = self._settings
+        folders = [Folder(settings.cdr_dir, settings.cdr_kind)] if settings.cdr_dir else []
+        if self._received is not None:
+            folders.append(self._received.folder)
+        return History(
+            folders,
+            settings.rules(),
+            self._store,
+            settings.history_rate,
+            self._courier.call,
+            self._tally.on_notice,
         )
 
     def _library(self) -> Library:
@@ -372,12 +395,16 @@ class App:
 
         if "web" in self._roles and self._settings.recordings_keep_days:
             self._helpers.append(keep_running("retention", self._recordings.keep_deleting_old))
+        if "web" in self._roles and self._received is not None:
+            work = self._received.keep_deleting_old
+            self._helpers.append(keep_running("old records", work))
         if self._socket_app is not None:
             self._helpers.append(keep_running("socket", self._socket_app.run))
 
         self._helpers.append(keep_running("readiness", self._readiness.prove))
         if "events" in self._roles:
             self._helpers.append(keep_running("leftovers", self._leftovers.run))
+            self._helpers.append(keep_running("history", self._history.run))
 
         self._helpers.append(keep_running("store's file", self._readiness.look_over))
         for link in self._links:

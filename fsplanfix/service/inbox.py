@@ -40,6 +40,7 @@ class Resync:
     channels: its live channels after that, None if unknown.
     events: the events that arrived meanwhile.
     at: when the channels were known (microseconds since 1970, by our own clock).
+    is_last: nothing will be heard of this FreeSWITCH any more.
     """
 
     core: str
@@ -49,6 +50,7 @@ class Resync:
     channels: Sequence[Dump] | None
     events: list[SwitchEvent]
     at: int
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class Inbox:
         """Queue the end of all calls of a FreeSWITCH that no worker is linked to any more."""
         states = self._ask(lambda: self._store.open_calls(self.server, core))
         alive = self._ask(lambda: self._store.alive(self.server, core))
-        self._queue.put(Resync(core, [], states, alive, [], [], _now()))
+        self._queue.put(Resync(core, [], states, alive, [], [], _now(), is_last=True))
 
     def compare(self, ask: Callable[[], Sequence[Dump] | None]) -> None:
         """Queue FreeSWITCH's account of its channels, to be compared with what we know.

@@ -18,6 +18,7 @@ from ..errors import StoreError
 from ..outbox.cores import Cores, Standing
 from ..outbox.store import Store
 from . import spool
+from .history import NO_RECORDS, Records
 from .pipeline import Pipeline
 
 log = structlog.get_logger(__name__)
@@ -35,6 +36,7 @@ class Leftovers:
     gone_after: seconds without an event after which a FreeSWITCH counts as gone.
     ours: the addresses that have a pipeline, which stores the events in their files.
     steady: a clock that never jumps, in seconds.
+    records: where the records of legs are found that ended unheard.
     taken_up: set once the files of the other addresses are in the store.
     """
 
@@ -47,6 +49,7 @@ class Leftovers:
         gone_after: float,
         ours: Collection[str],
         steady: Callable[[], float] = time.monotonic,
+        records: Records = NO_RECORDS,
     ) -> None:
         self.taken_up = Event()
         self._store = store
@@ -56,6 +59,7 @@ class Leftovers:
         self._gone_after = gone_after
         self._ours = ours
         self._steady = steady
+        self._records = records
         self._cores = Cores(store, gone_after)
         self._looked = steady()
         self._silent: dict[Standing, float] = {}
@@ -114,7 +118,13 @@ class Leftovers:
 
     def _pipeline(self, server: str) -> Pipeline:
         return Pipeline(
-            server, self._rules, self._store, self._on_saved, self._on_notice, self._gone_after
+            server,
+            self._rules,
+            self._store,
+            self._on_saved,
+            self._on_notice,
+            self._gone_after,
+            self._records,
         )
 
     @staticmethod

@@ -127,6 +127,11 @@ class Standing(Collector):
             value=sum(pipeline.set_aside.count for pipeline in self._pipelines),
         )
         yield CounterMetricFamily(
+            "fsplanfix_calls_unknown",
+            "Calls whose end neither FreeSWITCH's events nor its records told",
+            value=sum(pipeline.unknown for pipeline in self._pipelines),
+        )
+        yield CounterMetricFamily(
             "fsplanfix_writes_refused",
             "Notices and states of calls that the database refused for their content",
             value=sum(pipeline.refused for pipeline in self._pipelines),

@@ -6,8 +6,9 @@ Notices and the state of the calls they come from share a transaction.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,10 +25,14 @@ from ..calls.reconcile import Dump, missed
 from ..calls.tracker import Tracker
 from ..errors import GivenUp
 from ..freeswitch.events import SwitchEvent, hanging_up
+from ..history.merge import ENDED, is_unknown_end, missed_with_records
+from ..history.record import Record
+from ..history.story import BY_RECORD
 from ..outbox.batch import Batch
 from ..outbox.cores import Cores, Left
 from ..outbox.facts import SET_ASIDE
 from ..outbox.store import Store
+from .history import NO_RECORDS, Records, unheard
 from .inbox import Comparison, Inbox, Item, Resync, Stop, events_in
 from .progress import Progress
 from .set_aside import SetAside
@@ -57,8 +62,10 @@ class Pipeline:
     progress: whether it gets on.
     lag: seconds from the last event to our processing it.
     set_aside: what could not be processed.
+    unknown: how many calls ended of which neither events nor records told the end.
     refused: how many rows the database refused for their content.
     in_doubt: set when FreeSWITCH should be asked for its channels at once.
+    records: where the records of legs are found that ended unheard.
     """
 
     def __init__(
@@ -69,11 +76,13 @@ class Pipeline:
         on_saved: Callable[[], None],
         on_notice: Callable[[Notice], None] | None = None,
         gone_after: float = GONE_AFTER,
+        records: Records = NO_RECORDS,
     ) -> None:
         self._cores = Cores(store, gone_after)
         self._store = store
         self._on_saved = on_saved
         self._on_notice = on_notice
+        self._records = records
 
         self.server = server
         self.core = ""
@@ -82,6 +91,7 @@ class Pipeline:
         self.progress = Progress(self.inbox.log_fields)
         self.lag = 0.0
         self.set_aside = SetAside(server)
+        self.unknown = 0
         self.refused = 0
         self.in_doubt = Event()
 
@@ -95,10 +105,10 @@ class Pipeline:
 
         # comparisons with FreeSWITCH
         self._doubted: set[tuple[str, str]] = set()
+        self._heard_until: dict[str, int] = {}
         self._believes_at_once = False
 
-        # what must not be lost: notices before their commit, the events they come from, and the
-        # items of the batch that were not fed yet
+        # what must not be lost: notices before their commit, their events, items not fed yet
         self._decided: list[Notice] = []
         self._unsaved: list[SwitchEvent] = []
         self._in_hand: Sequence[Item] = ()
@@ -214,8 +224,12 @@ class Pipeline:
         """Feed the tracker. is_heard: FreeSWITCH has sent these events, none is made up."""
         self._unsaved += events
         for event in events:
+            self.unknown += is_unknown_end(self.tracker, event)
             try:
-                self._decided += self.tracker.feed(event)
+                notices = self.tracker.feed(event)
+                # windows of what is over are not shown (docs/delivery-rules.md, rule 5)
+                by_record = not is_heard and bool(event.get(BY_RECORD))
+                self._decided += [replace(notice, afterwards=by_record) for notice in notices]
                 self._event_log.keep(event, self.tracker)
             except Exception as error:
                 # those that it had made before it failed
@@ -252,12 +266,16 @@ class Pipeline:
         """
         for state in states:
             try:
+                known, until = self.tracker.book.legs, snapshot.heard_until(state)
+                self._heard_until |= {u: at for u, at in until.items() if u not in known}
                 snapshot.restore(self.tracker, state)
             except Exception as error:  # whatever another release may have written
                 log.error("open_call_unreadable", server=self.server, problem=repr(error))
         for callid in self._insist(lambda: self._store.closed(self.tracker.calls)):
             del self.tracker.calls[callid]
             self._event_log.close(callid, self.tracker)
+        there = self.tracker.book.legs
+        self._heard_until = {u: at for u, at in self._heard_until.items() if u in there}
 
     def _catch_up(self, item: Resync) -> None:
         """Feed events for what was missed, by FreeSWITCH's account of its channels."""
@@ -265,7 +283,8 @@ class Pipeline:
         self._commit()
         # another FreeSWITCH is at this address now, and the one before it goes on elsewhere: its
         # calls are followed there
-        if item.core and self.core not in ("", item.core) and self._is_elsewhere(self.core):
+        is_other = item.core and self.core not in ("", item.core)
+        if is_other and self._insist(lambda: self._cores.is_heard(self.core)):
             self.tracker, self._event_log = Tracker(self.tracker.rules), EventLog()
         if not self.tracker.last_at:
             self._remember_past_calls(item.core or self.core, item.events)
@@ -277,20 +296,43 @@ class Pipeline:
         self.core = item.core or self.core
         self._reload(item.states)
         self.tracker.last_at = max(self.tracker.last_at, item.alive)
-        events: list[SwitchEvent] = []
+        alive = [item.alive, *(left.alive for left in item.left)]
+        events = list[SwitchEvent]()
         if item.channels is not None:
-            events = self._missed(item.channels, item.events)
+            records, awaited = self._records_of(item.channels, item.is_last)
+            events = self._missed(item.channels, item.events, records, awaited)
             channels = len(item.channels)
             log.info("reconciled", server=self.server, channels=channels, missed=len(events))
 
         self._feed_missed(events, item.at)
+        self._commit()
+        note, place = self._records.note_absence, (self.server, self.core)
+        self._insist(partial(note, *place, max(alive), item.at))
+
+    def _records_of(self, channels: Sequence[Dump], is_last: bool) -> tuple[list[Record], set[str]]:
+        """Return what `unheard` finds; is_last: no comparison will end legs without a record."""
+        records, awaited = unheard(self._records, self.tracker, channels)
+        if is_last:
+            return records, set()
+
+        # the next comparison ends them; their records may be there by then
+        self._doubted |= {(ENDED, uuid) for uuid in awaited}
+        for uuid in awaited:
+            self._heard_until.setdefault(uuid, self.tracker.last_at)
+        return records, awaited
 
     def _missed(
-        self, channels: Sequence[Dump], heard_since: Sequence[SwitchEvent] = ()
+        self,
+        channels: Sequence[Dump],
+        heard_since: Sequence[SwitchEvent] = (),
+        records: Sequence[Record] = (),
+        awaited: Set[str] = frozenset(),
     ) -> list[SwitchEvent]:
         """Return events for what was missed; a channel that cannot be read costs only itself."""
         try:
-            return missed(self.tracker, channels, heard_since)
+            return missed_with_records(
+                self.tracker, channels, heard_since, records, awaited, self._heard_until
+            )
         except Exception:
             log.exception("channels_not_understood", server=self.server, channels=len(channels))
 
@@ -329,10 +371,6 @@ class Pipeline:
             for callid in set(self.tracker.calls) - known:
                 self._event_log.note_gap(callid, since, until)
 
-    def _is_elsewhere(self, core: str) -> bool:
-        """Tell whether a FreeSWITCH that left our address is alive at another one."""
-        return self._insist(lambda: self._cores.is_heard(core))
-
     def _end(self, left: Left) -> None:
         """End the calls of a FreeSWITCH that was at our address before."""
         if not left.states and left.core != self.core:
@@ -343,7 +381,8 @@ class Pipeline:
         self.tracker.last_at = max(self.tracker.last_at, left.alive)
         # This is no sign of life: one would keep another worker from ending its calls.
         self._written_alive, self._is_answered = self.tracker.last_at, False
-        self._feed_missed(self._missed([]), int(time.time() * 1_000_000))
+        records, _ = self._records_of([], is_last=True)
+        self._feed_missed(self._missed([], (), records), int(time.time() * 1_000_000))
         self._commit()
 
     # while FreeSWITCH is linked
@@ -367,7 +406,16 @@ class Pipeline:
                 doubted[event.name, event.leg] = event
 
         at_once, self._believes_at_once = self._believes_at_once, False
-        lost = [event for key, event in doubted.items() if at_once or key in self._doubted]
+        sure = {key for key in doubted if at_once or key in self._doubted}
+        lost = [event for key, event in doubted.items() if key in sure]
+        if records := self._records.of({leg for name, leg in sure if name == ENDED}):
+            ended = {record.uuid for record in records}
+            lost = [
+                event
+                for event in self._missed(live, (), records)
+                if {event.leg, event.get("Other-Leg-Unique-ID")} & ended
+                or (event.name, event.leg) in sure
+            ]
         self._doubted = set(doubted)
         if lost:
             log.warning("events_lost", server=self.server, count=len(lost))

@@ -22,6 +22,7 @@ from gevent.server import StreamServer
 from .expand import DIAL_STRING, expanded
 from .gateways import sofia
 from .playback import Step, freshen, load, write_tone
+from .records import Records, write_whole
 from .session import Session, encoded
 
 _PAIR = r"[A-Za-z0-9_:]+=(?:[^{}\[\]\\,\s]|\\,|\\s)+"
@@ -58,6 +59,8 @@ class Switch:
     ahead: seconds its clock is ahead.
     heartbeat: seconds between two HEARTBEATs.
     recordings_dir: where a call leaves its file, a short tone; nowhere if empty.
+    cdr_dir: where the records of its legs are written; nowhere if empty.
+    on_record: writes a record to a path; it may do so late, twice or badly.
     before: called with each event of a trace before it happens; it may keep the event waiting.
     """
 
@@ -80,12 +83,15 @@ class Switch:
         self.contexts = {"default", "public"}
         self.globals = dict(GLOBALS)
         self.registrations: list[tuple[str, str]] = []
+        self.modules = {"mod_json_cdr"}
         self.denied: set[str] = set()
         self.ahead = 0.0
         self.contacts: dict[str, str] = {}
         self.dial_strings: dict[str, str] = {}
         self.makecall = "makecall_answered"
         self.recordings_dir = ""
+        self.cdr_dir = ""
+        self.on_record: Callable[[Path, str], object] = write_whole
         self.before: Callable[[Step], object] = lambda _: None
         self.refuse_addresses = False
         self.silent = False
@@ -194,6 +200,7 @@ class Switch:
             "sofia": lambda text: sofia(text, self.gateways),
             "list_users": lambda _: self._users(),
             "xml_locate": self._locate,
+            "module_exists": lambda name: str(name in self.modules).lower(),
         }
         if word in self.denied:
             return "-ERR permission denied\n"
@@ -389,7 +396,7 @@ class Switch:
         ]
 
     def _play(self, steps: list[Step], speed: float) -> None:
-        begun, core = time.monotonic(), self.core
+        begun, core, records = time.monotonic(), self.core, Records()
         for step in steps:
             wait = 0.0
             if speed:
@@ -404,6 +411,10 @@ class Switch:
             self._keep_channels(step)
             if step.get("Event-Name") == "RECORD_STOP" and self.recordings_dir:
                 write_tone(Path(step.get("Record-File-Path")))
+
+            record = records.follow(step) if self.cdr_dir else None
+            if record is not None:
+                self.on_record(Path(self.cdr_dir) / record[0], record[1])
 
             self.emit(step.body)
 

@@ -13,6 +13,7 @@ from . import dashboard
 from .health import Health
 from .rate_limit import Guesses, address
 from .recordings import Find, serve
+from .records import RecordsConfig, taker
 
 LARGEST_REQUEST = 64 * 1024
 """Bytes of a request's body."""
@@ -38,11 +39,13 @@ def make(
     metrics: Callable[[], bytes],
     board: dashboard.DashboardConfig,
     on_wrong_secret: Callable[[str], None],
+    records: RecordsConfig | None = None,
 ) -> Flask:
     """Return the application.
 
     commands: answers Planfix (Commands.answer). metrics: returns the text of /metrics.
-    on_wrong_secret: called for each wrong secret with its kind, "token" or "password".
+    on_wrong_secret: called for each wrong secret with its kind: "token", "password", "cdr_secret".
+    records: what is done with the records that FreeSWITCH sends; None takes none.
     """
     app = Flask(__name__, static_folder=None)
     guard = dashboard.install(app, board, on_wrong_secret)
@@ -80,6 +83,9 @@ def make(
 
     # exempt from the forms' tokens: Planfix sends its own secret
     app.add_url_rule("/planfix", view_func=guard.exempt(planfix), methods=["POST"])
+    if records is not None:
+        wrong = Guesses("cdr_secret", WRONG_TOKENS_A_MINUTE, on_wrong_secret)
+        app.add_url_rule("/cdr", view_func=guard.exempt(taker(records, wrong)), methods=["POST"])
     app.add_url_rule("/health/live", view_func=health.live)
     app.add_url_rule("/health/ready", view_func=health.ready)
     app.register_error_handler(HTTPException, _as_json)

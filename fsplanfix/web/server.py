@@ -7,6 +7,7 @@ is let in. If all places are taken, the one that has waited longest for a reques
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from contextlib import suppress
@@ -17,6 +18,7 @@ import gevent
 import structlog
 from gevent import pywsgi
 
+from ..errors import PortTakenError
 from .rate_limit import is_loopback, network
 
 log = structlog.get_logger(__name__)
@@ -42,6 +44,18 @@ class Bounds:
     quiet: float = 75.0
     in_all: int = 500
     per_peer: int = 200
+
+
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """Listen for the web server. setting: name and value, for the error. Raises PortTakenError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise PortTakenError(
+            f"{setting} cannot be used ({reason}): stop what listens there or choose another port."
+        ) from None
 
 
 class Handler(pywsgi.WSGIHandler):

@@ -6,29 +6,13 @@ from collections import Counter
 
 import pytest
 
-from fsplanfix.calls import snapshot
 from fsplanfix.calls.model import Kind, Notice, Rules, Status
 from fsplanfix.calls.reconcile import missed
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 
-from ..support.accounts import accounts, headers, positions
+from ..support.accounts import account, accounts, headers, positions, restarted
 from ..support.traces import NAMES, assert_every_part_ends_once, bodies, events, rules_of, told
-
-
-def account(name: str, position: int) -> list[dict[str, str]]:
-    return accounts(name)[position]
-
-
-def restarted(tracker: Tracker) -> Tracker:
-    """A tracker that knows only what the store would have kept, the last sign of life included."""
-    again = Tracker(tracker.rules)
-    again.last_at = tracker.last_at
-    for callid in list(tracker.calls):
-        state = snapshot.dump(tracker, callid)
-        assert state is not None
-        snapshot.restore(again, state)
-    return again
 
 
 def keys(notices: list[Notice]) -> list[tuple[str, str, str, int]]:
@@ -230,3 +214,17 @@ def test_a_strange_account_is_survived(dump: dict[str, str]) -> None:
     for event in missed(tracker, []):
         tracker.feed(event)
     assert not tracker.calls
+
+
+def test_the_number_shown_to_the_client_survives_a_transfer() -> None:
+    """attended_transfer_outgoing: a transfer turns the two numbers of the client's leg round."""
+    name = "attended_transfer_outgoing"
+    stream, where = events(name), positions(name)
+    handed_over = max(at for at, event in enumerate(stream) if event.name == "CHANNEL_BRIDGE")
+    tracker = Tracker(Rules())
+    said = [
+        notice
+        for event in missed(tracker, account(name, where[handed_over] + 1))
+        for notice in tracker.feed(event)
+    ]
+    assert {n.diversion for n in said} == {"74950000000"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from urllib.parse import unquote
 
+from fsplanfix.calls import snapshot
 from fsplanfix.calls.model import Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent, hanging_up
@@ -68,3 +69,18 @@ def positions(name: str) -> list[int]:
     """Where the events that have a rule stand among all events of the recording."""
     wanted = set(Tracker(Rules()).event_names)
     return [at for at, body in enumerate(bodies(name)) if SwitchEvent(body).name in wanted]
+
+
+def account(name: str, position: int) -> list[dict[str, str]]:
+    return accounts(name)[position]
+
+
+def restarted(tracker: Tracker) -> Tracker:
+    """A tracker that knows only what the store would have kept, the last sign of life included."""
+    again = Tracker(tracker.rules)
+    again.last_at = tracker.last_at
+    for callid in list(tracker.calls):
+        state = snapshot.dump(tracker, callid)
+        assert state is not None
+        snapshot.restore(again, state)
+    return again

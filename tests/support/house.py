@@ -10,17 +10,18 @@ MAY_IMPORT = {
     "freeswitch": {"errors"},
     "calls": {"freeswitch.events"},
     "outbox": {"errors", "calls.model", "calls.result", "calls.unfinished"},
+    "history": {"errors", "calls", "freeswitch.events"},
     "planfix": {"errors", "calls.model", "calls.numbers", "outbox"},
     "recordings": {"errors"},
     "web": {"errors", "recordings.files"},
     "simulators": set[str](),
     "service": {
         *("errors", "settings", "printable", "calls", "freeswitch", "outbox", "planfix"),
-        *("recordings", "web", "admin"),
+        *("recordings", "web", "admin", "history"),
     },
     "admin": {
         *("errors", "settings", "settings_file", "printable", "calls", "freeswitch", "outbox"),
-        *("planfix", "recordings"),
+        *("planfix", "recordings", "history"),
     },
 }
 """What each folder may import of the house, besides itself."""

@@ -7,6 +7,7 @@ from fsplanfix.errors import StoreError
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.freeswitch.link import Gap
 from fsplanfix.outbox.store import Store
+from fsplanfix.service.history import NO_RECORDS, Records
 from fsplanfix.service.pipeline import Pipeline
 
 from .traces import by_ext, events, shorthand
@@ -17,10 +18,18 @@ SERVER = "127.0.0.1:8021"
 class Worker:
     """A pipeline that a test feeds, step by step."""
 
-    def __init__(self, store: Store, rules: Rules | None = None, server: str = SERVER) -> None:
+    def __init__(
+        self,
+        store: Store,
+        rules: Rules | None = None,
+        server: str = SERVER,
+        records: Records = NO_RECORDS,
+    ) -> None:
         self.said: list[Notice] = []
         rules = rules or Rules()
-        self.pipeline = Pipeline(server, rules, store, lambda: None, self.said.append)
+        self.pipeline = Pipeline(
+            server, rules, store, lambda: None, self.said.append, records=records
+        )
 
     def hear(self, *heard: SwitchEvent) -> None:
         for event in heard:
@@ -38,6 +47,10 @@ class Worker:
             return channels
 
         self.pipeline.inbox.compare(ask)
+        self.pipeline.step()
+
+    def end_all(self, core: str) -> None:
+        self.pipeline.inbox.end_all(core)
         self.pipeline.step()
 
     def stop(self, is_linked: bool) -> None:
