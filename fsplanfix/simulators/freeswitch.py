@@ -19,8 +19,8 @@ from gevent import socket
 from gevent.event import Event
 from gevent.server import StreamServer
 
+from .answers import list_users, sofia, xml_locate
 from .expand import DIAL_STRING, expanded
-from .gateways import sofia
 from .playback import Step, freshen, load, write_tone
 from .records import Records, write_whole
 from .session import Session, encoded
@@ -198,8 +198,8 @@ class Switch:
                 form or "%Y-%m-%d %H:%M:%S", time.gmtime(time.time() + self.ahead)
             ),
             "sofia": lambda text: sofia(text, self.gateways),
-            "list_users": lambda _: self._users(),
-            "xml_locate": self._locate,
+            "list_users": lambda _: list_users(self.users, self.globals.get("domain", "")),
+            "xml_locate": lambda text: xml_locate(text, self.contexts),
             "module_exists": lambda name: str(name in self.modules).lower(),
         }
         if word in self.denied:
@@ -237,25 +237,6 @@ class Switch:
         if ext in self.registered:
             return f"sofia/internal/sip:{ext}@127.0.0.1:6101"
         return "error/user_not_registered"
-
-    def _users(self) -> str:
-        rows = [
-            f"{user}|default|{self.globals.get('domain', '')}|default|error/user_not_registered|||"
-            for user in sorted(self.users)
-        ]
-        head = (
-            "userid|context|domain|group|contact|callgroup|"
-            "effective_caller_id_name|effective_caller_id_number"
-        )
-        return "\n".join([head, *rows]) + "\n\n+OK\n"
-
-    def _locate(self, text: str) -> str:
-        found = [
-            f'<context name="{name}">\n</context>\n'
-            for name in sorted(self.contexts)
-            if text in ("dialplan", f"dialplan context name {name}")
-        ]
-        return "".join(found) or "can't find anything\n"
 
     def _show(self, text: str) -> str:
         if text.strip() == "registrations as json":
