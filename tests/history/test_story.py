@@ -13,6 +13,7 @@ from fsplanfix.history.record import Record
 from fsplanfix.history.story import events_of
 
 from ..support.accounts import account, positions, restarted
+from ..support.cases import for_each
 from ..support.records import files, records, simulated
 from ..support.traces import NAMES as ALL
 from ..support.traces import bodies, events, rules_of, shorthand, told
@@ -82,13 +83,13 @@ def test_every_recorded_call_can_be_told_from_its_records(name: str) -> None:
     assert ends(from_records, name, but) == ends(live, name, but)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each(NAMES)
 def test_the_simulators_records_say_what_the_real_ones_say(name: str) -> None:
     ours = told(events_of(simulated(name)), rules_of(name))
     assert ends(ours, name) == ends(told(events_of(records(name)), rules_of(name)), name)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each(NAMES)
 def test_the_order_in_which_records_are_read_does_not_matter(name: str) -> None:
     one = told(events_of(records(name)), rules_of(name))
     other = told(events_of([*records(name), *records(name)][::-1]), rules_of(name))
