@@ -12,6 +12,8 @@ from chaos.clock import Shift
 from chaos.stage import Stage
 from fsplanfix.simulators.planfix import Received
 
+pytestmark = pytest.mark.no_cover
+
 
 def test_a_minute_of_faults_loses_nothing_doubles_nothing_and_keeps_the_order() -> None:
     command = [sys.executable, "-m", "chaos", "--calls", "150", "--quick", "--seed", "1"]

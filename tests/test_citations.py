@@ -17,6 +17,8 @@ from .freeswitch.faults import SCENARIOS
 from .support.cases import for_each
 from .support.traces import NAMES, events, rules_of
 
+pytestmark = pytest.mark.no_cover
+
 ROOT = Path(__file__).parent.parent
 CALL_RULES, DELIVERY_RULES = "docs/call-rules.md", "docs/delivery-rules.md"
 FAULTS = "docs/facts/greenswitch.md"

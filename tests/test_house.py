@@ -5,8 +5,12 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from .support.cases import for_each
 from .support.house import MAY_IMPORT, PACKAGE
+
+pytestmark = pytest.mark.no_cover
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS_FOLDER = Path(__file__).parent

@@ -120,6 +120,7 @@ def reader() -> Iterator[SlowReader]:
     os.close(made.reads)
 
 
+@pytest.mark.no_cover
 def test_a_log_that_nobody_reads_stops_no_call(
     switch: Switch, planfix: Planfix, tmp_path: Path, reader: SlowReader
 ) -> None:
@@ -200,6 +201,7 @@ def test_lines_that_cannot_be_written_are_counted_each_once(
     assert logs.Unbreakable.lost == 2
 
 
+@pytest.mark.no_cover
 def test_the_numbers_tell_of_lines_that_nobody_read(
     switch: Switch, planfix: Planfix, tmp_path: Path, reader: SlowReader
 ) -> None:

@@ -19,6 +19,8 @@ from .support.deliveries import told
 from .support.service import PATIENCE, Service, running, settings_for, started
 from .support.traces import by_ext, path_of, wanted
 
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.mark.parametrize("name", [name for name in names() if not name.startswith("makecall")])
 def test_a_call_on_the_switch_appears_in_planfix(

@@ -65,6 +65,7 @@ def replayed(packed: bytes, callid: str, rules: Rules) -> list[Notice]:
     return ours or [replace(n, callid=callid) for n in said]
 
 
+@pytest.mark.no_cover
 @for_each(NAMES)
 def test_what_is_kept_of_a_call_says_the_same_when_it_is_played_again(name: str) -> None:
     said, packed, _ = kept(name)
@@ -76,6 +77,7 @@ def test_what_is_kept_of_a_call_says_the_same_when_it_is_played_again(name: str)
         assert len(packed[callid]) < 12_000
 
 
+@pytest.mark.no_cover
 @for_each(NAMES)
 def test_nothing_stays_in_memory_once_the_calls_are_over(name: str) -> None:
     _, _, log = kept(name)

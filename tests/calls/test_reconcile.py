@@ -82,6 +82,7 @@ def test_a_call_of_which_a_part_was_not_heard_still_ends_for_everyone(
             assert not tracker.book.legs
 
 
+@pytest.mark.no_cover
 @for_each(NAMES)
 def test_a_silence_in_which_nothing_happened_changes_nothing(name: str) -> None:
     stream, where, rules = events(name), positions(name), rules_of(name)
@@ -98,6 +99,7 @@ def test_a_silence_in_which_nothing_happened_changes_nothing(name: str) -> None:
         }
 
 
+@pytest.mark.no_cover
 @for_each(NAMES)
 def test_after_a_restart_of_freeswitch_every_call_is_over(name: str) -> None:
     stream = events(name)
@@ -111,6 +113,7 @@ def test_after_a_restart_of_freeswitch_every_call_is_over(name: str) -> None:
         assert not tracker.calls
 
 
+@pytest.mark.no_cover
 @for_each(NAMES)
 def test_who_has_heard_everything_has_missed_nothing(name: str) -> None:
     """Else the comparison of every minute would find lost events in each call."""

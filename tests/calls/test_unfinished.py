@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from fsplanfix.calls.model import Kind, Status
 from fsplanfix.calls.unfinished import left_open
 
@@ -12,6 +14,7 @@ GROUP = told(events("group_answered"))
 OUT = told(events("out_answered"))
 
 
+@pytest.mark.no_cover
 @for_each(NAMES)
 def test_a_call_that_ended_properly_needs_nothing(name: str) -> None:
     said = told(events(name), rules_of(name))
@@ -19,6 +22,7 @@ def test_a_call_that_ended_properly_needs_nothing(name: str) -> None:
         assert left_open([notice for notice in said if notice.callid == callid]) == []
 
 
+@pytest.mark.no_cover
 @for_each(NAMES)
 def test_every_end_that_is_taken_away_comes_back(name: str) -> None:
     said = [

@@ -39,6 +39,7 @@ def talks(notices: Iterable[Notice]) -> list[tuple[str, str, int, bool]]:
     return [(n.callid, n.ext, n.duration, n.is_recorded) for n in notices if n.duration]
 
 
+@pytest.mark.no_cover
 @for_each(NAMES)
 def test_with_ring_nothing_changes_whoever_is_known(name: str) -> None:
     whole = told(events(name), rules_of(name))
@@ -47,6 +48,7 @@ def test_with_ring_nothing_changes_whoever_is_known(name: str) -> None:
     assert told(map(known, events(name)), rules_for(name, Windows.KNOWN)) == whole
 
 
+@pytest.mark.no_cover
 @for_each(NAMES)
 def test_with_answer_nobody_is_shown_a_call_that_he_did_not_take(name: str) -> None:
     ring, answer = (
@@ -67,6 +69,7 @@ def test_with_answer_nobody_is_shown_a_call_that_he_did_not_take(name: str) -> N
             assert after.kind is Kind.ACCEPTED or after.status is Status.MISSED
 
 
+@pytest.mark.no_cover
 @for_each(NAMES)
 def test_how_long_the_client_waited_is_still_known(name: str) -> None:
     ring, answer = (

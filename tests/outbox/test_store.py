@@ -61,6 +61,7 @@ def test_a_group_call_goes_out_in_five_waves(store: Store) -> None:
     ]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", [name for name in NAMES if "transfer" in name or "queue" in name])
 def test_what_is_told_of_one_employee_keeps_its_order(store: Store, name: str) -> None:
     every = told(events(name), rules_of(name))

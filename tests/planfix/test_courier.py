@@ -282,6 +282,7 @@ def test_late_windows_can_be_kept(
     assert Queue(store).counts() == {"done": 1}
 
 
+@pytest.mark.no_cover
 def test_an_unknown_token_pauses_everything_and_loses_nothing(
     courier: Courier,
     store: Store,
@@ -306,6 +307,7 @@ def test_an_unknown_token_pauses_everything_and_loses_nothing(
     assert Queue(store).counts() == {"skipped": 20, "done": 20}
 
 
+@pytest.mark.no_cover
 def test_a_day_without_planfix_ends_in_complete_delivery(
     courier: Courier, store: Store, planfix: Planfix, clock: Clock
 ) -> None:
@@ -516,6 +518,7 @@ def test_a_clock_that_jumps_an_hour_holds_nothing_up(
     assert Queue(store).counts() == {"done": 1}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seconds", [-1e9, -3600.0, -300.0, -70.0, -3.0, 3.0, 300.0])
 @pytest.mark.parametrize("code", [500, 503, 401])
 def test_what_waits_for_another_try_survives_a_jump_of_any_size(

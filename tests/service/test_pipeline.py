@@ -594,6 +594,7 @@ def told_in(store: Store) -> dict[str, list[str]]:
     return by_ext(call[1:])
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "name", ["group_answered", "in_one_answered", "blind_transfer_answered", "queue_answered"]
 )
@@ -614,6 +615,7 @@ def test_what_another_worker_has_heard_of_a_kept_call_is_told_once(
         store.close()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "name", ["group_answered", "in_one_answered", "blind_transfer_answered", "queue_answered"]
 )
