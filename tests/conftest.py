@@ -115,6 +115,11 @@ def planfix() -> Iterator[Planfix]:
     stand_in.stop()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Let `no_cover` hold in xdist's workers as well, and for every test of hypothesis.

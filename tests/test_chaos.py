@@ -15,6 +15,7 @@ from fsplanfix.simulators.planfix import Received
 pytestmark = pytest.mark.no_cover
 
 
+@pytest.mark.long
 def test_a_minute_of_faults_loses_nothing_doubles_nothing_and_keeps_the_order() -> None:
     command = [sys.executable, "-m", "chaos", "--calls", "150", "--quick", "--seed", "1"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
