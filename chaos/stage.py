@@ -15,7 +15,7 @@ from flask import request
 from gevent.event import Event
 
 from fsplanfix.calls.model import Notice
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.freeswitch import Switch

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fsplanfix.calls.model import Kind, Notice
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.records import notice_json
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.forms import build_form

@@ -10,8 +10,8 @@ from textwrap import fill
 
 from ..calls.event_log import unpacked
 from ..calls.model import Notice, Rules
+from ..outbox.archive import Archive, Known
 from ..outbox.call_list import ListedCall
-from ..outbox.history import Archive, Known
 from ..outbox.records import LOOKED_UP, Entry, Queued
 from ..outbox.schema import State
 from ..planfix.forms import build_form

@@ -43,7 +43,7 @@ TOO_LATE = "too late to show"
 """The answer that is stored for a skipped call window (docs/delivery-rules.md, rule 5)."""
 
 
-class Upkeep:
+class Cleanup:
     """Skips, redates and deletes notices. Raises StoreError if the database does not answer."""
 
     def __init__(self, store: Store) -> None:

@@ -20,8 +20,8 @@ from gevent.pool import Pool
 from ..calls.model import Kind, Notice, Status
 from ..errors import StoreError, TransportError
 from ..outbox.answers import KeptAnswers
-from ..outbox.cleanup import TOO_LATE, Upkeep
-from ..outbox.history import Archive
+from ..outbox.archive import Archive
+from ..outbox.cleanup import TOO_LATE, Cleanup
 from ..outbox.leases import Leases
 from ..outbox.queue import Queue
 from ..outbox.records import Entry, Outcome, Queued
@@ -94,7 +94,7 @@ class Courier:
         self._store = store
         self._queue = Queue(store)
         self.leases = Leases(self._queue)
-        self._upkeep = Upkeep(store)
+        self._cleanup = Cleanup(store)
         self._kept = KeptAnswers(store)
         self._client = client
         self._make_url = make_url
@@ -205,13 +205,13 @@ class Courier:
         if self._has_jumped():
             log.warning("clock_jumped")
             now = self._now()
-            self._upkeep.try_all_now(now)
-        self._upkeep.fix_dates(now)
+            self._cleanup.try_all_now(now)
+        self._cleanup.fix_dates(now)
 
         popup_ttl = self._settings.popup_ttl
         if not popup_ttl:
             return
-        skipped = self._upkeep.skip_stale(now, popup_ttl)
+        skipped = self._cleanup.skip_stale(now, popup_ttl)
         if skipped:
             log.warning("skipped", notices=skipped, reason="call windows older than POPUP_TTL")
 

@@ -24,8 +24,8 @@ from ..freeswitch.originate import DialPlan
 from ..freeswitch.phones import absent_users
 from ..freeswitch.socket_app import SocketApp
 from ..history.folder import Folder
-from ..outbox.cleanup import Upkeep
-from ..outbox.history import Archive
+from ..outbox.archive import Archive
+from ..outbox.cleanup import Cleanup
 from ..outbox.last_talk import LastTalk
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
@@ -381,12 +381,12 @@ class App:
         if "courier" in self._roles:
             self._store.now.begin()
             self._workers.append(keep_running("courier", self._courier.run))
-            upkeep = partial(Upkeep(self._store).keep_deleting_old, self._settings.keep_days)
+            cleanup = partial(Cleanup(self._store).keep_deleting_old, self._settings.keep_days)
             wakeups = partial(keep_waking, self._store, self._courier.call)
             for name, work in (
                 ("leases", self._courier.leases.keep_renewing),
                 ("wake-ups", wakeups),
-                ("upkeep", upkeep),
+                ("cleanup", cleanup),
                 ("older calls", partial(keep_listing, self._store)),
             ):
                 self._helpers.append(keep_running(name, work))

@@ -18,7 +18,7 @@ from fsplanfix.calls.event_log import EventLog, unpacked
 from fsplanfix.calls.model import Missed, Notice, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.records import LOOKED_UP, Entry
 from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.freeswitch import Switch

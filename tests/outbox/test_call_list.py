@@ -11,7 +11,7 @@ from fsplanfix.calls.model import Direction, Kind, Status
 from fsplanfix.calls.result import Result, Share
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.call_list import ListedCall, Search
-from fsplanfix.outbox.cleanup import Upkeep
+from fsplanfix.outbox.cleanup import Cleanup
 from fsplanfix.outbox.reader import Reader
 from fsplanfix.outbox.schema import calls, shares
 from fsplanfix.outbox.store import Store
@@ -182,7 +182,7 @@ def test_who_was_missed_and_not_called_back(store: Store) -> None:
 def test_rows_are_deleted_with_the_rest(store: Store) -> None:
     save(store, call("old", 100, "101", "102"), now=10.0)
     save(store, call("new", 200, "101", "102"), now=20.0)
-    Upkeep(store).clean(before=20.0)
+    Cleanup(store).clean(before=20.0)
     assert callids(listing(store).page(Search(), 10)) == ["new"]
     with store.transaction() as connection:
         for table, rows in ((calls, 1), (shares, 2)):

@@ -15,8 +15,8 @@ from sqlalchemy import create_engine, select, text
 
 from fsplanfix.calls.model import Kind, Notice, Status
 from fsplanfix.errors import StoreError
-from fsplanfix.outbox.cleanup import Upkeep
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.cleanup import Cleanup
 from fsplanfix.outbox.leases import RENEW_EVERY
 from fsplanfix.outbox.queue import LEASE, Queue
 from fsplanfix.outbox.records import Queued
@@ -128,7 +128,7 @@ def test_clocks_that_differ_give_no_notice_to_two(store: Store, seconds: float) 
     (mine,) = claim(store, 10, now, ME)
     assert claim(store, 10, now + seconds, "you") == []
     Queue(store).renew([mine.id], ME)
-    Upkeep(store).skip_stale(now + seconds, popup_ttl=1.0)
+    Cleanup(store).skip_stale(now + seconds, popup_ttl=1.0)
     assert claim(store, 10, now + seconds, "you") == []
     assert Queue(store).counts() == {"waiting": 1}
 
@@ -141,7 +141,7 @@ def test_a_jump_of_the_databases_clock_gives_no_notice_to_two(
     with closing(clock.worker()) as mine, closing(clock.worker()) as yours:
 
         def claimed_by_you() -> list[int]:
-            Upkeep(yours).skip_stale(yours.now(), popup_ttl=1.0)
+            Cleanup(yours).skip_stale(yours.now(), popup_ttl=1.0)
             return [queued.id for queued in claim(yours, 10, yours.now(), "you")]
 
         mine.save([FIRST], {}, "s", now=mine.now() - 86400)
@@ -462,8 +462,8 @@ def test_windows_too_late_are_skipped_in_pieces_whatever_they_wait_for(
 ) -> None:
     monkeypatch.setattr("fsplanfix.outbox.cleanup.ROWS_AT_ONCE", 2)
     store.save(GROUP, {}, "s", now=1.0)
-    assert Upkeep(store).skip_stale(60.0, popup_ttl=60.0) == 0
-    assert Upkeep(store).skip_stale(62.0, popup_ttl=60.0) == 4
+    assert Cleanup(store).skip_stale(60.0, popup_ttl=60.0) == 0
+    assert Cleanup(store).skip_stale(62.0, popup_ttl=60.0) == 4
     assert Queue(store).counts() == {"skipped": 4, "waiting": 4}
 
 
@@ -472,8 +472,8 @@ def test_much_of_old_is_deleted_in_pieces(store: Store, monkeypatch: pytest.Monk
     store.save(GROUP, {"c1": None}, "s", now=1.0, events={"c1": b"heard"})
     waves(store)
     # its state, its events, its row in the list of calls and those of 101, 102 and 103
-    assert Upkeep(store).clean(before=100.0) == 6
-    assert Upkeep(store).clean(before=101.0) == len(GROUP)
+    assert Cleanup(store).clean(before=100.0) == 6
+    assert Cleanup(store).clean(before=101.0) == len(GROUP)
     assert Queue(store).counts() == {}
 
 
@@ -492,7 +492,7 @@ def test_a_call_that_one_worker_has_closed_is_closed_for_all(store: Store) -> No
     store.save(late, {"c1": "still open"}, "s", now=2.0)
     assert Queue(store).counts() == {"waiting": len(GROUP)}
     assert store.open_calls("s") == []
-    Upkeep(store).clean(before=5.0)
+    Cleanup(store).clean(before=5.0)
     assert Queue(store).backlog().open_calls == 0
 
 

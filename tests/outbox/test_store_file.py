@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fsplanfix.errors import StoreError
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Entry
 from fsplanfix.outbox.schema import State

@@ -20,7 +20,7 @@ from fsplanfix.calls.tracker import Tracker
 from fsplanfix.errors import LinkDown
 from fsplanfix.freeswitch.events import SwitchEvent, hanging_up
 from fsplanfix.freeswitch.link import Gap
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import notice_json
 from fsplanfix.outbox.store import Store
