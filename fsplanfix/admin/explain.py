@@ -15,12 +15,11 @@ from ..outbox.call_list import ListedCall
 from ..outbox.records import LOOKED_UP, Entry, Queued
 from ..outbox.schema import State
 from ..planfix.forms import build_form
-from ..printable import printable
+from ..printable import WIDTH, printable
 from . import timeline
 from .story import Step, Voice, steps
 from .traces import write_trace
 
-WIDTH = 80
 MARKS = {
     State.DONE: "✓",
     State.WAITING: "…",
