@@ -30,6 +30,7 @@ def callids(found: Iterable[ListedCall]) -> list[str]:
 @pytest.mark.no_cover
 def test_every_recorded_call_has_one_row(store: Store) -> None:
     expected: set[str] = set()
+    listed = listing(store)
     for n, name in enumerate(NAMES):
         said = [
             replace(notice, callid=f"{n} {notice.callid}"[:99])
@@ -39,7 +40,7 @@ def test_every_recorded_call_has_one_row(store: Store) -> None:
         expected.update(notice.callid for notice in said if notice.kind is not Kind.RECORD)
         # as it comes: first what happens, then that it is over
         store.save(said, dict.fromkeys(ours, "open"), "s", now=1.0)
-        assert not any(listing(store).one(callid) for callid in ours)
+        assert not any(listed.one(callid) for callid in ours)
         store.save([], dict.fromkeys(ours), "s", now=2.0)
     assert set(callids(every_call(store))) == expected
 
