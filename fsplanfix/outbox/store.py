@@ -203,6 +203,11 @@ class Store:
         """Tell whether the last write succeeded and no damage to the file is known."""
         return self.takes_writes and not (self._file and self._file.damage)
 
+    def glance(self) -> None:
+        """Look for the damage to an SQLite file that shows at once, in a thread."""
+        if self._file is not None:
+            self._file.glance()
+
     def look_over(self) -> None:
         """Look for damage in the whole of an SQLite file, in a thread."""
         if self._file is not None:

@@ -407,6 +407,7 @@ class App:
             self._helpers.append(keep_running("history", self._history.run))
 
         self._helpers.append(keep_running("store's file", self._readiness.look_over))
+        self._helpers.append(keep_running("store's file, glance", self._readiness.glance))
         for link in self._links:
             work = link.run
             if self._pipelines:
