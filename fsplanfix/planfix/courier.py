@@ -24,7 +24,7 @@ from ..outbox.cleanup import TOO_LATE, Upkeep
 from ..outbox.history import Archive
 from ..outbox.leases import Leases
 from ..outbox.queue import Queue
-from ..outbox.records import Entry, Outcome, Queued
+from ..outbox.records import Entry, Hold, Outcome, Queued
 from ..outbox.retry import until_store_answers
 from ..outbox.schedule import is_hopeless, is_stale, plan_pause
 from ..outbox.schema import State
@@ -77,7 +77,8 @@ class Courier:
 
     make_url: makes the URL of a recording. is_ready: tells whether a recording may be linked yet.
     now: the store's clock, seconds since 1970. has_jumped: tells whether that clock has jumped
-    since the last call. got_on_at: when the store answered a step last (monotonic seconds).
+    since the last call. has_settled: tells once, a while after a jump or the start, that no worker
+    goes by the time before it. got_on_at: when the store answered a step last (monotonic seconds).
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Courier:
         now: Callable[[], float] = time.time,
         on_delivered: OnDelivered | None = None,
         has_jumped: Callable[[], bool] = lambda: False,
+        has_settled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._queue = Queue(store)
@@ -101,6 +103,7 @@ class Courier:
         self._settings = settings
         self._now = now
         self._has_jumped = has_jumped
+        self._has_settled = has_settled
         self._is_ready = is_ready
         self._on_delivered = on_delivered
 
@@ -206,6 +209,9 @@ class Courier:
             log.warning("clock_jumped")
             now = self._now()
             self._upkeep.try_all_now(now)
+        elif self._has_settled():
+            # what other workers, or we, planned by the old time after the jump was noticed
+            self._upkeep.redate(now)
         self._upkeep.fix_dates(now)
 
         popup_ttl = self._settings.popup_ttl
@@ -364,7 +370,8 @@ class Courier:
             return Outcome(queued, State.REJECTED, str(problem))
 
         wait = plan_pause(queued.attempts + 1, random.random())  # noqa: S311 - jitter
-        hold = now + problem.retry_after if problem.retry_after else 0  # Retry-After stops all
+        # Retry-After stops all
+        hold = Hold(now, now + problem.retry_after) if problem.retry_after else None
         self._queue.try_again(queued, now + wait, str(problem), hold, self.leases.owner)
         log.warning("not_delivered", again_in=round(wait, 1), **about)
         return None

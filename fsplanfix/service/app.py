@@ -151,6 +151,7 @@ class App:
             now=self._store.now,
             on_delivered=self._tally.on_delivered,
             has_jumped=self._store.now.has_jumped,
+            has_settled=self._store.now.has_settled,
         )
 
     def _web_server(self, listener: socket.socket, spare: int) -> WebServer:

@@ -544,6 +544,59 @@ def test_what_waits_for_another_try_survives_a_jump_of_any_size(
     assert planfix.history.surprises == []
 
 
+@pytest.mark.parametrize("seconds", [15.0, 300.0, 3600.0])
+@pytest.mark.parametrize("code", [429, 503, 401])
+def test_a_hold_by_a_time_that_is_over_stops_no_other_worker(
+    courier: Courier,
+    store: Store,
+    client: PlanfixApi,
+    planfix: Planfix,
+    clock: Clock,
+    seconds: float,
+    code: int,
+) -> None:
+    """A worker that has not noticed the jump back writes when it began, too."""
+    behind_the_times = Courier(
+        store,
+        client,
+        URLS.url,
+        DeliverySettings(popup_ttl=0),
+        complete,
+        now=lambda: clock() + seconds,
+    )
+    planfix.retry_after = "2"
+    planfix.answers.append(code)
+    store.save(GROUP[:1], {}, "s", clock())
+    behind_the_times.step()
+    behind_the_times.finish(60)
+    store.save([replace(COMPLETED, callid="c2")], {}, "s", clock())
+    send_all(courier)
+    assert "c2" in {fields["callid"] for fields in planfix.accepted}
+
+
+def test_what_is_planned_by_the_old_time_after_a_jump_was_noticed_is_tried_later(
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
+) -> None:
+    """It was under way when the jump was noticed, or comes from a worker that is late."""
+    settled: list[bool] = []
+    courier = Courier(
+        store,
+        client,
+        URLS.url,
+        DeliverySettings(popup_ttl=0),
+        complete,
+        now=clock,
+        has_settled=lambda: bool(settled) and settled.pop(),
+    )
+    store.save([COMPLETED], {}, "s", clock() + 300.0)
+    send_all(courier)
+    assert planfix.asked == 0
+    settled.append(True)
+    clock.ahead += 12.0
+    send_all(courier)
+    assert Queue(store).counts() == {"done": 1}
+
+
 def test_the_store_itself_notices_a_jump(
     store: Store, client: PlanfixApi, planfix: Planfix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
