@@ -88,6 +88,7 @@ class Run:
         self.stage.wait_for_history()
         while not self._is_drained() and time.monotonic() - ended < LONGEST_DRAIN:
             gevent.sleep(0.2)
+        self.stage.details.extend(self.stage.what_waits())
         gevent.joinall(self._watchers, timeout=5)
         looker.kill()
         return time.monotonic() - ended
