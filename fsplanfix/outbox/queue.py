@@ -199,7 +199,7 @@ class Queue:
         """Renew the leases of notices whose requests are still under way."""
         # a lease that ran out may be another courier's by now: that one keeps it
         mine = and_(notices.c.id.in_(list(ids)), notices.c.owner == owner, is_waiting(notices))
-        with self._store.transaction() as connection:
+        with self._store.transaction(self._store.limits.renewal) as connection:
             until = database_now() + LEASE
             connection.execute(update(notices).where(mine).values(leased_until=until))
 
