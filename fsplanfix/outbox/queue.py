@@ -133,9 +133,13 @@ _settle = (
     .values(settled=NOW, leased_until=0.0)
 )
 
-# FOR UPDATE: of all couriers that share a store, one at a time decides who sends the probe
-_pause = facts.c.name.in_(("hold_until", "hold_since", "unauthorized"))
-_account = select(facts.c.name, facts.c.value).where(_pause).with_for_update()
+# FOR UPDATE: of all couriers that share a store, one at a time decides who sends the probe. Whoever
+# writes these facts does so in the order of their names, or two couriers would wait for each other
+# until PostgreSQL ends one of them, after a second.
+_pause = facts.c.name.in_(("hold_since", "hold_until", "unauthorized"))
+_account = (
+    select(facts.c.name, facts.c.value).where(_pause).order_by(facts.c.name).with_for_update()
+)
 _forget_pause = delete(facts).where(_pause)
 _upcoming = select(func.min(notices.c.due)).where(is_waiting(notices), notices.c.due > NOW)
 
@@ -246,8 +250,8 @@ class Queue:
 
             # no attempt is counted: the token was wrong, not the notice
             self._postpone(connection, queued, owner, due=now, answer="401")
-            put_fact(connection, "unauthorized", str(now))
             self._hold(connection, Hold(now, now + PROBE_PAUSE))
+            put_fact(connection, "unauthorized", str(now))
             return news
 
     @staticmethod
