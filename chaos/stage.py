@@ -72,6 +72,7 @@ class Stage:
         self.plays: list[Play] = []
         self.silent: list[tuple[int, float, float]] = []
         self._senders: dict[int, int] = {}
+        self._begun = time.time()
         self.unasked = 0
         self.details: list[str] = []
         self._random = Random(f"{seed} {database} delays")
@@ -243,10 +244,21 @@ class Stage:
         play.ended = time.time()
 
     def wait_for_history(self, seconds: float = 60) -> None:
-        """Wait until the calls that nobody heard are told, but not for ever."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and any(not play.has_crashed for play in self._untold()):
+        """Wait until the calls that nobody heard are told, as long as one more is now and then."""
+        left, since = -1, time.monotonic()
+        while time.monotonic() < since + seconds:
+            untold = sum(not play.has_crashed for play in self._untold())
+            if not untold:
+                return
+            if untold != left:
+                left, since = untold, time.monotonic()
             gevent.sleep(0.5)
+
+    def quiet_for(self) -> float:
+        """Return the seconds since Planfix accepted a request last."""
+        return time.time() - max(
+            [self._begun, *(item.at for item in self.planfix.received if item.code == 200)]
+        )
 
     def _untold(self) -> list[Play]:
         told = {item.fields["callid"] for item in self.planfix.received if item.code == 200}
