@@ -207,6 +207,13 @@ class Queue:
             until = database_now() + LEASE
             connection.execute(update(notices).where(mine).values(leased_until=until))
 
+    def give_back(self, claimed: Iterable[Queued], owner: str) -> None:
+        """End the leases of notices that were claimed and are not sent."""
+        ids = [queued.id for queued in claimed]
+        mine = and_(notices.c.id.in_(ids), notices.c.owner == owner, is_waiting(notices))
+        with self._store.transaction() as connection:
+            connection.execute(update(notices).where(mine).values(leased_until=0))
+
     def try_again(
         self, queued: Queued, due: float, answer: str, hold: Hold | None = None, owner: str = ""
     ) -> None:

@@ -109,6 +109,7 @@ class Courier:
 
         self._pool = Pool(settings.concurrency)
         self._outcomes: list[Outcome] = []
+        self._in_hand: list[Outcome] = []
         self._upcoming: float | None = None
         self._skipped_at = 0.0
         self.got_on_at = time.monotonic()
@@ -129,26 +130,35 @@ class Courier:
     def finish(self, seconds: float) -> int:
         """Wait up to `seconds` for the requests under way, and write their outcomes.
 
-        Return how many outcomes could not be written: a file keeps them until the next start
-        (docs/delivery-rules.md, rule 10).
+        Return how many outcomes could not be written: see `keep_the_rest`.
         """
         with suppress(gevent.Timeout), gevent.Timeout(seconds):
             self._pool.join()
             if self._outcomes:
                 until_store_answers(lambda: self._turn(0))
 
-        if self._outcomes:
-            self._keep_outcomes()
-        return len(self._outcomes)
+        return self.keep_the_rest()
 
-    def _keep_outcomes(self) -> None:
+    def keep_the_rest(self) -> int:
+        """Write the outcomes that are left to a file, for the next start; return how many.
+
+        docs/delivery-rules.md, rule 10. Also what a step has in hand that hangs in the store: if it
+        is written after all, the file changes nothing.
+        """
+        rest = [*self._in_hand, *self._outcomes]
+        self._in_hand, self._outcomes = [], []
+        if rest:
+            self._keep_outcomes(rest)
+        return len(rest)
+
+    def _keep_outcomes(self, outcomes: list[Outcome]) -> None:
         """Write the outcomes to a file, and log where it is or what was lost."""
         about = {
-            "count": len(self._outcomes),
-            "callids": ",".join(outcome.queued.notice.callid for outcome in self._outcomes),
+            "count": len(outcomes),
+            "callids": ",".join(outcome.queued.notice.callid for outcome in outcomes),
         }
         try:
-            file = self._kept.keep(self._outcomes)
+            file = self._kept.keep(outcomes)
         except OSError as error:
             hint = "the store did not answer; these requests are sent once more"
             log.error("answers_lost", **about, problem=str(error), hint=hint)
@@ -183,7 +193,12 @@ class Courier:
         """Write outcomes and begin the requests that may be sent; tell if there was anything."""
         settled = bool(self._outcomes)
         self._skip_stale(self._now())
-        claimed = self._turn(self._pool.free_count())
+        claimed = self._turn(0 if self._stopping else self._pool.free_count())
+        # A stop came while the store was slow. Nobody waits for what would begin now: sixteen
+        # answers came as the process ended, and were asked for again.
+        if self._stopping and claimed:
+            self._queue.give_back(claimed, self.leases.owner)
+            return settled
 
         for queued in claimed:
             if is_stale(queued.notice, queued.created, self._now(), self._settings.popup_ttl):
@@ -224,12 +239,15 @@ class Courier:
     def _turn(self, most: int) -> list[Queued]:
         """Settle and claim in one transaction: under load many answers share it."""
         outcomes, self._outcomes = self._outcomes, []
+        self._in_hand += outcomes
         try:
             turn = self._queue.settle_and_claim(outcomes, most, self._now(), self.leases.owner)
         except BaseException:
             # settling twice is harmless; losing an outcome would send its request again
             self._outcomes = [*outcomes, *self._outcomes]
             raise
+        finally:
+            self._in_hand = [one for one in self._in_hand if one not in outcomes]
 
         self.leases.held.difference_update(outcome.queued.id for outcome in outcomes)
         self._upcoming = turn.upcoming
