@@ -73,6 +73,7 @@ class Stage:
         self.silent: list[tuple[int, float, float]] = []
         self._senders: dict[int, int] = {}
         self._begun = time.time()
+        self.kept: dict[int, str] = {}
         self.unasked = 0
         self.details: list[str] = []
         self._random = Random(f"{seed} {database} delays")
@@ -106,7 +107,7 @@ class Stage:
             settings["STORE_URL"] = self.ways[number].url
         settings["STATE_DIRECTORY"] = str(self._folder / f"state-{number}")
         Path(settings["STATE_DIRECTORY"]).mkdir(exist_ok=True)
-        return Worker(settings, self.shifts[number], self._logs / f"{self.database}-{number}.log")
+        return Worker(settings, self.shifts[number], self._log(number))
 
     def _keep_up(self) -> None:
         """Start a worker that ended by itself, as systemd does.
@@ -289,15 +290,27 @@ class Stage:
     def _was_not_written_down(self, item: Received, claim: Claim, again: Claim) -> bool:
         """Tell whether the worker died, or lost the store, before it noted the answer.
 
+        It says so itself if it kept the answer in a file, for its next start.
+
         claim, again: for which Planfix was asked, then and the next time.
         """
         # the second claim shows that the answer was not noted; now who was to blame
         sender = self._senders[id(item.fields)]
+        if item.fields["callid"] in self.kept.get(sender, ""):
+            return True
         was_silent = any(
             worker == sender and begun < again.at and claim.at < end
             for worker, begun, end in self.silent
         )
         return was_silent and not self.ledger.went_on(claim.owner, item.at, again.at)
+
+    def _log(self, number: int) -> Path:
+        return self._logs / f"{self.database}-{number}.log"
+
+    def _answers_kept(self, number: int) -> str:
+        """Return what a worker logged of the answers that it could not store at its end."""
+        lines = self._log(number).read_text(errors="replace").splitlines()
+        return "\n".join(line for line in lines if " event=answers_kept " in line)
 
     def _rows_of(self, surprises: list[str]) -> Iterator[str]:
         """Yield what the store holds of the calls that surprised people."""
@@ -320,6 +333,7 @@ class Stage:
         last: dict[int, tuple[Received, Claim]] = {}
         seen_by_people, again, doubled, details = History(), 0, 0, []
         self.ledger.read()
+        self.kept = {number: self._answers_kept(number) for number in range(WORKERS)}
         for item in self.planfix.received:
             if item.code != 200:
                 continue

@@ -71,6 +71,7 @@ def test_a_double_is_excused_only_for_the_worker_that_could_not_note_the_answer(
     first = Received(fields, 200, came=100.0, at=101.0)
     mine, others = Claim(1, "mine", 99.9), Claim(1, "others", 120.0)
     stage = Stage.__new__(Stage)
+    stage.kept = {}
     stage._senders = {id(fields): 1}
     for silent, turns, is_excused in (
         # however late it was killed, if it had not gone on
@@ -89,6 +90,20 @@ def test_a_double_is_excused_only_for_the_worker_that_could_not_note_the_answer(
         stage.silent, stage.ledger = silent, Ledger.__new__(Ledger)
         stage.ledger._turns = {"mine": [99.9, *turns]}
         assert stage._was_not_written_down(first, mine, others) is is_excused, (silent, turns)
+
+
+def test_a_double_is_excused_if_the_worker_kept_the_answer_in_a_file(tmp_path: Path) -> None:
+    fields = {"callid": "c1", "cmd": "event"}
+    first = Received(fields, 200, came=100.0, at=101.0)
+    stage = Stage.__new__(Stage)
+    stage._senders, stage.silent, stage.ledger = {id(fields): 1}, [], Ledger(Store("sqlite://"))
+    stage.database, stage._logs = "SQLite", tmp_path
+    for kept, is_excused in (("c1,c2", True), ("c2", False)):
+        log = f"level=error event=answers_kept count=1 callids={kept}\nevent=delivered callid=c1\n"
+        (tmp_path / "SQLite-1.log").write_text(log)
+        stage.kept = {1: stage._answers_kept(1)}
+        claims = Claim(1, "mine", 99.9), Claim(1, "others", 120.0)
+        assert stage._was_not_written_down(first, *claims) is is_excused
 
 
 def test_the_database_itself_notes_who_claims_what(store: Store) -> None:
