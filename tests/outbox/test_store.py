@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -20,7 +20,7 @@ from fsplanfix.outbox.cleanup import Cleanup
 from fsplanfix.outbox.leases import RENEW_EVERY
 from fsplanfix.outbox.queue import LEASE, Queue
 from fsplanfix.outbox.records import Queued
-from fsplanfix.outbox.schema import State, is_waiting, notices
+from fsplanfix.outbox.schema import State, facts, is_waiting, notices
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.wakeups import changes
 
@@ -37,6 +37,7 @@ from ..support.outbox import (
     notice,
     settle,
 )
+from ..support.postgres import empty_database
 from ..support.traces import NAMES, events, rules_of, told
 
 
@@ -617,3 +618,31 @@ def test_the_calls_that_were_over_last_are_known_by_their_callids(store: Store) 
     store.save([], {"open": "{}"}, "s", now=5.0)
     store.save([], {"theirs": None}, "other", now=6.0)
     assert store.past_calls("s", 2) == ["c1", "c2"]
+
+
+@pytest.mark.parametrize("what", ["a 401", "a turn"])
+def test_couriers_lock_the_facts_of_a_pause_in_one_order(postgres: str, what: str) -> None:
+    """Else two of them wait for each other, and PostgreSQL ends one."""
+    url = empty_database(postgres)
+    first, last = "hold_since", "unauthorized"
+    courier, other = Store(url), Store(url)
+    courier.save([FIRST], {}, "s", now=1.0)
+    (queued,) = claim(courier, 1, 2.0, ME)
+    for name in (last, first):
+        courier.facts.swap(name, "2")
+    lock = select(facts).with_for_update(nowait=True)
+    work: dict[str, Callable[[], object]] = {
+        "a 401": lambda: Queue(courier).postpone_unauthorized(queued, 3.0, ME),
+        "a turn": lambda: claim(courier, 1, 3.0, ME),
+    }
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with other.transaction() as mine:
+        mine.execute(lock.where(facts.c.name == first))
+        working = gevent.spawn(work[what])
+        with gevent.Timeout(60):
+            while not mine.execute(waits).scalar():
+                gevent.sleep(0.01)
+        mine.execute(lock.where(facts.c.name == last))  # nobody holds it
+    working.get(timeout=60)
+    courier.close()
+    other.close()
