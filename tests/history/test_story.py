@@ -74,7 +74,6 @@ def test_a_call_that_nobody_heard_is_told_as_if_it_had_been(name: str, kind: str
     assert {c: sorted(t) for c, t in ours.items()} == {c: sorted(t) for c, t in theirs.items()}
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("name", ALL)
 def test_every_recorded_call_can_be_told_from_its_records(name: str) -> None:
     """The records are those of the simulator, which the real ones of `lab` were compared with."""
