@@ -314,6 +314,8 @@ class Stage:
                 details.append(f"doubled after {item.came - last[key].at:.1f} s: {_name(item)}")
             last[key] = item
         details += [f"out of order: {text}" for text in seen_by_people.surprises]
+        # a link that went out with its COMPLETED stands for a notice
+        delivered = len(last) + sum(map(_has_a_link_along, last))
         due, cards = self.queue.counts(), seen_by_people.cards
         unended = sum(part.state != "done" for card in cards.values() for part in card.parts)
         untold = [play for play in self.plays if play.callid not in cards]
@@ -332,8 +334,8 @@ class Stage:
             "calls that crashed unheard": len(untold) - len(lost),
             "calls untold": len(lost),
             "notices due": sum(due.values()),
-            "delivered": len(last),
-            "lost": sum(due.values()) - len(last) + unended + len(lost),
+            "delivered": delivered,
+            "lost": sum(due.values()) - delivered + unended + len(lost),
             "doubled": doubled,
             "sent again, answer lost": again,
             "out of order": len(seen_by_people.surprises),
@@ -343,6 +345,11 @@ class Stage:
 
 def _row(notice: Notice) -> str:
     return f"{notice.what} {notice.ext or '-'} {notice.ordinal} rule {notice.rule} {notice.at}"
+
+
+def _has_a_link_along(key: tuple[str, ...]) -> bool:
+    """Tell whether a request was a COMPLETED with the link to its recording."""
+    return "event=COMPLETED" in key and any(part.startswith("record_link=") for part in key)
 
 
 def _name(item: Received) -> str:

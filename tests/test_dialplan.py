@@ -17,6 +17,7 @@ from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
 from .support.commands import call_cli
+from .support.deliveries import link_to_the_recording
 from .support.service import Service, running, settings_for, started
 
 FOLDER = Path(__file__).parent.parent / "freeswitch-dialplan"
@@ -68,11 +69,15 @@ def house(
 
 
 def told(planfix: Planfix, callid: str) -> list[str]:
-    return [
-        f"{fields.get('event', fields['cmd'])} {fields.get('ext', '')} {fields.get('status', '')}".strip()
-        for fields in planfix.accepted
-        if fields["callid"] == callid
-    ]
+    said = []
+    for fields in planfix.accepted:
+        if fields["callid"] != callid:
+            continue
+        what = (fields.get("event", fields["cmd"]), fields.get("ext"), fields.get("status"))
+        said.append(" ".join(word for word in what if word))
+        if "record_link" in fields and "event" in fields:
+            said.append("record")
+    return said
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -108,7 +113,7 @@ def test_the_phone_shows_the_client_and_the_manager_is_rung_first(
     with house(switch, planfix, tmp_path) as (_, plan):
         call = Channel(switch, plan, Phones(picks_up={"102": 4}), CLIENT, LINE).run("public")
         planfix.wait_for(lambda crm: "record" in told(crm, call.uuid))
-        link = planfix.accepted[-1]["record_link"]
+        link = link_to_the_recording(planfix)
         assert requests.get(link, timeout=60).status_code == 200
     assert (call.rang, call.shown, call.talked_with) == (["102"], {"102": "Иванов Иван"}, "102")
     assert told(planfix, call.uuid) == [

@@ -24,7 +24,7 @@ from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
 from .support.commands import run_cli
-from .support.deliveries import told
+from .support.deliveries import count, told
 from .support.service import Service, environment, running, settings_for
 from .support.traces import wanted
 
@@ -67,7 +67,7 @@ def test_the_log_may_be_json_without_phone_numbers(
         fields = {"cmd": "makeCall", "token": "pbx-token-1", "from": "101", "to": "380501234567"}
         assert requests.post(f"{address}/planfix", data=fields, timeout=60).status_code == 400
         switch.play(CALL, speed=0)
-        planfix.wait_for(lambda crm: len(crm.accepted) == len(wanted(CALL)))
+        planfix.wait_for(lambda crm: count(crm) == len(wanted(CALL)))
     lines = [json.loads(line) for line in service.log]
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
     assert {"notice_created", "delivered"} <= {line["event"] for line in lines}
@@ -135,7 +135,7 @@ def test_a_log_that_nobody_reads_stops_no_call(
         address = reader.read_until(r"web_listening address=(\S+)")[1]
         switch.wait_for_subscriber(60)
         callids = [switch.play(CALL, speed=0) for _ in range(10)]  # 160 lines, 30 kB
-        planfix.wait_for(lambda crm: len(crm.accepted) == 10 * len(wanted(CALL)))
+        planfix.wait_for(lambda crm: count(crm) == 10 * len(wanted(CALL)))
         assert requests.get(f"{address}/health/live", timeout=60).ok
         reader.read_until(f"delivered callid={callids[-1]}.*kind=record")
     finally:

@@ -15,7 +15,7 @@ from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import names
 
 from .support.commands import run_cli
-from .support.deliveries import told
+from .support.deliveries import count, link_to_the_recording, told
 from .support.service import PATIENCE, Service, running, settings_for, started
 from .support.traces import by_ext, path_of, wanted
 
@@ -40,7 +40,7 @@ def test_forty_calls_at_once(switch: Switch, planfix: Planfix, tmp_path: Path) -
         jobs = [gevent.spawn(switch.play, name, 20) for name in calls]
         gevent.joinall(jobs)
         due = sum(len(wanted(name)) for name in calls)
-        planfix.wait_for(lambda crm: len(crm.accepted) >= due, timeout=120)
+        planfix.wait_for(lambda crm: count(crm) >= due, timeout=120)
     for job, name in zip(jobs, calls, strict=True):
         assert by_ext(told(planfix, str(job.value))) == by_ext(wanted(name))
     assert planfix.history.surprises == []
@@ -52,8 +52,7 @@ def test_the_recording_link_plays_the_recording(
     switch.recordings_dir = str(tmp_path)
     with running(switch, planfix, tmp_path):
         switch.play("in_one_answered", speed=0)
-        planfix.wait_for(lambda crm: any(fields["cmd"] == "record" for fields in crm.accepted))
-        link = planfix.accepted[-1]["record_link"]
+        link = link_to_the_recording(planfix)
         whole = requests.get(link, timeout=PATIENCE)
         part = requests.get(link, timeout=PATIENCE, headers={"Range": "bytes=0-3"})
         forged = requests.get(link.replace("/recordings/", "/recordings/x"), timeout=PATIENCE)

@@ -126,6 +126,16 @@ def _check_queue(store: Store) -> Iterator[Finding]:
         hint = "fsplanfix queue list shows why; fsplanfix queue retry sends them again"
         yield Finding("queue.rejected", Grade.WARNING, "queue", what, hint)
 
+    for reason, count in Queue(store).not_linked():
+        # an empty file is nobody's mistake here
+        if not reason.endswith("empty"):
+            what = f"{count} recordings were {short(reason)}"
+            hint = (
+                "RECORDINGS_DIR must be the folder where FreeSWITCH records, "
+                "or RECORDINGS_URL a server that has the files"
+            )
+            yield Finding("recordings.not-linked", Grade.WARNING, "recordings", what, hint)
+
     oldest = backlog.oldest
     if oldest is not None and store.now() - oldest > WAITS_TOO_LONG:
         minutes = (store.now() - oldest) / 60

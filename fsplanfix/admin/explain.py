@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from textwrap import fill
 
 from ..calls.event_log import unpacked
-from ..calls.model import Notice, Rules
+from ..calls.model import Kind, Notice, Rules
 from ..outbox.call_list import ListedCall
 from ..outbox.history import Archive, Known
+from ..outbox.queue import SENT_BEFORE
 from ..outbox.records import LOOKED_UP, Entry, Queued
 from ..outbox.schema import State
 from ..planfix.forms import build_form
@@ -32,7 +34,7 @@ MEANINGS = {
     "✓": "Planfix has it",
     "…": "waits for its turn, or to be sent again",
     "✗": "rejected by Planfix (fsplanfix queue list)",
-    "-": "too late to matter, not sent",
+    "-": "not sent, for the reason that is given",
     "○": "shadow mode, not sent",
     "!": "went wrong",
     "?": "nobody listened",
@@ -108,7 +110,9 @@ def _mark(step: Step) -> str:
 def _told(queued: Queued, rule: str) -> Iterator[str]:
     """Yield the lines of a notice: its request, then the rule behind it and its delivery."""
     notice = queued.notice
-    fields = build_form(notice, _where)
+    # whether its link went out with a COMPLETED stands beside the recording
+    is_end = notice.kind is Kind.COMPLETED
+    fields = build_form(replace(notice, recording="") if is_end else notice, _where)
     yield f"{MARKS[queued.state]}{timeline.line(fields, notice.at)[1:]}"
 
     about = [rule]
@@ -118,7 +122,7 @@ def _told(queued: Queued, rule: str) -> Iterator[str]:
         about.append(f"sent {timeline.clock(queued.settled)}")
     if queued.attempts > 1:
         about.append(f"{queued.attempts} tries")
-    if queued.state != State.DONE:
+    if queued.state != State.DONE or queued.answer == SENT_BEFORE:
         about.append(queued.answer)
 
     text = "; ".join(part for part in about if part)

@@ -146,6 +146,9 @@ class Notice:
     FreeSWITCH machine. rule: the number of the call rule that decided it. contact: the client's
     name as the dialplan knows it, on COMPLETED; Planfix is not told. afterwards: nobody heard it
     happen; FreeSWITCH's records tell it.
+
+    A COMPLETED with a recording may carry its link; linked_by is then the ordinal of the RECORD
+    that need not be sent any more (rule 13).
     """
 
     callid: str
@@ -162,6 +165,7 @@ class Notice:
     is_recorded: bool = False
     data: dict[str, str] = field(default_factory=dict)
     recording: str = ""
+    linked_by: int = 0
     rule: str = ""
     contact: str = ""
     afterwards: bool = False

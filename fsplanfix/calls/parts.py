@@ -7,6 +7,7 @@ and 8), their ends (rules 4 and 9), and what a call that is over still owes (rul
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from .call_recordings import is_recorded
@@ -339,11 +340,22 @@ class Parts:
         call.parts.append(part)
         return part
 
-    def record(self, call: Call, path: str, at: int) -> None:
-        """Say that a recording is final (rule 13). A recovered call goes on counting them."""
-        ordinal = call.ordinals[RECORDS] = call.ordinals.get(RECORDS, 0) + 1
-        nobody = Part("", ordinal, call.type, [])
-        self._say(call, Kind.RECORD, nobody, at, rule="13", recording=path)
+    def record(self, call: Call, paths: Sequence[str], at: int) -> None:
+        """Say which recordings are final (rule 13). A recovered call goes on counting them."""
+        for path in paths:
+            ordinal = call.ordinals[RECORDS] = call.ordinals.get(RECORDS, 0) + 1
+            if len(paths) == 1:
+                self._offer_link(call, path, ordinal)
+            nobody = Part("", ordinal, call.type, [])
+            self._say(call, Kind.RECORD, nobody, at, rule="13", recording=path)
+
+    def _offer_link(self, call: Call, path: str, ordinal: int) -> None:
+        """Let the COMPLETED of the call's only talk carry the link, if this event says both."""
+        if len(call.talks) != 1:
+            return
+        for place, notice in enumerate(self.said):
+            if notice.callid == call.callid and notice.is_recorded:
+                self.said[place] = replace(notice, recording=path, linked_by=ordinal)
 
     def _part_of(self, call: Call, ext: str, at: int) -> Part | None:
         """Return the part an ext has in the call now; a talk that has ended is none any more."""

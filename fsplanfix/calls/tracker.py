@@ -397,8 +397,7 @@ class Tracker:
             call_recordings.end_those_left(call, at)
 
         if all(recording.stopped is not None for recording in call.recordings):
-            for recording in call_recordings.of_talks(call):
-                self._parts.record(call, recording.path, at)
+            self._parts.record(call, [file.path for file in call_recordings.of_talks(call)], at)
             self.callids.end(call)
             del self.calls[call.callid]
 

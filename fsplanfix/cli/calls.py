@@ -16,7 +16,7 @@ from ..outbox.call_list import CallList, Search
 from ..outbox.history import Archive, Known
 from ..outbox.reader import Reader
 from ..outbox.store import Store
-from ..planfix.forms import build_form
+from ..planfix.forms import build_form, sent
 from ..printable import printable
 from ..recordings.urls import RecordingUrls
 from ..settings import RuleSettings, load
@@ -147,7 +147,7 @@ def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
     for trace in traces:
         callid = ""
         rules = load(RuleSettings, settings_of(trace)).rules()
-        for notice in replay(trace, rules):
+        for notice in sent(list(replay(trace, rules))):
             fields = build_form(notice, urls.url)
             if as_json:
                 say(json.dumps(fields, ensure_ascii=False))

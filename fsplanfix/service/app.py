@@ -147,7 +147,7 @@ class App:
                 settings.planfix_canceled,
                 self._shadow,
             ),
-            self._recordings.is_ready,
+            self._recordings.linkable,
             now=self._store.now,
             on_delivered=self._tally.on_delivered,
             has_jumped=self._store.now.has_jumped,

@@ -18,6 +18,7 @@ from gevent import pywsgi, socket
 
 from fsplanfix.admin.check import check_all
 from fsplanfix.admin.findings import Finding, Grade
+from fsplanfix.calls.model import Kind
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Outcome
 from fsplanfix.outbox.schema import State
@@ -317,6 +318,29 @@ def test_what_waits_and_what_was_rejected(
     findings = look(STORE_URL=where)
     assert "queue list" in says(findings, Grade.WARNING, "1 notices were rejected").hint
     says(findings, Grade.WARNING, "2 notices wait, the oldest for 60 minutes")
+
+
+def test_recordings_that_were_not_linked(
+    look: Callable[..., list[Finding]], tmp_path: Path
+) -> None:
+    where = f"sqlite:///{tmp_path}/links.db"
+    store = Store(where)
+    records = [replace(FIRST, kind=Kind.RECORD, ext="", callid=f"c{n}") for n in range(3)]
+    store.save(records, {}, "s", now=store.now())
+    queue = Queue(store)
+    claimed = queue.settle_and_claim([], 3, store.now(), "owner").claimed
+    reasons = ["outside RECORDINGS_DIR", "the file is empty", "outside RECORDINGS_DIR"]
+    outcomes = [
+        Outcome(queued, State.SKIPPED, f"not linked: {reason}", tried=False)
+        for queued, reason in zip(claimed, reasons, strict=True)
+    ]
+    queue.settle_and_claim(outcomes, 0, store.now(), "owner")
+    store.close()
+    found = [finding for finding in look(STORE_URL=where) if "not-linked" in finding.code]
+    assert [finding.what for finding in found] == [
+        "2 recordings were not linked: outside RECORDINGS_DIR"
+    ]
+    assert "RECORDINGS_URL" in found[0].hint
 
 
 def test_a_disk_that_is_nearly_full(

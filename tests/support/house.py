@@ -11,7 +11,7 @@ MAY_IMPORT = {
     "calls": {"freeswitch.events"},
     "outbox": {"errors", "calls.model", "calls.result", "calls.unfinished"},
     "history": {"errors", "calls", "freeswitch.events"},
-    "planfix": {"errors", "calls.model", "calls.numbers", "outbox"},
+    "planfix": {"errors", "calls.model", "calls.numbers", "outbox", "recordings.files"},
     "recordings": {"errors"},
     "web": {"errors", "recordings.files"},
     "simulators": set[str](),
