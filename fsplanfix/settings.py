@@ -22,7 +22,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from . import settings_file
 from .calls.model import Missed, Rules, Windows
@@ -70,6 +70,8 @@ _DIGITS = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 _CODE = re.compile(r"[0-9]{1,15}", re.ASCII)
 _LINE = re.compile(r"\*|[0-9]{1,15}", re.ASCII)
+_NUMBERS = re.compile(r"[0-9]{1,15}\*?|anonymous", re.ASCII)
+_DOMAIN = re.compile(r"[A-Za-z0-9_.:-]{1,255}", re.ASCII)
 _ESL = re.compile(
     r"esl://:(?P<password>[^\s]+)@(?P<host>\[[0-9A-Fa-f:]+\]|[^\s:@/\[\]]+):(?P<port>\d{1,5})",
     re.ASCII,
@@ -266,6 +268,29 @@ def _names(value: Any) -> Any:
     return frozenset(item.strip() for item in value.split(",") if item.strip())
 
 
+def _domains(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    names = [item.strip().lower() for item in value.split(",") if item.strip()]
+    wrong = [name for name in names if not _DOMAIN.fullmatch(name)]
+    if wrong:
+        raise ValueError(f"'{wrong[0][:80]}' is not a domain; write it like a.example,b.example.")
+    return frozenset(names)
+
+
+def _numbers(value: Any) -> Any:
+    """Read numbers, of which a `*` at the end stands for more digits."""
+    if not isinstance(value, str):
+        return value
+    read = [item.strip().removeprefix("+") for item in value.split(",") if item.strip()]
+    wrong = [item for item in read if not _NUMBERS.fullmatch(item)]
+    if wrong:
+        raise ValueError(
+            f"'{wrong[0][:80]}' is not a number; write it like 74950000001,7495000010*."
+        )
+    return tuple(read)
+
+
 EMPTY_MATTERS = ("HIDDEN_NUMBER", "RING_FIRST")
 """Settings that mean something when they are empty. Any other empty setting counts as missing."""
 
@@ -274,6 +299,25 @@ class _Source(BaseSettings):
     model_config = SettingsConfigDict(
         env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic calls it so
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[Any, ...]:
+        """Leave out LINES where it is a terminal's height, as `watch` and others export it."""
+
+        def environment() -> dict[str, Any]:
+            values = dict(env_settings())
+            if re.fullmatch(r"[0-9]{1,4}", str(values.get("lines", "")), re.ASCII):
+                del values["lines"]
+            return values
+
+        return init_settings, environment, dotenv_settings
 
 
 class RuleSettings(_Source):
@@ -299,6 +343,9 @@ class RuleSettings(_Source):
     trusted_contexts: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
     trunk_users: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
     house_gateways: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
+    domains: Annotated[frozenset[str], NoDecode, BeforeValidator(_domains)] = frozenset()
+    lines: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_numbers)] = ()
+    ignore_numbers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_numbers)] = ()
 
     def rules(self) -> Rules:
         """Return the settings of the call rules."""
@@ -319,6 +366,16 @@ class RuleSettings(_Source):
             trusted_contexts=self.trusted_contexts,
             trunk_users=self.trunk_users,
             house_gateways=self.house_gateways,
+            domains=self.domains,
+            lines=self._as_known(self.lines),
+            ignore_numbers=self._as_known(self.ignore_numbers),
+        )
+
+    def _as_known(self, numbers: tuple[str, ...]) -> tuple[str, ...]:
+        """Return numbers as Planfix knows them; the beginning of many stays as it is."""
+        return tuple(
+            number if number.endswith("*") else normalize(number, self.country) or number
+            for number in numbers
         )
 
 

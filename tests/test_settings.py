@@ -285,3 +285,47 @@ def test_a_wrong_value_is_explained_in_plain_words(name: str, value: str, words:
 
 def test_the_level_of_the_log_may_be_written_small() -> None:
     assert problem_with("LOG_LEVEL", "info") == []
+
+
+def test_a_part_of_a_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOMAINS", " A.example, b.example ")
+    monkeypatch.setenv("LINES", "+74950000001, 84950000002,7495000010*")
+    monkeypatch.setenv("IGNORE_NUMBERS", "anonymous,199")
+    rules = load(RuleSettings).rules()
+    assert rules.domains == {"a.example", "b.example"}
+    assert rules.lines == ("74950000001", "74950000002", "7495000010*")
+    assert rules.ignore_numbers == ("anonymous", "199")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DOMAINS", "a.example b.example"),
+        ("DOMAINS", "a;example"),
+        ("LINES", "*"),
+        ("LINES", "7495*01"),
+        ("IGNORE_NUMBERS", "7916\n"),
+        ("IGNORE_NUMBERS", "x" * 10_000),
+    ],
+)
+def test_a_part_of_a_switch_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    if value.strip() != value:
+        assert load(RuleSettings).rules().ignore_numbers == ("7916",)
+        return
+    with pytest.raises(SettingsError) as raised:
+        load(RuleSettings)
+    (problem,) = raised.value.problems
+    assert problem.startswith(f"{name}: ")
+    assert "write it like" in problem
+    assert len(problem) < 200
+
+
+def test_a_terminals_height_is_no_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LINES", "24")
+    assert load(RuleSettings).lines == ()
+    (tmp_path / ".env").write_text("LINES=74950000001\n")
+    monkeypatch.chdir(tmp_path)
+    assert load(RuleSettings).lines == ("74950000001",)

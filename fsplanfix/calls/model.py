@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from .number_rules import NumberRule
 from .numbers import Numbering
+
+ACCOUNT = "default"
+"""The name of the account that the settings make up; `planfix_account` may name it."""
+
+UNNAMED = 9
+"""Nothing has named an account yet."""
 
 _OUTSIDE_NUMBER = re.compile(r"[0-9]{7,15}", re.ASCII)
 
@@ -80,6 +86,9 @@ class Rules:
     call is reported for that reached nobody; `*` stands for every other line. trunk_users: logins
     that are gateways. house_gateways: gateways that lead to colleagues. hidden_number: "" leaves
     such calls out. area_code, number_rules, dial_rules: see Numbering, which they make up.
+
+    domains, lines: what belongs to the company, if a switch serves several; empty, all does.
+    ignore_numbers: clients and exts that are left out. Lines and numbers may end with `*`.
     """
 
     country: str = "RU"
@@ -96,6 +105,9 @@ class Rules:
     trusted_contexts: frozenset[str] = frozenset()
     trunk_users: frozenset[str] = frozenset()
     house_gateways: frozenset[str] = frozenset()
+    domains: frozenset[str] = frozenset()
+    lines: tuple[str, ...] = ()
+    ignore_numbers: tuple[str, ...] = ()
     numbering: Numbering = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +119,23 @@ class Rules:
         if user in self.aliases:
             return self.aliases[user]
         return user if user and self.ext_pattern.fullmatch(user) else ""
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Tell whether only a part of the switch is the company's."""
+        return bool(self.domains or self.lines)
+
+    def tells_of(self, call: Call) -> bool:
+        """Tell whether a call is the company's."""
+        return not self.is_narrowed or call.account == ACCOUNT
+
+    def has_line(self, line: str) -> bool:
+        """Tell whether a line is the company's."""
+        return _matches(self.lines, line)
+
+    def ignores(self, number: str) -> bool:
+        """Tell whether a client's number or an ext is left out."""
+        return _matches(self.ignore_numbers, number)
 
     def default_ext_of(self, line: str) -> str:
         """Return the ext that a call by this line is reported for if it reached nobody, or ""."""
@@ -135,6 +164,14 @@ class Rules:
         """Tell whether an alias is a number outside the PBX, such as a mobile, and not a directory
         user."""
         return bool(_OUTSIDE_NUMBER.fullmatch(user)) and not self.ext_pattern.fullmatch(user)
+
+
+def _matches(patterns: Iterable[str], number: str) -> bool:
+    """Tell whether a number is one of those named; a pattern with `*` at its end names many."""
+    return any(
+        number.startswith(pattern[:-1]) if pattern.endswith("*") else number == pattern
+        for pattern in patterns
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +253,9 @@ class Leg:
     bridged with. stands_for: the client's leg that takes over what was placed for this one. room:
     the conference it is in.
 
+    account: the account that was named for it by the strongest of what names one (account_by, see
+    whose.py); "" for none.
+
     client_of: the call whose client it is. calls: every call it has a part in. has_named_call: its
     UUID is a callid. seen: the Event-Sequence of the events taken for it.
     """
@@ -240,6 +280,9 @@ class Leg:
     client_of: str = ""
     calls: list[str] = field(default_factory=list)
     has_named_call: bool = False
+
+    account: str = ""
+    account_by: int = UNNAMED
 
     ringing: bool = False
     answered: bool = False
@@ -300,6 +343,7 @@ class Call:
     the client's leg had answered (to a menu, a queue, somebody), and nobody heard how it ended.
 
     contact: the client's name, "" if the dialplan knows none. known: Planfix knows the client.
+    account: whose call it is, by the leg with the strongest sign (account_by, see whose.py).
     ordinals: the parts begun so far, by ext. position: the notices said so far.
     """
 
@@ -325,6 +369,8 @@ class Call:
     failure: Status = Status.NOT_AVAILABLE
     unheard: bool = False
     over: bool = False
+    account: str = ""
+    account_by: int = UNNAMED
     contact: str = ""
     known: bool = False
     data: dict[str, str] = field(default_factory=dict)

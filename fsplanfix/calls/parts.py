@@ -410,6 +410,9 @@ class Parts:
         )
 
     def _say(self, call: Call, kind: Kind, part: Part, at: int, rule: str, **more: Any) -> None:
+        # decided once, with the first word (docs/call-rules.md, "Whose call")
+        if not call.position and not self._rules.tells_of(call):
+            call.ignored = True
         if call.ignored:
             return
         call.position += 1

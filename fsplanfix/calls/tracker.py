@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
-from ..freeswitch.events import SwitchEvent, is_uuid
+from ..freeswitch.events import CONFERENCE, SwitchEvent, is_membership, is_uuid
 from . import call_recordings
 from .doubts import Doubts
 from .hangup_causes import NO_PHONE, failure_of
@@ -20,11 +20,10 @@ from .model import Call, Direction, Leg, Notice, Part, Recording, Role, Rules, S
 from .parties import parents_of, read_leg
 from .parts import Parts
 from .variables import is_true, merged, read_variables
+from .whose import read_account, take_account
 
 REMEMBERED_LEGS = 10_000
 """Ended legs that are still known, so that a CHANNEL_CREATE that arrives twice starts nothing."""
-
-CONFERENCE = "conference::maintenance"
 
 
 class Tracker:
@@ -211,6 +210,7 @@ class Tracker:
 
     def _open(self, call: Call, client: Leg, legs: list[Leg]) -> None:
         self.calls[call.callid] = call
+        call.ignored |= self.rules.ignores(call.phone)
         client.client_of = call.callid
         for leg in legs:
             self._join(call, leg)
@@ -435,7 +435,8 @@ class Tracker:
         return True
 
     def _note_variables(self, leg: Leg, event: SwitchEvent) -> None:
-        if read_variables(leg, event, self.rules):
+        # both, whatever the first says
+        if read_variables(leg, event, self.rules) | read_account(leg, event, self.rules):
             for call in self._calls_of(leg):
                 self._share_variables(call, leg)
 
@@ -463,6 +464,7 @@ class Tracker:
         call.data = merged(call.data, leg.data)
         call.diversion, call.contact = leg.diversion or call.diversion, leg.contact or call.contact
         call.known |= leg.known
+        take_account(call, leg)
         call.ignored |= leg.ignored and not call.position
 
     # calls and their legs
@@ -487,12 +489,6 @@ class Tracker:
         # the file goes on under both: it may hold a talk of either call
         running = [recording for recording in leg.recordings if recording.stopped is None]
         call.recordings += [Recording(r.path, r.leg, r.started, ext) for r in running]
-
-
-def is_membership(event: SwitchEvent) -> bool:
-    """Tell whether a CUSTOM event says that somebody joins or leaves a conference."""
-    is_action = event.get("Action") in ("add-member", "del-member")
-    return is_action and event.get("Event-Subclass") == CONFERENCE
 
 
 def _is_before(one: Call, other: Call) -> bool:

@@ -88,9 +88,19 @@ LONGEST_UUID = 256
 """Characters. FreeSWITCH's own have 36; a Call-ID may become one (`inbound-use-callid-as-uuid`)."""
 
 
+CONFERENCE = "conference::maintenance"
+"""The subclass of the events about conferences."""
+
+
 def is_uuid(text: str) -> bool:
     """Tell whether a leg can be known by this text: printable, without blanks, not too long."""
     return 0 < len(text) <= LONGEST_UUID and text.isprintable() and " " not in text
+
+
+def is_membership(event: SwitchEvent) -> bool:
+    """Tell whether a CUSTOM event says that somebody joins or leaves a conference."""
+    is_action = event.get("Action") in ("add-member", "del-member")
+    return is_action and event.get("Event-Subclass") == CONFERENCE
 
 
 def hanging_up(uuid: str) -> dict[str, str]:

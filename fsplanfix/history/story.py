@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..calls.tracker import CONFERENCE
 from ..calls.variables import is_true
-from ..freeswitch.events import OURS, SwitchEvent, is_uuid
+from ..freeswitch.events import CONFERENCE, OURS, SwitchEvent, is_uuid
 from .record import Record
 
 BY_RECORD = "By-Record"
