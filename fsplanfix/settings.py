@@ -28,6 +28,8 @@ from . import settings_file
 from .calls.model import Missed, Rules, Windows
 from .calls.number_rules import NumberRule, read_rules
 from .calls.numbers import normalize
+from .calls.own_data import FIELDS
+from .calls.variables import DATA_NAME
 from .errors import SettingsError
 from .freeswitch import tones
 from .freeswitch.connection import Server
@@ -268,6 +270,19 @@ def _names(value: Any) -> Any:
     return frozenset(item.strip() for item in value.split(",") if item.strip())
 
 
+def _data_fields(value: Any) -> Any:
+    """Read `wait:Waited,queue`: what the call knows, and the name of Planfix's field."""
+    if not isinstance(value, str):
+        return value
+    read = {}
+    for item in filter(str.strip, value.split(",")):
+        known, _, name = item.strip().partition(":")
+        if known not in FIELDS or not DATA_NAME.fullmatch(f"data_{name or known}"):
+            raise ValueError(f"write it like wait:Waited,queue, out of {', '.join(FIELDS)}.")
+        read[known] = name or known
+    return read
+
+
 def _domains(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -345,6 +360,9 @@ class RuleSettings(_Source):
     house_gateways: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
     domains: Annotated[frozenset[str], NoDecode, BeforeValidator(_domains)] = frozenset()
     lines: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_numbers)] = ()
+    data_fields: Annotated[dict[str, str], NoDecode, BeforeValidator(_data_fields)] = Field(
+        default_factory=dict
+    )
     ignore_numbers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_numbers)] = ()
 
     def rules(self) -> Rules:
@@ -367,6 +385,7 @@ class RuleSettings(_Source):
             trunk_users=self.trunk_users,
             house_gateways=self.house_gateways,
             domains=self.domains,
+            data_fields=self.data_fields,
             lines=self._as_known(self.lines),
             ignore_numbers=self._as_known(self.ignore_numbers),
         )

@@ -13,6 +13,9 @@ from .numbers import Numbering
 ACCOUNT = "default"
 """The name of the account that the settings make up; `planfix_account` may name it."""
 
+RECORDS = "record"
+"""What recordings are counted under, beside the parts of each ext."""
+
 UNNAMED = 9
 """Nothing has named an account yet."""
 
@@ -89,6 +92,8 @@ class Rules:
 
     domains, lines: what belongs to the company, if a switch serves several; empty, all does.
     ignore_numbers: clients and exts that are left out. Lines and numbers may end with `*`.
+
+    data_fields: what the call knows by itself (own_data.py) to the field of Planfix it goes into.
     """
 
     country: str = "RU"
@@ -107,6 +112,7 @@ class Rules:
     house_gateways: frozenset[str] = frozenset()
     domains: frozenset[str] = frozenset()
     lines: tuple[str, ...] = ()
+    data_fields: Mapping[str, str] = field(default_factory=dict)
     ignore_numbers: tuple[str, ...] = ()
     numbering: Numbering = field(init=False, compare=False)
 
@@ -293,6 +299,7 @@ class Leg:
     contact: str = ""
     known: bool = False
     data: dict[str, str] = field(default_factory=dict)
+    own_data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
 
@@ -302,7 +309,8 @@ class Part:
     """One employee's part in a call, from INCOMING or OUTGOING to COMPLETED.
 
     legs: the employee's legs that still ring or, after ACCEPTED, talk and are not torn down yet.
-    gave_up: he left an outgoing call before anybody answered.
+    gave_up: he left an outgoing call before anybody answered. ended_by: who ended the talk: client,
+    employee, or transfer.
 
     Times are microseconds since 1970, None until then. accepted_at: the talk began. parted_at: the
     client's leg was unbridged from his. ended_at: the talk ended. silent_since: his phone rang, and
@@ -318,6 +326,7 @@ class Part:
     ended_at: int | None = None
     gave_up: bool = False
     silent_since: int | None = None
+    ended_by: str = ""
 
     @property
     def is_offer(self) -> bool:
@@ -374,4 +383,5 @@ class Call:
     contact: str = ""
     known: bool = False
     data: dict[str, str] = field(default_factory=dict)
+    own_data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)

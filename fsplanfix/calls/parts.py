@@ -13,12 +13,23 @@ from typing import Any
 from .call_recordings import is_recorded
 from .identity import counts_as
 from .legs import LegBook
-from .model import Call, Direction, Kind, Leg, Notice, Part, Role, Rules, Status, Windows
+from .model import (
+    RECORDS,
+    Call,
+    Direction,
+    Kind,
+    Leg,
+    Notice,
+    Part,
+    Role,
+    Rules,
+    Status,
+    Windows,
+)
+from .own_data import own_data
+from .variables import merged
 
 MICROSECONDS = 1_000_000
-
-RECORDS = "record"
-"""What recordings are counted under, beside the parts of each ext."""
 
 
 class Parts:
@@ -159,6 +170,7 @@ class Parts:
                 continue
             if part.is_talk and not self._is_with_client(call, part):
                 part.ended_at = at if part.parted_at is None else part.parted_at
+                part.ended_by = "transfer"
             if part.ended_at is not None:
                 self._complete(call, part, Status.SUCCESS, at, rule="4")
 
@@ -192,6 +204,7 @@ class Parts:
                 continue
             if part.is_talk:
                 part.ended_at = at
+                part.ended_by = "client" if leg.uuid in call.clients else "employee"
             elif part.accepted_at is None and self._up(call.clients):
                 part.gave_up = True
 
@@ -390,6 +403,7 @@ class Parts:
                 start = at if talk.accepted_at is None else talk.accepted_at
                 end = at if talk.ended_at is None else talk.ended_at
                 spans.append((start, end))
+        own = own_data(call, part, status, at, spans, self._rules)
         call.talks += spans
 
         call.parts.remove(part)
@@ -405,7 +419,7 @@ class Parts:
             status=status,
             duration=sum(max(end - start, 0) for start, end in spans) // MICROSECONDS,
             is_recorded=any(is_recorded(call, part.ext, start, end) for start, end in spans),
-            data=dict(call.data),
+            data=merged(dict(call.data), own),
             contact=call.contact,
         )
 

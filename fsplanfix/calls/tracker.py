@@ -17,6 +17,7 @@ from .hangup_causes import NO_PHONE, failure_of
 from .identity import Callids, counts_as, ends_alike, number_called
 from .legs import LegBook
 from .model import Call, Direction, Leg, Notice, Part, Recording, Role, Rules, Status
+from .own_data import read_own_data
 from .parties import parents_of, read_leg
 from .parts import Parts
 from .variables import is_true, merged, read_variables
@@ -24,6 +25,10 @@ from .whose import read_account, take_account
 
 REMEMBERED_LEGS = 10_000
 """Ended legs that are still known, so that a CHANNEL_CREATE that arrives twice starts nothing."""
+
+
+# each tells whether it found anything new
+_ON_EVERY_EVENT = (read_variables, read_account, read_own_data)
 
 
 class Tracker:
@@ -292,7 +297,9 @@ class Tracker:
 
         ours, theirs = self.calls.get(one.client_of), self.calls.get(other.client_of)
         # two clients bridged with each other: the older call goes on, the later one joins it
-        if ours is None or (theirs is not None and _is_before(theirs, ours)):
+        if ours is None or (
+            theirs is not None and (theirs.born, theirs.callid) < (ours.born, ours.callid)
+        ):
             one, other, ours, theirs = other, one, theirs, ours
         if ours is None or ours is theirs or ours.over:
             return
@@ -435,8 +442,8 @@ class Tracker:
         return True
 
     def _note_variables(self, leg: Leg, event: SwitchEvent) -> None:
-        # both, whatever the first says
-        if read_variables(leg, event, self.rules) | read_account(leg, event, self.rules):
+        news = [read(leg, event, self.rules) for read in _ON_EVERY_EVENT]
+        if any(news):
             for call in self._calls_of(leg):
                 self._share_variables(call, leg)
 
@@ -465,6 +472,7 @@ class Tracker:
         call.diversion, call.contact = leg.diversion or call.diversion, leg.contact or call.contact
         call.known |= leg.known
         take_account(call, leg)
+        call.own_data |= leg.own_data if leg.client_of == call.callid else {}
         call.ignored |= leg.ignored and not call.position
 
     # calls and their legs
@@ -489,7 +497,3 @@ class Tracker:
         # the file goes on under both: it may hold a talk of either call
         running = [recording for recording in leg.recordings if recording.stopped is None]
         call.recordings += [Recording(r.path, r.leg, r.started, ext) for r in running]
-
-
-def _is_before(one: Call, other: Call) -> bool:
-    return (one.born, one.callid) < (other.born, other.callid)
