@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= --constraint constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-# Test processes side by side.
-JOBS ?= 2
+# Test processes side by side: one more than a small machine has cores, for tests also wait.
+JOBS ?= 3
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help

@@ -40,6 +40,8 @@ RECORDINGS = (
 SPEED = 4.0
 AT_ONCE = 12
 LONGEST_DRAIN = 150.0
+"""Seconds in which something must arrive while anything waits."""
+
 PAUSE = 3.0
 """Seconds between two faults of one group, on average."""
 
@@ -57,6 +59,7 @@ class Run:
     """One database's share of the run.
 
     faults: how often each was done, by its group and name. delays: the longest after each, seconds.
+    is_drained: whether nothing was on its way in the end.
     """
 
     def __init__(self, stage: Stage, seed: int, calls: int, with_slow: bool) -> None:
@@ -66,6 +69,7 @@ class Run:
         self._seed = f"{seed} {stage.database}"
         self._calls = calls
         self._is_over = False
+        self.is_drained = False
         self._slow = faults.slow(stage.database) if with_slow else {}
         self._oldest: float | None = None
         self._watchers: list[gevent.Greenlet[..., None]] = []
@@ -86,8 +90,11 @@ class Run:
         gevent.joinall(breakers, raise_error=True)
         ended = time.monotonic()
         self.stage.wait_for_history()
-        while not self._is_drained() and time.monotonic() - ended < LONGEST_DRAIN:
+        # what lies still for so long is stuck; a busy machine only takes longer
+        while not self._is_drained() and self.stage.quiet_for() < LONGEST_DRAIN:
             gevent.sleep(0.2)
+        self.is_drained = self._is_drained()
+        self.stage.details.extend(self.stage.what_waits())
         gevent.joinall(self._watchers, timeout=5)
         looker.kill()
         return time.monotonic() - ended
@@ -148,7 +155,7 @@ def report(name: str, run: Run, drained: float) -> bool:
     for (group, fault), count in sorted(run.faults.items()):
         print(f"    {group:<10}{fault:<20}{count:>7}{run.delays.get(fault, LONGEST_DRAIN):>12.1f}")
     print(f"    {'all':<30}{run.faults.total():>7}", flush=True)
-    return not any(figures[what] for what in MUST_BE_ZERO) and drained < LONGEST_DRAIN
+    return not any(figures[what] for what in MUST_BE_ZERO) and run.is_drained
 
 
 def main() -> int:

@@ -160,12 +160,11 @@ def unknown_token(stage: Stage, random: Random) -> None:
 def full_disk(stage: Stage, random: Random) -> None:
     """No file can grow: the workers' quota is used up."""
     pids = [worker.process.pid for worker in stage.workers]
-    with stage.store_away():
-        for pid in pids:
-            _limit_files(pid, (4096, resource.RLIM_INFINITY))
-        gevent.sleep(1.5)
-        for pid in pids:
-            _limit_files(pid, UNLIMITED)
+    for pid in pids:
+        _limit_files(pid, (4096, resource.RLIM_INFINITY))
+    gevent.sleep(1.5)
+    for pid in pids:
+        _limit_files(pid, UNLIMITED)
 
 
 def _limit_files(pid: int, limits: tuple[int, int]) -> None:
@@ -182,28 +181,25 @@ def locked_store(stage: Stage, random: Random) -> None:
                 other.execute("BEGIN IMMEDIATE")
                 break
             gevent.sleep(0.01)
-        with stage.store_away():
-            gevent.sleep(1.0 + 3.0 * random.random())
-            other.execute("ROLLBACK")
+        gevent.sleep(1.0 + 3.0 * random.random())
+        other.execute("ROLLBACK")
     finally:
         other.close()
 
 
 def ended_connections(stage: Stage, random: Random) -> None:
     """PostgreSQL throws everybody out."""
-    with stage.store_away():
-        stage.throw_out_connections()
+    stage.throw_out_connections()
 
 
 def held_up_way(stage: Stage, random: Random) -> None:
     """What one worker, or each, says to PostgreSQL arrives some seconds later."""
     ways = random.choice([stage.ways, [random.choice(stage.ways)]])
-    with stage.store_away():
-        for way in ways:
-            way.hold_up()
-        gevent.sleep(1.0 + 3.0 * random.random())
-        for way in ways:
-            way.go_on()
+    for way in ways:
+        way.hold_up()
+    gevent.sleep(1.0 + 3.0 * random.random())
+    for way in ways:
+        way.go_on()
 
 
 def frozen_way(stage: Stage, random: Random) -> None:
@@ -211,7 +207,6 @@ def frozen_way(stage: Stage, random: Random) -> None:
     begun, number = time.time(), random.randrange(len(stage.ways))
     stage.ways[number].freeze()
     gevent.sleep(15.0)
-    stage.full.append((begun, time.time()))
     stage.silent.append((number, begun, time.time()))
 
 

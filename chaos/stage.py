@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -13,10 +12,13 @@ from random import Random
 import gevent
 from flask import request
 from gevent.event import Event
+from sqlalchemy import select
 
 from fsplanfix.calls.model import Notice
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.clock import database_now
 from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.schema import facts, is_waiting, notices
 from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import History, Planfix, Received
@@ -25,15 +27,10 @@ from tests.support.database_clock import prepare
 from tests.support.way import Way
 
 from .clock import Shift
+from .ledger import Claim, Ledger
 from .worker import Worker
 
 WORKERS = 3
-
-SETTLED = 1.5
-"""Seconds after a request in which a killed worker may not have written down its answer yet."""
-
-IN_FLIGHT = 0.25
-"""Seconds for which what a killed worker had sent may still be on its way to Planfix."""
 
 
 class Play:
@@ -46,11 +43,7 @@ class Play:
         self.ended = 0.0
 
     def __str__(self) -> str:
-        begun, ended = (
-            datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")
-            for at in (self.begun, self.ended)
-        )
-        return f"{self.callid}, from {begun} to {ended}"
+        return f"{self.callid}, from {_clock(self.begun)} to {_clock(self.ended)}"
 
     def begin(self, callid: str) -> None:
         """Take the UUID of the call's first leg."""
@@ -61,8 +54,8 @@ class Stage:
     """Everything there is, and what happened to it.
 
     silent: which worker, from when to when, was being killed or could not reach the store for
-    longer than a lease lasts. full: when the store took nothing. Seconds since 1970. unasked: how
-    often a worker ended by itself, or did not when it should.
+    longer than a lease lasts. Seconds since 1970. unasked: how often a worker ended by itself, or
+    did not when it should.
     """
 
     def __init__(
@@ -78,8 +71,9 @@ class Stage:
         self.hanging: Event | None = None
         self.plays: list[Play] = []
         self.silent: list[tuple[int, float, float]] = []
-        self.full: list[tuple[float, float]] = []
         self._senders: dict[int, int] = {}
+        self._begun = time.time()
+        self.kept: dict[int, str] = {}
         self.unasked = 0
         self.details: list[str] = []
         self._random = Random(f"{seed} {database} delays")
@@ -97,6 +91,8 @@ class Stage:
             prepare(store_url)
         self.store = Store(store_url)
         self.queue = Queue(self.store)
+        self.ledger = Ledger(self.store)
+        self.ledger.open()
         self.ways = [Way(store_url) for _ in range(WORKERS)] if is_postgresql else []
         self.shifts = [Shift(self._folder / f"clock-{n}") for n in range(WORKERS)]
         self.workers = [self._start_worker(n) for n in range(WORKERS)]
@@ -111,7 +107,7 @@ class Stage:
             settings["STORE_URL"] = self.ways[number].url
         settings["STATE_DIRECTORY"] = str(self._folder / f"state-{number}")
         Path(settings["STATE_DIRECTORY"]).mkdir(exist_ok=True)
-        return Worker(settings, self.shifts[number], self._logs / f"{self.database}-{number}.log")
+        return Worker(settings, self.shifts[number], self._log(number))
 
     def _keep_up(self) -> None:
         """Start a worker that ended by itself, as systemd does.
@@ -183,7 +179,7 @@ class Stage:
         """Kill -9 a worker and start it again."""
         begun = time.time()
         self.workers[number].kill()
-        self.silent.append((number, begun, time.time() + IN_FLIGHT))
+        self.silent.append((number, begun, time.time()))
         self.workers[number] = self._start_worker(number)
 
     def stop_worker(self, number: int) -> None:
@@ -192,13 +188,6 @@ class Stage:
             self.unasked += 1
             self.details.append(f"worker {number} did not end when it was asked to")
         self.workers[number] = self._start_worker(number)
-
-    @contextmanager
-    def store_away(self) -> Iterator[None]:
-        """Note that the store takes nothing for a while."""
-        begun = time.time()
-        yield
-        self.full.append((begun, time.time() + SETTLED))
 
     def _dawdle(self, fields: dict[str, str]) -> None:
         """Note who sends a request, and keep it waiting before Planfix looks at it."""
@@ -256,10 +245,21 @@ class Stage:
         play.ended = time.time()
 
     def wait_for_history(self, seconds: float = 60) -> None:
-        """Wait until the calls that nobody heard are told, but not for ever."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and any(not play.has_crashed for play in self._untold()):
+        """Wait until the calls that nobody heard are told, as long as one more is now and then."""
+        left, since = -1, time.monotonic()
+        while time.monotonic() < since + seconds:
+            untold = sum(not play.has_crashed for play in self._untold())
+            if not untold:
+                return
+            if untold != left:
+                left, since = untold, time.monotonic()
             gevent.sleep(0.5)
+
+    def quiet_for(self) -> float:
+        """Return the seconds since Planfix accepted a request last."""
+        return time.time() - max(
+            [self._begun, *(item.at for item in self.planfix.received if item.code == 200)]
+        )
 
     def _untold(self) -> list[Play]:
         told = {item.fields["callid"] for item in self.planfix.received if item.code == 200}
@@ -270,25 +270,47 @@ class Stage:
         standing = self.queue.backlog()
         return not standing.waiting and not standing.open_calls
 
-    def _written(self, answered: float) -> float:
-        """Return when a worker has surely written down an answer: later while its disk was full."""
-        return (
-            max(
-                [
-                    answered,
-                    *(end + 1 for start, end in self.full if start <= answered + SETTLED <= end),
-                ]
-            )
-            + SETTLED
-        )
+    def what_waits(self) -> Iterator[str]:
+        """Yield what says why notices are still in the store."""
+        with self.store.transaction() as connection:
+            now = connection.execute(select(database_now())).scalar_one()
+            rows = connection.execute(select(notices).where(is_waiting(notices))).mappings().all()
+            known = dict(connection.execute(select(facts.c.name, facts.c.value)).tuples().all())
+        if not rows:
+            return
+        leased = [row["leased_until"] - now for row in rows if row["leased_until"]]
+        due = [row["due"] - now for row in rows]
+        yield f"{len(rows)} wait, due in {min(due):.1f} to {max(due):.1f} s"
+        if leased:
+            yield f"{len(leased)} are leased for {min(leased):.1f} to {max(leased):.1f} s"
+        for name in ("hold_until", "unauthorized"):
+            if name in known:
+                yield f"{name} in {float(known[name]) - now:.1f} s"
 
-    def _was_not_written_down(self, item: Received) -> bool:
-        """Tell whether the worker may have died, or lost the store, before it noted the answer."""
-        sender, written = self._senders[id(item.fields)], self._written(item.at)
-        return any(
-            worker == sender and item.came <= end and begun < written
+    def _was_not_written_down(self, item: Received, claim: Claim, again: Claim) -> bool:
+        """Tell whether the worker died, or lost the store, before it noted the answer.
+
+        It says so itself if it kept the answer in a file, for its next start.
+
+        claim, again: for which Planfix was asked, then and the next time.
+        """
+        # the second claim shows that the answer was not noted; now who was to blame
+        sender = self._senders[id(item.fields)]
+        if item.fields["callid"] in self.kept.get(sender, ""):
+            return True
+        was_silent = any(
+            worker == sender and begun < again.at and claim.at < end
             for worker, begun, end in self.silent
         )
+        return was_silent and not self.ledger.went_on(claim.owner, item.at, again.at)
+
+    def _log(self, number: int) -> Path:
+        return self._logs / f"{self.database}-{number}.log"
+
+    def _answers_kept(self, number: int) -> str:
+        """Return what a worker logged of the answers that it could not store at its end."""
+        lines = self._log(number).read_text(errors="replace").splitlines()
+        return "\n".join(line for line in lines if " event=answers_kept " in line)
 
     def _rows_of(self, surprises: list[str]) -> Iterator[str]:
         """Yield what the store holds of the calls that surprised people."""
@@ -297,25 +319,42 @@ class Stage:
                 for queued in Archive(self.store).about(play.callid)[0]:
                     yield f"    {play.callid}: {_row(queued.notice)}"
 
+    def _double(self, item: Received, claim: Claim, before: Received, first: Claim) -> str:
+        """Return a line about a request that came again though its answer was not lost."""
+        one, two = (self._senders[id(request.fields)] for request in (before, item))
+        return (
+            f"doubled: {_name(item)}: claimed {_clock(first.at)} by {one} ({first.owner[:4]}), "
+            f"came {_clock(before.came)}, answered {_clock(before.at)}; "
+            f"claimed {_clock(claim.at)} by {two} ({claim.owner[:4]}), came {_clock(item.came)}"
+        )
+
     def figures(self) -> dict[str, int]:
         """Count what came of everything, and apart what was sent again as its answer was lost."""
-        last: dict[tuple[str, ...], Received] = {}
+        last: dict[int, tuple[Received, Claim]] = {}
         seen_by_people, again, doubled, details = History(), 0, 0, []
+        self.ledger.read()
+        self.kept = {number: self._answers_kept(number) for number in range(WORKERS)}
         for item in self.planfix.received:
-            key = tuple(f"{name}={value}" for name, value in sorted(item.fields.items()))
             if item.code != 200:
                 continue
-            if key not in last:
+            claim = self.ledger.claim_behind(item.fields, item.came)
+            if claim is None:
+                doubled += 1
+                details.append(f"nobody had claimed it: {_name(item)}")
+                continue
+            if claim.notice not in last:
                 seen_by_people.take(item.fields)
-            elif item.repeated or self._was_not_written_down(last[key]):
+            elif item.repeated or self._was_not_written_down(*last[claim.notice], claim):
                 again += 1
             else:
                 doubled += 1
-                details.append(f"doubled after {item.came - last[key].at:.1f} s: {_name(item)}")
-            last[key] = item
+                details.append(self._double(item, claim, *last[claim.notice]))
+            last[claim.notice] = item, claim
         details += [f"out of order: {text}" for text in seen_by_people.surprises]
         # a link that went out with its COMPLETED stands for a notice
-        delivered = len(last) + sum(map(_has_a_link_along, last))
+        sent = [(item.fields, notice) for notice, (item, _) in last.items()]
+        along = [n for fields, n in sent if "record_link" in fields and "event" in fields]
+        delivered = len(last) + len(along)
         due, cards = self.queue.counts(), seen_by_people.cards
         unended = sum(part.state != "done" for card in cards.values() for part in card.parts)
         untold = [play for play in self.plays if play.callid not in cards]
@@ -347,9 +386,8 @@ def _row(notice: Notice) -> str:
     return f"{notice.what} {notice.ext or '-'} {notice.ordinal} rule {notice.rule} {notice.at}"
 
 
-def _has_a_link_along(key: tuple[str, ...]) -> bool:
-    """Tell whether a request was a COMPLETED with the link to its recording."""
-    return "event=COMPLETED" in key and any(part.startswith("record_link=") for part in key)
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")
 
 
 def _name(item: Received) -> str:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import unicodedata
 
+WIDTH = 80
+"""Columns of a terminal, as far as we use them."""
+
 
 def printable(text: str) -> str:
     r"""Return text as one line, with signs that control a terminal escaped as in JSON.

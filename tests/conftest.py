@@ -115,13 +115,19 @@ def planfix() -> Iterator[Planfix]:
     stand_in.stop()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Let `no_cover` hold in xdist's workers as well.
+    """Let `no_cover` hold in xdist's workers as well, and for every test of hypothesis.
 
     pytest-cov stops its own measurement there, and another one of the same process goes on.
+    Hypothesis marks its tests: they play the same lines a hundred times.
     """
-    if item.get_closest_marker("no_cover") is None:
+    if not any(item.iter_markers("no_cover")) and not any(item.iter_markers("hypothesis")):
         return (yield)
     tracing = sys.gettrace()
     sys.settrace(None)

@@ -16,6 +16,8 @@ from soak.__main__ import Sample, report
 
 from .support.traces import by_ext, shorthand, told
 
+pytestmark = pytest.mark.no_cover
+
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", *words]

@@ -9,10 +9,19 @@ from pathlib import Path
 import pytest
 
 from chaos.clock import Shift
+from chaos.ledger import Claim, Ledger
 from chaos.stage import Stage
+from fsplanfix.outbox.schema import State
+from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.planfix import Received
 
+from .support.outbox import FIRST, claim, settle
+from .support.service import PATIENCE
 
+pytestmark = pytest.mark.no_cover
+
+
+@pytest.mark.long
 def test_a_minute_of_faults_loses_nothing_doubles_nothing_and_keeps_the_order() -> None:
     command = [sys.executable, "-m", "chaos", "--calls", "150", "--quick", "--seed", "1"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
@@ -63,14 +72,64 @@ def test_the_workers_clocks_are_off_and_jump(tmp_path: Path) -> None:
 def test_a_double_is_excused_only_for_the_worker_that_could_not_note_the_answer() -> None:
     fields = {"callid": "c1", "cmd": "event"}
     first = Received(fields, 200, came=100.0, at=101.0)
-    for silent, is_excused in (
-        ([(1, 101.5, 102.0)], True),
-        ([(0, 101.5, 102.0)], False),
-        ([(1, 99.0, 99.9)], False),
-        ([(1, 103.0, 104.0)], False),
+    mine, others = Claim(1, "mine", 99.9), Claim(1, "others", 120.0)
+    stage = Stage.__new__(Stage)
+    stage.kept = {}
+    stage._senders = {id(fields): 1}
+    for silent, turns, is_excused in (
+        # however late it was killed, if it had not gone on
+        ([(1, 101.5, 101.6)], (), True),
+        ([(1, 115.0, 115.1)], (), True),
+        ([(1, 115.0, 115.1)], (105.0,), True),
+        ([(1, 115.0, 115.1)], (105.0, 106.0), False),
+        # what it did after somebody else had taken the notice over says nothing
+        ([(1, 105.0, 120.0)], (121.0, 122.0), True),
+        # another worker, the one before it, or not before somebody else had taken over
+        ([(0, 101.5, 102.0)], (), False),
+        ([(1, 99.0, 99.1)], (), False),
+        ([(1, 121.0, 121.1)], (), False),
+        ([], (), False),
     ):
-        stage = Stage.__new__(Stage)
-        stage._senders, stage.silent, stage.full = {id(fields): 1}, silent, []
-        assert stage._was_not_written_down(first) is is_excused
-    stage.silent, stage.full = [(1, 103.0, 104.0)], [(100.0, 103.0)]
-    assert stage._was_not_written_down(first)
+        stage.silent, stage.ledger = silent, Ledger.__new__(Ledger)
+        stage.ledger._turns = {"mine": [99.9, *turns]}
+        assert stage._was_not_written_down(first, mine, others) is is_excused, (silent, turns)
+
+
+def test_a_double_is_excused_if_the_worker_kept_the_answer_in_a_file(tmp_path: Path) -> None:
+    fields = {"callid": "c1", "cmd": "event"}
+    first = Received(fields, 200, came=100.0, at=101.0)
+    stage = Stage.__new__(Stage)
+    stage._senders, stage.silent, stage.ledger = {id(fields): 1}, [], Ledger(Store("sqlite://"))
+    stage.database, stage._logs = "SQLite", tmp_path
+    for kept, is_excused in (("c1,c2", True), ("c2", False)):
+        log = f"level=error event=answers_kept count=1 callids={kept}\nevent=delivered callid=c1\n"
+        (tmp_path / "SQLite-1.log").write_text(log)
+        stage.kept = {1: stage._answers_kept(1)}
+        claims = Claim(1, "mine", 99.9), Claim(1, "others", 120.0)
+        assert stage._was_not_written_down(first, *claims) is is_excused
+
+
+def test_the_database_itself_notes_who_claims_what(store: Store) -> None:
+    ledger = Ledger(store)
+    ledger.open()
+    store.save([FIRST], {}, "s", now=1.0)
+    (queued,) = claim(store, 9, 2.0, "me")
+    settle(store, queued, State.DONE, 2.0)
+    ledger.read()
+    fields = {"callid": FIRST.callid, "ext": FIRST.ext, "event": FIRST.kind.value}
+    found = ledger.claim_behind(fields, time.time())
+    assert found is not None
+    assert (found.notice, found.owner) == (queued.id, "me")
+    assert found.at == pytest.approx(time.time(), abs=PATIENCE)
+    assert ledger.claim_behind(fields, found.at - 1.0) is None
+    assert ledger.claim_behind(fields | {"ext": "999"}, time.time()) is None
+
+
+def test_requests_with_the_same_fields_are_told_apart_by_what_was_claimed() -> None:
+    """A colleague who is rung twice in a call is told of twice with the same fields."""
+    ledger = Ledger(Store("sqlite://"))
+    for notice, at in ((1, 10.0), (2, 20.0), (2, 40.0)):
+        ledger.note(Claim(notice, "me", at), "c1", "101", "INCOMING")
+    fields = {"callid": "c1", "ext": "101", "event": "INCOMING"}
+    behind = [ledger.claim_behind(fields, came) for came in (10.5, 20.5, 40.5)]
+    assert [found and found.notice for found in behind] == [1, 2, 2]

@@ -14,7 +14,10 @@ from fsplanfix.admin.story import REASONS
 from fsplanfix.calls.tracker import Tracker
 
 from .freeswitch.faults import SCENARIOS
+from .support.cases import for_each
 from .support.traces import NAMES, events, rules_of
+
+pytestmark = pytest.mark.no_cover
 
 ROOT = Path(__file__).parent.parent
 CALL_RULES, DELIVERY_RULES = "docs/call-rules.md", "docs/delivery-rules.md"
@@ -115,7 +118,7 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=name)
+@for_each(TEXTS, name)
 def test_what_is_cited_can_be_opened(path: Path) -> None:
     content = text_of(path)
     for wrong in (ELSEWHERE, LETTER):

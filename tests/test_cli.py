@@ -19,7 +19,7 @@ from fsplanfix.simulators import demo
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix, Received
 
-from .support.commands import call_cli, run_cli
+from .support.commands import call_cli, run_cli, run_program
 from .support.outbox import claim, settle
 from .support.service import Service, environment, settings_for
 from .support.service import started as running_with
@@ -110,12 +110,12 @@ def test_a_timeline_fits_a_terminal(tmp_path: Path) -> None:
 
 
 def test_a_call_nobody_is_told_of_says_so(tmp_path: Path) -> None:
-    done = run_cli(tmp_path, "replay", str(path_of("internal_answered")))
+    done = call_cli(tmp_path, "replay", str(path_of("internal_answered")))
     assert "Planfix is told nothing" in done.stdout
 
 
 def test_numbers_are_shown_as_planfix_gets_them(tmp_path: Path) -> None:
-    done = run_cli(tmp_path, "normalize", "8 (916) 123-45-67", "anonymous", "101")
+    done = call_cli(tmp_path, "normalize", "8 (916) 123-45-67", "anonymous", "101")
     assert done.stdout.splitlines() == [
         "8 (916) 123-45-67 -> 79161234567",
         "anonymous -> anonymous",
@@ -143,19 +143,12 @@ def test_the_version_has_a_short_option(tmp_path: Path) -> None:
 def test_completion_is_as_the_readme_says(tmp_path: Path) -> None:
     # its name is that of the program, so it is started as people start it
     program = Path(sys.executable).with_name("fsplanfix")
-    done = subprocess.run(
-        [program],
-        env=environment(_FSPLANFIX_COMPLETE="bash_source"),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_program(tmp_path, program, _FSPLANFIX_COMPLETE="bash_source")
     assert "complete -o nosort -F _fsplanfix_completion fsplanfix" in done.stdout
 
 
 def test_numbers_follow_the_country(tmp_path: Path) -> None:
-    assert run_cli(tmp_path, "normalize", "0501234567", COUNTRY="UA").stdout.endswith(
+    assert call_cli(tmp_path, "normalize", "0501234567", COUNTRY="UA").stdout.endswith(
         "-> 380501234567\n"
     )
 
@@ -163,7 +156,7 @@ def test_numbers_follow_the_country(tmp_path: Path) -> None:
 def test_normalize_shows_the_rules_at_work(tmp_path: Path) -> None:
     numbers = ("989161234567", "0000001", "380501234567")
     rules = {"NUMBER_RULES": r"9(8\d{10})=$1", "AREA_CODE": "495", "DIAL_RULES": r"7(\d{10})=98$1"}
-    done = run_cli(tmp_path, "normalize", *numbers, **rules)
+    done = call_cli(tmp_path, "normalize", *numbers, **rules)
     assert done.stdout.splitlines() == [
         r"989161234567 -> 79161234567  (NUMBER_RULES: 9(8\d{10})=$1)  dialled as 989161234567",
         "0000001 -> 74950000001  dialled as 984950000001",
@@ -172,7 +165,7 @@ def test_normalize_shows_the_rules_at_work(tmp_path: Path) -> None:
 
 
 def test_a_wrong_country_is_named(tmp_path: Path) -> None:
-    done = run_cli(tmp_path, "normalize", "1", COUNTRY="Mars")
+    done = call_cli(tmp_path, "normalize", "1", COUNTRY="Mars")
     assert (done.returncode, done.stderr) == (
         1,
         "Error: COUNTRY: 'Mars' is not a country code; use two letters, such as RU or KZ.\n",
@@ -215,7 +208,7 @@ def test_the_simulated_switch_plays_to_whoever_follows(tmp_path: Path) -> None:
 def test_a_stand_in_that_cannot_listen_says_why(
     tmp_path: Path, command: str, listen: str, words: str
 ) -> None:
-    done = run_cli(tmp_path, "simulate", command, "--listen", listen)
+    done = call_cli(tmp_path, "simulate", command, "--listen", listen)
     assert done.returncode in (1, 2)
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -247,7 +240,7 @@ def test_the_queue_shows_what_planfix_refused_and_obeys(tmp_path: Path) -> None:
     (queued,) = claim(store, 1, 2.0, "me")
     settle(store, queued, State.REJECTED, 2.0, "Planfix rejected it: 400 Invalid parameters")
     zone = {"STORE_URL": url, "TZ": "Europe/Moscow"}
-    listed = run_cli(tmp_path, "queue", "list", **zone)
+    listed = call_cli(tmp_path, "queue", "list", **zone)
     callid = queued.notice.callid
     assert listed.stdout.splitlines() == [
         "  number  when                client       ext   what",
@@ -256,12 +249,12 @@ def test_the_queue_shows_what_planfix_refused_and_obeys(tmp_path: Path) -> None:
         "          Planfix rejected it: 400 Invalid parameters",
         "1 waiting, 1 rejected",
     ]
-    everything = run_cli(tmp_path, "queue", "list", "--all", STORE_URL=url).stdout
+    everything = call_cli(tmp_path, "queue", "list", "--all", STORE_URL=url).stdout
     assert "COMPLETED Missed (waiting)" in everything
-    assert "or --all" in run_cli(tmp_path, "queue", "retry", STORE_URL=url).stderr
-    retried = run_cli(tmp_path, "queue", "retry", "1", STORE_URL=url)
+    assert "or --all" in call_cli(tmp_path, "queue", "retry", STORE_URL=url).stderr
+    retried = call_cli(tmp_path, "queue", "retry", "1", STORE_URL=url)
     assert retried.stdout == "1 will be sent again.\n"
-    assert run_cli(tmp_path, "queue", "drop", "--all", STORE_URL=url).stdout == "0 deleted.\n"
+    assert call_cli(tmp_path, "queue", "drop", "--all", STORE_URL=url).stdout == "0 deleted.\n"
     assert Queue(store).counts() == {"waiting": 2}
     store.close()
 
@@ -274,10 +267,10 @@ def test_the_queue_deletes_only_what_is_known_and_confirmed(tmp_path: Path) -> N
     settle(store, queued, State.REJECTED, 2.0, "400")
 
     for command in ("retry", "drop"):
-        unknown = run_cli(tmp_path, "queue", command, "1", "99", STORE_URL=url)
+        unknown = call_cli(tmp_path, "queue", command, "1", "99", STORE_URL=url)
         assert unknown.returncode == 1
         assert "No rejected notice has the number 99." in unknown.stderr
-    unasked = run_cli(tmp_path, "queue", "drop", "--all", STORE_URL=url)
+    unasked = call_cli(tmp_path, "queue", "drop", "--all", STORE_URL=url)
     assert (unasked.returncode, "add --yes" in unasked.stderr) == (2, True)
 
     terminal = Terminal(tmp_path, "queue", "drop", "1", STORE_URL=url)
@@ -285,18 +278,18 @@ def test_the_queue_deletes_only_what_is_known_and_confirmed(tmp_path: Path) -> N
     terminal.type("n")
     assert terminal.end() == 1
     assert Queue(store).counts() == {"rejected": 1, "waiting": 1}
-    assert run_cli(tmp_path, "queue", "drop", "1", "--yes", STORE_URL=url).stdout == "1 deleted.\n"
+    assert call_cli(tmp_path, "queue", "drop", "1", "--yes", STORE_URL=url).stdout == "1 deleted.\n"
     store.close()
 
 
 def test_a_queue_that_cannot_be_opened_gets_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"x" * 5000)
-    done = run_cli(tmp_path, "queue", "list", STORE_URL=f"sqlite:///{tmp_path}/x.db")
+    done = call_cli(tmp_path, "queue", "list", STORE_URL=f"sqlite:///{tmp_path}/x.db")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_queue_in_the_wrong_folder_says_so_and_makes_no_store(tmp_path: Path) -> None:
-    done = run_cli(tmp_path, "queue", "list")
+    done = call_cli(tmp_path, "queue", "list")
     assert (done.returncode, list(tmp_path.iterdir())) == (1, [])
     assert "There is no store at fsplanfix.db: go to the service's folder" in done.stderr

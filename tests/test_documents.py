@@ -13,6 +13,8 @@ from fsplanfix.calls import model
 from .freeswitch.faults import SCENARIOS
 from .support.house import MAY_IMPORT
 
+pytestmark = pytest.mark.no_cover
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     *ROOT.glob("*.md"),

@@ -16,7 +16,10 @@ from fuzz.target import ALLOWED_IN_ESL, LISTED, Target, steers
 
 from .support.service import Service, running
 
+pytestmark = pytest.mark.no_cover
 
+
+@pytest.mark.long
 def test_thousands_of_hostile_inputs_do_no_harm() -> None:
     command = [sys.executable, "-m", "fuzz", "--inputs", "6000", "--seed", "1", "--no-figures"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)

@@ -10,7 +10,7 @@ import pytest
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 
-from .support.commands import call_cli, run_cli
+from .support.commands import call_cli
 from .support.records import files
 from .support.traces import by_ext, path_of, wanted
 
@@ -52,7 +52,7 @@ def test_a_dry_run_prints_what_replay_prints_of_the_same_call(
 
 def test_a_dry_run_is_readable_and_needs_no_settings(tmp_path: Path, folder: Path) -> None:
     write(folder, "group_answered", "json")
-    done = run_cli(tmp_path, "history", *SINCE, "--dry-run", str(folder))
+    done = call_cli(tmp_path, "history", *SINCE, "--dry-run", str(folder))
     assert done.returncode == 0
     assert "79161234567" in done.stdout
     assert "COMPLETED" in done.stdout

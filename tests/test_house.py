@@ -2,11 +2,15 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from .support.cases import for_each
 from .support.house import MAY_IMPORT, PACKAGE
+
+pytestmark = pytest.mark.no_cover
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TESTS_FOLDER = Path(__file__).parent
@@ -25,11 +29,16 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 IMPURE = {"gevent", "time", "socket", "os", "random", "threading", "datetime", "subprocess", "uuid"}
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> set[str]:
     """Absolute names of everything a module imports; the house's own without `fsplanfix.`."""
     package = path.relative_to(PACKAGE).parent.parts
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -47,7 +56,7 @@ def name(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
+@for_each(MODULES, name)
 def test_data_flows_one_way(path: Path) -> None:
     folder = path.relative_to(PACKAGE).parts[0]
     if folder not in MAY_IMPORT:
@@ -64,14 +73,14 @@ def test_few_modules_stand_beside_the_rooms() -> None:
     assert beside == {"__main__", "settings", "settings_file", "errors", "printable"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
+@for_each(MODULES, name)
 def test_each_library_has_one_user(path: Path) -> None:
     for found in imports(path):
         user = ONLY_USER.get(found.split(".")[0])
         assert user is None or any(name(path).startswith(prefix) for prefix in user.split()), found
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "calls").glob("*.py")), ids=name)
+@for_each(sorted((PACKAGE / "calls").glob("*.py")), name)
 def test_the_rules_have_no_clock_and_no_io(path: Path) -> None:
     assert not {found.split(".")[0] for found in imports(path)} & IMPURE
     assert "open(" not in path.read_text().replace("_open(", "")
@@ -84,24 +93,24 @@ def within(tree: ast.AST, outer: type[ast.AST] | tuple[type[ast.AST], ...]) -> I
             yield from (inner for inner in ast.walk(node) if inner is not node)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
+@for_each(MODULES, name)
 def test_a_condition_inside_an_expression_stands_alone(path: Path) -> None:
-    for inner in within(ast.parse(path.read_text()), ast.IfExp):
+    for inner in within(parsed(path), ast.IfExp):
         assert not isinstance(inner, ast.IfExp), f"line {inner.lineno}: name one of the two"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
+@for_each(MODULES, name)
 def test_a_comprehension_names_nothing_by_the_way(path: Path) -> None:
-    for inner in within(ast.parse(path.read_text()), COMPREHENSIONS):
+    for inner in within(parsed(path), COMPREHENSIONS):
         assert not isinstance(inner, ast.NamedExpr), f"line {inner.lineno}: write a loop"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
+@for_each(MODULES, name)
 def test_lines_functions_and_modules_have_an_end(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) <= 500
     assert max(map(len, lines), default=0) <= 100
-    for node in ast.walk(ast.parse("\n".join(lines))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.FunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 60, node.name
 
@@ -111,11 +120,11 @@ def test_every_folder_states_its_rule() -> None:
         assert ast.get_docstring(ast.parse(init.read_text())), init
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(TESTS_FOLDER)))
+@for_each(TESTS, lambda path: str(path.relative_to(TESTS_FOLDER)))
 def test_no_test_module_imports_from_another(path: Path) -> None:
     """What tests share is in tests/support."""
     modules = set[str]()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom):
             modules.add(node.module or "")
         if isinstance(node, ast.Import | ast.ImportFrom):

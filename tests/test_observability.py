@@ -23,9 +23,9 @@ from fsplanfix.service import logs
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
-from .support.commands import run_cli
+from .support.commands import call_cli
 from .support.deliveries import count, told
-from .support.service import Service, environment, running, settings_for
+from .support.service import PATIENCE, Service, environment, running, settings_for
 from .support.traces import wanted
 
 CONTRIB = Path(__file__).parent.parent / "contrib"
@@ -120,6 +120,7 @@ def reader() -> Iterator[SlowReader]:
     os.close(made.reads)
 
 
+@pytest.mark.no_cover
 def test_a_log_that_nobody_reads_stops_no_call(
     switch: Switch, planfix: Planfix, tmp_path: Path, reader: SlowReader
 ) -> None:
@@ -200,6 +201,7 @@ def test_lines_that_cannot_be_written_are_counted_each_once(
     assert logs.Unbreakable.lost == 2
 
 
+@pytest.mark.no_cover
 def test_the_numbers_tell_of_lines_that_nobody_read(
     switch: Switch, planfix: Planfix, tmp_path: Path, reader: SlowReader
 ) -> None:
@@ -295,9 +297,9 @@ def test_in_shadow_mode_everything_is_said_and_nothing_is_sent(
     callid = switch.play(CALL, speed=0)
     service.wait_for("notice_created.*kind=record")
     url = f"sqlite:///{tmp_path}/store.db"
-    with gevent.Timeout(60):
-        while (shown := run_cli(tmp_path, "explain", callid, STORE_URL=url).stdout).count("○") < 9:
-            pass
+    with gevent.Timeout(PATIENCE):
+        while (shown := call_cli(tmp_path, "explain", callid, STORE_URL=url).stdout).count("○") < 9:
+            gevent.sleep(0.01)
     assert service.end() == 0
     assert planfix.asked == 0
     assert max(map(len, shown.splitlines())) <= 80

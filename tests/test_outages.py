@@ -191,6 +191,7 @@ def test_a_restart_of_freeswitch_ends_every_call(
     assert planfix.history.surprises == []
 
 
+@pytest.mark.no_cover
 def test_calls_that_came_while_the_service_stood_still_are_told_as_they_were(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
@@ -216,6 +217,7 @@ def test_calls_that_came_while_the_service_stood_still_are_told_as_they_were(
     assert planfix.history.surprises == []
 
 
+@pytest.mark.no_cover
 def test_two_workers_on_one_switch_say_everything_once(
     switch: Switch, planfix: Planfix, tmp_path: Path, store_url: str
 ) -> None:

@@ -17,7 +17,7 @@ from fsplanfix import settings_file
 from fsplanfix.admin import initial_settings
 from fsplanfix.settings import Settings
 
-from .support.service import environment
+from .support.commands import run_program
 
 ROOT = Path(__file__).parent.parent
 DEBIAN = ROOT / "contrib/debian"
@@ -25,16 +25,8 @@ UNIT = ROOT / "contrib/fsplanfix.service"
 SCRIPTS = ["postinst", "prerm", "postrm", "build", "test"]
 
 
-def done(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        check=False,
-        cwd=ROOT,
-        env=environment(**env),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def done(*command: str) -> subprocess.CompletedProcess[str]:
+    return run_program(ROOT, *command)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -93,12 +85,6 @@ def test_each_command_gets_a_man_page(tmp_path: Path) -> None:
     assert {"run", "check", "init", "explain", "queue"} <= set(commands)
     for command in commands:
         assert (tmp_path / f"fsplanfix-{command}.1").exists()
-
-
-def test_bash_completes_the_commands() -> None:
-    program = str(Path(sys.executable).with_name("fsplanfix"))
-    script = done(program, _FSPLANFIX_COMPLETE="bash_source").stdout
-    assert "complete -o nosort -F _fsplanfix_completion fsplanfix" in script
 
 
 DOCKERFILE = ROOT / "contrib/Dockerfile"

@@ -18,6 +18,8 @@ from fsplanfix.cli import cli
 from .support.service import PATIENCE, environment
 from .support.traces import path_of
 
+pytestmark = pytest.mark.no_cover
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     *ROOT.glob("*.md"),

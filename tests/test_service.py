@@ -14,10 +14,12 @@ from fsplanfix.simulators.freeswitch import Switch, variables
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import names
 
-from .support.commands import run_cli
+from .support.commands import call_cli
 from .support.deliveries import count, link_to_the_recording, told
 from .support.service import PATIENCE, Service, running, settings_for, started
 from .support.traces import by_ext, path_of, wanted
+
+pytestmark = pytest.mark.no_cover
 
 
 @pytest.mark.parametrize("name", [name for name in names() if not name.startswith("makecall")])
@@ -136,7 +138,7 @@ def test_a_click_for_a_phone_that_is_off_is_refused_with_the_reason(
         )
         assert 'fsplanfix_clicks_total{outcome="REFUSED"} 1.0' in service.get("/metrics").text
     assert (switch.originated, planfix.received) == ([], [])
-    told = run_cli(
+    told = call_cli(
         tmp_path, "explain", "79161234567", STORE_URL=f"sqlite:///{tmp_path}/store.db"
     ).stdout
     assert (
@@ -160,10 +162,10 @@ def test_a_phone_that_goes_off_at_that_moment_shows_in_the_log_the_numbers_and_e
             in service.get("/metrics").text
         )
     assert [request.fields["cmd"] for request in planfix.received] == ["contact"]
-    explained = run_cli(tmp_path, "explain", callid, STORE_URL=f"sqlite:///{tmp_path}/store.db")
+    explained = call_cli(tmp_path, "explain", callid, STORE_URL=f"sqlite:///{tmp_path}/store.db")
     assert explained.returncode == 0
     assert "click to call: the employee's phone is off" in explained.stdout
-    last = run_cli(tmp_path, "explain", "--last", STORE_URL=f"sqlite:///{tmp_path}/store.db")
+    last = call_cli(tmp_path, "explain", "--last", STORE_URL=f"sqlite:///{tmp_path}/store.db")
     assert last.stdout == explained.stdout
 
 

@@ -14,8 +14,7 @@ from fsplanfix import settings_file
 from fsplanfix.errors import SettingsError
 from fsplanfix.settings import RuleSettings, Settings, load, unknown_names
 
-from .support.commands import run_cli
-from .support.service import environment
+from .support.commands import call_cli, run_cli, run_program
 from .support.traces import path_of
 
 NEEDED = {
@@ -65,7 +64,7 @@ def test_no_file_at_all_can_be_asked_for(
 def test_the_option_goes_before_the_variable(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("COUNTRY=UA\n")
     words = ("--env-file", str(tmp_path / "a"), "normalize", "0501234567")
-    done = run_cli(tmp_path, *words, FSPLANFIX_ENV="/no/where")
+    done = call_cli(tmp_path, *words, FSPLANFIX_ENV="/no/where")
     assert (done.stdout, done.stderr) == ("0501234567 -> 380501234567\n", "")
 
 
@@ -87,7 +86,7 @@ def test_a_folder_of_that_name_is_not_a_file_of_settings(system_file: Path) -> N
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, named: str, words: str) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     os.mkfifo(tmp_path / "pipe")
-    done = run_cli(tmp_path, "normalize", "1", FSPLANFIX_ENV=named.format(folder=tmp_path))
+    done = call_cli(tmp_path, "normalize", "1", FSPLANFIX_ENV=named.format(folder=tmp_path))
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -101,15 +100,7 @@ def as_nobody(folder: Path, *words: str, **env: str) -> subprocess.CompletedProc
     start = f"import os, sys; from fsplanfix.__main__ import main; {become}; {named}; main()"
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    return subprocess.run(
-        [sys.executable, "-c", start, *words],
-        check=False,
-        cwd=folder,
-        env=environment(**env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return run_program(folder, sys.executable, "-c", start, *words, **env)
 
 
 @pytest.fixture
@@ -170,7 +161,7 @@ def test_what_is_missing_is_said_with_where_it_was_looked_for(tmp_path: Path) ->
         "There is no file of settings. Tried: --env-file and FSPLANFIX_ENV (not given), "
         f"{tmp_path}/.env, /etc/fsplanfix/fsplanfix.env. `fsplanfix init` creates one."
     )
-    assert "There is no file of settings." in run_cli(tmp_path, "queue", "list").stderr
+    assert "There is no file of settings." in call_cli(tmp_path, "queue", "list").stderr
     (tmp_path / ".env").write_text("COUNTRY=RU\n")
     done = run_cli(tmp_path, "run")
     assert f"Settings come from the environment and {tmp_path}/.env." in done.stderr
@@ -240,20 +231,13 @@ def test_root_works_as_the_user_of_the_service(
     system_file.write_text("COUNTRY=KZ\n")
     os.chown(system_file, owner, owner)
     # it cannot be undone, so another process does it
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            "import os; from pathlib import Path; from fsplanfix import settings_file as file; "
-            f"file.SYSTEM_FILE = Path('{system_file}'); file.become_owner(); print(os.getuid())",
-        ],
-        check=True,
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
+    done = run_program(
+        tmp_path,
+        *(sys.executable, "-c"),
+        "import os; from pathlib import Path; from fsplanfix import settings_file as file; "
+        f"file.SYSTEM_FILE = Path('{system_file}'); file.become_owner(); print(os.getuid())",
     )
-    assert done.stdout == f"{becomes}\n"
+    assert (done.returncode, done.stdout) == (0, f"{becomes}\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -10,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fsplanfix.calls.model import Kind, Notice
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.records import notice_json
+from fsplanfix.outbox.schema import facts, metadata
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.forms import build_form, sent
 from fsplanfix.simulators.planfix import History
@@ -39,11 +42,14 @@ class Office:
         self.stream = events(name)
         self.where = [*positions(name), len(bodies(name))]
         self.workers: list[Worker | None] = [None, None]
+        self.all_workers: list[Worker] = []
         self.linked = [False, False]
 
     def bring_up(self, which: int, at: int) -> None:
         """A worker starts, or its link comes back: it asks FreeSWITCH what goes on."""
         worker = self.workers[which] or Worker(self.store, rules_of(self.name), self.servers[which])
+        if worker is not self.workers[which]:
+            self.all_workers.append(worker)
         self.workers[which], self.linked[which] = worker, True
         worker.relink(accounts(self.name)[self.where[at]], self.core)
 
@@ -62,6 +68,11 @@ class Office:
         """In the end both are there and FreeSWITCH has no channels any more."""
         for which in (0, 1):
             self.bring_up(which, len(self.stream))
+
+    @property
+    def set_aside(self) -> int:
+        """How many events and other pieces of work no worker's rules could process."""
+        return sum(worker.pipeline.set_aside.count for worker in self.all_workers)
 
     @property
     def said(self) -> list[Notice]:
@@ -128,7 +139,35 @@ def test_no_cut_between_two_workers_leaves_a_part_open_doubles_one_or_changes_th
                     office.bring_up(which, at)
             office.play(at)
         office.close()
+        assert office.set_aside == 0
         assert_every_part_has_an_end(office.said)
         assert_nothing_is_told_twice(office.said, told(office.stream, rules_of(name)))
         assert_the_order_makes_sense(office.said)
         store.close()
+
+
+def test_a_worker_takes_over_a_call_in_which_it_knew_phones_that_are_gone(tmp_path: Path) -> None:
+    """One loses its link, the other hears on and dies: every two moments of a call."""
+    name = "in_one_no_answer"
+    length = len(events(name))
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    for cut, killed in combinations(range(1, length), 2):
+        office = Office(name, store, ALIKE)
+        for which in (0, 1):
+            office.bring_up(which, 0)
+        for at in range(killed):
+            if at == cut:
+                office.cut(1)
+            office.play(at)
+        office.kill(0)
+        office.bring_up(1, killed)
+        for at in range(killed, length):
+            office.play(at)
+        office.close()
+        assert office.set_aside == 0, (cut, killed)
+        assert_every_part_has_an_end(office.said)
+        with store.transaction() as connection:
+            for table in reversed(metadata.sorted_tables):
+                if table is not facts:
+                    connection.execute(table.delete())
+    store.close()

@@ -12,8 +12,8 @@ import gevent
 
 from ..calls.model import Kind, Rules
 from ..calls.result import Result
+from ..outbox.archive import Archive
 from ..outbox.call_list import CallList, ListedCall, Place, Search
-from ..outbox.history import Archive
 from ..outbox.queue import Queue
 from ..outbox.reader import IsWanted, Reader
 from ..outbox.schema import State

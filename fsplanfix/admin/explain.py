@@ -11,18 +11,17 @@ from textwrap import fill
 
 from ..calls.event_log import unpacked
 from ..calls.model import Kind, Notice, Rules
+from ..outbox.archive import Archive, Known
 from ..outbox.call_list import ListedCall
-from ..outbox.history import Archive, Known
 from ..outbox.queue import SENT_BEFORE
 from ..outbox.records import LOOKED_UP, Entry, Queued
 from ..outbox.schema import State
 from ..planfix.forms import build_form
-from ..printable import printable
+from ..printable import WIDTH, printable
 from . import timeline
 from .story import Step, Voice, steps
 from .traces import write_trace
 
-WIDTH = 80
 MARKS = {
     State.DONE: "✓",
     State.WAITING: "…",

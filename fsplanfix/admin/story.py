@@ -13,7 +13,7 @@ from ..calls.event_log import UNHEARD, UNTIL, unpacked
 from ..calls.model import Kind, Leg, Notice, Role, Rules, Status
 from ..calls.tracker import Tracker
 from ..freeswitch.events import SwitchEvent, moment
-from ..outbox.history import Archive
+from ..outbox.archive import Archive
 from ..outbox.records import Queued
 
 

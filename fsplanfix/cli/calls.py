@@ -12,8 +12,8 @@ from ..admin import calls_command, explain, timeline
 from ..admin.call_csv import all_pages
 from ..admin.traces import replay, settings_of
 from ..calls.numbers import normalize
+from ..outbox.archive import Archive, Known
 from ..outbox.call_list import CallList, Search
-from ..outbox.history import Archive, Known
 from ..outbox.reader import Reader
 from ..outbox.store import Store
 from ..planfix.forms import build_form, sent

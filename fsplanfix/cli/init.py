@@ -23,7 +23,8 @@ from ..admin.next_steps import what_to_do
 from ..admin.switch_survey import Survey, survey
 from ..errors import LinkError, SettingsError
 from ..freeswitch.connection import Server
-from .root import WIDTH, cli, errors_as_one_line, say
+from ..printable import WIDTH
+from .root import cli, errors_as_one_line, say
 
 AFTER_FREESWITCH = ("extension_pattern", "user_domain", "dial_context", "dial_string")
 """Questions that make sense only with FreeSWITCH's own account of itself."""

@@ -13,10 +13,10 @@ from .. import settings_file
 from ..admin import check
 from ..admin.findings import Finding, Grade
 from ..errors import SettingsError
-from ..printable import printable
+from ..printable import WIDTH, printable
 from ..service import logs
 from ..settings import Settings, load, unknown_names
-from .root import WHOLE_WORDS, WIDTH, cli, colors, say
+from .root import WHOLE_WORDS, cli, colors, say
 
 
 @cli.command("check")

@@ -11,8 +11,8 @@ import click
 from ..outbox.queue import Queue
 from ..outbox.records import Queued
 from ..outbox.schema import State
-from ..printable import printable
-from .root import WIDTH, cli, errors_as_one_line, open_store, say
+from ..printable import WIDTH, printable
+from .root import cli, errors_as_one_line, open_store, say
 
 MOST = 1_000_000
 """Notices that --all means."""

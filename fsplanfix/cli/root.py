@@ -16,9 +16,6 @@ from ..outbox.store import Store
 from ..printable import lines
 from ..settings import StoreSettings, load
 
-WIDTH = 80
-"""Columns of a terminal, as far as we use them."""
-
 WHOLE_WORDS: dict[str, Any] = {"break_on_hyphens": False, "break_long_words": False}
 """Options of textwrap.fill."""
 

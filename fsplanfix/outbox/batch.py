@@ -12,7 +12,7 @@ import structlog
 
 from ..calls.model import Notice
 from ..errors import GivenUp, StoreError
-from .history import Archive
+from .archive import Archive
 from .records import Entry
 from .store import Store
 

@@ -43,7 +43,7 @@ TOO_LATE = "too late to show"
 """The answer that is stored for a skipped call window (docs/delivery-rules.md, rule 5)."""
 
 
-class Upkeep:
+class Cleanup:
     """Skips, redates and deletes notices. Raises StoreError if the database does not answer."""
 
     def __init__(self, store: Store) -> None:
@@ -79,16 +79,20 @@ class Upkeep:
 
         now: seconds since 1970.
         """
+        self.redate(now)
+
+        # if Planfix still wants us to wait (Retry-After), it says so again
+        with self._store.transaction() as connection:
+            connection.execute(delete(facts).where(facts.c.name == "hold_until"))
+
+    def redate(self, now: float) -> None:
+        """Make every waiting notice due now. now: seconds since 1970."""
         # a jump back of less than 7 minutes is too small for fix_dates to see
         later = and_(is_waiting(notices), notices.c.due > NOW)
         some = update(notices).where(
             notices.c.id.in_(select(notices.c.id).where(later).limit(ROWS_AT_ONCE))
         )
         self._in_pieces(some.values(due=NOW), now)
-
-        # if Planfix still wants us to wait (Retry-After), it says so again
-        with self._store.transaction() as connection:
-            connection.execute(delete(facts).where(facts.c.name == "hold_until"))
 
     def clean(self, before: float) -> int:
         """Delete the rows of everything that ended before a moment; return how many.

@@ -18,6 +18,9 @@ log = structlog.get_logger(__name__)
 RENEW_EVERY = LEASE / 3
 """Seconds; one renewal may fail without the lease ending."""
 
+RENEW_AGAIN_AFTER = 0.5
+"""Seconds after a renewal that failed. One waits for a frozen connection for LEASE / 3."""
+
 
 class Leases:
     """The notices that one courier has claimed.
@@ -32,11 +35,14 @@ class Leases:
 
     def keep_renewing(self) -> None:
         """Renew the leases of the held notices, for ever."""
+        pause = RENEW_EVERY
         while True:
-            gevent.sleep(RENEW_EVERY)
+            gevent.sleep(pause)
 
+            pause = RENEW_EVERY
             try:
                 if self.held:
                     self._queue.renew(list(self.held), self.owner)
             except StoreError as error:
                 log.error("store_unavailable", problem=str(error))
+                pause = RENEW_AGAIN_AFTER

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from ..calls.model import Kind
 from .clock import JUMP, database_now
 from .facts import get_fact, put_fact
-from .records import Backlog, Outcome, Queued, Turn, queued_from
+from .records import Backlog, Hold, Outcome, Queued, Turn, queued_from
 from .schedule import LONGEST_HOLD, PROBE_PAUSE
 from .schema import State, facts, holds_up, is_in, is_waiting, notices, open_calls
 from .store import Store
@@ -149,13 +149,14 @@ _settle_linked = (
     .values(state=State.DONE, answer=SENT_BEFORE, settled=NOW, leased_until=0.0)
 )
 
-# FOR UPDATE: of all couriers that share a store, one at a time decides who sends the probe
+# FOR UPDATE: of all couriers that share a store, one at a time decides who sends the probe. Whoever
+# writes these facts does so in the order of their names, or two couriers would wait for each other
+# until PostgreSQL ends one of them, after a second.
+_pause = facts.c.name.in_(("hold_since", "hold_until", "unauthorized"))
 _account = (
-    select(facts.c.name, facts.c.value)
-    .where(facts.c.name.in_(("hold_until", "unauthorized")))
-    .with_for_update()
+    select(facts.c.name, facts.c.value).where(_pause).order_by(facts.c.name).with_for_update()
 )
-_forget_pause = delete(facts).where(facts.c.name.in_(("hold_until", "unauthorized")))
+_forget_pause = delete(facts).where(_pause)
 _upcoming = select(func.min(notices.c.due)).where(is_waiting(notices), notices.c.due > NOW)
 
 
@@ -212,7 +213,7 @@ class Queue:
 
             if rows and "unauthorized" in account:
                 held = now + PROBE_PAUSE
-                put_fact(connection, "hold_until", str(held))
+                self._hold(connection, Hold(now, held))
             upcoming = held or connection.execute(_upcoming, {"now": now}).scalar()
 
         return Turn([queued_from(row) for row in rows], token_accepted, upcoming)
@@ -221,24 +222,31 @@ class Queue:
         """Renew the leases of notices whose requests are still under way."""
         # a lease that ran out may be another courier's by now: that one keeps it
         mine = and_(notices.c.id.in_(list(ids)), notices.c.owner == owner, is_waiting(notices))
-        with self._store.transaction() as connection:
+        with self._store.transaction(self._store.limits.renewal) as connection:
             until = database_now() + LEASE
             connection.execute(update(notices).where(mine).values(leased_until=until))
 
+    def give_back(self, claimed: Iterable[Queued], owner: str) -> None:
+        """End the leases of notices that were claimed and are not sent."""
+        ids = [queued.id for queued in claimed]
+        mine = and_(notices.c.id.in_(ids), notices.c.owner == owner, is_waiting(notices))
+        with self._store.transaction() as connection:
+            connection.execute(update(notices).where(mine).values(leased_until=0))
+
     def try_again(
-        self, queued: Queued, due: float, answer: str, hold_until: float = 0, owner: str = ""
+        self, queued: Queued, due: float, answer: str, hold: Hold | None = None, owner: str = ""
     ) -> None:
         """Plan the next try of a notice that was not delivered.
 
-        due: when (seconds since 1970). hold_until: until when nothing at all is sent, 0 for no
-        such pause. owner: the courier's name, "" for any.
+        due: when (seconds since 1970). hold: while nothing at all is sent, None for no such pause.
+        owner: the courier's name, "" for any.
         """
         with self._store.transaction() as connection:
             self._postpone(
                 connection, queued, owner, due=due, answer=answer, attempts=queued.attempts + 1
             )
-            if hold_until:
-                put_fact(connection, "hold_until", str(hold_until))
+            if hold:
+                self._hold(connection, hold)
 
     def postpone(self, queued: Queued, due: float, owner: str) -> None:
         """Plan a notice that was claimed but not tried. due: seconds since 1970."""
@@ -246,6 +254,12 @@ class Queue:
             self._postpone(connection, queued, owner, due=due)
             if get_fact(connection, "unauthorized"):
                 self._probe_with_the_next(connection)
+
+    @staticmethod
+    def _hold(connection: Connection, hold: Hold) -> None:
+        """Let nothing be sent for a while."""
+        put_fact(connection, "hold_since", str(hold.since))
+        put_fact(connection, "hold_until", str(hold.until))
 
     @staticmethod
     def _probe_with_the_next(connection: Connection) -> None:
@@ -262,8 +276,8 @@ class Queue:
 
             # no attempt is counted: the token was wrong, not the notice
             self._postpone(connection, queued, owner, due=now, answer="401")
+            self._hold(connection, Hold(now, now + PROBE_PAUSE))
             put_fact(connection, "unauthorized", str(now))
-            put_fact(connection, "hold_until", str(now + PROBE_PAUSE))
             return news
 
     @staticmethod
@@ -355,8 +369,11 @@ class Queue:
 def _allowed(account: dict[str, str], most: int, now: float) -> tuple[int, float]:
     """Return how many notices may be claimed now, and until when none may (0: some may)."""
     until = float(account.get("hold_until", 0))
-    # a hold further away than any hold lasts was set before the clock jumped back
-    if now < until <= now + LONGEST_HOLD + CLOCK_JUMP:
+    # An older release did not write when it began. One that begins later than now was set before
+    # the clock jumped back, or by a worker that had not noticed the jump yet: it stopped all
+    # workers for as long as the jump was.
+    since = float(account.get("hold_since", until - LONGEST_HOLD))
+    if since - JUMP < now < until:
         return 0, until
 
     if "unauthorized" in account:

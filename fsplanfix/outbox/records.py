@@ -48,6 +48,14 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A pause in which nothing is sent. since, until: seconds since 1970."""
+
+    since: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """Notices claimed for sending.
 

@@ -203,6 +203,11 @@ class Store:
         """Tell whether the last write succeeded and no damage to the file is known."""
         return self.takes_writes and not (self._file and self._file.damage)
 
+    def glance(self) -> None:
+        """Look for the damage to an SQLite file that shows at once, in a thread."""
+        if self._file is not None:
+            self._file.glance()
+
     def look_over(self) -> None:
         """Look for damage in the whole of an SQLite file, in a thread."""
         if self._file is not None:
@@ -213,14 +218,17 @@ class Store:
         self.engine.dispose()
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """Give a connection in a transaction of its own. Raises StoreError if it cannot."""
+    def transaction(self, limit: float | None = None) -> Iterator[Connection]:
+        """Give a connection in a transaction of its own. Raises StoreError if it cannot.
+
+        limit: seconds that it may take on PostgreSQL, None for Limits.transaction.
+        """
         if self._file is not None:
             self._stay_with_the_file(self._file)
 
         # SQLite needs no time limit: only its lock makes us wait, and that has one (time_limits.py)
         is_remote = self.engine.dialect.name == "postgresql"
-        late = gevent.Timeout(self.limits.transaction if is_remote else None)
+        late = gevent.Timeout((limit or self.limits.transaction) if is_remote else None)
         try:
             with late, self.engine.begin() as connection:
                 yield connection

@@ -46,6 +46,19 @@ _TAKE_OVER = (
 )
 
 
+FRAME_HEADER = 24
+"""Bytes before each page in SQLite's write-ahead log."""
+
+# What the work needs first. length() reads a value to its end.
+_NEEDED = (
+    "SELECT count(*) FROM sqlite_master",
+    "SELECT sum(length(value)) FROM facts",
+    "SELECT sum(length(body)) FROM (SELECT body FROM notices WHERE state = 'waiting'"
+    " ORDER BY due, id LIMIT 1000)",
+    "SELECT sum(length(state)) FROM (SELECT state FROM open_calls WHERE closed = 0 LIMIT 1000)",
+)
+
+
 def identity(path: Path) -> tuple[int, int]:
     """Return the device and inode of a file, (0, 0) if it is not there."""
     try:
@@ -67,6 +80,7 @@ class StoreFile:
         self.is_missed = False
         self.damage = ""
         self._is = identity(path)
+        self._length = 0
         self._companions = {suffix: identity(self._companion(suffix)) for suffix in COMPANIONS}
 
     def _companion(self, suffix: str) -> Path:
@@ -84,8 +98,28 @@ class StoreFile:
             return self.path.stat().st_size == 0
         return False
 
+    def glance(self) -> None:
+        """Look for the damage that shows at once, however large the file is, in a thread.
+
+        That is: a torn head, an end that is missing, and pages that the work needs first.
+        """
+        if self.damage or not self.is_there or self.is_emptied:
+            return
+
+        found, length = gevent.get_hub().threadpool.apply(damage_at_a_glance, (self.path,))
+        if identity(self.path) != self._is:
+            return  # it was replaced meanwhile: what was read is another file
+
+        # what is missing may be in the log of writes, or deleted data: only a search can tell
+        is_shorter = 0 < length < self._length
+        self._length = length or self._length
+        if found:
+            self.note_damage(found)
+        elif is_shorter:
+            self.look_over()
+
     def look_over(self) -> None:
-        """Look for damage, in a thread.
+        """Look for damage in the whole file, in a thread.
 
         Once some was found, only a thorough look can take that back.
         """
@@ -124,6 +158,36 @@ def is_damage(error: BaseException | None) -> bool:
     # the low byte is the primary code, the rest says more about it
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def damage_at_a_glance(path: Path) -> tuple[str, int]:
+    """Read the little that shows damage at once; return what is wrong and the file's length.
+
+    What is wrong is "" if nothing is. The length is in bytes, 0 if the file cannot be read now.
+    """
+    try:
+        # a new connection: see damage_in
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=0, uri=True)) as fresh:
+            # while this reads, no other process makes the file shorter
+            fresh.execute("BEGIN")
+            for statement in _NEEDED:
+                fresh.execute(statement).fetchone()
+
+            ((pages,),) = fresh.execute("PRAGMA page_count")
+            ((size,),) = fresh.execute("PRAGMA page_size")
+            length = path.stat().st_size
+            with suppress(OSError):
+                log_length = path.with_name(path.name + COMPANIONS[0]).stat().st_size
+                pages -= log_length // (size + FRAME_HEADER)
+    except sqlite3.Error as error:
+        return str(error) if is_damage(error) else "", 0
+    except OSError:
+        return "", 0
+
+    # pages that are not in the file yet are in the log
+    if pages * size > length:
+        return f"the file ends {pages * size - length} bytes too early", length
+    return "", length
 
 
 def damage_in(path: Path, thorough: bool) -> str | None:

@@ -25,6 +25,7 @@ class Limits:
     statement: the server ends a statement that takes, or waits for a lock, longer.
     unanswered: a connection ends if what was sent is not acknowledged.
     transaction: our own limit, for a middlebox that acknowledges what it does not forward.
+    renewal: the same for the renewal of leases, which must be tried again before they end.
     look: how often a connection that only listens is tested.
     lock: how long we try to get SQLite's lock.
     """
@@ -33,6 +34,7 @@ class Limits:
     statement: float = 10.0
     unanswered: float = 10.0
     transaction: float = 12.0
+    renewal: float = 4.0
     look: float = 10.0
     lock: float = 3.0
 

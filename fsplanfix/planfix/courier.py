@@ -20,11 +20,11 @@ from gevent.pool import Pool
 from ..calls.model import Kind, Notice, Status
 from ..errors import StoreError, TransportError
 from ..outbox.answers import KeptAnswers
-from ..outbox.cleanup import TOO_LATE, Upkeep
-from ..outbox.history import Archive
+from ..outbox.archive import Archive
+from ..outbox.cleanup import TOO_LATE, Cleanup
 from ..outbox.leases import Leases
 from ..outbox.queue import Queue
-from ..outbox.records import Entry, Outcome, Queued
+from ..outbox.records import Entry, Hold, Outcome, Queued
 from ..outbox.retry import until_store_answers
 from ..outbox.schedule import is_hopeless, is_stale, plan_pause
 from ..outbox.schema import State
@@ -82,7 +82,8 @@ class Courier:
     make_url: makes the URL of a recording. linkable: tells whether a recording may be linked yet,
     by its path and the moment when FreeSWITCH had closed it (seconds since 1970).
     now: the store's clock, seconds since 1970. has_jumped: tells whether that clock has jumped
-    since the last call. got_on_at: when the store answered a step last (monotonic seconds).
+    since the last call. has_settled: tells once, a while after a jump or the start, that no worker
+    goes by the time before it. got_on_at: when the store answered a step last (monotonic seconds).
     """
 
     def __init__(
@@ -95,11 +96,12 @@ class Courier:
         now: Callable[[], float] = time.time,
         on_delivered: OnDelivered | None = None,
         has_jumped: Callable[[], bool] = lambda: False,
+        has_settled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._queue = Queue(store)
         self.leases = Leases(self._queue)
-        self._upkeep = Upkeep(store)
+        self._cleanup = Cleanup(store)
         self._kept = KeptAnswers(store)
         self._client = client
         self._make_url = make_url
@@ -107,10 +109,12 @@ class Courier:
         self._now = now
         self._has_jumped = has_jumped
         self._linkable = linkable
+        self._has_settled = has_settled
         self._on_delivered = on_delivered
 
         self._pool = Pool(settings.concurrency)
         self._outcomes: list[Outcome] = []
+        self._in_hand: list[Outcome] = []
         self._upcoming: float | None = None
         self._skipped_at = 0.0
         self.got_on_at = time.monotonic()
@@ -131,26 +135,35 @@ class Courier:
     def finish(self, seconds: float) -> int:
         """Wait up to `seconds` for the requests under way, and write their outcomes.
 
-        Return how many outcomes could not be written: a file keeps them until the next start
-        (docs/delivery-rules.md, rule 10).
+        Return how many outcomes could not be written: see `keep_the_rest`.
         """
         with suppress(gevent.Timeout), gevent.Timeout(seconds):
             self._pool.join()
             if self._outcomes:
                 until_store_answers(lambda: self._turn(0))
 
-        if self._outcomes:
-            self._keep_outcomes()
-        return len(self._outcomes)
+        return self.keep_the_rest()
 
-    def _keep_outcomes(self) -> None:
+    def keep_the_rest(self) -> int:
+        """Write the outcomes that are left to a file, for the next start; return how many.
+
+        docs/delivery-rules.md, rule 10. Also what a step has in hand that hangs in the store: if it
+        is written after all, the file changes nothing.
+        """
+        rest = [*self._in_hand, *self._outcomes]
+        self._in_hand, self._outcomes = [], []
+        if rest:
+            self._keep_outcomes(rest)
+        return len(rest)
+
+    def _keep_outcomes(self, outcomes: list[Outcome]) -> None:
         """Write the outcomes to a file, and log where it is or what was lost."""
         about = {
-            "count": len(self._outcomes),
-            "callids": ",".join(outcome.queued.notice.callid for outcome in self._outcomes),
+            "count": len(outcomes),
+            "callids": ",".join(outcome.queued.notice.callid for outcome in outcomes),
         }
         try:
-            file = self._kept.keep(self._outcomes)
+            file = self._kept.keep(outcomes)
         except OSError as error:
             hint = "the store did not answer; these requests are sent once more"
             log.error("answers_lost", **about, problem=str(error), hint=hint)
@@ -185,7 +198,12 @@ class Courier:
         """Write outcomes and begin the requests that may be sent; tell if there was anything."""
         settled = bool(self._outcomes)
         self._skip_stale(self._now())
-        claimed = self._turn(self._pool.free_count())
+        claimed = self._turn(0 if self._stopping else self._pool.free_count())
+        # A stop came while the store was slow. Nobody waits for what would begin now: sixteen
+        # answers came as the process ended, and were asked for again.
+        if self._stopping and claimed:
+            self._queue.give_back(claimed, self.leases.owner)
+            return settled
 
         for queued in claimed:
             if is_stale(queued.notice, queued.created, self._now(), self._settings.popup_ttl):
@@ -210,25 +228,31 @@ class Courier:
         if self._has_jumped():
             log.warning("clock_jumped")
             now = self._now()
-            self._upkeep.try_all_now(now)
-        self._upkeep.fix_dates(now)
+            self._cleanup.try_all_now(now)
+        elif self._has_settled():
+            # what other workers, or we, planned by the old time after the jump was noticed
+            self._cleanup.redate(now)
+        self._cleanup.fix_dates(now)
 
         popup_ttl = self._settings.popup_ttl
         if not popup_ttl:
             return
-        skipped = self._upkeep.skip_stale(now, popup_ttl)
+        skipped = self._cleanup.skip_stale(now, popup_ttl)
         if skipped:
             log.warning("skipped", notices=skipped, reason="call windows older than POPUP_TTL")
 
     def _turn(self, most: int) -> list[Queued]:
         """Settle and claim in one transaction: under load many answers share it."""
         outcomes, self._outcomes = self._outcomes, []
+        self._in_hand += outcomes
         try:
             turn = self._queue.settle_and_claim(outcomes, most, self._now(), self.leases.owner)
         except BaseException:
             # settling twice is harmless; losing an outcome would send its request again
             self._outcomes = [*outcomes, *self._outcomes]
             raise
+        finally:
+            self._in_hand = [one for one in self._in_hand if one not in outcomes]
 
         self.leases.held.difference_update(outcome.queued.id for outcome in outcomes)
         self._upcoming = turn.upcoming
@@ -389,7 +413,8 @@ class Courier:
             return Outcome(queued, State.REJECTED, str(problem))
 
         wait = plan_pause(queued.attempts + 1, random.random())  # noqa: S311 - jitter
-        hold = now + problem.retry_after if problem.retry_after else 0  # Retry-After stops all
+        # Retry-After stops all
+        hold = Hold(now, now + problem.retry_after) if problem.retry_after else None
         self._queue.try_again(queued, now + wait, str(problem), hold, self.leases.owner)
         log.warning("not_delivered", again_in=round(wait, 1), **about)
         return None

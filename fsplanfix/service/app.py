@@ -24,8 +24,8 @@ from ..freeswitch.originate import DialPlan
 from ..freeswitch.phones import absent_users
 from ..freeswitch.socket_app import SocketApp
 from ..history.folder import Folder
-from ..outbox.cleanup import Upkeep
-from ..outbox.history import Archive
+from ..outbox.archive import Archive
+from ..outbox.cleanup import Cleanup
 from ..outbox.last_talk import LastTalk
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
@@ -151,6 +151,7 @@ class App:
             now=self._store.now,
             on_delivered=self._tally.on_delivered,
             has_jumped=self._store.now.has_jumped,
+            has_settled=self._store.now.has_settled,
         )
 
     def _web_server(self, listener: socket.socket, spare: int) -> WebServer:
@@ -381,12 +382,12 @@ class App:
         if "courier" in self._roles:
             self._store.now.begin()
             self._workers.append(keep_running("courier", self._courier.run))
-            upkeep = partial(Upkeep(self._store).keep_deleting_old, self._settings.keep_days)
+            cleanup = partial(Cleanup(self._store).keep_deleting_old, self._settings.keep_days)
             wakeups = partial(keep_waking, self._store, self._courier.call)
             for name, work in (
                 ("leases", self._courier.leases.keep_renewing),
                 ("wake-ups", wakeups),
-                ("upkeep", upkeep),
+                ("cleanup", cleanup),
                 ("older calls", partial(keep_listing, self._store)),
             ):
                 self._helpers.append(keep_running(name, work))
@@ -407,6 +408,7 @@ class App:
             self._helpers.append(keep_running("history", self._history.run))
 
         self._helpers.append(keep_running("store's file", self._readiness.look_over))
+        self._helpers.append(keep_running("store's file, glance", self._readiness.glance))
         for link in self._links:
             work = link.run
             if self._pipelines:
@@ -447,13 +449,13 @@ class App:
         gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
         unwritten = self._courier.finish(TIME_TO_FINISH)
         _kill(self._helpers)
-        is_whole = self._keep_unsaved_events() and not unwritten
+        is_whole = self._keep_unsaved_events()
+        unwritten += self._courier.keep_the_rest()
         if self._web is not None:
             self._web.stop(timeout=1)
-
         self._client.close()
         self._store.close()
-        return 0 if is_whole else 1
+        return 0 if is_whole and not unwritten else 1
 
     def _keep_unsaved_events(self) -> bool:
         """Write events that are not stored to files; return whether there were none."""

@@ -11,7 +11,7 @@ from ..calls.numbers import is_outside_number
 from ..errors import StoreError
 from ..freeswitch.dialler import Click, Dialler
 from ..freeswitch.socket_app import clean
-from ..outbox.history import Archive
+from ..outbox.archive import Archive
 from ..outbox.records import Entry
 from ..planfix.commands import Destination
 from ..planfix.contacts import Contacts

@@ -16,13 +16,16 @@ from .pipeline import Pipeline
 PROVE_EVERY = 4.0
 """Seconds between two writes that prove the store: a full disk shows only in a write."""
 
+GLANCE_EVERY = 4.0
+"""Seconds between two looks for the damage to the store's file that shows at once."""
+
 LOOK_OVER_EVERY = 4.0
-"""Seconds at least between two searches for damage in the store's file."""
+"""Seconds at least between two searches for damage in the whole of the store's file."""
 
 REST = 30
 """How many times as long as a search took the pause after it is.
 
-Damage is noticed within 5 s in a store of 60 MB, within a minute in one of a gigabyte.
+Damage anywhere is noticed within 5 s in a store of 60 MB, within a minute in one of a gigabyte.
 """
 
 LONGEST_STEP = 30.0
@@ -55,8 +58,14 @@ class Readiness:
                 self._store.facts.swap("last_readiness_check", str(int(time.time())))
             gevent.sleep(PROVE_EVERY)
 
+    def glance(self) -> None:
+        """Look again and again for the damage to the store's file that shows at once."""
+        while True:
+            self._store.glance()
+            gevent.sleep(GLANCE_EVERY)
+
     def look_over(self) -> None:
-        """Search the store's file for damage again and again."""
+        """Search the whole of the store's file for damage again and again."""
         while True:
             begun = self._steady()
             self._store.look_over()

@@ -137,7 +137,7 @@ class Switch:
         """Wait until a session comes, goes, subscribes or is no longer mute."""
         self._change.wait()
 
-    def wait_for_subscriber(self, timeout: float = 10.0) -> None:
+    def wait_for_subscriber(self, timeout: float = 60.0) -> None:
         """Wait until somebody follows the events."""
         with gevent.Timeout(timeout):
             while not any(session.names for session in self.sessions):

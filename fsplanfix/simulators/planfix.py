@@ -277,7 +277,7 @@ class Planfix:
         """Return the fields of the accepted requests, in order."""
         return [item.fields for item in self.received if item.code == 200]
 
-    def wait_for(self, condition: Callable[[Planfix], bool], timeout: float = 30.0) -> None:
+    def wait_for(self, condition: Callable[[Planfix], bool], timeout: float = 60.0) -> None:
         """Wait until a condition holds, tried after each request. Raises gevent.Timeout."""
         with gevent.Timeout(timeout):
             while not condition(self):

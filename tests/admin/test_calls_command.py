@@ -14,7 +14,7 @@ from fsplanfix.calls.model import Direction
 from fsplanfix.outbox.call_list import Search
 from fsplanfix.outbox.store import Store
 
-from ..support.commands import run_cli
+from ..support.commands import call_cli
 from ..support.listed_calls import call, save
 
 MOSCOW = {"TZ": "Europe/Moscow"}
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_calls_are_listed_in_80_columns_with_dates(folder: Path) -> None:
-    done = run_cli(folder, "calls", **MOSCOW)
+    done = call_cli(folder, "calls", **MOSCOW)
     assert done.returncode == 0, done.stderr
     head, latest, out, missed, answered, end = done.stdout.splitlines()
     assert max(map(len, done.stdout.splitlines())) <= 80
@@ -78,20 +78,20 @@ def test_calls_are_listed_in_80_columns_with_dates(folder: Path) -> None:
     ],
 )
 def test_calls_can_be_chosen(folder: Path, options: list[str], count: int | None) -> None:
-    done = run_cli(folder, "calls", *options, **MOSCOW)
+    done = call_cli(folder, "calls", *options, **MOSCOW)
     assert done.returncode == 0, done.stderr
     if count is not None:
         assert int(done.stdout.splitlines()[-1].split()[0]) == count
 
 
 def test_a_time_that_is_none_is_said(folder: Path) -> None:
-    done = run_cli(folder, "calls", "--since", "yesterday")
+    done = call_cli(folder, "calls", "--since", "yesterday")
     assert done.returncode == 2
     assert "write it like 2h, 3d" in done.stderr
 
 
 def test_csv_has_every_field_and_no_formula(folder: Path) -> None:
-    done = run_cli(folder, "calls", "--csv", "--since", "2025-01-01", **MOSCOW)
+    done = call_cli(folder, "calls", "--csv", "--since", "2025-01-01", **MOSCOW)
     _, _, missed, answered = csv.DictReader(io.StringIO(done.stdout))
     assert missed["name"] == '\'=HYPERLINK("http://x")'
     assert datetime.fromisoformat(answered["began"]).timestamp() == AT
@@ -119,9 +119,9 @@ def test_a_hostile_name_is_shown_and_not_obeyed(tmp_path: Path, name: str) -> No
     store = Store(f"sqlite:///{tmp_path}/fsplanfix.db")
     save(store, call("c1", AT, "101", name=name))
     store.close()
-    (row,) = csv.DictReader(io.StringIO(run_cli(tmp_path, "calls", "--csv").stdout))
+    (row,) = csv.DictReader(io.StringIO(call_cli(tmp_path, "calls", "--csv").stdout))
     assert row["name"].lstrip()[0] in "'\\"
-    assert "\x1b" not in run_cli(tmp_path, "calls").stdout
+    assert "\x1b" not in call_cli(tmp_path, "calls").stdout
 
 
 @pytest.mark.parametrize(

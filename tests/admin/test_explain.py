@@ -18,13 +18,14 @@ from fsplanfix.calls.event_log import EventLog, unpacked
 from fsplanfix.calls.model import Missed, Notice, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.records import LOOKED_UP, Entry
 from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
-from ..support.commands import call_cli, run_cli
+from ..support.cases import for_each
+from ..support.commands import call_cli
 from ..support.deliveries import told
 from ..support.scene import Scene
 from ..support.service import running
@@ -64,7 +65,8 @@ def replayed(packed: bytes, callid: str, rules: Rules) -> list[Notice]:
     return ours or [replace(n, callid=callid) for n in said]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
+@for_each(NAMES)
 def test_what_is_kept_of_a_call_says_the_same_when_it_is_played_again(name: str) -> None:
     said, packed, _ = kept(name)
     for callid in {notice.callid for notice in said}:
@@ -75,7 +77,8 @@ def test_what_is_kept_of_a_call_says_the_same_when_it_is_played_again(name: str)
         assert len(packed[callid]) < 12_000
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
+@for_each(NAMES)
 def test_nothing_stays_in_memory_once_the_calls_are_over(name: str) -> None:
     _, _, log = kept(name)
     assert (log._events_by_leg, log._legs_by_call, log._open_calls_of_leg) == ({}, {}, {})
@@ -95,7 +98,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     store.close()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each(NAMES)
 def test_every_recorded_call_is_explained_within_eighty_columns(name: str, store: Store) -> None:
     said, packed, _ = kept(name)
     store.save(said, dict.fromkeys(packed), "s", 1.0, packed)
@@ -261,7 +264,7 @@ def test_times_are_those_of_the_time_zone_which_is_named(
     url, callid = f"sqlite:///{folder}/store.db", played["group_answered"]
     shown = {}
     for zone in ("UTC", "Europe/Moscow", "Asia/Omsk"):
-        done = run_cli(folder, "explain", callid, STORE_URL=url, TZ=zone)
+        done = call_cli(folder, "explain", callid, STORE_URL=url, TZ=zone)
         day = re.findall(r"^\d{4}-\d\d-\d\d, times in (.*)$", done.stdout, re.MULTILINE)
         hour = re.findall(r"^ .(\d\d):\d\d:\d\d\.\d\d", done.stdout, re.MULTILINE)[0]
         shown[day[0]] = int(hour)

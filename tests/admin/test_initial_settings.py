@@ -114,13 +114,13 @@ def test_a_file_that_is_there_is_changed_only_if_one_says_so(tmp_path: Path) -> 
     terminal.type("n")
     assert terminal.end() == 1
     assert "Aborted" in terminal.shown
-    done = run_cli(tmp_path, *GIVEN)
+    done = call_cli(tmp_path, *GIVEN)
     assert (done.returncode, done.stderr) == (
         1,
         "Error: .env already exists; use --force to change it.\n",
     )
     assert (tmp_path / ".env").read_text() == "PLANFIX_TOKEN=kept\n"
-    assert run_cli(tmp_path, *GIVEN, "--force").returncode == 0
+    assert call_cli(tmp_path, *GIVEN, "--force").returncode == 0
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
 
 
@@ -182,7 +182,7 @@ def test_init_again_offers_what_is_there_and_keeps_what_it_does_not_ask_about(
     assert "event_socket.conf.xml" not in terminal.shown
     assert "fs_cli.conf" not in terminal.shown
     assert "p@ss" not in terminal.shown
-    again = run_cli(tmp_path, "init", "--force")
+    again = call_cli(tmp_path, "init", "--force")
     assert ".env stays as it is." in again.stdout
     assert old.read_text() == before
 
@@ -191,7 +191,7 @@ def test_new_secrets_leave_the_links_of_before_valid(
     tmp_path: Path, switch: Switch, planfix: Planfix
 ) -> None:
     by_hand(tmp_path, switch, planfix)
-    done = run_cli(tmp_path, "init", "--force", "--new-secrets")
+    done = call_cli(tmp_path, "init", "--force", "--new-secrets")
     values = written(tmp_path / ".env")
     assert values["SECRET_KEY_OLD"] == "the-key,older"
     assert values["SECRET_KEY"] != "the-key"
@@ -331,7 +331,7 @@ def test_a_script_needs_no_terminal(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     first = dotenv_values(tmp_path / ".env")
-    run_cli(tmp_path, *GIVEN, "--force")
+    call_cli(tmp_path, *GIVEN, "--force")
     assert dotenv_values(tmp_path / ".env") == first
     assert len(first["PBX_TOKEN"] or "") == 32
 
@@ -400,12 +400,12 @@ def test_a_value_is_quoted_only_where_it_must_be(tmp_path: Path, token: str, lin
 
 
 def test_what_is_usual_is_written_without_quotes(tmp_path: Path) -> None:
-    assert run_cli(tmp_path, *GIVEN, "--public-url", "https://pbx.example.com").returncode == 0
+    assert call_cli(tmp_path, *GIVEN, "--public-url", "https://pbx.example.com").returncode == 0
     assert "'" not in "".join((tmp_path / ".env").read_text().splitlines()[1:])
 
 
 def test_the_file_named_for_every_command_is_the_one_that_is_written(tmp_path: Path) -> None:
-    done = run_cli(tmp_path, "--env-file", "named.env", *GIVEN)
+    done = call_cli(tmp_path, "--env-file", "named.env", *GIVEN)
     assert (done.returncode, os.listdir(tmp_path)) == (0, ["named.env"])
 
 

@@ -12,6 +12,7 @@ from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 
 from ..support.accounts import account, accounts, headers, positions, restarted
+from ..support.cases import for_each
 from ..support.traces import NAMES, assert_every_part_ends_once, bodies, events, rules_of, told
 
 
@@ -81,7 +82,8 @@ def test_a_call_of_which_a_part_was_not_heard_still_ends_for_everyone(
             assert not tracker.book.legs
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
+@for_each(NAMES)
 def test_a_silence_in_which_nothing_happened_changes_nothing(name: str) -> None:
     stream, where, rules = events(name), positions(name), rules_of(name)
     whole = told(stream, rules)
@@ -97,7 +99,8 @@ def test_a_silence_in_which_nothing_happened_changes_nothing(name: str) -> None:
         }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
+@for_each(NAMES)
 def test_after_a_restart_of_freeswitch_every_call_is_over(name: str) -> None:
     stream = events(name)
     for cut in range(len(stream) + 1):
@@ -110,7 +113,8 @@ def test_after_a_restart_of_freeswitch_every_call_is_over(name: str) -> None:
         assert not tracker.calls
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
+@for_each(NAMES)
 def test_who_has_heard_everything_has_missed_nothing(name: str) -> None:
     """Else the comparison of every minute would find lost events in each call."""
     tracker, where = Tracker(rules_of(name)), positions(name)

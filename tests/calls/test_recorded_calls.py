@@ -13,6 +13,7 @@ from fsplanfix.calls.model import Direction, Kind, Notice, Rules, Status
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 
+from ..support.cases import for_each
 from ..support.commands import call_cli
 from ..support.traces import (
     NAMES,
@@ -40,7 +41,8 @@ def test_planfix_is_told_exactly_what_the_rules_say(name: str) -> None:
             assert span[0] <= n.duration <= span[1]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
+@for_each(NAMES)
 def test_windows_close_and_links_go_out_at_the_right_moment(name: str) -> None:
     for tokens in shorthand(told(events(name), rules_of(name))).values():
         kinds = [token[0] for token in tokens[1:]]

@@ -9,6 +9,7 @@ from fsplanfix.calls.result import CallResult, Result, result_of
 from fsplanfix.calls.variables import LONGEST_NAME
 from fsplanfix.freeswitch.events import SwitchEvent
 
+from ..support.cases import for_each
 from ..support.traces import NAMES, events, rules_of, shorthand, told
 
 
@@ -21,7 +22,7 @@ def results(name: str, rules: Rules | None = None) -> list[CallResult]:
     return [result for result in found if result is not None]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each(NAMES)
 def test_a_call_came_to_what_planfix_is_told(name: str) -> None:
     """Read from the shorthand of the call rules, which shares nothing with the result."""
     notices = told(events(name), rules_of(name))

@@ -7,20 +7,23 @@ import pytest
 from fsplanfix.calls.model import Kind, Status
 from fsplanfix.calls.unfinished import left_open
 
+from ..support.cases import for_each
 from ..support.traces import NAMES, events, rules_of, told
 
 GROUP = told(events("group_answered"))
 OUT = told(events("out_answered"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
+@for_each(NAMES)
 def test_a_call_that_ended_properly_needs_nothing(name: str) -> None:
     said = told(events(name), rules_of(name))
     for callid in {notice.callid for notice in said}:
         assert left_open([notice for notice in said if notice.callid == callid]) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
+@for_each(NAMES)
 def test_every_end_that_is_taken_away_comes_back(name: str) -> None:
     said = [
         notice for notice in told(events(name), rules_of(name)) if notice.kind is not Kind.RECORD

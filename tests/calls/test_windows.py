@@ -13,6 +13,7 @@ from fsplanfix.calls.result import result_of
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 
+from ..support.cases import for_each
 from ..support.scene import IN, Scene
 from ..support.traces import NAMES, assert_every_part_ends_once, events, rules_of, told
 
@@ -38,7 +39,8 @@ def talks(notices: Iterable[Notice]) -> list[tuple[str, str, int, bool]]:
     return [(n.callid, n.ext, n.duration, n.is_recorded) for n in notices if n.duration]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
+@for_each(NAMES)
 def test_with_ring_nothing_changes_whoever_is_known(name: str) -> None:
     whole = told(events(name), rules_of(name))
     assert rules_of(name).windows is Windows.RING
@@ -46,7 +48,8 @@ def test_with_ring_nothing_changes_whoever_is_known(name: str) -> None:
     assert told(map(known, events(name)), rules_for(name, Windows.KNOWN)) == whole
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
+@for_each(NAMES)
 def test_with_answer_nobody_is_shown_a_call_that_he_did_not_take(name: str) -> None:
     ring, answer = (
         told(events(name), rules_for(name, windows)) for windows in (Windows.RING, Windows.ANSWER)
@@ -66,7 +69,8 @@ def test_with_answer_nobody_is_shown_a_call_that_he_did_not_take(name: str) -> N
             assert after.kind is Kind.ACCEPTED or after.status is Status.MISSED
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
+@for_each(NAMES)
 def test_how_long_the_client_waited_is_still_known(name: str) -> None:
     ring, answer = (
         told(events(name), rules_for(name, windows)) for windows in (Windows.RING, Windows.ANSWER)

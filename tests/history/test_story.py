@@ -13,6 +13,7 @@ from fsplanfix.history.record import Record
 from fsplanfix.history.story import events_of
 
 from ..support.accounts import account, positions, restarted
+from ..support.cases import for_each
 from ..support.records import files, records, simulated
 from ..support.traces import NAMES as ALL
 from ..support.traces import bodies, events, rules_of, shorthand, told
@@ -73,6 +74,7 @@ def test_a_call_that_nobody_heard_is_told_as_if_it_had_been(name: str, kind: str
     assert {c: sorted(t) for c, t in ours.items()} == {c: sorted(t) for c, t in theirs.items()}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", ALL)
 def test_every_recorded_call_can_be_told_from_its_records(name: str) -> None:
     """The records are those of the simulator, which the real ones of `lab` were compared with."""
@@ -82,13 +84,15 @@ def test_every_recorded_call_can_be_told_from_its_records(name: str) -> None:
     assert ends(from_records, name, but) == ends(live, name, but)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
+@for_each(NAMES)
 def test_the_simulators_records_say_what_the_real_ones_say(name: str) -> None:
     ours = told(events_of(simulated(name)), rules_of(name))
     assert ends(ours, name) == ends(told(events_of(records(name)), rules_of(name)), name)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.no_cover
+@for_each(NAMES)
 def test_the_order_in_which_records_are_read_does_not_matter(name: str) -> None:
     one = told(events_of(records(name)), rules_of(name))
     other = told(events_of([*records(name), *records(name)][::-1]), rules_of(name))

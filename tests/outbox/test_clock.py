@@ -5,7 +5,7 @@ import time
 import pytest
 
 from fsplanfix.errors import StoreError
-from fsplanfix.outbox.clock import Clock
+from fsplanfix.outbox.clock import SETTLES_IN, Clock
 from fsplanfix.outbox.store import Store
 
 
@@ -76,6 +76,31 @@ def test_a_slow_answer_is_no_jump(times: Times, clock: Clock) -> None:
     times.slow = 3.0  # its time is that of the question
     assert not clock.has_jumped()
     assert clock() == 1_000_003.0
+
+
+@pytest.mark.parametrize("jump", [-300.0, 15.0, 300.0])
+def test_a_jump_is_noticed_however_slow_the_answers_are(
+    times: Times, clock: Clock, jump: float
+) -> None:
+    """On a busy machine no answer may be quick enough to tell the exact time."""
+    clock()
+    times.slow = 3.0
+    times.pass_by(1.0, jump)
+    assert clock.has_jumped()
+    assert clock() == pytest.approx(1_000_004.0 + jump, abs=3.0)
+    assert not clock.steady_for(12.0)
+
+
+def test_the_end_of_a_jump_is_told_once(times: Times, clock: Clock) -> None:
+    clock()
+    told = [clock.has_settled()]
+    for begin in (clock.begin, lambda: times.pass_by(1.0, 300.0)):
+        begin()
+        clock.has_jumped()
+        told.append(clock.has_settled())
+        times.pass_by(SETTLES_IN + 1.0)
+        told += [clock.has_settled(), clock.has_settled()]
+    assert told == [False, False, True, False, False, True, False]
 
 
 def test_both_databases_tell_the_time(store: Store) -> None:

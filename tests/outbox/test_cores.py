@@ -2,7 +2,7 @@
 
 import pytest
 
-from fsplanfix.outbox.cleanup import Upkeep
+from fsplanfix.outbox.cleanup import Cleanup
 from fsplanfix.outbox.cores import Cores, Left, Standing
 from fsplanfix.outbox.store import Store
 
@@ -95,8 +95,8 @@ def test_a_uuid_of_the_switch_before_is_known(store: Store) -> None:
 
 def test_a_switch_is_forgotten_with_its_last_call(store: Store) -> None:
     store.save([], {"c1": "{}"}, "one", 1.0, alive=7, core="x")
-    Upkeep(store).clean(before=5.0)
+    Cleanup(store).clean(before=5.0)
     assert store.alive("one", "x") == 7
     store.save([], {"c1": None}, "one", 2.0, core="x")
-    Upkeep(store).clean(before=5.0)
+    Cleanup(store).clean(before=5.0)
     assert store.alive("one", "x") == 0

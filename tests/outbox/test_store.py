@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -15,12 +15,12 @@ from sqlalchemy import create_engine, select, text
 
 from fsplanfix.calls.model import Kind, Notice, Status
 from fsplanfix.errors import StoreError
-from fsplanfix.outbox.cleanup import Upkeep
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.cleanup import Cleanup
 from fsplanfix.outbox.leases import RENEW_EVERY
 from fsplanfix.outbox.queue import LEASE, Queue
 from fsplanfix.outbox.records import Queued
-from fsplanfix.outbox.schema import State, is_waiting, notices
+from fsplanfix.outbox.schema import State, facts, is_waiting, notices
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.wakeups import changes
 
@@ -37,6 +37,7 @@ from ..support.outbox import (
     notice,
     settle,
 )
+from ..support.postgres import empty_database
 from ..support.traces import NAMES, events, rules_of, told
 
 
@@ -61,6 +62,7 @@ def test_a_group_call_goes_out_in_five_waves(store: Store) -> None:
     ]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", [name for name in NAMES if "transfer" in name or "queue" in name])
 def test_what_is_told_of_one_employee_keeps_its_order(store: Store, name: str) -> None:
     every = told(events(name), rules_of(name))
@@ -127,7 +129,7 @@ def test_clocks_that_differ_give_no_notice_to_two(store: Store, seconds: float) 
     (mine,) = claim(store, 10, now, ME)
     assert claim(store, 10, now + seconds, "you") == []
     Queue(store).renew([mine.id], ME)
-    Upkeep(store).skip_stale(now + seconds, popup_ttl=1.0)
+    Cleanup(store).skip_stale(now + seconds, popup_ttl=1.0)
     assert claim(store, 10, now + seconds, "you") == []
     assert Queue(store).counts() == {"waiting": 1}
 
@@ -140,7 +142,7 @@ def test_a_jump_of_the_databases_clock_gives_no_notice_to_two(
     with closing(clock.worker()) as mine, closing(clock.worker()) as yours:
 
         def claimed_by_you() -> list[int]:
-            Upkeep(yours).skip_stale(yours.now(), popup_ttl=1.0)
+            Cleanup(yours).skip_stale(yours.now(), popup_ttl=1.0)
             return [queued.id for queued in claim(yours, 10, yours.now(), "you")]
 
         mine.save([FIRST], {}, "s", now=mine.now() - 86400)
@@ -461,8 +463,8 @@ def test_windows_too_late_are_skipped_in_pieces_whatever_they_wait_for(
 ) -> None:
     monkeypatch.setattr("fsplanfix.outbox.cleanup.ROWS_AT_ONCE", 2)
     store.save(GROUP, {}, "s", now=1.0)
-    assert Upkeep(store).skip_stale(60.0, popup_ttl=60.0) == 0
-    assert Upkeep(store).skip_stale(62.0, popup_ttl=60.0) == 4
+    assert Cleanup(store).skip_stale(60.0, popup_ttl=60.0) == 0
+    assert Cleanup(store).skip_stale(62.0, popup_ttl=60.0) == 4
     assert Queue(store).counts() == {"skipped": 4, "waiting": 4}
 
 
@@ -471,8 +473,8 @@ def test_much_of_old_is_deleted_in_pieces(store: Store, monkeypatch: pytest.Monk
     store.save(GROUP, {"c1": None}, "s", now=1.0, events={"c1": b"heard"})
     waves(store)
     # its state, its events, its row in the list of calls and those of 101, 102 and 103
-    assert Upkeep(store).clean(before=100.0) == 6
-    assert Upkeep(store).clean(before=101.0) == len(GROUP)
+    assert Cleanup(store).clean(before=100.0) == 6
+    assert Cleanup(store).clean(before=101.0) == len(GROUP)
     assert Queue(store).counts() == {}
 
 
@@ -491,7 +493,7 @@ def test_a_call_that_one_worker_has_closed_is_closed_for_all(store: Store) -> No
     store.save(late, {"c1": "still open"}, "s", now=2.0)
     assert Queue(store).counts() == {"waiting": len(GROUP)}
     assert store.open_calls("s") == []
-    Upkeep(store).clean(before=5.0)
+    Cleanup(store).clean(before=5.0)
     assert Queue(store).backlog().open_calls == 0
 
 
@@ -616,3 +618,31 @@ def test_the_calls_that_were_over_last_are_known_by_their_callids(store: Store) 
     store.save([], {"open": "{}"}, "s", now=5.0)
     store.save([], {"theirs": None}, "other", now=6.0)
     assert store.past_calls("s", 2) == ["c1", "c2"]
+
+
+@pytest.mark.parametrize("what", ["a 401", "a turn"])
+def test_couriers_lock_the_facts_of_a_pause_in_one_order(postgres: str, what: str) -> None:
+    """Else two of them wait for each other, and PostgreSQL ends one."""
+    url = empty_database(postgres)
+    first, last = "hold_since", "unauthorized"
+    courier, other = Store(url), Store(url)
+    courier.save([FIRST], {}, "s", now=1.0)
+    (queued,) = claim(courier, 1, 2.0, ME)
+    for name in (last, first):
+        courier.facts.swap(name, "2")
+    lock = select(facts).with_for_update(nowait=True)
+    work: dict[str, Callable[[], object]] = {
+        "a 401": lambda: Queue(courier).postpone_unauthorized(queued, 3.0, ME),
+        "a turn": lambda: claim(courier, 1, 3.0, ME),
+    }
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with other.transaction() as mine:
+        mine.execute(lock.where(facts.c.name == first))
+        working = gevent.spawn(work[what])
+        with gevent.Timeout(60):
+            while not mine.execute(waits).scalar():
+                gevent.sleep(0.01)
+        mine.execute(lock.where(facts.c.name == last))  # nobody holds it
+    working.get(timeout=60)
+    courier.close()
+    other.close()

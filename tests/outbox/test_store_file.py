@@ -1,21 +1,23 @@
 """An SQLite store whose file is deleted, replaced, emptied or torn while it is in use."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fsplanfix.errors import StoreError
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Entry
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 
 from ..support.outbox import FIRST, GROUP, claim, settle
-from ..support.store_files import write_over, written_through
+from ..support.store_files import cut_off, fill, write_over, written_through
 
 OTHER = replace(FIRST, callid="c2")
 
@@ -124,6 +126,80 @@ def test_a_torn_file_is_noticed_though_nothing_asks_for_what_was_there(
     write_over(path, 0, whole)
     works.append(looked_over(store))
     assert works == [True, False, True]
+    store.close()
+
+
+LARGE = 70
+"""Megabytes: more than can be searched every few seconds."""
+
+
+def glanced_at(store: Store) -> bool:
+    store.glance()
+    return store.is_working
+
+
+def never(*_: object) -> None:
+    pytest.fail("the whole file was read")
+
+
+@pytest.mark.parametrize("damage", ["the end", "the head", "notices", "open_calls", "facts"])
+def test_what_the_work_needs_is_missed_at_once_in_a_large_file(
+    store: Store, path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fsplanfix.outbox.store_file.damage_in", never)
+    fill(path, LARGE)
+    works = [glanced_at(store)]
+    if damage == "the end":
+        cut_off(path, LARGE << 19)
+    elif damage == "the head":
+        write_over(path, 0, bytes(4096))
+    else:
+        at, size = written_through(path, damage)
+        write_over(path, at, bytes(size))
+    works.append(glanced_at(store))
+    assert works == [True, False]
+    store.close()
+
+
+def test_an_end_that_is_missing_behind_newer_writes_is_noticed_at_once(
+    store: Store, path: Path
+) -> None:
+    """SQLite takes the file's length from its log of writes, if there are any."""
+    store.facts.swap("name", "value")
+    written_through(path, "facts")
+    fill(path, 8)
+    store.facts.swap("name", "another")
+    cut_off(path, 4 << 20)
+    works = [glanced_at(store)]
+    store.close()
+    assert works == [False]
+
+
+def test_an_end_that_the_log_might_hold_is_searched_for(store: Store, path: Path) -> None:
+    """The log of writes is longer than what is missing, so the length alone proves nothing."""
+    fill(path, 1)
+    works = [glanced_at(store)]
+    for number in range(50):
+        store.facts.swap("name", str(number))
+    cut_off(path, 5 * 4096)
+    works.append(glanced_at(store))
+    assert works == [True, False]
+    store.close()
+
+
+def test_a_file_that_became_shorter_as_it_should_is_sound(store: Store, path: Path) -> None:
+    fill(path, 8)
+    works = [glanced_at(store)]
+    before = path.stat().st_size
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("DELETE FROM heard")
+        other.execute("VACUUM")
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    works.append(glanced_at(store))
+    store.save([OTHER], {}, "s", now=2.0)
+    works.append(glanced_at(store))
+    assert path.stat().st_size < before
+    assert works == [True, True, True]
     store.close()
 
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from fsplanfix.calls.model import Rules
 from fsplanfix.errors import StoreError
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Entry
 from fsplanfix.outbox.retry import until_store_answers

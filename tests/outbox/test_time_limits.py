@@ -1,6 +1,7 @@
 """Databases that keep us waiting: every wait has an end, and stops nobody else."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,15 +10,18 @@ from pathlib import Path
 import gevent
 import pytest
 from gevent.event import Event
+from sqlalchemy import select
 
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.facts import put_fact
+from fsplanfix.outbox.leases import Leases
 from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.schema import notices
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.time_limits import Limits, connection_settings
 from fsplanfix.outbox.wakeups import changes
 
-from ..support.outbox import FIRST
+from ..support.outbox import FIRST, claim, let_leases_end
 from ..support.postgres import empty_database
 from ..support.way import Way
 
@@ -87,6 +91,33 @@ def test_a_frozen_way_to_postgresql_is_noticed_and_left(way: Way) -> None:
         assert not caught.value.permanent
         assert Queue(store).counts() == {"waiting": 1}
     store.close()
+
+
+def test_leases_are_renewed_though_a_connection_is_frozen(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker would send what is under way again."""
+    monkeypatch.setattr("fsplanfix.outbox.leases.RENEW_EVERY", 0.05)
+    store = Store(way.url, limits=Limits(transaction=3600.0, renewal=0.5))
+    store.save([FIRST], {}, "s", now=1.0)
+    leases = Leases(Queue(store))
+    leases.held = {queued.id for queued in claim(store, 1, 2.0, leases.owner)}
+    let_leases_end(store)
+    way.freeze()
+    renewing = gevent.spawn(leases.keep_renewing)
+    other = Store(way.url)
+    with gevent.Timeout(60):
+        while not leased_until(other):
+            gevent.sleep(0.01)
+    renewing.kill()
+    store.close()
+    other.close()
+
+
+def leased_until(store: Store) -> float:
+    with store.transaction() as connection:
+        found: float = connection.execute(select(notices.c.leased_until)).scalar_one()
+        return found if found > time.time() else 0.0
 
 
 def test_every_connection_to_a_frozen_way_is_left_at_once(way: Way) -> None:

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from fsplanfix.errors import StoreError
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.call_list import CallList, Search
-from fsplanfix.outbox.cleanup import Upkeep
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.cleanup import Cleanup
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.reader import Reader
 from fsplanfix.outbox.records import Entry, notice_json
@@ -186,7 +186,7 @@ def test_calls_that_an_older_version_stored_get_their_rows(store_url: str, versi
     assert calls.page(Search(), 10) == [row for row in rows if row.callid == "c1"]
     assert not list_some(store)
     # with the call's own time: it is deleted when the rest of it is
-    assert Upkeep(store).clean(before=5.0) == 0
+    assert Cleanup(store).clean(before=5.0) == 0
     store.save([], {"c2": None}, "s", now=9.0)
     assert [row.callid for row in calls.page(Search(), 10)] == ["c2", "c1"]
     store.close()
@@ -272,8 +272,8 @@ def test_old_deliveries_are_deleted_and_nothing_else(store_url: str) -> None:
     store.save(GROUP[:3], {}, "s", now=1.0)
     (queued,) = claim(store, 1, 2.0, "me")
     settle(store, queued, State.DONE, 10.0)
-    assert Upkeep(store).clean(before=10.0) == 0
-    assert Upkeep(store).clean(before=11.0) == 1
+    assert Cleanup(store).clean(before=10.0) == 0
+    assert Cleanup(store).clean(before=11.0) == 1
     assert Queue(store).counts() == {"waiting": 2}
     store.close()
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import gevent
 import pytest
@@ -17,6 +19,7 @@ from gevent.server import StreamServer
 from fsplanfix.calls.model import Kind, Notice, Status
 from fsplanfix.errors import StoreError, TransportError
 from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.records import Turn
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi, seconds_to_wait
@@ -339,6 +342,7 @@ def test_late_windows_can_be_kept(
     assert Queue(store).counts() == {"done": 1}
 
 
+@pytest.mark.no_cover
 def test_an_unknown_token_pauses_everything_and_loses_nothing(
     courier: Courier,
     store: Store,
@@ -363,6 +367,7 @@ def test_an_unknown_token_pauses_everything_and_loses_nothing(
     assert Queue(store).counts() == {"skipped": 20, "done": 20}
 
 
+@pytest.mark.no_cover
 def test_a_day_without_planfix_ends_in_complete_delivery(
     courier: Courier, store: Store, planfix: Planfix, clock: Clock
 ) -> None:
@@ -485,6 +490,101 @@ def test_an_end_waits_for_an_answer_no_longer_than_it_may(
     over.set()
 
 
+def test_a_turn_that_outlives_the_stop_begins_no_request(
+    store: Store,
+    client: PlanfixApi,
+    planfix: Planfix,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The store was slow, and nobody waits for answers any more."""
+    courier, next_one = (
+        Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
+    )
+    store.save(GROUP, {}, "s", clock())
+    real = Queue.settle_and_claim
+
+    def slow(*given: Any) -> Turn:
+        turn = real(*given)
+        courier.stop()
+        return turn
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Queue, "settle_and_claim", slow)
+        courier.step()
+    assert courier.finish(60) == 0
+    assert planfix.asked == 0
+    # what it had claimed is free at once
+    send_all(next_one)
+    assert Queue(store).counts() == {"done": len(GROUP)}
+    assert len(planfix.received) == len(GROUP)
+
+
+def test_an_answer_in_the_hand_of_a_turn_that_hangs_is_kept_at_the_end(
+    store: Store,
+    client: PlanfixApi,
+    planfix: Planfix,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    courier, next_one = (
+        Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
+    )
+    store.save(GROUP[:1], {}, "s", clock())
+    courier.step()
+    courier._pool.join()
+    hangs = Event()
+
+    def hang(*_: object) -> Turn:
+        hangs.set()
+        gevent.sleep(3600)
+        raise AssertionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Queue, "settle_and_claim", hang)
+        running = gevent.spawn(courier.run)
+        assert hangs.wait(60)
+        courier.stop()
+        assert courier.finish(0.01) == 1
+    next_one.stop()
+    next_one.run()
+    send_all(next_one)
+    assert Queue(store).counts() == {"done": 1}
+    assert len(planfix.received) == 1
+    running.kill()
+
+
+def test_an_answer_that_comes_after_the_time_to_finish_is_kept(
+    store: Store,
+    client: PlanfixApi,
+    planfix: Planfix,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The process has other things to end meanwhile."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    courier, next_one = (
+        Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
+    )
+    over = Event()
+    planfix.before = lambda _: over.wait()
+    store.save(GROUP[:1], {}, "s", clock())
+    courier.step()
+    courier.stop()
+    assert courier.finish(0.01) == 0
+    over.set()
+    courier._pool.join()
+    assert courier.keep_the_rest() == 1
+    next_one.stop()
+    next_one.run()
+    send_all(next_one)
+    assert Queue(store).counts() == {"done": 1}
+    assert len(planfix.received) == 1
+
+
 def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
     store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
@@ -573,6 +673,7 @@ def test_a_clock_that_jumps_an_hour_holds_nothing_up(
     assert Queue(store).counts() == {"done": 1}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seconds", [-1e9, -3600.0, -300.0, -70.0, -3.0, 3.0, 300.0])
 @pytest.mark.parametrize("code", [500, 503, 401])
 def test_what_waits_for_another_try_survives_a_jump_of_any_size(
@@ -599,6 +700,59 @@ def test_what_waits_for_another_try_survives_a_jump_of_any_size(
     send_all(courier)
     assert Queue(store).counts() == {"done": len(GROUP)}
     assert planfix.history.surprises == []
+
+
+@pytest.mark.parametrize("seconds", [15.0, 300.0, 3600.0])
+@pytest.mark.parametrize("code", [429, 503, 401])
+def test_a_hold_by_a_time_that_is_over_stops_no_other_worker(
+    courier: Courier,
+    store: Store,
+    client: PlanfixApi,
+    planfix: Planfix,
+    clock: Clock,
+    seconds: float,
+    code: int,
+) -> None:
+    """A worker that has not noticed the jump back writes when it began, too."""
+    behind_the_times = Courier(
+        store,
+        client,
+        URLS.url,
+        DeliverySettings(popup_ttl=0),
+        complete,
+        now=lambda: clock() + seconds,
+    )
+    planfix.retry_after = "2"
+    planfix.answers.append(code)
+    store.save(GROUP[:1], {}, "s", clock())
+    behind_the_times.step()
+    behind_the_times.finish(60)
+    store.save([replace(COMPLETED, callid="c2")], {}, "s", clock())
+    send_all(courier)
+    assert "c2" in {fields["callid"] for fields in planfix.accepted}
+
+
+def test_what_is_planned_by_the_old_time_after_a_jump_was_noticed_is_tried_later(
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
+) -> None:
+    """It was under way when the jump was noticed, or comes from a worker that is late."""
+    settled: list[bool] = []
+    courier = Courier(
+        store,
+        client,
+        URLS.url,
+        DeliverySettings(popup_ttl=0),
+        complete,
+        now=clock,
+        has_settled=lambda: bool(settled) and settled.pop(),
+    )
+    store.save([COMPLETED], {}, "s", clock() + 300.0)
+    send_all(courier)
+    assert planfix.asked == 0
+    settled.append(True)
+    clock.ahead += 12.0
+    send_all(courier)
+    assert Queue(store).counts() == {"done": 1}
 
 
 def test_the_store_itself_notices_a_jump(

@@ -1,15 +1,14 @@
-import pytest
-
 from fsplanfix.planfix.forms import build_form
 from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.planfix import problem
 
+from ..support.cases import for_each
 from ..support.traces import NAMES, events, rules_of, told
 
 URLS = RecordingUrls("https://pbx.example.com/", ["key"])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each(NAMES)
 def test_every_request_has_just_the_fields_the_api_allows(name: str) -> None:
     for notice in told(events(name), rules_of(name)):
         fields = build_form(notice, URLS.url)

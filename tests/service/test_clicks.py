@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.contacts import Contacts
 from fsplanfix.service.clicks import KnownClients

@@ -16,7 +16,7 @@ from fsplanfix.calls.model import Notice, Rules
 from fsplanfix.errors import StoreError
 from fsplanfix.history.folder import Folder
 from fsplanfix.history.record import Record
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.service.history import COMES_WITHIN, MISSED_WITHIN, WHOLE_WITHIN, History

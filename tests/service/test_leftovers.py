@@ -9,7 +9,7 @@ import pytest
 
 from fsplanfix.calls.model import Notice, Rules
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.outbox.history import Archive
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.records import notice_json
 from fsplanfix.outbox.store import Store
 from fsplanfix.service.leftovers import LOOK_EVERY, Leftovers

@@ -20,7 +20,7 @@ from fsplanfix.simulators.planfix import Planfix
 
 from ..support.deliveries import told
 from ..support.service import PATIENCE, running
-from ..support.store_files import write_over, written_through
+from ..support.store_files import cut_off, fill, write_over, written_through
 from ..support.traces import events, wanted
 
 
@@ -185,3 +185,38 @@ def test_a_store_that_is_torn_where_nobody_writes_is_not_ready(
         service.wait_for("store_damaged")
         answer = service.get("/health/ready")
         assert (answer.status_code, answer.json()["store"]) == (503, False)
+
+
+def test_a_large_store_that_lost_its_end_is_not_ready(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    with running(switch, planfix, tmp_path) as service:
+        fill(tmp_path / "store.db", 70)
+        assert service.get("/health/ready").status_code == 200
+        cut_off(tmp_path / "store.db", 35 << 20)
+        service.wait_for("store_damaged")
+        answer = service.get("/health/ready")
+        assert (answer.status_code, answer.json()["store"]) == (503, False)
+
+
+def test_damage_that_shows_at_once_does_not_wait_for_the_search_of_the_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: AsyncResult[None] = AsyncResult()
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    readiness = Readiness(store, [], None)
+    monkeypatch.setattr(Store, "look_over", lambda _: Event().wait())
+    searching, glancing = gevent.spawn(readiness.look_over), gevent.spawn(readiness.glance)
+    glance = Store.glance
+
+    def glance_and_say_so(asked: Store) -> None:
+        glance(asked)
+        looked.set(None)
+
+    monkeypatch.setattr(Store, "glance", glance_and_say_so)
+    fill(tmp_path / "store.db", 8)
+    cut_off(tmp_path / "store.db", 4 << 20)
+    looked.get(timeout=PATIENCE)
+    gevent.killall([searching, glancing])
+    assert not readiness.store_works()
+    store.close()

@@ -5,28 +5,36 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
+import time
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from unittest.mock import patch
 
+import gevent
 import pytest
 
 from fsplanfix.cli import cli
 
-from .service import environment
+from .service import PATIENCE, environment
 
 
-def run_cli(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def run_program(folder: Path, *command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, which keeps what it writes and must come within PATIENCE."""
     return subprocess.run(
-        [sys.executable, "-m", "fsplanfix", *words],
+        command,
         check=False,
         cwd=folder,
         env=environment(**env),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
+
+
+def run_cli(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return run_program(folder, sys.executable, "-m", "fsplanfix", *words, **env)
 
 
 def call_cli(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -37,14 +45,26 @@ def call_cli(folder: Path, *words: str, **env: str) -> subprocess.CompletedProce
     written = BytesIO(), BytesIO()
     out, errors = (TextIOWrapper(kept, encoding="utf-8", write_through=True) for kept in written)
     with (
-        patch.dict(os.environ, environment(COLUMNS="80", **env), clear=True),
+        environment_of(COLUMNS="80", **env),
         chdir(folder),
         redirect_stdout(out),
         redirect_stderr(errors),
         pytest.raises(SystemExit) as end,
+        gevent.Timeout(PATIENCE, AssertionError(f"{words} did not end")),
     ):
         cli.main(words, prog_name="fsplanfix")
     code = end.value.code
     assert isinstance(code, int)
     texts = [kept.getvalue().decode() for kept in written]
     return subprocess.CompletedProcess(words, code, *texts)
+
+
+@contextmanager
+def environment_of(**env: str) -> Iterator[None]:
+    """Give this process the environment of a command, its time zone included."""
+    try:
+        with patch.dict(os.environ, environment(**env), clear=True):
+            time.tzset()
+            yield
+    finally:
+        time.tzset()

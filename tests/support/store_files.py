@@ -16,6 +16,21 @@ def written_through(path: Path, table: str) -> tuple[int, int]:
     return (page - 1) * size, size
 
 
+def fill(path: Path, megabytes: int) -> None:
+    """Have a store's file hold a call's events of so many megabytes."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA synchronous=OFF")
+        events = f"zeroblob({megabytes << 20})"
+        other.execute(f"INSERT INTO heard (callid, at, events) VALUES ('large', 1, {events})")  # noqa: S608
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def cut_off(path: Path, length: int) -> None:
+    """Cut so many bytes off the end of a file."""
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - length)
+
+
 def write_over(path: Path, at: int, content: bytes) -> None:
     with path.open("r+b") as file:
         file.seek(at)
