@@ -29,7 +29,7 @@ from .calls.model import Missed, Rules, Windows
 from .calls.number_rules import NumberRule, read_rules
 from .calls.numbers import normalize
 from .errors import SettingsError
-from .freeswitch import tones
+from .freeswitch import originate, tones
 from .freeswitch.connection import Server
 
 SECRETS = (
@@ -63,7 +63,6 @@ Pattern = re.Pattern[str]
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|localhost|::1", re.ASCII)
-_GATEWAY_SAFE = re.compile(r"[A-Za-z0-9_.@:+/-]*\{number\}[A-Za-z0-9_.@:+/-]*", re.ASCII)
 _COMMAND_SAFE = re.compile(r"[A-Za-z0-9_./-]*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
 _DIGITS = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
@@ -147,27 +146,6 @@ def _aliases(value: Any) -> Any:
         if not _USER.fullmatch(user) or not _CODE.fullmatch(ext):
             raise ValueError("write it like 79260000007:101,79260000008:102.")
         read[user] = ext
-    return read
-
-
-def _dial_string(value: str) -> str:
-    if not _GATEWAY_SAFE.fullmatch(value):
-        raise ValueError(
-            "write it like sofia/gateway/trunk/{number}, with {number} once and no other brackets."
-        )
-    return value
-
-
-def _dial_strings(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-
-    read = {}
-    for item in filter(str.strip, value.split(",")):
-        ext, _, dial_string = item.strip().partition(":")
-        if not _CODE.fullmatch(ext) or not _GATEWAY_SAFE.fullmatch(dial_string):
-            raise ValueError("write it like 101:sofia/gateway/second/{number}, by ext.")
-        read[ext] = dial_string
     return read
 
 
@@ -378,15 +356,17 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
     recordings_map: Annotated[tuple[str, str] | None, NoDecode, BeforeValidator(_map)] = None
     recordings_convert: Annotated[str, _matching(re.compile("mp3|"), "mp3")] = ""
     recordings_keep_days: float = Field(default=0, ge=0)
-    dial_string: Annotated[str, AfterValidator(_dial_string)] = "sofia/gateway/trunk/{number}"
+    dial_string: Annotated[str, AfterValidator(originate.read_dial_string)] = (
+        "sofia/gateway/trunk/{number}"
+    )
     dial_context: Annotated[str, _matching(_NAME, "default")] = ""
     user_domain: Annotated[str, _matching(_NAME, "pbx.example.com")] = ""
     dial_allow: Annotated[Pattern | None, BeforeValidator(_pattern)] = None
     dial_limit: int = Field(default=120, ge=1, le=100_000)
     dial_limit_per_ext: int = Field(default=20, ge=1, le=100_000)
-    dial_strings: Annotated[dict[str, str], NoDecode, BeforeValidator(_dial_strings)] = Field(
-        default_factory=dict
-    )
+    dial_strings: Annotated[
+        dict[str, str], NoDecode, BeforeValidator(originate.read_dial_strings)
+    ] = Field(default_factory=dict)
     click_timeout: int = Field(default=30, ge=5, le=300)
     client_timeout: int = Field(default=60, ge=5, le=300)
     record_clicks: bool = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import DialRefused
 from . import tones
@@ -30,6 +31,8 @@ _USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{2,15}", re.ASCII)
 _DIGITS = re.compile(r"[0-9*#]{0,10}", re.ASCII)
 _CALLER_ID = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
+_DIAL_STRING = re.compile(r"[A-Za-z0-9_.@:+/-]*\{number\}[A-Za-z0-9_.@:+/-]*", re.ASCII)
+_EXT = re.compile(r"[0-9]{1,15}", re.ASCII)
 _NAME = re.compile(r"[^'\"\\,={}$\x00-\x1f\x7f]{0,60}")
 
 AUTO_ANSWER = {
@@ -87,6 +90,32 @@ class Callee:
     digits: str = ""
     name: str = ""
     caller_id: str = ""
+
+
+def read_dial_string(value: str) -> str:
+    """Return a dial string that cannot hold anything else. Raises ValueError with a sentence."""
+    if not _DIAL_STRING.fullmatch(value):
+        raise ValueError(
+            "write it like sofia/gateway/trunk/{number}, with {number} once and no other brackets."
+        )
+    return value
+
+
+def read_dial_strings(value: Any) -> Any:
+    """Read `101:sofia/gateway/second/{number}`, several with commas between them.
+
+    Returns dial strings by ext. Raises ValueError with a sentence.
+    """
+    if not isinstance(value, str):
+        return value
+
+    read = {}
+    for item in filter(str.strip, value.split(",")):
+        ext, _, dial_string = item.strip().partition(":")
+        if not _EXT.fullmatch(ext) or not _DIAL_STRING.fullmatch(dial_string):
+            raise ValueError("write it like 101:sofia/gateway/second/{number}, by ext.")
+        read[ext] = dial_string
+    return read
 
 
 def originate_command(

@@ -15,12 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from ..admin.desk import Desk
 from ..calls import numbers
-from ..freeswitch import tones
 from ..freeswitch.connection import Connection, Server
-from ..freeswitch.dialler import Dialler
 from ..freeswitch.events import SwitchEvent
 from ..freeswitch.link import Link, NoFollower
-from ..freeswitch.originate import DialPlan
 from ..freeswitch.phones import absent_users
 from ..freeswitch.socket_app import SocketApp
 from ..history.folder import Folder
@@ -33,7 +30,6 @@ from ..outbox.unlisted import keep_listing
 from ..outbox.wakeups import keep_waking
 from ..planfix import contacts
 from ..planfix.api import PlanfixApi
-from ..planfix.commands import Account, Commands, DialLimits
 from ..planfix.contacts import Contacts
 from ..planfix.courier import Courier, DeliverySettings
 from ..recordings import convert
@@ -49,8 +45,7 @@ from ..web.records import RecordsConfig
 from ..web.server import Bounds, WebServer, listen
 from . import file_limits
 from .caller_lookup import CallerLookup
-from .clicks import ClickJournal, KnownClients, write_down
-from .clicks import start as start_click
+from .clicks import make_commands, write_down
 from .comparison import keep_comparing
 from .greenlets import keep_running
 from .history import History
@@ -155,9 +150,12 @@ class App:
 
     def _web_server(self, listener: socket.socket, spare: int) -> WebServer:
         """Return the web server. spare: how many files it may share with others."""
+        settings = self._settings
         self._registry.register(Standing(self._store, self._links, self._pipelines))
         web = web_app.make(
-            self._commands().answer,
+            make_commands(
+                settings, self._connections, self._contacts, Archive(self._store), self._tally
+            ).answer,
             self._health(),
             self._recordings.open,
             exposition(self._registry),
@@ -298,42 +296,6 @@ class App:
     def _exts_in_calls(self) -> Set[str]:
         books = (pipeline.tracker.book for pipeline in self._pipelines)
         return {ext for book in books for ext in book.exts_in_calls()}
-
-    def _commands(self) -> Commands:
-        settings, rules = self._settings, self._settings.rules()
-        plan = DialPlan(
-            settings.dial_string,
-            settings.dial_context,
-            settings.user_domain,
-            settings.auto_answer,
-            settings.ringback or tones.ringback(settings.country),
-            settings.dial_strings,
-            settings.click_timeout,
-            settings.client_timeout,
-            settings.folder_for_clicks(),
-            settings.record_stereo,
-        )
-        archive = Archive(self._store)
-        clicks = ClickJournal(archive, self._tally)
-        dialler = Dialler(
-            self._connections,
-            plan,
-            settings.outbound_caller_id,
-            KnownClients(self._contacts, archive),
-            rules.is_outside,
-            clicks.on_done,
-        )
-        return Commands(
-            Account(
-                settings.planfix_url,
-                settings.planfix_token.get_secret_value(),
-                settings.pbx_token.get_secret_value(),
-            ),
-            rules,
-            DialLimits(settings.dial_allow, settings.dial_limit_per_ext, settings.dial_limit),
-            partial(start_click, dialler),
-            clicks.on_refused,
-        )
 
     def _dashboard(self) -> DashboardConfig:
         settings = self._settings
