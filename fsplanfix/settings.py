@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticKnownError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from . import settings_file
@@ -35,6 +37,7 @@ from .freeswitch.connection import Server
 SECRETS = (
     "planfix_token",
     "pbx_token",
+    "pbx_token_old",
     "secret_key",
     "secret_key_old",
     "freeswitch_esl",
@@ -209,20 +212,13 @@ def _default_exts(value: Any) -> Any:
     return read
 
 
-def _missed(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if value.lower() not in set(Missed):
-        raise ValueError(f"'{value}' is not known; write all, first, last or none.")
-    return value.lower()
+def _one_of(kind: type[StrEnum], words: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value.lower() not in set(kind):
+            raise ValueError(f"'{value}' is not known; write {words}.")
+        return value.lower() if isinstance(value, str) else value
 
-
-def _windows(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if value.lower() not in set(Windows):
-        raise ValueError(f"'{value}' is not known; write ring, answer or known.")
-    return value.lower()
+    return BeforeValidator(check)
 
 
 def _number_rules(value: Any) -> Any:
@@ -272,8 +268,8 @@ class RuleSettings(_Source):
         default_factory=dict
     )
     report_unrouted: bool = True
-    missed: Annotated[Missed, BeforeValidator(_missed)] = Missed.ALL
-    windows: Annotated[Windows, BeforeValidator(_windows)] = Windows.RING
+    missed: Annotated[Missed, _one_of(Missed, "all, first, last or none")] = Missed.ALL
+    windows: Annotated[Windows, _one_of(Windows, "ring, answer or known")] = Windows.RING
     trusted_contexts: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
     trunk_users: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
     house_gateways: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
@@ -318,15 +314,25 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
     """Everything `fsplanfix run` needs."""
 
     planfix_url: Annotated[str, AfterValidator(_address)] = Field(
-        description="the address for requests that Planfix shows in the integration's settings"
+        default="",
+        validate_default=False,
+        description="the address for requests that Planfix shows in the integration's settings",
     )
     planfix_token: SecretStr = Field(
-        min_length=1, description="the token that Planfix shows beside that address"
+        default=SecretStr(""),
+        validate_default=False,
+        description="the token that Planfix shows beside that address",
     )
     pbx_token: SecretStr = Field(
         min_length=8,
         description="the key you enter in Planfix for its requests to the PBX, "
         "at least 8 characters",
+    )
+    pbx_token_old: SecretStr = Field(
+        default=SecretStr(""),
+        validate_default=False,
+        min_length=8,
+        description="the key that Planfix still sends while you change it there",
     )
     planfix_concurrency: int = Field(default=16, ge=1, le=100)
     planfix_canceled: Annotated[
@@ -388,6 +394,7 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
     # the files that SECRETS may be read from
     planfix_token_file: str = ""
     pbx_token_file: str = ""
+    pbx_token_old_file: str = ""
     secret_key_file: str = ""
     secret_key_old_file: str = ""
     admin_password_file: str = ""
@@ -407,6 +414,10 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
                 "choose a folder of letters, digits and ._-/ alone."
             )
         return value
+
+    def pbx_keys(self) -> tuple[str, str]:
+        """Return PBX_TOKEN and PBX_TOKEN_OLD, "" if there is none."""
+        return self.pbx_token.get_secret_value(), self.pbx_token_old.get_secret_value()
 
     def folder_for_clicks(self) -> str:
         """Return the folder where FreeSWITCH records clicks, as it names it; "" for none."""
@@ -428,7 +439,19 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
                     raise ValueError(
                         f"{name.upper()}_FILE: {path} cannot be read ({reason})."
                     ) from None
+
+        # without both, `setup` tells them; one alone is a mistake
+        for name, other in (("planfix_url", "planfix_token"), ("planfix_token", "planfix_url")):
+            if values.get(name) and not values.get(other):
+                values[other] = None
         return values
+
+    @field_validator("planfix_url", "planfix_token", mode="before")
+    @classmethod
+    def _comes_with_the_other(cls, value: Any) -> Any:
+        if value is None or value == "":
+            raise PydanticKnownError("missing")
+        return value
 
 
 T = TypeVar("T", bound=_Source)

@@ -180,7 +180,8 @@ class Courier:
         """Write outcomes and begin the requests that may be sent; tell if there was anything."""
         settled = bool(self._outcomes)
         self._skip_stale(self._now())
-        claimed = self._turn(self._pool.free_count())
+        # before `setup` nobody knows where to send it (pairing.py)
+        claimed = self._turn(self._pool.free_count() if self._may_send else 0)
 
         for queued in claimed:
             if is_stale(queued.notice, queued.created, self._now(), self._settings.popup_ttl):
@@ -231,9 +232,13 @@ class Courier:
             log.info("planfix_token_accepted")
         return turn.claimed
 
+    @property
+    def _may_send(self) -> bool:
+        return self._client.has_aim or self._settings.shadow
+
     def _until_next(self) -> float:
         """Return the seconds to wait for the next notice that is planned."""
-        if self._upcoming is None:
+        if self._upcoming is None or not self._may_send:
             return IDLE
         return min(max(self._upcoming - self._now(), 0.05), IDLE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,8 @@ from ..planfix import contacts
 from ..planfix.api import PlanfixApi
 from ..planfix.contacts import Contacts
 from ..planfix.courier import Courier, DeliverySettings
+from ..planfix.keys import PbxKeys
+from ..planfix.pairing import Pairing, Partner
 from ..recordings import convert
 from ..recordings.convert import Converter
 from ..recordings.files import Files
@@ -44,6 +46,7 @@ from ..web.health import Health
 from ..web.records import RecordsConfig
 from ..web.server import Bounds, WebServer, listen
 from . import file_limits
+from .agreement import Agreement
 from .caller_lookup import CallerLookup
 from .clicks import make_commands, write_down
 from .comparison import keep_comparing
@@ -65,7 +68,6 @@ TIME_TO_FINISH = 10.0
 
 TIME_TO_DIE = 1.0
 """Seconds that a greenlet which is ended may take to tidy up."""
-
 
 ROLES = ("events", "courier", "web", "socket")
 LINKED_ROLES = {"events", "web", "socket"}
@@ -109,9 +111,11 @@ class App:
         self._recordings = self._library()
 
         token = settings.planfix_token.get_secret_value()
-        self._client = PlanfixApi(settings.planfix_url, token, settings.planfix_concurrency)
-        self._contacts = self._make_contacts(token)
+        self._pairing = Pairing(self._store, settings.planfix_url, token)
+        self._client = PlanfixApi("", "", settings.planfix_concurrency)
+        self._contacts = self._make_contacts()
         self._courier = self._make_courier()
+        self._pairing.then(self._on_paired)
         self._received = self._make_received()
         self._history = self._make_history()
         self._pipelines: list[Pipeline] = []
@@ -128,6 +132,11 @@ class App:
         self._workers: list[gevent.Greenlet[..., Any]] = []
         self._helpers: list[gevent.Greenlet[..., Any]] = []
         self._stopping = Event()
+
+    def _on_paired(self, partner: Partner) -> None:
+        """Send to the Planfix we belong to."""
+        self._client.aim(partner.url, partner.token)
+        self._courier.call()
 
     def _make_courier(self) -> Courier:
         """Return the part that sends to Planfix."""
@@ -154,7 +163,12 @@ class App:
         self._registry.register(Standing(self._store, self._links, self._pipelines))
         web = web_app.make(
             make_commands(
-                settings, self._connections, self._contacts, Archive(self._store), self._tally
+                settings,
+                self._connections,
+                self._contacts,
+                Archive(self._store),
+                self._pairing,
+                self._tally,
             ).answer,
             self._health(),
             self._recordings.open,
@@ -248,12 +262,28 @@ class App:
     def _on_converted(self) -> None:
         self._courier.call()
 
-    def _make_contacts(self, token: str) -> Contacts:
+    def _make_agreement(self) -> Agreement:
+        """Return the part that compares what Planfix holds with what is ours."""
+        client = self._client
+        return Agreement(
+            self._store,
+            client.ask,
+            lambda: client.has_aim and not self._shadow,
+            PbxKeys(*self._settings.pbx_keys()),
+            self._settings.public_url or "",
+        )
+
+    def _make_contacts(self) -> Contacts:
         """Return the part that asks Planfix about callers."""
         settings = self._settings
         # connections of its own to Planfix: notices need not wait for lookups
-        client = PlanfixApi(settings.planfix_url, token, contacts.REQUESTS_AT_ONCE)
-        ask = _know_nobody if self._shadow else client.ask
+        client = PlanfixApi("", "", contacts.REQUESTS_AT_ONCE)
+        self._pairing.then(lambda partner: client.aim(partner.url, partner.token))
+
+        def ask(fields: Mapping[str, str], seconds: float) -> Mapping[str, object]:
+            # in shadow mode Planfix is asked nothing, and before `setup` nobody knows which
+            return client.ask(fields, seconds) if client.has_aim and not self._shadow else {}
+
         return Contacts(ask, settings.contact_deadline, self._tally.on_lookup)
 
     def _make_socket_app(self, spare: int) -> SocketApp:
@@ -300,7 +330,12 @@ class App:
     def _dashboard(self) -> DashboardConfig:
         settings = self._settings
         desk = Desk(
-            self._store, settings.rules(), self._is_linked, self._contacts.name_of, self._shadow
+            self._store,
+            settings.rules(),
+            self._is_linked,
+            self._contacts.name_of,
+            self._shadow,
+            lambda: self._pairing.partner is not None,
         )
         return DashboardConfig(
             desk=desk,
@@ -334,6 +369,7 @@ class App:
         if self._web is not None:
             self._web.start()
             log.info("web_listening", address=self.address)
+        self._helpers.append(keep_running("pairing", self._pairing.keep_looking))
         if "events" in self._roles:
             warn_of_other_rules(self._store, self._settings)
 
@@ -349,6 +385,7 @@ class App:
                 ("leases", self._courier.leases.keep_renewing),
                 ("wake-ups", wakeups),
                 ("upkeep", upkeep),
+                ("agreement", self._make_agreement().keep_asking),
                 ("older calls", partial(keep_listing, self._store)),
             ):
                 self._helpers.append(keep_running(name, work))
@@ -453,8 +490,3 @@ def _kill(greenlets: Collection[gevent.Greenlet[..., Any]]) -> None:
     """End greenlets; leave behind one that waits for a frozen connection even then."""
     with gevent.Timeout(TIME_TO_DIE, False):  # type: ignore[arg-type] # raises nothing
         gevent.killall(greenlets)
-
-
-def _know_nobody(_: object, __: float) -> dict[str, object]:
-    """Answer for Planfix in shadow mode, which asks it nothing."""
-    return {}

@@ -17,8 +17,10 @@ from ..freeswitch.originate import DialPlan
 from ..freeswitch.socket_app import clean
 from ..outbox.history import Archive
 from ..outbox.records import Entry
-from ..planfix.commands import Account, Commands, Destination, DialLimits
+from ..planfix.commands import Commands, Destination, DialLimits
 from ..planfix.contacts import Contacts
+from ..planfix.keys import PbxKeys
+from ..planfix.pairing import Pairing
 from ..settings import Settings
 from .metrics import Tally
 
@@ -68,6 +70,7 @@ def make_commands(
     connections: Callable[[], Sequence[Connection]],
     contacts: Contacts,
     archive: Archive,
+    pairing: Pairing,
     tally: Tally,
 ) -> Commands:
     """Return what answers Planfix's commands. connections: those to FreeSWITCH that are up."""
@@ -94,15 +97,13 @@ def make_commands(
         clicks.on_done,
     )
     return Commands(
-        Account(
-            settings.planfix_url,
-            settings.planfix_token.get_secret_value(),
-            settings.pbx_token.get_secret_value(),
-        ),
+        pairing,
+        PbxKeys(*settings.pbx_keys()),
         rules,
         DialLimits(settings.dial_allow, settings.dial_limit_per_ext, settings.dial_limit),
         partial(start, dialler),
         clicks.on_refused,
+        tally.on_key,
     )
 
 
