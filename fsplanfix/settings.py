@@ -354,6 +354,8 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
     ring_seconds: int = Field(default=20, ge=3, le=60)
     ring_last_days: float = Field(default=30.0, ge=0, le=3650)
     http_listen: Annotated[Address, NoDecode, BeforeValidator(_listen)] = Address("127.0.0.1", 8080)
+    http_cert: Annotated[Path | None, BeforeValidator(_or_none)] = None
+    http_key: Annotated[Path | None, BeforeValidator(_or_none)] = None
     public_url: Annotated[str, AfterValidator(_our_address)] | None = None
     recordings_dir: Annotated[Path, AfterValidator(_folder)] = Path(
         "/var/lib/freeswitch/recordings"

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..calls.doubts import DOUBTS
-from ..errors import StoreError
+from ..errors import SettingsError, StoreError
 from ..outbox.facts import SET_ASIDE
 from ..outbox.queue import Queue
 from ..outbox.signing_keys import signing_keys
@@ -21,6 +21,7 @@ from ..outbox.store import Store
 from ..planfix.pairing import Partner, stored_partner
 from ..settings import Settings
 from ..settings_file import UnknownName
+from ..web.tls import certificate
 from .check_freeswitch import check_freeswitch
 from .check_machine import check_disks, check_ports, check_recordings
 from .check_planfix import check_planfix, check_public_url
@@ -71,6 +72,7 @@ def check_all(
         yield from check_freeswitch(settings, server)
 
     yield from check_ports(settings)
+    yield from _check_https(settings)
     yield from check_recordings(settings)
     yield from check_records(settings)
     yield from check_public_url(settings, keys)
@@ -130,6 +132,19 @@ def _signing_keys(store: Store, settings: Settings) -> list[str]:
 
 
 # what the service has noted in the store
+
+
+def _check_https(settings: Settings) -> Iterator[Finding]:
+    """Report files of our own https that cannot be used."""
+    try:
+        found = certificate(settings.http_cert, settings.http_key)
+    except SettingsError as error:
+        hint = "a start needs other files; a running service goes on with those of before"
+        yield Finding("https.wrong", Grade.BROKEN, "https", error.problems[0], hint)
+        return
+    if found is not None:
+        what = f"{settings.http_cert} and its key fit together"
+        yield Finding("https.sound", Grade.OK, "https", what)
 
 
 def _check_mode(store: Store) -> Iterator[Finding]:

@@ -52,7 +52,8 @@ def check_planfix(settings: Settings, partner: Partner | None) -> Iterator[Findi
 
 
 def _public_url(settings: Settings) -> str:
-    return (settings.public_url or f"http://{settings.http_listen}").rstrip("/")
+    scheme = "https" if settings.http_cert else "http"
+    return (settings.public_url or f"{scheme}://{settings.http_listen}").rstrip("/")
 
 
 def ping(url: str, token: str) -> tuple[Finding, dict[str, object] | None]:

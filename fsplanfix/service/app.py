@@ -41,6 +41,7 @@ from ..recordings.library import Library
 from ..recordings.urls import RecordingUrls
 from ..settings import Settings
 from ..web import app as web_app
+from ..web import tls
 from ..web.dashboard import DashboardConfig
 from ..web.health import Health
 from ..web.records import RecordsConfig
@@ -94,10 +95,12 @@ class App:
 
         # the port first, before anything else is begun
         listener, address = None, settings.http_listen
-        self.address = ""
+        self.address, self._certificate = "", None
         if "web" in roles:
+            self._certificate = tls.certificate(settings.http_cert, settings.http_key)
             listener = listen(*address, f"HTTP_LISTEN={address}")
-            self.address = "http://{}:{}".format(*listener.getsockname()[:2])
+            scheme = "https" if self._certificate else "http"
+            self.address = "{}://{}:{}".format(scheme, *listener.getsockname()[:2])
 
         self._store = Store(settings.store_url)
         keep_shadow_apart(self._store, shadow)
@@ -178,7 +181,7 @@ class App:
             self._records(),
         )
         places = min(Bounds().in_all, spare // file_limits.HTTP_SHARE)
-        return WebServer(listener, web, Bounds(in_all=places))
+        return WebServer(listener, web, Bounds(in_all=places), self._certificate)
 
     def _follow(self, server: Server) -> Link:
         """Return the link to a FreeSWITCH: with its events, or only to dial through it."""
