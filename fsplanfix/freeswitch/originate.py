@@ -30,6 +30,7 @@ BEFORE_DIGITS = "WW"
 _USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{2,15}", re.ASCII)
 _DIGITS = re.compile(r"[0-9*#]{0,10}", re.ASCII)
+_AS_DIALLED = re.compile(r"[0-9*#]{2,20}", re.ASCII)
 _CALLER_ID = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
 _DIAL_STRING = re.compile(r"[A-Za-z0-9_.@:+/-]*\{number\}[A-Za-z0-9_.@:+/-]*", re.ASCII)
 _EXT = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -83,13 +84,14 @@ class Callee:
 
     number: E.164 digits. digits: what is sent as DTMF after the answer (an extension). name: what
     the employee's phone shows, "" for the number. caller_id: the number the client sees, "" if none
-    is known.
+    is known. dialled: the number as the trunk or the dialplan takes it, "" for the number itself.
     """
 
     number: str
     digits: str = ""
     name: str = ""
     caller_id: str = ""
+    dialled: str = ""
 
 
 def read_dial_string(value: str) -> str:
@@ -119,20 +121,30 @@ def read_dial_strings(value: Any) -> Any:
 
 
 def originate_command(
-    ext: str, user: str, callee: Callee, plan: DialPlan, uuid: str, outside: bool = False
+    ext: str,
+    user: str,
+    callee: Callee,
+    plan: DialPlan,
+    uuid: str,
+    outside: bool = False,
+    user_dialled: str = "",
 ) -> str:
     """Return the command that calls a user of an ext, and then a client.
 
-    user: a directory user or, if `outside`, a number reached like a client's. Raises DialRefused if
-    a part could be anything else.
+    user: a directory user or, if `outside`, a number reached like a client's. user_dialled: that
+    number as the trunk takes it, "" for the number itself. Raises DialRefused if a part could be
+    anything else.
     """
     allowed_user = _NUMBER if outside else _USER
+    dialled, user_dialled = callee.dialled or callee.number, user_dialled or user
     parts = (
         (allowed_user, user),
         (_NUMBER, callee.number),
         (_DIGITS, callee.digits),
         (_NAME, callee.name),
         (_CALLER_ID, callee.caller_id),
+        (_AS_DIALLED, dialled),
+        (_AS_DIALLED if outside else _USER, user_dialled),
     )
     if not all(pattern.fullmatch(part) for pattern, part in parts):
         raise DialRefused("The user or the number cannot be dialled.")
@@ -163,14 +175,14 @@ def originate_command(
 
     first = _listed(variables)
     if outside:
-        first += dial_string.replace("{number}", user)
+        first += dial_string.replace("{number}", user_dialled)
     else:
         first += _user(user, plan)
     if plan.dial_context:
-        return f"originate {first} {callee.number} XML {plan.dial_context}"
+        return f"originate {first} {dialled} XML {plan.dial_context}"
 
     second = _listed({**_heard_while_ringing(plan), **_seen_by_client(shown), **of_client})
-    second += dial_string.replace("{number}", callee.number)
+    second += dial_string.replace("{number}", dialled)
     return f"originate {first} &bridge({second})"
 
 

@@ -17,7 +17,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from ..calls.model import Rules
-from ..calls.numbers import is_outside_number, normalize, refusal
+from ..calls.numbers import Numbering, is_outside_number, refusal
 from ..errors import DialRefused, LinkError, StoreError
 from .api import is_postable
 from .keys import Key, PbxKeys, same
@@ -81,6 +81,19 @@ _WRITTEN = re.compile(
 _DIGITS = re.compile(r"[0-9]{2,15}", re.ASCII)
 _TOKEN = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_TOKEN}}}", re.ASCII)
 _EXT = re.compile(r"[0-9]{1,15}", re.ASCII)
+
+
+def number_clicked(written: str, rules: Rules) -> tuple[str, str]:
+    """Return the number that Planfix writes (E.164 digits), and the extension behind it.
+
+    The number is "" if it is malformed, the extension if there is none.
+    """
+    found = _WRITTEN.fullmatch(written)
+    if found is None:
+        return "", ""
+    # NUMBER_RULES are for what FreeSWITCH shows, and this comes from Planfix
+    numbering = Numbering(rules.country, rules.area_code)
+    return numbering.normalize(found["number"]), found["digits"] or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,17 +190,13 @@ class Commands:
     def _destination(self, written: str) -> Destination | None:
         """Return whom a written number means, None if it is malformed."""
         # checked before and after: the digits become part of a command to FreeSWITCH
-        found = _WRITTEN.fullmatch(written)
-        if found is None:
-            return None
-
-        number = normalize(found["number"], self._rules.country)
+        number, digits = number_clicked(written, self._rules)
         if not _DIGITS.fullmatch(number):
             return None
 
         allow = self._limits.allow
         if is_outside_number(number) or (allow is not None and allow.fullmatch(number)):
-            return Destination(number, found["digits"] or "")
+            return Destination(number, digits)
         # Planfix shows the exts of colleagues as well. 102 may be an ext and the police: only
         # FreeSWITCH's own users are rung this way.
         return Destination(number, "", tuple(self._rules.users_of(number)))

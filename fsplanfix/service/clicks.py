@@ -95,6 +95,7 @@ def make_commands(
         KnownClients(contacts, archive),
         rules.is_outside,
         clicks.on_done,
+        rules.numbering.dialled,
     )
     return Commands(
         pairing,

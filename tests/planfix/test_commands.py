@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsplanfix.calls.model import Rules
+from fsplanfix.calls.number_rules import read_rules
 from fsplanfix.errors import DialRefused, LinkDown
 from fsplanfix.freeswitch.originate import Callee, DialPlan, originate_command
 from fsplanfix.outbox.store import Store
@@ -90,6 +91,21 @@ def test_a_number_may_have_an_extension(written: str, digits: str) -> None:
     assert commands(dialled).answer({**GOOD, "to": written}) == (200, {})
     assert dialled.destinations == [Destination("74950000001", digits)]
     assert f"send_dtmf\\sWW{digits}}}" in made_of(dialled)[0]
+
+
+def test_a_local_number_is_completed_with_the_area_code() -> None:
+    dialled = Dialled()
+    ours = Commands(
+        PAIRED,
+        KEYS,
+        Rules(area_code="495", number_rules=read_rules(r"7(\d+)=8$1")),
+        DialLimits(),
+        dialled.dial,
+        lambda ext, number, reason: None,
+    )
+    assert ours.answer({**GOOD, "to": "123-45-67,8"}) == (200, {})
+    assert ours.answer({**GOOD, "to": "79161234567"}) == (200, {})
+    assert dialled.destinations == [Destination("74951234567", "8"), Destination("79161234567")]
 
 
 def test_a_colleague_may_be_clicked_too() -> None:
@@ -281,6 +297,21 @@ def test_a_hostile_value_in_any_parameter_is_answered_and_dials_nothing_else(
     assert code in (200, 400, 401)
     assert all(len(text) < 200 for text in body.values())
     assert all(map(DIALLED_COMMAND.fullmatch, made_of(dialled)))
+
+
+@given(st.sampled_from(["", "98916", "9*#1"]) | HOSTILE, HOSTILE)
+def test_the_command_refuses_what_is_dialled_unless_it_is_digits(
+    dialled: str, user_dialled: str
+) -> None:
+    callee = Callee("79161234567", caller_id=OURS, dialled=dialled)
+    try:
+        made = originate_command("501", "79260000007", callee, PLAN, "u-1", True, user_dialled)
+    except DialRefused:
+        return
+    last = re.escape(dialled or "79161234567")
+    first = re.escape(user_dialled or "79260000007")
+    assert re.fullmatch("[0-9*#]*", dialled + user_dialled)
+    assert re.search(rf"}}sofia/gateway/trunk/{first} &bridge.*/trunk/{last}\)$", made)
 
 
 @given(HOSTILE, HOSTILE, st.booleans())
