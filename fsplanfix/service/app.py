@@ -22,6 +22,7 @@ from ..freeswitch.phones import absent_users
 from ..freeswitch.socket_app import SocketApp
 from ..history.folder import Folder
 from ..outbox.cleanup import Upkeep
+from ..outbox.exts_in_calls import ExtsInCalls
 from ..outbox.history import Archive
 from ..outbox.last_talk import LastTalk
 from ..outbox.signing_keys import signing_keys
@@ -307,7 +308,8 @@ class App:
             plan,
             last_talk.find,
             self._absent_users,
-            self._exts_in_calls,
+            # a worker that hears no events asks the store
+            self._exts_in_calls if self._pipelines else ExtsInCalls(self._store).find,
             journal,
         )
         return SocketApp(
@@ -326,7 +328,7 @@ class App:
         asked = [one for one in linked if one.core == core] or linked[: len(linked) == 1]
         return absent_users(asked[0], users, domain, seconds) if asked else frozenset()
 
-    def _exts_in_calls(self) -> Set[str]:
+    def _exts_in_calls(self, _: float) -> Set[str]:
         books = (pipeline.tracker.book for pipeline in self._pipelines)
         return {ext for book in books for ext in book.exts_in_calls()}
 
