@@ -135,19 +135,10 @@ def originate_command(
     number as the trunk takes it, "" for the number itself. Raises DialRefused if a part could be
     anything else.
     """
-    allowed_user = _NUMBER if outside else _USER
     dialled, user_dialled = callee.dialled or callee.number, user_dialled or user
-    parts = (
-        (allowed_user, user),
-        (_NUMBER, callee.number),
-        (_DIGITS, callee.digits),
-        (_NAME, callee.name),
-        (_CALLER_ID, callee.caller_id),
-        (_AS_DIALLED, dialled),
-        (_AS_DIALLED if outside else _USER, user_dialled),
-    )
-    if not all(pattern.fullmatch(part) for pattern, part in parts):
-        raise DialRefused("The user or the number cannot be dialled.")
+    _check(callee, (_NUMBER if outside else _USER, user), (_AS_DIALLED, dialled))
+    if outside:
+        _check(callee, (_AS_DIALLED, user_dialled))
 
     shown = callee.caller_id or HIDDEN
     of_client = _of_client(callee, plan, uuid)
@@ -184,6 +175,18 @@ def originate_command(
     second = _listed({**_heard_while_ringing(plan), **_seen_by_client(shown), **of_client})
     second += dial_string.replace("{number}", dialled)
     return f"originate {first} &bridge({second})"
+
+
+def _check(callee: Callee, *parts: tuple[re.Pattern[str], str]) -> None:
+    """Raise DialRefused if a part of a command could be anything else than it should be."""
+    of_callee = (
+        (_NUMBER, callee.number),
+        (_DIGITS, callee.digits),
+        (_NAME, callee.name),
+        (_CALLER_ID, callee.caller_id),
+    )
+    if not all(pattern.fullmatch(part) for pattern, part in (*of_callee, *parts)):
+        raise DialRefused("The user or the number cannot be dialled.")
 
 
 def originate_inside_command(
