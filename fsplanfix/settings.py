@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticKnownError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from . import settings_file
@@ -31,12 +33,13 @@ from .calls.numbers import normalize
 from .calls.own_data import FIELDS
 from .calls.variables import DATA_NAME
 from .errors import SettingsError
-from .freeswitch import tones
+from .freeswitch import originate, tones
 from .freeswitch.connection import Server
 
 SECRETS = (
     "planfix_token",
     "pbx_token",
+    "pbx_token_old",
     "secret_key",
     "secret_key_old",
     "freeswitch_esl",
@@ -65,7 +68,6 @@ Pattern = re.Pattern[str]
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|localhost|::1", re.ASCII)
-_GATEWAY_SAFE = re.compile(r"[A-Za-z0-9_.@:+/-]*\{number\}[A-Za-z0-9_.@:+/-]*", re.ASCII)
 _COMMAND_SAFE = re.compile(r"[A-Za-z0-9_./-]*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
 _DIGITS = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
@@ -154,27 +156,6 @@ def _aliases(value: Any) -> Any:
     return read
 
 
-def _dial_string(value: str) -> str:
-    if not _GATEWAY_SAFE.fullmatch(value):
-        raise ValueError(
-            "write it like sofia/gateway/trunk/{number}, with {number} once and no other brackets."
-        )
-    return value
-
-
-def _dial_strings(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-
-    read = {}
-    for item in filter(str.strip, value.split(",")):
-        ext, _, dial_string = item.strip().partition(":")
-        if not _CODE.fullmatch(ext) or not _GATEWAY_SAFE.fullmatch(dial_string):
-            raise ValueError("write it like 101:sofia/gateway/second/{number}, by ext.")
-        read[ext] = dial_string
-    return read
-
-
 def _matching(pattern: re.Pattern[str], example: str) -> AfterValidator:
     def check(value: str) -> str:
         if not pattern.fullmatch(value):
@@ -235,20 +216,13 @@ def _default_exts(value: Any) -> Any:
     return read
 
 
-def _missed(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if value.lower() not in set(Missed):
-        raise ValueError(f"'{value}' is not known; write all, first, last or none.")
-    return value.lower()
+def _one_of(kind: type[StrEnum], words: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value.lower() not in set(kind):
+            raise ValueError(f"'{value}' is not known; write {words}.")
+        return value.lower() if isinstance(value, str) else value
 
-
-def _windows(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if value.lower() not in set(Windows):
-        raise ValueError(f"'{value}' is not known; write ring, answer or known.")
-    return value.lower()
+    return BeforeValidator(check)
 
 
 def _number_rules(value: Any) -> Any:
@@ -353,8 +327,8 @@ class RuleSettings(_Source):
         default_factory=dict
     )
     report_unrouted: bool = True
-    missed: Annotated[Missed, BeforeValidator(_missed)] = Missed.ALL
-    windows: Annotated[Windows, BeforeValidator(_windows)] = Windows.RING
+    missed: Annotated[Missed, _one_of(Missed, "all, first, last or none")] = Missed.ALL
+    windows: Annotated[Windows, _one_of(Windows, "ring, answer or known")] = Windows.RING
     trusted_contexts: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
     trunk_users: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
     house_gateways: Annotated[frozenset[str], NoDecode, BeforeValidator(_names)] = frozenset()
@@ -416,15 +390,25 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
     """Everything `fsplanfix run` needs."""
 
     planfix_url: Annotated[str, AfterValidator(_address)] = Field(
-        description="the address for requests that Planfix shows in the integration's settings"
+        default="",
+        validate_default=False,
+        description="the address for requests that Planfix shows in the integration's settings",
     )
     planfix_token: SecretStr = Field(
-        min_length=1, description="the token that Planfix shows beside that address"
+        default=SecretStr(""),
+        validate_default=False,
+        description="the token that Planfix shows beside that address",
     )
     pbx_token: SecretStr = Field(
         min_length=8,
         description="the key you enter in Planfix for its requests to the PBX, "
         "at least 8 characters",
+    )
+    pbx_token_old: SecretStr = Field(
+        default=SecretStr(""),
+        validate_default=False,
+        min_length=8,
+        description="the key that Planfix still sends while you change it there",
     )
     planfix_concurrency: int = Field(default=16, ge=1, le=100)
     planfix_canceled: Annotated[
@@ -446,6 +430,8 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
     ring_seconds: int = Field(default=20, ge=3, le=60)
     ring_last_days: float = Field(default=30.0, ge=0, le=3650)
     http_listen: Annotated[Address, NoDecode, BeforeValidator(_listen)] = Address("127.0.0.1", 8080)
+    http_cert: Annotated[Path | None, BeforeValidator(_or_none)] = None
+    http_key: Annotated[Path | None, BeforeValidator(_or_none)] = None
     public_url: Annotated[str, AfterValidator(_our_address)] | None = None
     recordings_dir: Annotated[Path, AfterValidator(_folder)] = Path(
         "/var/lib/freeswitch/recordings"
@@ -454,15 +440,17 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
     recordings_map: Annotated[tuple[str, str] | None, NoDecode, BeforeValidator(_map)] = None
     recordings_convert: Annotated[str, _matching(re.compile("mp3|"), "mp3")] = ""
     recordings_keep_days: float = Field(default=0, ge=0)
-    dial_string: Annotated[str, AfterValidator(_dial_string)] = "sofia/gateway/trunk/{number}"
+    dial_string: Annotated[str, AfterValidator(originate.read_dial_string)] = (
+        "sofia/gateway/trunk/{number}"
+    )
     dial_context: Annotated[str, _matching(_NAME, "default")] = ""
     user_domain: Annotated[str, _matching(_NAME, "pbx.example.com")] = ""
     dial_allow: Annotated[Pattern | None, BeforeValidator(_pattern)] = None
     dial_limit: int = Field(default=120, ge=1, le=100_000)
     dial_limit_per_ext: int = Field(default=20, ge=1, le=100_000)
-    dial_strings: Annotated[dict[str, str], NoDecode, BeforeValidator(_dial_strings)] = Field(
-        default_factory=dict
-    )
+    dial_strings: Annotated[
+        dict[str, str], NoDecode, BeforeValidator(originate.read_dial_strings)
+    ] = Field(default_factory=dict)
     click_timeout: int = Field(default=30, ge=5, le=300)
     client_timeout: int = Field(default=60, ge=5, le=300)
     record_clicks: bool = False
@@ -484,6 +472,7 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
     # the files that SECRETS may be read from
     planfix_token_file: str = ""
     pbx_token_file: str = ""
+    pbx_token_old_file: str = ""
     secret_key_file: str = ""
     secret_key_old_file: str = ""
     admin_password_file: str = ""
@@ -503,6 +492,10 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
                 "choose a folder of letters, digits and ._-/ alone."
             )
         return value
+
+    def pbx_keys(self) -> tuple[str, str]:
+        """Return PBX_TOKEN and PBX_TOKEN_OLD, "" if there is none."""
+        return self.pbx_token.get_secret_value(), self.pbx_token_old.get_secret_value()
 
     def folder_for_clicks(self) -> str:
         """Return the folder where FreeSWITCH records clicks, as it names it; "" for none."""
@@ -524,7 +517,19 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
                     raise ValueError(
                         f"{name.upper()}_FILE: {path} cannot be read ({reason})."
                     ) from None
+
+        # without both, `setup` tells them; one alone is a mistake
+        for name, other in (("planfix_url", "planfix_token"), ("planfix_token", "planfix_url")):
+            if values.get(name) and not values.get(other):
+                values[other] = None
         return values
+
+    @field_validator("planfix_url", "planfix_token", mode="before")
+    @classmethod
+    def _comes_with_the_other(cls, value: Any) -> Any:
+        if value is None or value == "":
+            raise PydanticKnownError("missing")
+        return value
 
 
 T = TypeVar("T", bound=_Source)

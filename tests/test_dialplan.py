@@ -18,7 +18,7 @@ from fsplanfix.simulators.planfix import Planfix
 
 from .support.commands import call_cli
 from .support.deliveries import link_to_the_recording
-from .support.service import Service, running, settings_for, started
+from .support.service import Halt, Service, running, settings_for, started
 
 FOLDER = Path(__file__).parent.parent / "freeswitch-dialplan"
 FILES = sorted(FOLDER.rglob("*.xml"))
@@ -268,6 +268,26 @@ def test_a_phone_that_sends_sound_before_it_answers_does_not_end_the_ring(
         call = Channel(switch, plan, phones, "79260000001", LINE).run("public")
     assert call.talked_with == "103"
     assert call.rang == ["101", "102", "103"]
+
+
+def test_a_worker_for_the_socket_alone_knows_from_the_store_who_is_busy(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    switch.speed = 50
+    settings = settings_for(switch, planfix, tmp_path, CONTACT_DEADLINE="5")
+    with started(Service(tmp_path, settings, "--only", "events")) as events:
+        talking = Halt(switch, lambda step: step.get("Event-Name") == "CALL_UPDATE")
+        player = gevent.spawn(switch.play, "group_answered", 0)
+        events.wait_for("notice_created.*ext=102.*kind=ACCEPTED")
+        assert talking.reached()
+        switch.before = lambda _: None
+        with started(Service(tmp_path, settings, "--only", "socket")) as service:
+            phones = Phones(picks_up={"103": 1})
+            plan = dialplan(service, tmp_path)
+            call = Channel(switch, plan, phones, "79260000001", LINE).run("public")
+        talking.go_on()
+        player.join()
+    assert call.rang == ["101", "103"]
 
 
 def test_a_worker_for_the_socket_alone_asks_freeswitch_too(

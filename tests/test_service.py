@@ -482,3 +482,28 @@ def test_a_folder_that_cannot_be_written_is_named(
 def test_every_recording_played_in_the_package_is_one_of_the_recorded_calls() -> None:
     for name in names():
         assert path_of(name).exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "leg"),
+    [
+        ({}, "}sofia/gateway/trunk/989161234567)"),
+        ({"DIAL_CONTEXT": "default"}, " 989161234567 XML default"),
+    ],
+)
+def test_a_click_dials_what_the_rules_say_and_reports_the_clients_number(
+    switch: Switch, planfix: Planfix, tmp_path: Path, settings: dict[str, str], leg: str
+) -> None:
+    switch.speed, switch.registered = 20, {"102"}
+    rules = {"DIAL_RULES": r"7(\d{10})=98$1", "EXTENSION_ALIASES": "79260000007:501"}
+    with running(switch, planfix, tmp_path, **rules, **settings) as service:
+        for ext in ("102", "501"):
+            click = {"cmd": "makeCall", "from": ext, "to": "8 (916) 123-45-67"}
+            assert service.click(**click, token="pbx-token-1").status_code == 200
+            service.wait_for(f"click_to_call .*ext={ext}")
+        service.wait_for("notice_created.*kind=OUTGOING")
+    assert all(leg in command for command in switch.originated)
+    # the employee's mobile is dialled through the same trunk
+    assert any("}sofia/gateway/trunk/989260000007 " in command for command in switch.originated)
+    phones = [set(re.findall(r"planfix_phone=(\d+)", command)) for command in switch.originated]
+    assert phones == [{"79161234567"}] * 2

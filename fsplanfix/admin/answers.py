@@ -38,7 +38,7 @@ def understood(option: str, setting: str, answer: str) -> Understood:
         _refuse("FREESWITCH_ESL", f"esl://:{answer}@127.0.0.1:8021")
 
     # an empty answer is the default, unless there is none
-    if setting and (found.value or option in ("planfix_url", "planfix_token")):
+    if setting and (found.value or option == "planfix_token"):
         _refuse(setting, found.value)
     return found
 

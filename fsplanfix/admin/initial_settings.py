@@ -150,7 +150,8 @@ def problems(values: Mapping[str, str]) -> list[str]:
 def problem_with(name: str, value: str) -> list[str]:
     """Return a sentence if a value cannot be that of a setting."""
     # other settings are missing still: only what is wrong with this one counts
-    return [text for text in problems({name: value}) if text.startswith(f"{name}:")]
+    own = f"{name}:", f"{name} is missing:"
+    return [text for text in problems({name: value}) if text.startswith(own)]
 
 
 FIRST_LINE = f"{FIRST_WORDS}, written by `fsplanfix init`. .env.example explains all there are.\n"

@@ -18,6 +18,11 @@ EVENT_SOCKET = """\
   </settings>
 </configuration>"""
 
+PAIRS = """
+
+   Save it there while fsplanfix runs and can be reached from outside: then
+   Planfix tells its own address and token (setup), and fsplanfix keeps them."""
+
 
 def what_to_do(
     file: Path,
@@ -33,12 +38,13 @@ def what_to_do(
     password already. fs_cli: the file where `fs_cli` finds the password, if it was written.
     """
     base = values.get("PUBLIC_URL") or "https://pbx.example.com"
+    pairs = "" if values.get("PLANFIX_URL") else PAIRS
     steps = [
         f"""\
 In Planfix: Integrations, Virtual PBX, Planfix API for telephony. Enter
 
    address of your PBX   {base.rstrip("/")}/planfix
-   key of your PBX       {values.get("PBX_TOKEN") or "the one in PBX_TOKEN_FILE"}"""
+   key of your PBX       {values.get("PBX_TOKEN") or "the one in PBX_TOKEN_FILE"}{pairs}"""
     ]
     if server is not None and not is_accepted:
         steps.append(_event_socket(server, fs_cli))

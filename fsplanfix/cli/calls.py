@@ -16,6 +16,7 @@ from ..outbox.archive import Archive, Known
 from ..outbox.call_list import CallList, Search
 from ..outbox.reader import Reader
 from ..outbox.store import Store
+from ..planfix.commands import number_clicked
 from ..planfix.forms import build_form, sent
 from ..printable import printable
 from ..recordings.urls import RecordingUrls
@@ -170,11 +171,14 @@ def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
 @click.argument("numbers", nargs=-1, required=True)
 @errors_as_one_line
 def normalize_command(numbers: tuple[str, ...]) -> None:
-    """Show how phone numbers are written for Planfix."""
+    """Show how phone numbers are written for Planfix, and how a click dials them."""
     settings = load(RuleSettings)
-    numbering = settings.rules().numbering
+    rules = settings.rules()
+    numbering = rules.numbering
     for raw in numbers:
-        number = numbering.normalize(raw)
+        clicked, digits = number_clicked(raw, rules)
+        # with an extension behind it, as only Planfix writes a number
+        number = clicked if digits else numbering.normalize(raw)
         if not number and raw.lower() != settings.hidden_number:
             say(_no_number(raw, settings.hidden_number))
             continue
@@ -185,6 +189,8 @@ def normalize_command(numbers: tuple[str, ...]) -> None:
             line += f"  (NUMBER_RULES: {rule})"
         if number and numbering.dialled(number) != number:
             line += f"  dialled as {numbering.dialled(number)}"
+        if digits:
+            line += f"  then {digits} after the answer"
         say(line)
 
 

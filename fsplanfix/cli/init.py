@@ -53,7 +53,9 @@ class Socket(NamedTuple):
 
 @cli.command("init")
 @click.option(
-    "--planfix-url", envvar="PLANFIX_URL", help="Address for requests, as Planfix shows it."
+    "--planfix-url",
+    envvar="PLANFIX_URL",
+    help="Address for requests, as Planfix shows it. Without it Planfix tells it itself (setup).",
 )
 @click.option(
     "--planfix-token",
@@ -168,14 +170,19 @@ class Interview:
 
     def planfix(self) -> dict[str, str]:
         """Return what Planfix needs, once it answers or shall be written anyway."""
+        if self._asks and "planfix_url" not in self._given:
+            say(f"Planfix can tell its address and token itself: then answer {NONE} here.")
         while True:
             url = self.answer("planfix_url")
             values = {"PLANFIX_URL": url}
+            if not url and not self._given.get("planfix_token"):
+                # Planfix tells both (planfix/pairing.py), and neither may stand here alone
+                values |= {"PLANFIX_TOKEN": "", "PLANFIX_TOKEN_FILE": ""}
             # a token in a file of its own stays there
-            if not self._present.get("PLANFIX_TOKEN_FILE"):
+            elif not self._present.get("PLANFIX_TOKEN_FILE"):
                 values["PLANFIX_TOKEN"] = self.answer("planfix_token")
             values["PUBLIC_URL"] = self.answer("public_url")
-            if not self._asks or "PLANFIX_TOKEN" not in values:
+            if not self._asks or not url or "PLANFIX_TOKEN" not in values:
                 return values
 
             say(f"Asking Planfix at {url} ...")

@@ -198,7 +198,9 @@ class Courier:
         """Write outcomes and begin the requests that may be sent; tell if there was anything."""
         settled = bool(self._outcomes)
         self._skip_stale(self._now())
-        claimed = self._turn(0 if self._stopping else self._pool.free_count())
+        # before `setup` nobody knows where to send it (pairing.py)
+        may_begin = self._may_send and not self._stopping
+        claimed = self._turn(self._pool.free_count() if may_begin else 0)
         # A stop came while the store was slow. Nobody waits for what would begin now: sixteen
         # answers came as the process ended, and were asked for again.
         if self._stopping and claimed:
@@ -260,9 +262,13 @@ class Courier:
             log.info("planfix_token_accepted")
         return turn.claimed
 
+    @property
+    def _may_send(self) -> bool:
+        return self._client.has_aim or self._settings.shadow
+
     def _until_next(self) -> float:
         """Return the seconds to wait for the next notice that is planned."""
-        if self._upcoming is None:
+        if self._upcoming is None or not self._may_send:
             return IDLE
         return min(max(self._upcoming - self._now(), 0.05), IDLE)
 

@@ -42,6 +42,7 @@ def _common() -> dict[str, Any]:
         "W": words.labels(),
         "RESULTS": words.results(),
         "DEEDS": words.deeds(),
+        "DIFFERENCES": words.differences(),
         "EVENTS": words.events(),
         "STATES": words.states(),
         "CALLS": url_for("dashboard.calls"),

@@ -171,6 +171,16 @@ def deeds() -> dict[str, str]:
 
 
 @_by_language
+def differences() -> dict[str, str]:
+    """Return the words for what Planfix holds that is not ours."""
+    return {
+        "key": gettext("Planfix holds another PBX key: clicks are refused"),
+        "former key": gettext("Planfix still holds the former PBX key"),
+        "address": gettext("Planfix holds another address of this PBX"),
+    }
+
+
+@_by_language
 def events() -> dict[str, str]:
     """Return the words for what Planfix is told: an event or how a part ended."""
     return {

@@ -336,10 +336,36 @@ def test_a_script_needs_no_terminal(tmp_path: Path) -> None:
     assert len(first["PBX_TOKEN"] or "") == 32
 
 
+def test_planfix_may_tell_its_address_and_token_itself(tmp_path: Path) -> None:
+    done = call_cli(tmp_path, "init", "--public-url", "https://pbx.example.com")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not {"PLANFIX_URL", "PLANFIX_TOKEN"} & written(tmp_path / ".env").keys()
+    assert "Planfix tells its own address and token (setup)" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+    # and by a person who has typed them before
+    call_cli(tmp_path, *GIVEN, "--force")
+    assert written(tmp_path / ".env")["PLANFIX_URL"] == URL
+    terminal = Terminal(tmp_path, "init", "--force")
+    conversation(
+        terminal,
+        (rf"{ADDRESS} \[{URL}\]: ", "-"),
+        (rf"{PUBLIC} \[https://pbx.example.com\]: ", ""),
+        (SOCKET, ""),
+        (PASSWORD, ""),
+        (ANYWAY, "y"),
+        *SAME,
+        ("Write the new password into /etc/fs_cli.conf", "n"),
+        ("Save it there while fsplanfix runs", None),
+    )
+    assert terminal.end() == 0
+    assert not {"PLANFIX_URL", "PLANFIX_TOKEN"} & written(tmp_path / ".env").keys()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--planfix-url", "", "--planfix-token", ""), "PLANFIX_URL"),
+        (("--planfix-url", "", "--planfix-token", "abc"), "PLANFIX_URL is missing"),
         (
             (*GIVEN[1:], "--public-url", "http://pbx.example.com"),
             "PUBLIC_URL: tokens would cross the network",

@@ -594,6 +594,8 @@ def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
     answered, thawed = Event(), Event()
 
     class Frozen:
+        has_aim = True
+
         def post(self, fields: dict[str, str]) -> None:
             client.post(fields)
             answered.set()

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     },
     "admin": {
         *("errors", "settings", "settings_file", "printable", "calls", "freeswitch", "outbox"),
-        *("planfix", "recordings", "history"),
+        *("planfix", "recordings", "history", "web.tls"),
     },
 }
 """What each folder may import of the house, besides itself."""
