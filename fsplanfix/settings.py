@@ -555,6 +555,8 @@ def load(kind: type[T], own: Mapping[str, str] | None = None) -> T:
     values: dict[str, Any] = {name.lower(): value for name, value in given.items()}
     try:
         return kind(_env_file=file, **values)  # type: ignore[call-arg]
+    except UnicodeEncodeError:
+        raise SettingsError(["A setting in the environment is not text in UTF-8."]) from None
     except ValidationError as error:
         problems, hint = settings_file.sentences(kind, error), ""
         if any(problem["type"] == "missing" for problem in error.errors()):

@@ -56,6 +56,12 @@ def test_every_missing_setting_gets_its_sentence(monkeypatch: pytest.MonkeyPatch
         assert found == missing
 
 
+def test_a_setting_that_is_no_text_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert problems(monkeypatch, WINDOWS="\udcff") == [
+        "A setting in the environment is not text in UTF-8."
+    ]
+
+
 def test_without_an_address_and_a_token_setup_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PLANFIX_URL")
     monkeypatch.delenv("PLANFIX_TOKEN")

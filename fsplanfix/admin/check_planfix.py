@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..errors import TransportError
-from ..planfix.agreement import Difference, differences, hint
+from ..planfix.agreement import Difference, differences, hint, our_address
 from ..planfix.api import PlanfixApi
 from ..planfix.keys import PbxKeys
 from ..planfix.pairing import Partner
@@ -35,11 +35,14 @@ def check_planfix(settings: Settings, partner: Partner | None) -> Iterator[Findi
     """
     if partner is None:
         what = "none has paired yet: calls are kept until `setup` comes from Planfix"
-        hint = (
-            f"enter {_public_url(settings)}/planfix and PBX_TOKEN in Planfix and switch the "
-            "integration on, or set PLANFIX_URL and PLANFIX_TOKEN"
+        ours = "your PUBLIC_URL with /planfix"
+        if settings.public_url:
+            ours = our_address(settings.public_url)
+        cure = (
+            f"enter {ours} and PBX_TOKEN in Planfix and save it there, "
+            "or set PLANFIX_URL and PLANFIX_TOKEN"
         )
-        yield Finding("planfix.unpaired", Grade.WARNING, "Planfix", what, hint)
+        yield Finding("planfix.unpaired", Grade.WARNING, "Planfix", what, cure)
         return
     if not settings.planfix_url:
         yield Finding("planfix.paired", Grade.OK, "Planfix", f"paired by `setup`: {partner.url}")

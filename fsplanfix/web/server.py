@@ -226,9 +226,16 @@ class WebServer(pywsgi.WSGIServer):
         """Serve a connection, unless its peer or all peers keep every place busy."""
         if self._certificate is not None:
             # the handshake comes later, when the connection has its place and its time limit
-            sock = self._certificate.context().wrap_socket(
-                sock, server_side=True, do_handshake_on_connect=False
-            )
+            try:
+                # gevent would begin to wrap what is not connected any more, and leave it open
+                sock.getpeername()
+                sock = self._certificate.context().wrap_socket(
+                    sock, server_side=True, do_handshake_on_connect=False
+                )
+            except (OSError, ValueError):
+                # the peer is gone already
+                sock.close()
+                return
         handler = Handler(sock, address, self)
         everyone = [other for other in self._open if not other.is_ended]
         same = [other for other in everyone if other.peer == handler.peer]

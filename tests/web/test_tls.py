@@ -1,6 +1,7 @@
 """https without a web server in front: real TLS over real sockets."""
 
 import ssl
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -173,6 +174,19 @@ def test_who_does_not_agree_upon_tls_is_ended(tmp_path: Path, says: bytes) -> No
         assert b"HTTP/" not in all_of(here.bare(says))
         assert answer(here.connect(WHOLE)).endswith(b"https")
     assert logged == []
+
+
+def test_a_peer_that_is_gone_at_once_leaves_no_trace(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with place(tmp_path) as here:
+        for _ in range(50):
+            peer = here.bare()
+            # closed by a reset
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+        assert answer(here.connect(WHOLE)).endswith(b"https")
+    assert capfd.readouterr().err == ""
 
 
 def test_half_a_handshake_makes_room_for_who_comes(tmp_path: Path) -> None:
