@@ -208,7 +208,7 @@ def test_the_simulated_switch_plays_to_whoever_follows(tmp_path: Path) -> None:
 def test_a_stand_in_that_cannot_listen_says_why(
     tmp_path: Path, command: str, listen: str, words: str
 ) -> None:
-    done = call_cli(tmp_path, "simulate", command, "--listen", listen)
+    done = run_cli(tmp_path, "simulate", command, "--listen", listen)
     assert done.returncode in (1, 2)
     assert words in done.stderr
     assert "Traceback" not in done.stderr
