@@ -475,6 +475,7 @@ class Pipeline:
             log.info(
                 "notice_created",
                 callid=notice.callid,
+                phone=notice.phone,
                 ext=notice.ext,
                 kind=notice.kind.value,
                 status=notice.status,
