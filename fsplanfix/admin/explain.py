@@ -16,7 +16,7 @@ from ..outbox.records import LOOKED_UP, Entry, Queued
 from ..outbox.schema import State
 from ..planfix.forms import build_form
 from ..printable import printable
-from . import timeline
+from . import colors, timeline
 from .story import Step, Voice, steps
 from .traces import write_trace
 
@@ -36,6 +36,13 @@ MEANINGS = {
     "○": "shadow mode, not sent",
     "!": "went wrong",
     "?": "nobody listened",
+}
+COLORS = {
+    "✓": colors.GOOD,
+    "…": colors.ODD,
+    "✗": colors.BAD,
+    "!": colors.BAD,
+    "?": colors.ODD,
 }
 NEWS = (LOOKED_UP, "click to call: the employee picked up")
 """How lines of the journal begin that tell of nothing wrong."""
