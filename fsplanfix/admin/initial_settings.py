@@ -75,6 +75,13 @@ def is_packaged() -> bool:
     return Path(sys.prefix) == PACKAGE
 
 
+def shipped(path: str) -> str:
+    """Return where a file that comes with the program is. path: in the repository."""
+    if not is_packaged():
+        return path
+    return f"/usr/share/fsplanfix/{path.removeprefix('contrib/')}"
+
+
 def default_file() -> Path:
     """Return where `init` writes the settings."""
     if named := os.environ.get(VARIABLE):
