@@ -154,10 +154,12 @@ def problems(values: Mapping[str, str]) -> list[str]:
     return []
 
 
-def problem_with(name: str, value: str) -> list[str]:
-    """Return a sentence if a value cannot be that of a setting."""
-    # other settings are missing still: only what is wrong with this one counts
-    return [text for text in problems({name: value}) if text.startswith(f"{name}:")]
+def problem_with(name: str, value: str, beside: Mapping[str, str] | None = None) -> list[str]:
+    """Return a sentence if a value cannot be that of a setting, alone or beside other settings."""
+    others = {other: text for other, text in (beside or {}).items() if text and other != name}
+    # others are missing still, or wrong already: only what comes with this value counts
+    known = problems(others)
+    return [text for text in problems({**others, name: value}) if text not in known]
 
 
 FIRST_LINE = f"{FIRST_WORDS}, written by `fsplanfix init`. .env.example explains all there are.\n"
