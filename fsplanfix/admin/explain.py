@@ -119,8 +119,6 @@ def _told(queued: Queued, rule: str) -> Iterator[str]:
     yield f"{MARKS[queued.state]}{timeline.line(fields, notice.at)[1:]}"
 
     about = [rule]
-    if notice.afterwards:
-        about.append("told from FreeSWITCH's records (rule 19)")
     if queued.state == State.DONE:
         about.append(f"sent {timeline.clock(queued.settled)}")
     if queued.attempts > 1:
