@@ -77,6 +77,30 @@ def test_the_log_may_be_json_without_phone_numbers(
     (refused,) = [line for line in lines if line["event"] == "click_refused"]
     assert "3805***67" in refused["reason"]
     assert "380501234567" not in "".join(service.log)
+    assert "79161234567" not in "".join(service.log)
+    assert {line["phone"] for line in lines if line["event"] == "delivered"} == {"7916***67"}
+
+
+def test_a_line_of_the_log_about_a_call_names_the_client(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    click = {"cmd": "makeCall", "token": "pbx-token-1", "from": "101"}
+    with running(switch, planfix, tmp_path, LOG_FORMAT="json") as service:
+        address = json.loads(service.log[0])["address"]
+        planfix.answers.append(503)
+        callid = switch.play(CALL, speed=0)
+        planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(CALL)))
+        for to in ("79161234567", "380501234567"):
+            requests.post(f"{address}/planfix", data=click | {"to": to}, timeout=60)
+        service.wait_for("click_to_call")
+        planfix.wait_for(lambda crm: crm.accepted[-1].get("status") == "Success")
+    lines = [json.loads(line) for line in service.log]
+    named = {line["event"]: line.get("phone") for line in lines if "ext" in line}
+    assert named.pop("click_refused") == "380501234567"
+    assert named == dict.fromkeys(
+        ["notice_created", "delivered", "not_delivered", "click_to_call"], "79161234567"
+    )
+    assert all("phone" in line for line in lines if line.get("callid"))
 
 
 @pytest.mark.parametrize(

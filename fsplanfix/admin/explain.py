@@ -18,7 +18,7 @@ from ..outbox.records import LOOKED_UP, Entry, Queued
 from ..outbox.schema import State
 from ..planfix.forms import build_form
 from ..printable import WIDTH, printable
-from . import timeline
+from . import colors, timeline
 from .story import Step, Voice, steps
 from .traces import write_trace
 
@@ -37,6 +37,13 @@ MEANINGS = {
     "○": "shadow mode, not sent",
     "!": "went wrong",
     "?": "nobody listened",
+}
+COLORS = {
+    "✓": colors.GOOD,
+    "…": colors.ODD,
+    "✗": colors.BAD,
+    "!": colors.BAD,
+    "?": colors.ODD,
 }
 NEWS = (LOOKED_UP, "click to call: the employee picked up")
 """How lines of the journal begin that tell of nothing wrong."""
@@ -115,8 +122,6 @@ def _told(queued: Queued, rule: str) -> Iterator[str]:
     yield f"{MARKS[queued.state]}{timeline.line(fields, notice.at)[1:]}"
 
     about = [rule]
-    if notice.afterwards:
-        about.append("told from FreeSWITCH's records (rule 19)")
     if queued.state == State.DONE:
         about.append(f"sent {timeline.clock(queued.settled)}")
     if queued.attempts > 1:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..freeswitch.connection import Server
 from ..settings_file import SYSTEM_FILE
-from .initial_settings import is_packaged
+from .check import DEFAULT_PASSWORD
+from .initial_settings import shipped
 
 EVENT_SOCKET = """\
 <configuration name="event_socket.conf" description="Socket Client">
@@ -49,15 +50,19 @@ In Planfix: Integrations, Virtual PBX, Planfix API for telephony. Enter
     if server is not None and not is_accepted:
         steps.append(_event_socket(server, fs_cli))
 
-    files = "/usr/share/fsplanfix/" if is_packaged() else ""
+    reload = "fs_cli -x reloadxml"
+    if server is not None and fs_cli is None and server.password != DEFAULT_PASSWORD:
+        reload = "fs_cli -p PASSWORD -x reloadxml"
     start = "fsplanfix run, and in another window: fsplanfix check"
     if file == SYSTEM_FILE:
         start = "sudo systemctl restart fsplanfix, then: sudo fsplanfix check"
     steps += [
         f"""\
 Names on the phones, the client's manager first, recordings: copy what you
-   want from {files}freeswitch-dialplan/
-   (its README.md says where to), then: fs_cli -x reloadxml""",
+   want from {shipped("freeswitch-dialplan/")}
+   (its README.md says where to), then: {reload}
+   Calls that pass while fsplanfix does not run can be told afterwards: see
+   {shipped("contrib/cdr/README.md")}""",
         start,
     ]
     if password := values.get("ADMIN_PASSWORD"):

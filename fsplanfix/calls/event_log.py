@@ -13,6 +13,9 @@ from urllib.parse import quote
 from ..freeswitch.events import OURS, SwitchEvent
 from .tracker import Tracker
 
+BY_RECORD = "By-Record"
+"""A header of events that FreeSWITCH's call detail records tell, and nobody heard."""
+
 ALWAYS = (
     *("Event-Name", "Event-Date-Timestamp", "Event-Sequence", "Unique-ID"),
     "variable_att_xfer_kill_uuid",
@@ -153,6 +156,9 @@ def _reduced(event: SwitchEvent) -> bytes:
     """Return the headers of an event that are kept."""
     names = (*ALWAYS, *KEPT.get(event.name, ()))
     lines = list(filter(None, map(event.line, names)))
+    # FreeSWITCH numbers its events: only one that was made up is searched once more
+    if not event.get("Event-Sequence") and (by_record := event.line(BY_RECORD)):
+        lines.append(by_record)
     lines += [f"{OURS}{name}: {quote(value)}".encode() for name, value in event.ours().items()]
     return b"\n".join(lines)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ..admin import calls_command, explain, timeline
+from ..admin import calls_command, colors, explain, timeline
 from ..admin.call_csv import all_pages
 from ..admin.traces import replay, settings_of
 from ..calls.numbers import normalize
@@ -81,13 +81,24 @@ def explain_command(
         if len(found) > 1:
             told = [_list(store, found, number), *told]
         elif found:
-            told = ["\n".join(explain.story(archive, settings.rules(), found[0].callid)), *told]
+            story = explain.story(archive, settings.rules(), found[0].callid)
+            told = ["\n".join(story), *told]
 
         if not told:
             if not call:
                 raise click.ClickException("No calls yet.")
             raise click.ClickException(f"No record of call or number {printable(call[:80])}.")
-        say("\n\n".join(told))
+        for line in "\n\n".join(told).split("\n"):
+            _show(line)
+
+
+def _show(line: str) -> None:
+    """Print a line of a story, its mark in colour."""
+    color = explain.COLORS.get(line[:1]) if line[1:2] == " " else None
+    if color:
+        colors.show_mark(line, color)
+    else:
+        say(line)
 
 
 def _find(archive: Archive, call: str, number: str, start: float) -> list[Known]:

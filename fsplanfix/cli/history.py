@@ -110,6 +110,7 @@ def _show(told: Iterable[list[Notice]], as_json: bool) -> None:
         if notice.callid != callid:
             callid = notice.callid
             say(timeline.header({**fields, "type": notice.type, "phone": notice.phone}))
+            say(f"  {timeline.day(notice.at / 1_000_000)}")
         say(timeline.line(fields, notice.at))
 
 

@@ -237,11 +237,11 @@ class Dialler:
         return replace(click, outcome=printable or "no answer")
 
     def _finish(self, click: Click) -> None:
+        about = {"ext": click.ext, "phone": click.number, "callid": click.callid}
         if click.outcome:
-            about = {"ext": click.ext, "callid": click.callid, "reason": click.outcome}
-            log.warning("click_to_call_failed", **about)
+            log.warning("click_to_call_failed", **about, reason=click.outcome)
         else:
-            log.info("click_to_call", ext=click.ext, callid=click.callid)
+            log.info("click_to_call", **about)
 
         self._on_done(click)
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..calls.event_log import BY_RECORD
 from ..calls.variables import is_true
 from ..freeswitch.events import CONFERENCE, OURS, SwitchEvent, is_uuid
 from .record import Record
-
-BY_RECORD = "By-Record"
-"""The header of an event that a record tells."""
 
 TICK = 100_000
 """Microseconds within which two legs' times mean the same moment: FreeSWITCH's clock ticks every

@@ -330,6 +330,7 @@ class Courier:
         log.info(
             "delivered",
             callid=notice.callid,
+            phone=notice.phone,
             ext=notice.ext,
             kind=notice.kind.value,
             status=notice.status,
@@ -395,6 +396,7 @@ class Courier:
         self._keep(queued, str(problem), now)
         about = {
             "callid": notice.callid,
+            "phone": notice.phone,
             "ext": notice.ext,
             "kind": notice.kind.value,
             "problem": str(problem),

@@ -120,6 +120,7 @@ class CallerLookup:
         log.info(
             "caller_lookup",
             callid=leg.uuid,
+            phone=leg.number,
             known=contact.is_known,
             manager=found["planfix_manager"],
             last=last,

@@ -135,7 +135,7 @@ class ClickJournal:
         number: E.164 digits, "" if it has none.
         """
         self._tally.clicks.labels("REFUSED").inc()
-        log.warning("click_refused", ext=ext, reason=reason)
+        log.warning("click_refused", ext=ext, phone=number, reason=reason)
         if number:
             what = f"click to call refused: {reason}"
             self._write(Entry(time.time(), what, "", ext, number))

@@ -212,6 +212,26 @@ def test_a_setting_that_is_wrong_already_is_named_before_the_first_question(
     assert "DIAL_STRING" not in terminal.shown
 
 
+def test_an_answer_that_does_not_fit_a_setting_beside_it_is_asked_for_again(
+    tmp_path: Path, switch: Switch, planfix: Planfix
+) -> None:
+    (tmp_path / ".env").write_text("RECORD_CLICKS=true\nPLANFIX_TOKEN_FILE=token\n")
+    (tmp_path / "token").write_text("planfix-token")
+    terminal = Terminal(tmp_path, "init", "--force")
+    conversation(
+        terminal,
+        (f"{ADDRESS}: ", planfix.url),
+        (f"{PUBLIC}: ", ""),
+        (SOCKET, f"127.0.0.1:{switch.port}"),
+        (r"Its password .*\): ", "ClueCon"),
+        ("Folder of the recordings", "/var/our recordings"),
+        ("FreeSWITCH cannot be told to record into", None),
+        ("Folder of the recordings", "/var/recordings"),
+        ("Database", ""),
+    )
+    terminal.stop()
+
+
 def test_who_does_not_answer_is_named_and_one_may_write_all_the_same(
     tmp_path: Path, switch: Switch, planfix: Planfix
 ) -> None:
@@ -322,6 +342,22 @@ def test_the_file_of_fs_cli_keeps_its_other_profiles(tmp_path: Path) -> None:
     assert file.read_text() == f"{profile}\n{other}"
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert (tmp_path / "fs_cli.conf.old").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        ([], "fs_cli -p PASSWORD -x reloadxml"),
+        (["--fs-cli", "fs_cli.conf"], "fs_cli -x reloadxml"),
+        (["--freeswitch-password", "ClueCon"], "fs_cli -x reloadxml"),
+    ],
+)
+def test_a_command_of_fs_cli_that_is_told_has_the_password_it_needs(
+    tmp_path: Path, given: list[str], command: str
+) -> None:
+    done = run_cli(tmp_path, *GIVEN, *given)
+    assert done.returncode == 0, done.stderr
+    assert f"then: {command}\n" in done.stdout
 
 
 def test_a_script_needs_no_terminal(tmp_path: Path) -> None:
