@@ -7,6 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "fsplanfix"
 
 MAY_IMPORT = {
+    "settings": {"errors", "settings_file", "calls", "freeswitch"},
     "freeswitch": {"errors"},
     "calls": {"freeswitch.events"},
     "outbox": {"errors", "calls.model", "calls.result", "calls.unfinished"},
