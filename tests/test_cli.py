@@ -48,7 +48,7 @@ def test_the_demo_shows_six_calls_and_what_planfix_was_told(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[-4:-2] == ["30 requests, all accepted", ""]
+    assert lines[-4:-2] == ["28 requests, all accepted", ""]
     assert lines[-2].startswith("Next: `fsplanfix demo --serve` shows")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d, times in \S.*", lines[0])
     assert re.search(r"^  \d\d:\d\d:\d\d +101  INCOMING", done.stdout, re.MULTILINE)

@@ -64,7 +64,8 @@ def house(
     switch: Switch, planfix: Planfix, folder: Path, **settings: str
 ) -> Iterator[tuple[Service, Dialplan]]:
     switch.speed = 50
-    with running(switch, planfix, folder, **{"CONTACT_DEADLINE": "5", **settings}) as service:
+    own = {"CONTACT_DEADLINE": "5", "RECORDINGS_DIR": str(folder), **settings}
+    with running(switch, planfix, folder, **own) as service:
         yield service, dialplan(service, folder)
 
 

@@ -388,7 +388,7 @@ def test_two_switches_are_followed_at_once(
         service.wait_for(f"freeswitch_linked server=127.0.0.1:{other.port}")
         service.wait_for(f"freeswitch_linked server=127.0.0.1:{switch.port}")
         calls = [switch.play("in_one_answered", speed=0), other.play("in_one_answered", speed=0)]
-        planfix.wait_for(lambda crm: len(crm.accepted) == 8)
+        planfix.wait_for(lambda crm: count(crm) == 8)
     other.stop()
     assert {fields["callid"] for fields in planfix.accepted} == set(calls)
 

@@ -19,15 +19,16 @@ BY_RECORD = "By-Record"
 ALWAYS = (
     *("Event-Name", "Event-Date-Timestamp", "Event-Sequence", "Unique-ID"),
     "variable_att_xfer_kill_uuid",
+    *("Caller-Context", "variable_domain_name", "variable_dialed_domain", "variable_presence_id"),
 )
 OF_A_NEW_LEG = (
-    *("Call-Direction", "Channel-Name", "Caller-Context", "Caller-Channel-Created-Time"),
+    *("Call-Direction", "Channel-Name", "Caller-Channel-Created-Time"),
     *("Caller-Caller-ID-Number", "Caller-Destination-Number", "Caller-Privacy-Hide-Number"),
     *("Other-Leg-Unique-ID", "variable_originating_leg_uuid", "variable_ent_originate_aleg_uuid"),
     *("variable_cc_member_session_uuid", "variable_fifo_bridge_uuid"),
     *("variable_other_loopback_leg_uuid", "variable_recovered"),
     *("variable_user_name", "variable_sip_auth_username", "variable_number_alias"),
-    *("variable_dialed_user", "variable_presence_id", "variable_sip_gateway_name"),
+    *("variable_dialed_user", "variable_sip_gateway_name"),
     *("variable_sip_req_uri", "variable_sip_to_user"),
 )
 CAUSES = ("Hangup-Cause", "variable_sip_term_status", "variable_proto_specific_hangup_cause")
