@@ -44,12 +44,17 @@ class Connector:
         self.say(callid, **about, event=event, ext=ext, **fields)
 
     def done(
-        self, callid: str, ext: str, status: str, duration: int = 0, recorded: str = "0"
+        self,
+        callid: str,
+        ext: str,
+        status: str,
+        duration: int = 0,
+        recorded: str = "0",
+        **link: str,
     ) -> None:
         """Tell of an end."""
-        self.event(
-            callid, ext, "COMPLETED", status=status, duration=str(duration), is_recorded=recorded
-        )
+        end = {"status": status, "duration": str(duration), "is_recorded": recorded, **link}
+        self.event(callid, ext, "COMPLETED", **end)
 
     def send(self, queue: Queue[dict[str, str] | None]) -> None:
         """Post what a call has to say, one after the other."""
@@ -100,18 +105,9 @@ class Connector:
         callid, ext = self.legs.pop(uuid)
         if not ext:
             call = self.calls[callid]
-            self.done(
-                callid, call["talking"], "Success", at - call["since"], "1" if call["link"] else "0"
-            )
-            if call["link"]:
-                call["queue"].put(
-                    {
-                        "cmd": "record",
-                        "callid": callid,
-                        "record_link": call["link"],
-                        "planfix_token": self.token,
-                    }
-                )
+            link = {"record_link": call["link"]} if call["link"] else {}
+            recorded = "1" if link else "0"
+            self.done(callid, call["talking"], "Success", at - call["since"], recorded, **link)
             self.calls.pop(callid)["queue"].put(None)
 
 

@@ -115,7 +115,6 @@ def connector(
             "ESL_LISTEN": "127.0.0.1:0",
             "PUBLIC_URL": "https://pbx.example.com",
             "STORE_URL": store_url or f"sqlite:///{folder}/store.db",
-            "RECORDINGS_DIR": folder,
             "POPUP_TTL": "0",
             "KEEP_DAYS": str(keep_days),
             **more,

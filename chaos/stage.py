@@ -351,6 +351,10 @@ class Stage:
                 details.append(self._double(item, claim, *last[claim.notice]))
             last[claim.notice] = item, claim
         details += [f"out of order: {text}" for text in seen_by_people.surprises]
+        # a link that went out with its COMPLETED stands for a notice
+        sent = [(item.fields, notice) for notice, (item, _) in last.items()]
+        along = [n for fields, n in sent if "record_link" in fields and "event" in fields]
+        delivered = len(last) + len(along)
         due, cards = self.queue.counts(), seen_by_people.cards
         unended = sum(part.state != "done" for card in cards.values() for part in card.parts)
         untold = [play for play in self.plays if play.callid not in cards]
@@ -369,8 +373,8 @@ class Stage:
             "calls that crashed unheard": len(untold) - len(lost),
             "calls untold": len(lost),
             "notices due": sum(due.values()),
-            "delivered": len(last),
-            "lost": sum(due.values()) - len(last) + unended + len(lost),
+            "delivered": delivered,
+            "lost": sum(due.values()) - delivered + unended + len(lost),
             "doubled": doubled,
             "sent again, answer lost": again,
             "out of order": len(seen_by_people.surprises),

@@ -75,6 +75,13 @@ class RecordingUnknown(FsplanfixError):
         super().__init__("There is no such recording.")
 
 
+class RecordingRefused(RecordingUnknown):
+    """A file that will never be served; the message says why."""
+
+    def __init__(self, reason: str) -> None:
+        FsplanfixError.__init__(self, reason)
+
+
 class RecordingGone(FsplanfixError):
     """A recording was deleted when its time was over."""
 

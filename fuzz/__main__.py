@@ -24,11 +24,13 @@ import click  # noqa: E402
 import gevent  # noqa: E402
 from gevent import socket  # noqa: E402
 
+from fsplanfix.service import logs  # noqa: E402
 from fsplanfix.simulators.planfix import Planfix  # noqa: E402
 from tests.support import postgres  # noqa: E402
 
 from .answers import Answers  # noqa: E402
 from .inputs import Inputs  # noqa: E402
+from .pairing import read_settings, set_up, speak_tls  # noqa: E402
 from .target import TOKEN, Target, running  # noqa: E402
 
 AT_ONCE = 64
@@ -247,6 +249,11 @@ def attack(store_url: str, count: int, seed: int, figures: bool) -> int:
             spread(work, amount - int(amount * WARM))
             print(f"{name:<22}{amount:>8}   {time.monotonic() - begun:>6.0f} s", flush=True)
         relink(target, answers - int(answers * WARM))
+        inside = count // 400
+        logs.set_up("CRITICAL")
+        for attempt in (read_settings, set_up, speak_tls):
+            attempt(inputs, inside, target.problem)
+        print(f"{'settings, setups, TLS':<22}{inside:>8}   {time.monotonic() - begun:>6.0f} s")
         asked = target.switch.asked
         print(f"{'answers of FreeSWITCH':<22}{asked:>8}   {time.monotonic() - begun:>6.0f} s")
         print(f"{'answers of Planfix':<22}{verdicts.given:>8}", flush=True)

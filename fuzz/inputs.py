@@ -73,6 +73,26 @@ class Inputs:
         names = [self._random.choice(["101", "105", "999", self.text()]) for _ in range(5)]
         return ",".join(names * self._random.choice([1, 1, 1, 2000]))
 
+    def setting(self) -> str:
+        """Return the value of a setting: a pattern that takes others for ever, or anything."""
+        return self._random.choice(
+            [
+                *(self.text(), self.text() * 100, f"{self.text()}={self.text()}"),
+                *(r"(\d+)+x=1;(\d*)*(\d*)*#=$1", r"(((a*)*)*)*=1", r"7(\d{10})=9*#$1", "(" * 500),
+                *(
+                    "7(.*)=$1$1$1$1$1$1$1$1",
+                    f"101:sofia/gateway/{self.text()}/{{number}}",
+                    "1;" * 99,
+                ),
+            ]
+        )
+
+    def handshake(self, greeting: bytes) -> bytes:
+        """Return how a peer of an https port begins. greeting: how an honest one does."""
+        cut = greeting[: self._random.randrange(len(greeting))]
+        wrong = [cut, self._mutated(greeting), self.request(), self._mutated(self.request())]
+        return self._random.choice([*wrong, b"", self.text().encode("utf-8", HALVES)])
+
     def request(self) -> bytes:
         """Return an HTTP request to /planfix, most of them well formed with hostile fields."""
         ext, number = (

@@ -198,6 +198,8 @@ def running(store_url: str) -> Iterator[Target]:
         more = {
             "RECORDINGS_DIR": str(folder / "recordings"),
             "NUMBER_RULES": r"(\d+)+x=1;(\d*)*(\d*)*#=$1;9(8\d{10})=$1",
+            "DIAL_RULES": r"(\d+)+x=1;7(\d{10})=98$1",
+            "PBX_TOKEN_OLD": "pbx-token-of-before",
             "SECRET_KEY": KEY,
             "CONTACT_DEADLINE": "0.3",
             "STORE_URL": store_url,

@@ -48,7 +48,7 @@ def test_the_demo_shows_six_calls_and_what_planfix_was_told(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[-4:-2] == ["30 requests, all accepted", ""]
+    assert lines[-4:-2] == ["28 requests, all accepted", ""]
     assert lines[-2].startswith("Next: `fsplanfix demo --serve` shows")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d, times in \S.*", lines[0])
     assert re.search(r"^  \d\d:\d\d:\d\d +101  INCOMING", done.stdout, re.MULTILINE)
@@ -58,6 +58,18 @@ def test_the_demo_shows_six_calls_and_what_planfix_was_told(tmp_path: Path) -> N
     assert len(re.findall(r"^79161234567 +(?:in|out) ", done.stdout, re.MULTILINE)) == DEMO_CALLS
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
+
+
+def test_who_starts_the_demo_over_ssh_is_told_how_to_see_it(tmp_path: Path) -> None:
+    terminal = Terminal(
+        tmp_path, "demo", "--serve", "--port", "0", SSH_CONNECTION="192.0.2.1 5 192.0.2.2 22"
+    )
+    terminal.expect(r"as Planfix would show them: http://127\.0\.0\.1:\d+/\n")
+    terminal.expect(r"Dashboard: http://127\.0\.0\.1:\d+/ \(password: demo\)\n")
+    terminal.expect(r"ssh -L (\d+):127\.0\.0\.1:\1 -L (\d+):127\.0\.0\.1:\2 THIS-MACHINE")
+    terminal.stop()
+    ports = set(re.findall(r"http://127\.0\.0\.1:(\d+)/", terminal.shown))
+    assert ports == set(re.findall(r"-L (\d+):", terminal.shown))
 
 
 def test_requests_that_are_sent_together_are_told_in_one_order() -> None:
@@ -70,7 +82,7 @@ def test_requests_that_are_sent_together_are_told_in_one_order() -> None:
         said.append,
         said.append,
         lambda fields: "head",
-        lambda fields, at: f"{fields['ext']} {fields['event']}",
+        lambda fields, at: said.append(f"{fields['ext']} {fields['event']}"),
         lambda at: "day",
     )
     demo.tell(planfix, 0, voice)
@@ -95,6 +107,45 @@ def test_the_demo_can_be_left_running(tmp_path: Path) -> None:
         assert dashboard[0] in next(lines)
     assert answer["code"] == 400
     assert json.loads(answer["body"]) == {"error": "Invalid parameters"}
+
+
+def test_the_demo_has_colours_in_a_terminal(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, "demo")
+    terminal.expect(r"\x1b\[1m\n1\. A client calls three employees, one answers\x1b")
+    terminal.expect(r"\n  \d\d:\d\d:\d\d +101  INCOMING")
+    terminal.expect(r"\x1b\[32m  \d\d:\d\d:\d\d +102  ACCEPTED")
+    terminal.expect(r"\x1b\[32m  \d\d:\d\d:\d\d +102  COMPLETED  Success")
+    terminal.stop()
+
+
+@pytest.mark.parametrize(
+    ("words", "colored"),
+    [
+        (["explain", "--last"], "\x1b[31m\x1b[1m✗\x1b[0m "),
+        (["calls"], "\x1b[31m"),
+        (["queue", "list"], "\x1b[31m          Planfix rejected it"),
+    ],
+)
+def test_what_went_wrong_is_red_in_a_terminal_only_and_if_wanted(
+    tmp_path: Path, words: list[str], colored: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    store = Store(url)
+    told_of_it = told(events("in_one_no_answer"))
+    store.save(told_of_it, {told_of_it[0].callid: None}, "s", now=1.0)
+    (queued,) = claim(store, 1, 2.0, "me")
+    settle(store, queued, State.REJECTED, 2.0, "Planfix rejected it: 400 Invalid parameters")
+    store.close()
+
+    shown = dict[str, str]()
+    for unwanted in ("", "1"):
+        terminal = Terminal(tmp_path, *words, STORE_URL=url, NO_COLOR=unwanted)
+        assert terminal.end() == 0
+        shown[unwanted] = terminal.shown
+    assert colored in shown[""]
+    assert "\x1b" not in shown["1"]
+    assert re.sub(r"\x1b\[\d+m", "", shown[""]) == shown["1"]
+    assert call_cli(tmp_path, *words, STORE_URL=url).stdout == shown["1"]
 
 
 def test_a_timeline_fits_a_terminal(tmp_path: Path) -> None:

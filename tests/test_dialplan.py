@@ -17,7 +17,8 @@ from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
 from .support.commands import call_cli
-from .support.service import Service, running, settings_for, started
+from .support.deliveries import link_to_the_recording
+from .support.service import Halt, Service, running, settings_for, started
 
 FOLDER = Path(__file__).parent.parent / "freeswitch-dialplan"
 FILES = sorted(FOLDER.rglob("*.xml"))
@@ -63,16 +64,21 @@ def house(
     switch: Switch, planfix: Planfix, folder: Path, **settings: str
 ) -> Iterator[tuple[Service, Dialplan]]:
     switch.speed = 50
-    with running(switch, planfix, folder, **{"CONTACT_DEADLINE": "5", **settings}) as service:
+    own = {"CONTACT_DEADLINE": "5", "RECORDINGS_DIR": str(folder), **settings}
+    with running(switch, planfix, folder, **own) as service:
         yield service, dialplan(service, folder)
 
 
 def told(planfix: Planfix, callid: str) -> list[str]:
-    return [
-        f"{fields.get('event', fields['cmd'])} {fields.get('ext', '')} {fields.get('status', '')}".strip()
-        for fields in planfix.accepted
-        if fields["callid"] == callid
-    ]
+    said = []
+    for fields in planfix.accepted:
+        if fields["callid"] != callid:
+            continue
+        what = (fields.get("event", fields["cmd"]), fields.get("ext"), fields.get("status"))
+        said.append(" ".join(word for word in what if word))
+        if "record_link" in fields and "event" in fields:
+            said.append("record")
+    return said
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -108,7 +114,7 @@ def test_the_phone_shows_the_client_and_the_manager_is_rung_first(
     with house(switch, planfix, tmp_path) as (_, plan):
         call = Channel(switch, plan, Phones(picks_up={"102": 4}), CLIENT, LINE).run("public")
         planfix.wait_for(lambda crm: "record" in told(crm, call.uuid))
-        link = planfix.accepted[-1]["record_link"]
+        link = link_to_the_recording(planfix)
         assert requests.get(link, timeout=60).status_code == 200
     assert (call.rang, call.shown, call.talked_with) == (["102"], {"102": "Иванов Иван"}, "102")
     assert told(planfix, call.uuid) == [
@@ -263,6 +269,26 @@ def test_a_phone_that_sends_sound_before_it_answers_does_not_end_the_ring(
         call = Channel(switch, plan, phones, "79260000001", LINE).run("public")
     assert call.talked_with == "103"
     assert call.rang == ["101", "102", "103"]
+
+
+def test_a_worker_for_the_socket_alone_knows_from_the_store_who_is_busy(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    switch.speed = 50
+    settings = settings_for(switch, planfix, tmp_path, CONTACT_DEADLINE="5")
+    with started(Service(tmp_path, settings, "--only", "events")) as events:
+        talking = Halt(switch, lambda step: step.get("Event-Name") == "CALL_UPDATE")
+        player = gevent.spawn(switch.play, "group_answered", 0)
+        events.wait_for("notice_created.*ext=102.*kind=ACCEPTED")
+        assert talking.reached()
+        switch.before = lambda _: None
+        with started(Service(tmp_path, settings, "--only", "socket")) as service:
+            phones = Phones(picks_up={"103": 1})
+            plan = dialplan(service, tmp_path)
+            call = Channel(switch, plan, phones, "79260000001", LINE).run("public")
+        talking.go_on()
+        player.join()
+    assert call.rang == ["101", "103"]
 
 
 def test_a_worker_for_the_socket_alone_asks_freeswitch_too(

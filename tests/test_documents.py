@@ -155,6 +155,21 @@ def test_what_a_symptom_quotes_is_what_the_program_prints(page: str) -> None:
             assert part.strip(" .") in source, quote
 
 
+def test_whoever_tells_to_use_fs_cli_says_that_it_may_need_the_password() -> None:
+    places = [*(ROOT / "freeswitch-dialplan").rglob("*.*"), *(ROOT / "contrib" / "cdr").iterdir()]
+    told = [path for path in places if "fs_cli" in path.read_text(encoding="utf-8")]
+    assert len(told) >= 9
+    assert [path.name for path in told if "-p PASSWORD" not in path.read_text("utf-8")] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_command_has_a_placeholder_that_a_shell_takes_for_a_file(document: Path) -> None:
+    shell = re.findall(
+        r"^ *```\n(.*?)^ *```", document.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    assert [block for block in shell if re.search(r"<[a-z][a-z ]*>", block)] == []
+
+
 def test_the_drawings_fit_a_terminal() -> None:
     drawings = re.findall(
         r"^```\n(.*?)^```", text("docs/architecture.md"), re.MULTILINE | re.DOTALL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def test_a_dry_run_is_readable_and_needs_no_settings(tmp_path: Path, folder: Pat
     done = call_cli(tmp_path, "history", *SINCE, "--dry-run", str(folder))
     assert done.returncode == 0
     assert "79161234567" in done.stdout
+    assert re.search(r"^  \d{4}-\d\d-\d\d, times in ", done.stdout, re.MULTILINE)
     assert "COMPLETED" in done.stdout
     assert not (tmp_path / "fsplanfix.db").exists()
 

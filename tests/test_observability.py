@@ -24,7 +24,7 @@ from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
 from .support.commands import call_cli
-from .support.deliveries import told
+from .support.deliveries import count, told
 from .support.service import PATIENCE, Service, environment, running, settings_for
 from .support.traces import wanted
 
@@ -44,7 +44,7 @@ def test_the_board_is_built_on_the_numbers_there_are(
     with running(switch, planfix, tmp_path) as service:
         callid = switch.play(CALL, speed=0)
         planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(CALL)))
-        service.wait_for("kind=record.*delivered|delivered.*kind=record")
+        service.wait_for("delivered.*status=Success")
         text = service.get("/metrics").text
     board = (CONTRIB / "grafana.json").read_text()
     used = set(re.findall(r"fsplanfix_\w+", " ".join(re.findall(r'"expr": "(.*)"', board))))
@@ -53,7 +53,7 @@ def test_the_board_is_built_on_the_numbers_there_are(
     assert 'fsplanfix_notices_total{kind="INCOMING",status=""} 3.0' in text
     assert 'fsplanfix_notices_total{kind="COMPLETED",status="Success"} 1.0' in text
     assert 'fsplanfix_calls_total{type="in"} 1.0' in text
-    assert "fsplanfix_delivery_seconds_count 8.0" in text
+    assert "fsplanfix_delivery_seconds_count 7.0" in text
     assert re.search(r'fsplanfix_links_total\{server="127.0.0.1:\d+"\} 1.0', text)
     lag = re.findall(r"fsplanfix_event_lag_seconds\{.*\} (\S+)", text)
     assert len(lag) == 1
@@ -67,7 +67,7 @@ def test_the_log_may_be_json_without_phone_numbers(
         fields = {"cmd": "makeCall", "token": "pbx-token-1", "from": "101", "to": "380501234567"}
         assert requests.post(f"{address}/planfix", data=fields, timeout=60).status_code == 400
         switch.play(CALL, speed=0)
-        planfix.wait_for(lambda crm: len(crm.accepted) == len(wanted(CALL)))
+        planfix.wait_for(lambda crm: count(crm) == len(wanted(CALL)))
     lines = [json.loads(line) for line in service.log]
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
     assert {"notice_created", "delivered"} <= {line["event"] for line in lines}
@@ -77,6 +77,30 @@ def test_the_log_may_be_json_without_phone_numbers(
     (refused,) = [line for line in lines if line["event"] == "click_refused"]
     assert "3805***67" in refused["reason"]
     assert "380501234567" not in "".join(service.log)
+    assert "79161234567" not in "".join(service.log)
+    assert {line["phone"] for line in lines if line["event"] == "delivered"} == {"7916***67"}
+
+
+def test_a_line_of_the_log_about_a_call_names_the_client(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    click = {"cmd": "makeCall", "token": "pbx-token-1", "from": "101"}
+    with running(switch, planfix, tmp_path, LOG_FORMAT="json") as service:
+        address = json.loads(service.log[0])["address"]
+        planfix.answers.append(503)
+        callid = switch.play(CALL, speed=0)
+        planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(CALL)))
+        for to in ("79161234567", "380501234567"):
+            requests.post(f"{address}/planfix", data=click | {"to": to}, timeout=60)
+        service.wait_for("click_to_call")
+        planfix.wait_for(lambda crm: crm.accepted[-1].get("status") == "Success")
+    lines = [json.loads(line) for line in service.log]
+    named = {line["event"]: line.get("phone") for line in lines if "ext" in line}
+    assert named.pop("click_refused") == "380501234567"
+    assert named == dict.fromkeys(
+        ["notice_created", "delivered", "not_delivered", "click_to_call"], "79161234567"
+    )
+    assert all("phone" in line for line in lines if line.get("callid"))
 
 
 @pytest.mark.parametrize(
@@ -136,9 +160,9 @@ def test_a_log_that_nobody_reads_stops_no_call(
         address = reader.read_until(r"web_listening address=(\S+)")[1]
         switch.wait_for_subscriber(60)
         callids = [switch.play(CALL, speed=0) for _ in range(10)]  # 160 lines, 30 kB
-        planfix.wait_for(lambda crm: len(crm.accepted) == 10 * len(wanted(CALL)))
+        planfix.wait_for(lambda crm: count(crm) == 10 * len(wanted(CALL)))
         assert requests.get(f"{address}/health/live", timeout=60).ok
-        reader.read_until(f"delivered callid={callids[-1]}.*kind=record")
+        reader.read_until(f"delivered callid={callids[-1]}.*status=Success")
     finally:
         process.terminate()
         assert process.wait(timeout=60) == 0

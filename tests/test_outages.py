@@ -28,7 +28,7 @@ from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import Step
 
-from .support.deliveries import told
+from .support.deliveries import count, told
 from .support.dialplan_socket import CHANNEL_DATA, connect, read_until
 from .support.postgres import empty_database
 from .support.service import PATIENCE, Halt, Service, running, settings_for, split
@@ -209,7 +209,7 @@ def test_calls_that_came_while_the_service_stood_still_are_told_as_they_were(
         service.process.send_signal(signal.SIGCONT)
         gevent.joinall(calls)
         planfix.wait_for(
-            lambda crm: len(crm.accepted) >= 60 * len(wanted("in_one_answered")),
+            lambda crm: count(crm) >= 60 * len(wanted("in_one_answered")),
             timeout=2 * PATIENCE,
         )
     for call in calls:
@@ -229,10 +229,11 @@ def test_two_workers_on_one_switch_say_everything_once(
             service.wait_for("freeswitch_linked")
         calls = [gevent.spawn(switch.play, WHOLE, 10.0) for _ in range(10)]
         gevent.joinall(calls)
-        planfix.wait_for(lambda crm: len(crm.accepted) >= 80, PATIENCE)
+        planfix.wait_for(lambda crm: count(crm) >= 80, PATIENCE)
         for service in (one, other):
             assert service.end() == 0  # whatever either had left to say is said by now
-    assert len(planfix.received) == 80
+    assert count(planfix) == 80
+    assert len(planfix.received) == len(planfix.accepted)
     assert planfix.history.surprises == []
 
 

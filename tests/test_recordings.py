@@ -14,18 +14,22 @@ import gevent
 import imageio_ffmpeg
 import pytest
 import requests
+from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fsplanfix.errors import RecordingGone, RecordingUnknown
 from fsplanfix.recordings import convert
 from fsplanfix.recordings.convert import Converter, NotConverted
-from fsplanfix.recordings.files import Files
+from fsplanfix.recordings.files import TYPES, Files, Linkable
+from fsplanfix.recordings.library import Library
 from fsplanfix.recordings.urls import RecordingUrls, url_elsewhere
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
+from fsplanfix.web.recordings import answer_with
 
+from .support.deliveries import link_to_the_recording
 from .support.service import Service, running
 
 BASE = "https://pbx.example.com"
@@ -222,12 +226,86 @@ def test_old_recordings_are_deleted_and_nothing_else(folder: Path, tmp_path: Pat
 
 def test_a_file_still_growing_is_not_ready(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = Files(folder)
-    assert files.is_ready("a.wav")
+    (folder / "a.wav").write_bytes(bytes(100))
     monkeypatch.setattr("fsplanfix.recordings.files.time.time", lambda: 1_800_000_000.0)
     for changed, ready in ((1_800_000_000.0, False), (1_799_999_999.0, True)):
         os.utime(folder / "a.wav", (changed, changed))
-        assert files.is_ready("a.wav") == ready
-    assert files.is_ready("/on/another/machine.wav")
+        assert files.linkable("a.wav").is_final == ready
+    # FreeSWITCH had closed it before: whoever waits for its link need not wait longer
+    os.utime(folder / "a.wav", (1_800_000_000.0, 1_800_000_000.0))
+    assert files.linkable("a.wav", 1_800_000_000.0).is_final
+    assert files.linkable("on_another_machine.wav") == Linkable()
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("/var/spool/greeting.wav", "outside RECORDINGS_DIR"),
+        ("../secret.wav", "outside RECORDINGS_DIR"),
+        ("notes.txt", "not served"),
+        ("link.wav", "symbolic link"),
+        ("out/secret.wav", "symbolic link"),
+        ("folder.wav", "no regular file"),
+        ("empty.wav", "empty"),
+        ("empty.mp3", "empty"),
+    ],
+)
+def test_a_file_that_never_opens_is_not_linked(folder: Path, path: str, problem: str) -> None:
+    # a wav file's header alone
+    (folder / "empty.wav").write_bytes(b"RIFF".ljust(44, b"\0"))
+    (folder / "empty.mp3").touch()
+    for name in ("empty.wav", "empty.mp3"):
+        os.utime(folder / name, (LONG_AGO, LONG_AGO))
+    library = Library(folder, Files(folder), URLS, None)
+    assert problem in library.linkable(path).problem
+    assert library.linkable("c.ogg") == Linkable()
+
+
+def test_what_is_deleted_soon_is_a_temporary_link(folder: Path) -> None:
+    for days, temporary in ((0, False), (1, True), (2, False)):
+        linkable = Files(folder, keep_days=days).linkable("2026/b.mp3")
+        assert linkable.is_temporary == temporary
+
+
+@pytest.mark.parametrize(
+    ("path", "link"),
+    [
+        ("https://bucket.example.com/2026/a.wav", "https://bucket.example.com/2026/a.wav"),
+        ("http_cache://http://store.example.com/a.mp3", "http://store.example.com/a.mp3"),
+        ("{prefetch=true}http_cache://https://h.example/a.wav", "https://h.example/a.wav"),
+        ("https://h.example/Иванов Иван.wav", None),
+        ("https://h.example/a.wav\r\nX: y", None),
+    ],
+)
+def test_a_web_address_is_its_own_link(folder: Path, path: str, link: str | None) -> None:
+    library = Library(folder, Files(folder), URLS, None)
+    assert library.linkable(path) == Linkable()
+    url = library.url("c1", path)
+    assert url == link or link is None
+    assert url.isascii()
+    assert url.isprintable()
+    assert " " not in url
+    elsewhere = Library(folder, Files(folder), URLS, "https://files.example.com/r")
+    assert elsewhere.url("c1", path).startswith("https://files.example.com/r/")
+
+
+def test_an_address_signed_for_a_short_time_is_a_temporary_link(folder: Path) -> None:
+    library = Library(folder, Files(folder), URLS, None)
+    signed = "https://b.example.com/a.wav?X-Amz-Expires=900&X-Amz-Signature=ab"
+    assert library.linkable(signed) == Linkable(is_temporary=True)
+    # no web address: a relative name below the folder
+    assert library.linkable("https:///a.wav").problem == ""
+
+
+@pytest.mark.parametrize(("suffix", "media"), TYPES.items())
+def test_every_format_that_freeswitch_writes_opens(folder: Path, suffix: str, media: str) -> None:
+    (folder / f"call{suffix.upper()}").write_bytes(b"sound of a call")
+    app = Flask(__name__)
+    app.add_url_rule(
+        "/r", view_func=lambda: answer_with(Files(folder).find(f"call{suffix.upper()}"), "c")
+    )
+    with app.test_client().get("/r", headers={"Range": "bytes=6-7"}) as answer:
+        assert (answer.status_code, answer.mimetype, answer.data) == (206, media, b"of")
 
 
 # over HTTP
@@ -235,8 +313,7 @@ def test_a_file_still_growing_is_not_ready(folder: Path, monkeypatch: pytest.Mon
 
 def link_of(service: Service, planfix: Planfix, switch: Switch) -> str:
     switch.play("in_one_answered", speed=0)
-    planfix.wait_for(lambda crm: any(fields["cmd"] == "record" for fields in crm.accepted))
-    return str(planfix.accepted[-1]["record_link"])
+    return link_to_the_recording(planfix)
 
 
 def test_a_recording_is_served_as_a_player_wants_it(

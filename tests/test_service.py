@@ -15,7 +15,7 @@ from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import names
 
 from .support.commands import call_cli
-from .support.deliveries import told
+from .support.deliveries import count, link_to_the_recording, told
 from .support.service import PATIENCE, Service, running, settings_for, started
 from .support.traces import by_ext, path_of, wanted
 
@@ -42,7 +42,7 @@ def test_forty_calls_at_once(switch: Switch, planfix: Planfix, tmp_path: Path) -
         jobs = [gevent.spawn(switch.play, name, 20) for name in calls]
         gevent.joinall(jobs)
         due = sum(len(wanted(name)) for name in calls)
-        planfix.wait_for(lambda crm: len(crm.accepted) >= due, timeout=120)
+        planfix.wait_for(lambda crm: count(crm) >= due, timeout=120)
     for job, name in zip(jobs, calls, strict=True):
         assert by_ext(told(planfix, str(job.value))) == by_ext(wanted(name))
     assert planfix.history.surprises == []
@@ -54,8 +54,7 @@ def test_the_recording_link_plays_the_recording(
     switch.recordings_dir = str(tmp_path)
     with running(switch, planfix, tmp_path):
         switch.play("in_one_answered", speed=0)
-        planfix.wait_for(lambda crm: any(fields["cmd"] == "record" for fields in crm.accepted))
-        link = planfix.accepted[-1]["record_link"]
+        link = link_to_the_recording(planfix)
         whole = requests.get(link, timeout=PATIENCE)
         part = requests.get(link, timeout=PATIENCE, headers={"Range": "bytes=0-3"})
         forged = requests.get(link.replace("/recordings/", "/recordings/x"), timeout=PATIENCE)
@@ -389,7 +388,7 @@ def test_two_switches_are_followed_at_once(
         service.wait_for(f"freeswitch_linked server=127.0.0.1:{other.port}")
         service.wait_for(f"freeswitch_linked server=127.0.0.1:{switch.port}")
         calls = [switch.play("in_one_answered", speed=0), other.play("in_one_answered", speed=0)]
-        planfix.wait_for(lambda crm: len(crm.accepted) == 8)
+        planfix.wait_for(lambda crm: count(crm) == 8)
     other.stop()
     assert {fields["callid"] for fields in planfix.accepted} == set(calls)
 
@@ -483,3 +482,28 @@ def test_a_folder_that_cannot_be_written_is_named(
 def test_every_recording_played_in_the_package_is_one_of_the_recorded_calls() -> None:
     for name in names():
         assert path_of(name).exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "leg"),
+    [
+        ({}, "}sofia/gateway/trunk/989161234567)"),
+        ({"DIAL_CONTEXT": "default"}, " 989161234567 XML default"),
+    ],
+)
+def test_a_click_dials_what_the_rules_say_and_reports_the_clients_number(
+    switch: Switch, planfix: Planfix, tmp_path: Path, settings: dict[str, str], leg: str
+) -> None:
+    switch.speed, switch.registered = 20, {"102"}
+    rules = {"DIAL_RULES": r"7(\d{10})=98$1", "EXTENSION_ALIASES": "79260000007:501"}
+    with running(switch, planfix, tmp_path, **rules, **settings) as service:
+        for ext in ("102", "501"):
+            click = {"cmd": "makeCall", "from": ext, "to": "8 (916) 123-45-67"}
+            assert service.click(**click, token="pbx-token-1").status_code == 200
+            service.wait_for(f"click_to_call .*ext={ext}")
+        service.wait_for("notice_created.*kind=OUTGOING")
+    assert all(leg in command for command in switch.originated)
+    # the employee's mobile is dialled through the same trunk
+    assert any("}sofia/gateway/trunk/989260000007 " in command for command in switch.originated)
+    phones = [set(re.findall(r"planfix_phone=(\d+)", command)) for command in switch.originated]
+    assert phones == [{"79161234567"}] * 2

@@ -45,9 +45,27 @@ def test_three_settings_are_enough() -> None:
 
 
 def test_every_missing_setting_gets_its_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in GOOD:
-        monkeypatch.delenv(name)
-    assert [sentence.split(" is missing: ")[0] for sentence in problems(monkeypatch)] == list(GOOD)
+    # without an address and a token, Planfix's `setup` tells both; one of them alone is a mistake
+    for left in (["PLANFIX_URL"], ["PLANFIX_TOKEN"], []):
+        for name in GOOD:
+            monkeypatch.delenv(name, raising=False)
+        for name in left:
+            monkeypatch.setenv(name, GOOD[name])
+        missing = ["PBX_TOKEN"] if not left else [name for name in GOOD if name not in left]
+        found = [sentence.split(" is missing: ")[0] for sentence in problems(monkeypatch)]
+        assert found == missing
+
+
+def test_a_setting_that_is_no_text_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert problems(monkeypatch, WINDOWS="\udcff") == [
+        "A setting in the environment is not text in UTF-8."
+    ]
+
+
+def test_without_an_address_and_a_token_setup_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PLANFIX_URL")
+    monkeypatch.delenv("PLANFIX_TOKEN")
+    assert load(Settings).planfix_url == ""
 
 
 @pytest.mark.parametrize(
@@ -57,6 +75,7 @@ def test_every_missing_setting_gets_its_sentence(monkeypatch: pytest.MonkeyPatch
         ("PLANFIX_URL", "http://example.planfix.com/tel/api", "begin it with https://"),
         ("PUBLIC_URL", "http://pbx.example.com", "begin it with https://"),
         ("PBX_TOKEN", "short", "at least 8"),
+        ("PBX_TOKEN_OLD", "short", "the key that Planfix still sends"),
         ("FREESWITCH_ESL", "127.0.0.1:8021", "write it like esl://:PASSWORD@127.0.0.1:8021"),
         ("FREESWITCH_ESL", "esl://:secret@127.0.0.1:99999", "write it like esl://"),
         ("FREESWITCH_ESL", "esl://:secret@127.0.0.1:8021,nonsense", "write it like esl://"),
@@ -285,3 +304,47 @@ def test_a_wrong_value_is_explained_in_plain_words(name: str, value: str, words:
 
 def test_the_level_of_the_log_may_be_written_small() -> None:
     assert problem_with("LOG_LEVEL", "info") == []
+
+
+def test_a_part_of_a_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOMAINS", " A.example, b.example ")
+    monkeypatch.setenv("LINES", "+74950000001, 84950000002,7495000010*")
+    monkeypatch.setenv("IGNORE_NUMBERS", "anonymous,199")
+    rules = load(RuleSettings).rules()
+    assert rules.domains == {"a.example", "b.example"}
+    assert rules.lines == ("74950000001", "74950000002", "7495000010*")
+    assert rules.ignore_numbers == ("anonymous", "199")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DOMAINS", "a.example b.example"),
+        ("DOMAINS", "a;example"),
+        ("LINES", "*"),
+        ("LINES", "7495*01"),
+        ("IGNORE_NUMBERS", "7916\n"),
+        ("IGNORE_NUMBERS", "x" * 10_000),
+    ],
+)
+def test_a_part_of_a_switch_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    if value.strip() != value:
+        assert load(RuleSettings).rules().ignore_numbers == ("7916",)
+        return
+    with pytest.raises(SettingsError) as raised:
+        load(RuleSettings)
+    (problem,) = raised.value.problems
+    assert problem.startswith(f"{name}: ")
+    assert "write it like" in problem
+    assert len(problem) < 200
+
+
+def test_a_terminals_height_is_no_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LINES", "24")
+    assert load(RuleSettings).lines == ()
+    (tmp_path / ".env").write_text("LINES=74950000001\n")
+    monkeypatch.chdir(tmp_path)
+    assert load(RuleSettings).lines == ("74950000001",)

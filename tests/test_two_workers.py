@@ -16,7 +16,7 @@ from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.records import notice_json
 from fsplanfix.outbox.schema import facts, metadata
 from fsplanfix.outbox.store import Store
-from fsplanfix.planfix.forms import build_form
+from fsplanfix.planfix.forms import build_form, sent
 from fsplanfix.simulators.planfix import History
 
 from .support.accounts import accounts, positions
@@ -102,13 +102,14 @@ def assert_nothing_is_told_twice(said: list[Notice], uncut: list[Notice]) -> Non
 
 def what_is_told(notice: Notice) -> tuple[str, str, str, str]:
     """A window's opening, change or end, or the recording's link; how it ended may be unknown."""
-    return notice.callid, notice.ext, notice.kind, notice.recording
+    link = notice.recording if notice.kind is Kind.RECORD else ""
+    return notice.callid, notice.ext, notice.kind, link
 
 
 def assert_the_order_makes_sense(said: list[Notice]) -> None:
     """said: in the order in which a call's notices are sent."""
     history = History()
-    for notice in said:
+    for notice in sent(said):
         history.take(build_form(notice, lambda callid, path: path))
     assert history.surprises == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -25,8 +26,14 @@ class Understood(NamedTuple):
     note: str = ""
 
 
-def understood(option: str, setting: str, answer: str) -> Understood:
-    """Return an answer as it is written into the file. Raises SettingsError if it is wrong."""
+def understood(
+    option: str, setting: str, answer: str, beside: Mapping[str, str] | None = None
+) -> Understood:
+    """Return an answer as it is written into the file.
+
+    beside: the other settings so far. Raises SettingsError if the answer is wrong, alone or beside
+    them.
+    """
     found = Understood(answer)
     if option == "planfix_url":
         found = _planfix_url(answer)
@@ -38,14 +45,14 @@ def understood(option: str, setting: str, answer: str) -> Understood:
         _refuse("FREESWITCH_ESL", f"esl://:{answer}@127.0.0.1:8021")
 
     # an empty answer is the default, unless there is none
-    if setting and (found.value or option in ("planfix_url", "planfix_token")):
-        _refuse(setting, found.value)
+    if setting and (found.value or option == "planfix_token"):
+        _refuse(setting, found.value, beside)
     return found
 
 
-def _refuse(setting: str, value: str) -> None:
+def _refuse(setting: str, value: str, beside: Mapping[str, str] | None = None) -> None:
     """Raise SettingsError if this cannot be the value of a setting."""
-    if wrong := problem_with(setting, value):
+    if wrong := problem_with(setting, value, beside):
         raise SettingsError(wrong)
 
 

@@ -15,6 +15,7 @@ from ..outbox.reader import Reader
 from ..outbox.store import Store
 from ..printable import printable
 from ..settings import RuleSettings, StoreSettings, load
+from . import colors
 from .call_csv import all_pages, csv_text
 from .call_search import client_search
 
@@ -77,8 +78,11 @@ def show_calls(
         pages = all_pages(calls, search)
         if start is None:
             pages = iter([calls.page(search, MOST_WITHOUT_A_TIME)])
-        for line in _csv(pages) if as_csv else _table(pages):
-            click.echo(line)
+        if as_csv:
+            for line in _csv(pages):
+                click.echo(line)
+        else:
+            _show_table(pages)
     finally:
         reader.close()
         store.close()
@@ -91,16 +95,17 @@ def _csv(pages: Iterator[list[ListedCall]]) -> Iterator[str]:
             yield csv_text(page, None, with_head=False).rstrip()
 
 
-def _table(pages: Iterator[list[ListedCall]]) -> Iterator[str]:
+def _show_table(pages: Iterator[list[ListedCall]]) -> None:
     count = 0
     for page in pages:
         for call in page:
             if not count:
-                yield _line("began", "", "client", "result", "waited", "talked  ")
+                head = _line("began", "", "client", "result", "waited", "talked  ")
+                colors.show(head, is_bold=True)
             count += 1
-            yield _row(call)
+            colors.show(_row(call), colors.BAD if call.result == Result.MISSED else None)
 
-    yield f"{count} calls" if count != 1 else "1 call"
+    colors.show(f"{count} calls" if count != 1 else "1 call")
 
 
 def _row(call: ListedCall) -> str:

@@ -13,13 +13,15 @@ from contextlib import closing
 from pathlib import Path
 
 from ..calls.doubts import DOUBTS
-from ..errors import StoreError
+from ..errors import SettingsError, StoreError
 from ..outbox.facts import SET_ASIDE
 from ..outbox.queue import Queue
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
+from ..planfix.pairing import Partner, stored_partner
 from ..settings import Settings
 from ..settings_file import UnknownName
+from ..web.tls import certificate
 from .check_freeswitch import check_freeswitch
 from .check_machine import check_disks, check_ports, check_recordings
 from .check_planfix import check_planfix, check_public_url
@@ -48,12 +50,18 @@ def check_all(
     """
     yield from _check_settings(settings, env_file, unknown)
     keys: list[str] = []
+    partner = _partner_in(settings)
     try:
         with closing(Store(settings.store_url)) as store:
             store.facts.swap("last_check", str(int(time.time())))
             keys = _signing_keys(store, settings)
-            noted = [*_check_queue(store), *_check_notes(settings, store)]
+            noted = [
+                *_check_mode(store),
+                *_check_queue(store),
+                *_check_notes(settings, store),
+            ]
             beside = store.beside.parent
+            partner = partner or stored_partner(store)
         yield Finding("store.sound", Grade.OK, "store", "can be written")
         yield from noted
         yield from check_disks({"store": beside, "recordings": settings.recordings_dir})
@@ -64,10 +72,18 @@ def check_all(
         yield from check_freeswitch(settings, server)
 
     yield from check_ports(settings)
+    yield from _check_https(settings)
     yield from check_recordings(settings)
     yield from check_records(settings)
     yield from check_public_url(settings, keys)
-    yield from check_planfix(settings)
+    yield from check_planfix(settings, partner)
+
+
+def _partner_in(settings: Settings) -> Partner | None:
+    """Return the Planfix that the settings name, None if `setup` is to tell it."""
+    if not settings.planfix_url:
+        return None
+    return Partner(settings.planfix_url, settings.planfix_token.get_secret_value())
 
 
 def _check_settings(
@@ -118,6 +134,27 @@ def _signing_keys(store: Store, settings: Settings) -> list[str]:
 # what the service has noted in the store
 
 
+def _check_https(settings: Settings) -> Iterator[Finding]:
+    """Report files of our own https that cannot be used."""
+    try:
+        found = certificate(settings.http_cert, settings.http_key)
+    except SettingsError as error:
+        hint = "a start needs other files; a running service goes on with those of before"
+        yield Finding("https.wrong", Grade.BROKEN, "https", error.problems[0], hint)
+        return
+    if found is not None:
+        what = f"{settings.http_cert} and its key fit together"
+        yield Finding("https.sound", Grade.OK, "https", what)
+
+
+def _check_mode(store: Store) -> Iterator[Finding]:
+    """Report an SQLite file that everybody on the machine can read."""
+    file = store.beside
+    if file.is_file() and stat.S_IMODE(file.stat().st_mode) & 0o007:
+        what, hint = f"{file} can be read by others: it holds calls and keys", f"chmod 600 {file}"
+        yield Finding("store.readable-by-others", Grade.WARNING, "store", what, hint)
+
+
 def _check_queue(store: Store) -> Iterator[Finding]:
     """Report notices that Planfix rejected, and those that wait for long."""
     backlog = Queue(store).backlog()
@@ -125,6 +162,16 @@ def _check_queue(store: Store) -> Iterator[Finding]:
         what = f"{backlog.rejected} notices were rejected by Planfix"
         hint = "fsplanfix queue list shows why; fsplanfix queue retry sends them again"
         yield Finding("queue.rejected", Grade.WARNING, "queue", what, hint)
+
+    for reason, count in Queue(store).not_linked():
+        # an empty file is nobody's mistake here
+        if not reason.endswith("empty"):
+            what = f"{count} recordings were {short(reason)}"
+            hint = (
+                "RECORDINGS_DIR must be the folder where FreeSWITCH records, "
+                "or RECORDINGS_URL a server that has the files"
+            )
+            yield Finding("recordings.not-linked", Grade.WARNING, "recordings", what, hint)
 
     oldest = backlog.oldest
     if oldest is not None and store.now() - oldest > WAITS_TOO_LONG:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterator
 
 from ..errors import TransportError
+from ..planfix.agreement import Difference, differences, hint, our_address
 from ..planfix.api import PlanfixApi
+from ..planfix.keys import PbxKeys
+from ..planfix.pairing import Partner
 from ..recordings.library import TEST_RECORDING, silence
 from ..recordings.urls import RecordingUrls
 from ..settings import Settings
-from .findings import Finding, Grade, short
+from .findings import Finding, Grade
 from .probes import days_left, fetch
 
 LONGEST_WAIT = 10.0
@@ -26,13 +28,35 @@ SHORT_CERTIFICATE = 14
 """Days before its end at which a certificate is reported."""
 
 
-def check_planfix(settings: Settings) -> Iterator[Finding]:
-    """Check that Planfix accepts our token and has our address (docs/facts/planfix.md)."""
-    yield from _check_certificate("PLANFIX_URL", settings.planfix_url, "is this Planfix?")
-    found, known = ping(settings.planfix_url, settings.planfix_token.get_secret_value())
+def check_planfix(settings: Settings, partner: Partner | None) -> Iterator[Finding]:
+    """Check that Planfix accepts our token and has our address (docs/facts/planfix.md).
+
+    partner: the Planfix we belong to, None if `setup` has not told it yet.
+    """
+    if partner is None:
+        what = "none has paired yet: calls are kept until `setup` comes from Planfix"
+        ours = "your PUBLIC_URL with /planfix"
+        if settings.public_url:
+            ours = our_address(settings.public_url)
+        cure = (
+            f"enter {ours} and PBX_TOKEN in Planfix and save it there, "
+            "or set PLANFIX_URL and PLANFIX_TOKEN"
+        )
+        yield Finding("planfix.unpaired", Grade.WARNING, "Planfix", what, cure)
+        return
+    if not settings.planfix_url:
+        yield Finding("planfix.paired", Grade.OK, "Planfix", f"paired by `setup`: {partner.url}")
+
+    yield from _check_certificate("PLANFIX_URL", partner.url, "is this Planfix?")
+    found, known = ping(partner.url, partner.token)
     yield found
     if known is not None:
         yield from _check_agreement(settings, known)
+
+
+def _public_url(settings: Settings) -> str:
+    scheme = "https" if settings.http_cert else "http"
+    return (settings.public_url or f"{scheme}://{settings.http_listen}").rstrip("/")
 
 
 def ping(url: str, token: str) -> tuple[Finding, dict[str, object] | None]:
@@ -59,8 +83,8 @@ def _ask_without_ping(client: PlanfixApi, error: TransportError) -> Finding:
             return Finding("planfix.sound", Grade.OK, "Planfix", what)
 
     if error.unauthorized:
-        hint = "put the token that Planfix shows into PLANFIX_TOKEN"
-        return Finding("planfix.token", Grade.BROKEN, "Planfix", str(error), hint)
+        cure = "put the token that Planfix shows into PLANFIX_TOKEN"
+        return Finding("planfix.token", Grade.BROKEN, "Planfix", str(error), cure)
     return Finding(
         "planfix.unreachable", Grade.BROKEN, "Planfix", str(error), "is PLANFIX_URL right?"
     )
@@ -68,24 +92,17 @@ def _ask_without_ping(client: PlanfixApi, error: TransportError) -> Finding:
 
 def _check_agreement(settings: Settings, known: dict[str, object]) -> Iterator[Finding]:
     """Compare the key and the address that Planfix uses with ours."""
-    token, url = str(known.get("pbxToken", "")), str(known.get("pbxUrl", ""))
-    # what is compared may be secret, so the time must not tell how much of it is right
-    if not hmac.compare_digest(
-        token.encode("utf-8", "replace"), settings.pbx_token.get_secret_value().encode()
-    ):
-        yield Finding(
-            "planfix.pbx-key",
-            Grade.BROKEN,
-            "Planfix",
-            "holds another PBX key",
-            "enter PBX_TOKEN in Planfix as the PBX key",
-        )
+    ours = _public_url(settings)
+    for difference, what in differences(known, PbxKeys(*settings.pbx_keys()), ours).items():
+        code, grade = _DIFFERENCES[difference]
+        yield Finding(code, grade, "Planfix", what, hint(difference, ours))
 
-    ours = f"{(settings.public_url or f'http://{settings.http_listen}').rstrip('/')}/planfix"
-    if url.rstrip("/") != ours:
-        what = f"sends clicks to {short(url, 100) or 'nowhere'}"
-        hint = f"enter {ours} in Planfix, or fix PUBLIC_URL"
-        yield Finding("planfix.pbx-url", Grade.WARNING, "Planfix", what, hint)
+
+_DIFFERENCES = {
+    Difference.KEY: ("planfix.pbx-key", Grade.BROKEN),
+    Difference.FORMER_KEY: ("planfix.former-key", Grade.WARNING),
+    Difference.ADDRESS: ("planfix.pbx-url", Grade.WARNING),
+}
 
 
 def check_public_url(settings: Settings, keys: list[str]) -> Iterator[Finding]:
@@ -132,13 +149,13 @@ def check_public_url(settings: Settings, keys: list[str]) -> Iterator[Finding]:
         yield Finding("public-url.recordings", Grade.BROKEN, part, what, hint)
 
 
-def _check_certificate(name: str, url: str, hint: str) -> Iterator[Finding]:
+def _check_certificate(name: str, url: str, cure: str) -> Iterator[Finding]:
     """Check how long a certificate lasts. One that is not trusted fails every request anyway."""
     days = days_left(url, LONGEST_WAIT)
     if days is None:
         return
     what = f"its certificate is valid for {days:.0f} more days"
     if days < SHORT_CERTIFICATE:
-        yield Finding("certificate.ends", Grade.WARNING, name, what, hint)
+        yield Finding("certificate.ends", Grade.WARNING, name, what, cure)
     else:
         yield Finding("certificate.sound", Grade.OK, name, what)

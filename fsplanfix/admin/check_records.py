@@ -11,6 +11,7 @@ from ..history.folder import ENDINGS, Folder, Found
 from ..history.record import Record
 from ..settings import Settings
 from .findings import Finding, Grade
+from .initial_settings import shipped
 
 OLD = 86400.0
 """Seconds without a new record after which that is worth a line."""
@@ -19,7 +20,7 @@ LOOKED_AT = 100
 """Records, the newest."""
 
 MODULES = {"json": "mod_json_cdr", "xml": "mod_xml_cdr"}
-HOW = "see contrib/cdr/README.md"
+HOW = f"see {shipped('contrib/cdr/README.md')}"
 
 
 def check_records(settings: Settings) -> Iterator[Finding]:

@@ -108,6 +108,7 @@ class Desk:
         is_linked: Callable[[], dict[str, bool]],
         name_of: Callable[[str], str] = lambda _: "",
         shadow: bool = False,
+        is_paired: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._queue = Queue(store)
@@ -124,6 +125,7 @@ class Desk:
             rules.hidden_number,
             is_linked,
             name_of,
+            is_paired,
             shadow,
         )
 

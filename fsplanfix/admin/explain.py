@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from textwrap import fill
 
 from ..calls.event_log import unpacked
-from ..calls.model import Notice, Rules
+from ..calls.model import Kind, Notice, Rules
 from ..outbox.archive import Archive, Known
 from ..outbox.call_list import ListedCall
+from ..outbox.queue import SENT_BEFORE
 from ..outbox.records import LOOKED_UP, Entry, Queued
 from ..outbox.schema import State
 from ..planfix.forms import build_form
 from ..printable import WIDTH, printable
-from . import timeline
+from . import colors, timeline
 from .story import Step, Voice, steps
 from .traces import write_trace
 
@@ -31,10 +33,17 @@ MEANINGS = {
     "✓": "Planfix has it",
     "…": "waits for its turn, or to be sent again",
     "✗": "rejected by Planfix (fsplanfix queue list)",
-    "-": "too late to matter, not sent",
+    "-": "not sent, for the reason that is given",
     "○": "shadow mode, not sent",
     "!": "went wrong",
     "?": "nobody listened",
+}
+COLORS = {
+    "✓": colors.GOOD,
+    "…": colors.ODD,
+    "✗": colors.BAD,
+    "!": colors.BAD,
+    "?": colors.ODD,
 }
 NEWS = (LOOKED_UP, "click to call: the employee picked up")
 """How lines of the journal begin that tell of nothing wrong."""
@@ -107,17 +116,17 @@ def _mark(step: Step) -> str:
 def _told(queued: Queued, rule: str) -> Iterator[str]:
     """Yield the lines of a notice: its request, then the rule behind it and its delivery."""
     notice = queued.notice
-    fields = build_form(notice, _where)
+    # whether its link went out with a COMPLETED stands beside the recording
+    is_end = notice.kind is Kind.COMPLETED
+    fields = build_form(replace(notice, recording="") if is_end else notice, _where)
     yield f"{MARKS[queued.state]}{timeline.line(fields, notice.at)[1:]}"
 
     about = [rule]
-    if notice.afterwards:
-        about.append("told from FreeSWITCH's records (rule 19)")
     if queued.state == State.DONE:
         about.append(f"sent {timeline.clock(queued.settled)}")
     if queued.attempts > 1:
         about.append(f"{queued.attempts} tries")
-    if queued.state != State.DONE:
+    if queued.state != State.DONE or queued.answer == SENT_BEFORE:
         about.append(queued.answer)
 
     text = "; ".join(part for part in about if part)

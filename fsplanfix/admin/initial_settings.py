@@ -75,6 +75,13 @@ def is_packaged() -> bool:
     return Path(sys.prefix) == PACKAGE
 
 
+def shipped(path: str) -> str:
+    """Return where a file that comes with the program is. path: in the repository."""
+    if not is_packaged():
+        return path
+    return f"/usr/share/fsplanfix/{path.removeprefix('contrib/')}"
+
+
 def default_file() -> Path:
     """Return where `init` writes the settings."""
     if named := os.environ.get(VARIABLE):
@@ -147,10 +154,13 @@ def problems(values: Mapping[str, str]) -> list[str]:
     return []
 
 
-def problem_with(name: str, value: str) -> list[str]:
-    """Return a sentence if a value cannot be that of a setting."""
-    # other settings are missing still: only what is wrong with this one counts
-    return [text for text in problems({name: value}) if text.startswith(f"{name}:")]
+def problem_with(name: str, value: str, beside: Mapping[str, str] | None = None) -> list[str]:
+    """Return a sentence if a value cannot be that of a setting, alone or beside other settings."""
+    others = {other: text for other, text in (beside or {}).items() if text and other != name}
+    # others are missing still, or wrong already: only what comes with this value counts
+    known = problems(others)
+    new = [text for text in problems({**others, name: value}) if text not in known]
+    return [text for text in new if " is missing: " not in text or text.startswith(name)]
 
 
 FIRST_LINE = f"{FIRST_WORDS}, written by `fsplanfix init`. .env.example explains all there are.\n"

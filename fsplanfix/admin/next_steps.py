@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..freeswitch.connection import Server
 from ..settings_file import SYSTEM_FILE
-from .initial_settings import is_packaged
+from .check import DEFAULT_PASSWORD
+from .initial_settings import shipped
 
 EVENT_SOCKET = """\
 <configuration name="event_socket.conf" description="Socket Client">
@@ -17,6 +18,11 @@ EVENT_SOCKET = """\
     <param name="password" value="{password}"/>
   </settings>
 </configuration>"""
+
+PAIRS = """
+
+   Save it there while fsplanfix runs and can be reached from outside: then
+   Planfix tells its own address and token (setup), and fsplanfix keeps them."""
 
 
 def what_to_do(
@@ -33,25 +39,30 @@ def what_to_do(
     password already. fs_cli: the file where `fs_cli` finds the password, if it was written.
     """
     base = values.get("PUBLIC_URL") or "https://pbx.example.com"
+    pairs = "" if values.get("PLANFIX_URL") else PAIRS
     steps = [
         f"""\
 In Planfix: Integrations, Virtual PBX, Planfix API for telephony. Enter
 
    address of your PBX   {base.rstrip("/")}/planfix
-   key of your PBX       {values.get("PBX_TOKEN") or "the one in PBX_TOKEN_FILE"}"""
+   key of your PBX       {values.get("PBX_TOKEN") or "the one in PBX_TOKEN_FILE"}{pairs}"""
     ]
     if server is not None and not is_accepted:
         steps.append(_event_socket(server, fs_cli))
 
-    files = "/usr/share/fsplanfix/" if is_packaged() else ""
+    reload = "fs_cli -x reloadxml"
+    if server is not None and fs_cli is None and server.password != DEFAULT_PASSWORD:
+        reload = "fs_cli -p PASSWORD -x reloadxml"
     start = "fsplanfix run, and in another window: fsplanfix check"
     if file == SYSTEM_FILE:
         start = "sudo systemctl restart fsplanfix, then: sudo fsplanfix check"
     steps += [
         f"""\
 Names on the phones, the client's manager first, recordings: copy what you
-   want from {files}freeswitch-dialplan/
-   (its README.md says where to), then: fs_cli -x reloadxml""",
+   want from {shipped("freeswitch-dialplan/")}
+   (its README.md says where to), then: {reload}
+   Calls that pass while fsplanfix does not run can be told afterwards: see
+   {shipped("contrib/cdr/README.md")}""",
         start,
     ]
     if password := values.get("ADMIN_PASSWORD"):

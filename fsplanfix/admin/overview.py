@@ -65,12 +65,14 @@ class Rejected:
 class Overview:
     """How everything stands.
 
-    linked: whether each FreeSWITCH is. today: since midnight, by the reader's time zone.
+    linked: whether each FreeSWITCH is. paired: whether it is known which Planfix we belong to.
+    today: since midnight, by the reader's time zone.
     unanswered: clients who were missed today and not called back. recent: the latest calls that are
     over.
     """
 
     linked: dict[str, bool]
+    paired: bool
     shadow: bool
     standing: Standing
     calls: list[LiveCall]
@@ -94,6 +96,7 @@ class Lookout:
         hidden: str,
         is_linked: Callable[[], dict[str, bool]],
         name_of: Callable[[str], str],
+        is_paired: Callable[[], bool],
         shadow: bool,
     ) -> None:
         self._standing = standing
@@ -101,6 +104,7 @@ class Lookout:
         self._hidden = hidden
         self._is_linked = is_linked
         self._name_of = name_of
+        self._is_paired = is_paired
         self._shadow = shadow
         self._read: dict[str, tuple[str, LiveCall | None]] = {}
 
@@ -115,6 +119,7 @@ class Lookout:
         live = self._live(self._standing.open_calls(is_wanted))
         return Overview(
             linked=self._is_linked(),
+            paired=self._is_paired(),
             shadow=self._shadow,
             standing=self._standing.standing(is_wanted),
             calls=live[:MOST_LIVE],

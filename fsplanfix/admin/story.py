@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from ..calls.event_log import UNHEARD, UNTIL, unpacked
+from ..calls.event_log import BY_RECORD, UNHEARD, UNTIL, unpacked
 from ..calls.model import Kind, Leg, Notice, Role, Rules, Status
 from ..calls.tracker import Tracker
 from ..freeswitch.events import SwitchEvent, moment
@@ -117,6 +117,7 @@ def steps(archive: Archive, rules: Rules, callid: str, voice: Voice) -> list[Ste
     talked = _talked_unseen(queued.notice for queued in said)
     for queued in told.values():
         reason = _reason(queued.notice.rule, queued.notice, voice, talked=talked)
+        reason = _with_source(reason, queued.notice, voice)
         found.append(Step(queued.notice.at, queued.notice.ext, "", queued, reason))
 
     for entry in noted:
@@ -142,9 +143,7 @@ def _played(
     tracker, marks = Tracker(rules), set[tuple[str, str]]()
     for event in events:
         if event.name == UNHEARD:
-            since, until = voice.clock(event.at), voice.clock(moment(event.get(UNTIL)))
-            what = _("unknown: the service was not listening from %(since)s to %(until)s")
-            yield Step(event.at, "", what % {"since": since, "until": until}, is_gap=True)
+            yield Step(event.at, "", _gap(event, events, voice), is_gap=True)
 
         # a leg is forgotten with its last event, and that one needs its name, too
         before = tracker.book.get(event.leg)
@@ -161,7 +160,21 @@ def _played(
                 # a notice that an older release stored names no rule
                 rule = queued.notice.rule or notice.rule
                 reason = _reason(rule, notice, voice, event, talked)
+                reason = _with_source(reason, queued.notice, voice)
                 yield Step(queued.notice.at, queued.notice.ext, "", queued, reason)
+
+
+def _gap(gap: SwitchEvent, events: list[SwitchEvent], voice: Voice) -> str:
+    """Return a time in which nobody listened in words. events: those of the call."""
+    _ = voice.say
+    since, until = gap.at, moment(gap.get(UNTIL))
+    text = _("unknown: the service was not listening from %(since)s to %(until)s")
+    if any(event.get(BY_RECORD) and since <= event.at <= until for event in events):
+        text = _(
+            "the service was not listening from %(since)s to %(until)s; "
+            "FreeSWITCH's records tell what happened"
+        )
+    return text % {"since": voice.clock(since), "until": voice.clock(until)}
 
 
 def _who(leg: Leg, voice: Voice) -> str:
@@ -244,6 +257,15 @@ def _talked_unseen(notices: Iterable[Notice]) -> bool:
     That is known when the call is over, and told with the ends of the open offers.
     """
     return any(n.kind is Kind.ACCEPTED and n.rule == "6" for n in notices)
+
+
+def _with_source(reason: str, notice: Notice, voice: Voice) -> str:
+    """Return the reason of a notice, with where it is known from if nobody heard it happen."""
+    _ = voice.say
+    if not notice.afterwards:
+        return reason
+    source = _("told from FreeSWITCH's records (rule 19)")
+    return f"{reason}; {source}" if reason else source
 
 
 def _reason(

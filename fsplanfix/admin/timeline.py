@@ -74,4 +74,5 @@ def meaning(fields: Mapping[str, str]) -> str:
     # an unknown status is shown as it is
     words = ENDED.get(fields["status"], fields["status"]).format(duration=fields["duration"])
     recorded = ", recorded" if fields["is_recorded"] == "1" else ""
-    return f"{event:<9}  {fields['status']}: {words}{recorded}"
+    link = ", with the link" if "record_link" in fields else ""
+    return f"{event:<9}  {fields['status']}: {words}{recorded}{link}"

@@ -13,18 +13,22 @@ from urllib.parse import quote
 from ..freeswitch.events import OURS, SwitchEvent
 from .tracker import Tracker
 
+BY_RECORD = "By-Record"
+"""A header of events that FreeSWITCH's call detail records tell, and nobody heard."""
+
 ALWAYS = (
     *("Event-Name", "Event-Date-Timestamp", "Event-Sequence", "Unique-ID"),
     "variable_att_xfer_kill_uuid",
+    *("Caller-Context", "variable_domain_name", "variable_dialed_domain", "variable_presence_id"),
 )
 OF_A_NEW_LEG = (
-    *("Call-Direction", "Channel-Name", "Caller-Context", "Caller-Channel-Created-Time"),
+    *("Call-Direction", "Channel-Name", "Caller-Channel-Created-Time"),
     *("Caller-Caller-ID-Number", "Caller-Destination-Number", "Caller-Privacy-Hide-Number"),
     *("Other-Leg-Unique-ID", "variable_originating_leg_uuid", "variable_ent_originate_aleg_uuid"),
     *("variable_cc_member_session_uuid", "variable_fifo_bridge_uuid"),
     *("variable_other_loopback_leg_uuid", "variable_recovered"),
     *("variable_user_name", "variable_sip_auth_username", "variable_number_alias"),
-    *("variable_dialed_user", "variable_presence_id", "variable_sip_gateway_name"),
+    *("variable_dialed_user", "variable_sip_gateway_name"),
     *("variable_sip_req_uri", "variable_sip_to_user"),
 )
 CAUSES = ("Hangup-Cause", "variable_sip_term_status", "variable_proto_specific_hangup_cause")
@@ -153,6 +157,9 @@ def _reduced(event: SwitchEvent) -> bytes:
     """Return the headers of an event that are kept."""
     names = (*ALWAYS, *KEPT.get(event.name, ()))
     lines = list(filter(None, map(event.line, names)))
+    # FreeSWITCH numbers its events: only one that was made up is searched once more
+    if not event.get("Event-Sequence") and (by_record := event.line(BY_RECORD)):
+        lines.append(by_record)
     lines += [f"{OURS}{name}: {quote(value)}".encode() for name, value in event.ours().items()]
     return b"\n".join(lines)
 

@@ -44,6 +44,9 @@ def counts_as(rules: Rules, call: Call, leg: Leg) -> str:
     An outside number that the PBX rings for the client is an employee: its alias, else itself. The
     client's own number is nobody's but his.
     """
+    # for one company another's employee is an outside party without a number
+    if leg.account and call.account and leg.account != call.account:
+        return ""
     if leg.role is not Role.OUTSIDE or leg.client_of == call.callid:
         return leg.ext
     return rules.aliases.get(leg.number, "" if leg.number == call.phone else leg.number)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .model import Leg, Role
+from .model import ACCOUNT, Leg, Role
 
 
 class LegBook:
@@ -92,11 +92,12 @@ class LegBook:
         return (leg for leg in list(self.legs.values()) if self.placed_for(leg) is party)
 
     def exts_in_calls(self) -> set[str]:
-        """Return the exts whose phone has answered a call or placed one; ringing is none yet."""
+        """Return our exts whose phone has answered a call or placed one; ringing is none yet."""
         return {
             leg.ext
             for leg in self.legs.values()
-            if leg.ext and not leg.hanging and (leg.inbound or leg.answered)
+            if leg.ext and leg.account in ("", ACCOUNT)
+            if not leg.hanging and (leg.inbound or leg.answered)
         }
 
     def rename(self, old: str, new: str) -> Leg | None:

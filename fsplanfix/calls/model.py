@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from .number_rules import NumberRule
 from .numbers import Numbering
+
+ACCOUNT = "default"
+"""The name of the account that the settings make up; `planfix_account` may name it."""
+
+RECORDS = "record"
+"""What recordings are counted under, beside the parts of each ext."""
+
+UNNAMED = 9
+"""Nothing has named an account yet."""
 
 _OUTSIDE_NUMBER = re.compile(r"[0-9]{7,15}", re.ASCII)
 
@@ -80,6 +89,11 @@ class Rules:
     call is reported for that reached nobody; `*` stands for every other line. trunk_users: logins
     that are gateways. house_gateways: gateways that lead to colleagues. hidden_number: "" leaves
     such calls out. area_code, number_rules, dial_rules: see Numbering, which they make up.
+
+    domains, lines: what belongs to the company, if a switch serves several; empty, all does.
+    ignore_numbers: clients and exts that are left out. Lines and numbers may end with `*`.
+
+    data_fields: what the call knows by itself (own_data.py) to the field of Planfix it goes into.
     """
 
     country: str = "RU"
@@ -96,6 +110,10 @@ class Rules:
     trusted_contexts: frozenset[str] = frozenset()
     trunk_users: frozenset[str] = frozenset()
     house_gateways: frozenset[str] = frozenset()
+    domains: frozenset[str] = frozenset()
+    lines: tuple[str, ...] = ()
+    data_fields: Mapping[str, str] = field(default_factory=dict)
+    ignore_numbers: tuple[str, ...] = ()
     numbering: Numbering = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +125,23 @@ class Rules:
         if user in self.aliases:
             return self.aliases[user]
         return user if user and self.ext_pattern.fullmatch(user) else ""
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Tell whether only a part of the switch is the company's."""
+        return bool(self.domains or self.lines)
+
+    def tells_of(self, call: Call) -> bool:
+        """Tell whether a call is the company's."""
+        return not self.is_narrowed or call.account == ACCOUNT
+
+    def has_line(self, line: str) -> bool:
+        """Tell whether a line is the company's."""
+        return _matches(self.lines, line)
+
+    def ignores(self, number: str) -> bool:
+        """Tell whether a client's number or an ext is left out."""
+        return _matches(self.ignore_numbers, number)
 
     def default_ext_of(self, line: str) -> str:
         """Return the ext that a call by this line is reported for if it reached nobody, or ""."""
@@ -137,6 +172,14 @@ class Rules:
         return bool(_OUTSIDE_NUMBER.fullmatch(user)) and not self.ext_pattern.fullmatch(user)
 
 
+def _matches(patterns: Iterable[str], number: str) -> bool:
+    """Tell whether a number is one of those named; a pattern with `*` at its end names many."""
+    return any(
+        number.startswith(pattern[:-1]) if pattern.endswith("*") else number == pattern
+        for pattern in patterns
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """One thing Planfix must be told. (callid, ext, kind, ordinal) names it for ever.
@@ -146,6 +189,9 @@ class Notice:
     FreeSWITCH machine. rule: the number of the call rule that decided it. contact: the client's
     name as the dialplan knows it, on COMPLETED; Planfix is not told. afterwards: nobody heard it
     happen; FreeSWITCH's records tell it.
+
+    A COMPLETED with a recording may carry its link; linked_by is then the ordinal of the RECORD
+    that need not be sent any more (rule 13).
     """
 
     callid: str
@@ -162,6 +208,7 @@ class Notice:
     is_recorded: bool = False
     data: dict[str, str] = field(default_factory=dict)
     recording: str = ""
+    linked_by: int = 0
     rule: str = ""
     contact: str = ""
     afterwards: bool = False
@@ -212,6 +259,9 @@ class Leg:
     bridged with. stands_for: the client's leg that takes over what was placed for this one. room:
     the conference it is in.
 
+    account: the account that was named for it by the strongest of what names one (account_by, see
+    whose.py); "" for none.
+
     client_of: the call whose client it is. calls: every call it has a part in. has_named_call: its
     UUID is a callid. seen: the Event-Sequence of the events taken for it.
     """
@@ -237,6 +287,9 @@ class Leg:
     calls: list[str] = field(default_factory=list)
     has_named_call: bool = False
 
+    account: str = ""
+    account_by: int = UNNAMED
+
     ringing: bool = False
     answered: bool = False
     hanging: bool = False
@@ -246,6 +299,7 @@ class Leg:
     contact: str = ""
     known: bool = False
     data: dict[str, str] = field(default_factory=dict)
+    own_data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
 
@@ -255,7 +309,8 @@ class Part:
     """One employee's part in a call, from INCOMING or OUTGOING to COMPLETED.
 
     legs: the employee's legs that still ring or, after ACCEPTED, talk and are not torn down yet.
-    gave_up: he left an outgoing call before anybody answered.
+    gave_up: he left an outgoing call before anybody answered. ended_by: who ended the talk: client,
+    employee, or transfer.
 
     Times are microseconds since 1970, None until then. accepted_at: the talk began. parted_at: the
     client's leg was unbridged from his. ended_at: the talk ended. silent_since: his phone rang, and
@@ -271,6 +326,7 @@ class Part:
     ended_at: int | None = None
     gave_up: bool = False
     silent_since: int | None = None
+    ended_by: str = ""
 
     @property
     def is_offer(self) -> bool:
@@ -296,6 +352,7 @@ class Call:
     the client's leg had answered (to a menu, a queue, somebody), and nobody heard how it ended.
 
     contact: the client's name, "" if the dialplan knows none. known: Planfix knows the client.
+    account: whose call it is, by the leg with the strongest sign (account_by, see whose.py).
     ordinals: the parts begun so far, by ext. position: the notices said so far.
     """
 
@@ -321,7 +378,10 @@ class Call:
     failure: Status = Status.NOT_AVAILABLE
     unheard: bool = False
     over: bool = False
+    account: str = ""
+    account_by: int = UNNAMED
     contact: str = ""
     known: bool = False
     data: dict[str, str] = field(default_factory=dict)
+    own_data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)

@@ -38,6 +38,9 @@ def read_leg(event: SwitchEvent, rules: Rules) -> Leg:
     else:
         _read_placed_leg(leg, event, rules)
 
+    if leg.ext and rules.ignores(leg.ext):
+        leg.ext, leg.role = "", Role.HOUSE
+
     if leg.inbound:
         leg.dialled = event.get("Caller-Destination-Number")
     else:

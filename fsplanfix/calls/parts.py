@@ -7,17 +7,29 @@ and 8), their ends (rules 4 and 9), and what a call that is over still owes (rul
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from .call_recordings import is_recorded
 from .identity import counts_as
 from .legs import LegBook
-from .model import Call, Direction, Kind, Leg, Notice, Part, Role, Rules, Status, Windows
+from .model import (
+    RECORDS,
+    Call,
+    Direction,
+    Kind,
+    Leg,
+    Notice,
+    Part,
+    Role,
+    Rules,
+    Status,
+    Windows,
+)
+from .own_data import own_data
+from .variables import merged
 
 MICROSECONDS = 1_000_000
-
-RECORDS = "record"
-"""What recordings are counted under, beside the parts of each ext."""
 
 
 class Parts:
@@ -158,6 +170,7 @@ class Parts:
                 continue
             if part.is_talk and not self._is_with_client(call, part):
                 part.ended_at = at if part.parted_at is None else part.parted_at
+                part.ended_by = "transfer"
             if part.ended_at is not None:
                 self._complete(call, part, Status.SUCCESS, at, rule="4")
 
@@ -191,6 +204,7 @@ class Parts:
                 continue
             if part.is_talk:
                 part.ended_at = at
+                part.ended_by = "client" if leg.uuid in call.clients else "employee"
             elif part.accepted_at is None and self._up(call.clients):
                 part.gave_up = True
 
@@ -339,11 +353,22 @@ class Parts:
         call.parts.append(part)
         return part
 
-    def record(self, call: Call, path: str, at: int) -> None:
-        """Say that a recording is final (rule 13). A recovered call goes on counting them."""
-        ordinal = call.ordinals[RECORDS] = call.ordinals.get(RECORDS, 0) + 1
-        nobody = Part("", ordinal, call.type, [])
-        self._say(call, Kind.RECORD, nobody, at, rule="13", recording=path)
+    def record(self, call: Call, paths: Sequence[str], at: int) -> None:
+        """Say which recordings are final (rule 13). A recovered call goes on counting them."""
+        for path in paths:
+            ordinal = call.ordinals[RECORDS] = call.ordinals.get(RECORDS, 0) + 1
+            if len(paths) == 1:
+                self._offer_link(call, path, ordinal)
+            nobody = Part("", ordinal, call.type, [])
+            self._say(call, Kind.RECORD, nobody, at, rule="13", recording=path)
+
+    def _offer_link(self, call: Call, path: str, ordinal: int) -> None:
+        """Let the COMPLETED of the call's only talk carry the link, if this event says both."""
+        if len(call.talks) != 1:
+            return
+        for place, notice in enumerate(self.said):
+            if notice.callid == call.callid and notice.is_recorded:
+                self.said[place] = replace(notice, recording=path, linked_by=ordinal)
 
     def _part_of(self, call: Call, ext: str, at: int) -> Part | None:
         """Return the part an ext has in the call now; a talk that has ended is none any more."""
@@ -378,6 +403,7 @@ class Parts:
                 start = at if talk.accepted_at is None else talk.accepted_at
                 end = at if talk.ended_at is None else talk.ended_at
                 spans.append((start, end))
+        own = own_data(call, part, status, at, spans, self._rules)
         call.talks += spans
 
         call.parts.remove(part)
@@ -393,11 +419,14 @@ class Parts:
             status=status,
             duration=sum(max(end - start, 0) for start, end in spans) // MICROSECONDS,
             is_recorded=any(is_recorded(call, part.ext, start, end) for start, end in spans),
-            data=dict(call.data),
+            data=merged(dict(call.data), own),
             contact=call.contact,
         )
 
     def _say(self, call: Call, kind: Kind, part: Part, at: int, rule: str, **more: Any) -> None:
+        # decided once, with the first word (docs/call-rules.md, "Whose call")
+        if not call.position and not self._rules.tells_of(call):
+            call.ignored = True
         if call.ignored:
             return
         call.position += 1

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..freeswitch.events import OURS, SwitchEvent, hanging_up, is_uuid, moment
+from ..freeswitch.events import CONFERENCE, OURS, SwitchEvent, hanging_up, is_uuid, moment
 from .model import Leg
-from .tracker import CONFERENCE, Tracker
+from .tracker import Tracker
 
 Dump = Mapping[str, str]
 """The headers of one live channel, decoded."""

@@ -10,21 +10,25 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
-from ..freeswitch.events import SwitchEvent, is_uuid
+from ..freeswitch.events import CONFERENCE, SwitchEvent, is_membership, is_uuid
 from . import call_recordings
 from .doubts import Doubts
 from .hangup_causes import NO_PHONE, failure_of
 from .identity import Callids, counts_as, ends_alike, number_called
 from .legs import LegBook
 from .model import Call, Direction, Leg, Notice, Part, Recording, Role, Rules, Status
+from .own_data import read_own_data
 from .parties import parents_of, read_leg
 from .parts import Parts
 from .variables import is_true, merged, read_variables
+from .whose import read_account, take_account
 
 REMEMBERED_LEGS = 10_000
 """Ended legs that are still known, so that a CHANNEL_CREATE that arrives twice starts nothing."""
 
-CONFERENCE = "conference::maintenance"
+
+# each tells whether it found anything new
+_ON_EVERY_EVENT = (read_variables, read_account, read_own_data)
 
 
 class Tracker:
@@ -211,6 +215,7 @@ class Tracker:
 
     def _open(self, call: Call, client: Leg, legs: list[Leg]) -> None:
         self.calls[call.callid] = call
+        call.ignored |= self.rules.ignores(call.phone)
         client.client_of = call.callid
         for leg in legs:
             self._join(call, leg)
@@ -292,7 +297,9 @@ class Tracker:
 
         ours, theirs = self.calls.get(one.client_of), self.calls.get(other.client_of)
         # two clients bridged with each other: the older call goes on, the later one joins it
-        if ours is None or (theirs is not None and _is_before(theirs, ours)):
+        if ours is None or (
+            theirs is not None and (theirs.born, theirs.callid) < (ours.born, ours.callid)
+        ):
             one, other, ours, theirs = other, one, theirs, ours
         if ours is None or ours is theirs or ours.over:
             return
@@ -397,8 +404,7 @@ class Tracker:
             call_recordings.end_those_left(call, at)
 
         if all(recording.stopped is not None for recording in call.recordings):
-            for recording in call_recordings.of_talks(call):
-                self._parts.record(call, recording.path, at)
+            self._parts.record(call, [file.path for file in call_recordings.of_talks(call)], at)
             self.callids.end(call)
             del self.calls[call.callid]
 
@@ -436,7 +442,8 @@ class Tracker:
         return True
 
     def _note_variables(self, leg: Leg, event: SwitchEvent) -> None:
-        if read_variables(leg, event, self.rules):
+        news = [read(leg, event, self.rules) for read in _ON_EVERY_EVENT]
+        if any(news):
             for call in self._calls_of(leg):
                 self._share_variables(call, leg)
 
@@ -464,6 +471,8 @@ class Tracker:
         call.data = merged(call.data, leg.data)
         call.diversion, call.contact = leg.diversion or call.diversion, leg.contact or call.contact
         call.known |= leg.known
+        take_account(call, leg)
+        call.own_data |= leg.own_data if leg.client_of == call.callid else {}
         call.ignored |= leg.ignored and not call.position
 
     # calls and their legs
@@ -488,13 +497,3 @@ class Tracker:
         # the file goes on under both: it may hold a talk of either call
         running = [recording for recording in leg.recordings if recording.stopped is None]
         call.recordings += [Recording(r.path, r.leg, r.started, ext) for r in running]
-
-
-def is_membership(event: SwitchEvent) -> bool:
-    """Tell whether a CUSTOM event says that somebody joins or leaves a conference."""
-    is_action = event.get("Action") in ("add-member", "del-member")
-    return is_action and event.get("Event-Subclass") == CONFERENCE
-
-
-def _is_before(one: Call, other: Call) -> bool:
-    return (one.born, one.callid) < (other.born, other.callid)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ..admin import calls_command, explain, timeline
+from ..admin import calls_command, colors, explain, timeline
 from ..admin.call_csv import all_pages
 from ..admin.traces import replay, settings_of
 from ..calls.numbers import normalize
@@ -16,7 +16,8 @@ from ..outbox.archive import Archive, Known
 from ..outbox.call_list import CallList, Search
 from ..outbox.reader import Reader
 from ..outbox.store import Store
-from ..planfix.forms import build_form
+from ..planfix.commands import number_clicked
+from ..planfix.forms import build_form, sent
 from ..printable import printable
 from ..recordings.urls import RecordingUrls
 from ..settings import RuleSettings, load
@@ -80,13 +81,24 @@ def explain_command(
         if len(found) > 1:
             told = [_list(store, found, number), *told]
         elif found:
-            told = ["\n".join(explain.story(archive, settings.rules(), found[0].callid)), *told]
+            story = explain.story(archive, settings.rules(), found[0].callid)
+            told = ["\n".join(story), *told]
 
         if not told:
             if not call:
                 raise click.ClickException("No calls yet.")
             raise click.ClickException(f"No record of call or number {printable(call[:80])}.")
-        say("\n\n".join(told))
+        for line in "\n\n".join(told).split("\n"):
+            _show(line)
+
+
+def _show(line: str) -> None:
+    """Print a line of a story, its mark in colour."""
+    color = explain.COLORS.get(line[:1]) if line[1:2] == " " else None
+    if color:
+        colors.show_mark(line, color)
+    else:
+        say(line)
 
 
 def _find(archive: Archive, call: str, number: str, start: float) -> list[Known]:
@@ -147,7 +159,7 @@ def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
     for trace in traces:
         callid = ""
         rules = load(RuleSettings, settings_of(trace)).rules()
-        for notice in replay(trace, rules):
+        for notice in sent(list(replay(trace, rules))):
             fields = build_form(notice, urls.url)
             if as_json:
                 say(json.dumps(fields, ensure_ascii=False))
@@ -170,11 +182,14 @@ def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
 @click.argument("numbers", nargs=-1, required=True)
 @errors_as_one_line
 def normalize_command(numbers: tuple[str, ...]) -> None:
-    """Show how phone numbers are written for Planfix."""
+    """Show how phone numbers are written for Planfix, and how a click dials them."""
     settings = load(RuleSettings)
-    numbering = settings.rules().numbering
+    rules = settings.rules()
+    numbering = rules.numbering
     for raw in numbers:
-        number = numbering.normalize(raw)
+        clicked, digits = number_clicked(raw, rules)
+        # with an extension behind it, as only Planfix writes a number
+        number = clicked if digits else numbering.normalize(raw)
         if not number and raw.lower() != settings.hidden_number:
             say(_no_number(raw, settings.hidden_number))
             continue
@@ -185,6 +200,8 @@ def normalize_command(numbers: tuple[str, ...]) -> None:
             line += f"  (NUMBER_RULES: {rule})"
         if number and numbering.dialled(number) != number:
             line += f"  dialled as {numbering.dialled(number)}"
+        if digits:
+            line += f"  then {digits} after the answer"
         say(line)
 
 

@@ -17,7 +17,7 @@ from ..history.calls import Retold, legs_named, together
 from ..history.folder import ENDINGS, Folder
 from ..history.record import Record
 from ..outbox.store import Store
-from ..planfix.forms import build_form
+from ..planfix.forms import build_form, sent
 from ..printable import printable
 from ..recordings.urls import RecordingUrls
 from ..service.history import open_legs, store_call
@@ -102,7 +102,7 @@ def _show(told: Iterable[list[Notice]], as_json: bool) -> None:
     # the same key each time: the same records give the same output
     urls = RecordingUrls("http://127.0.0.1:8080", ["replay"])
     callid = ""
-    for notice in (notice for notices in told for notice in notices):
+    for notice in (notice for notices in told for notice in sent(notices)):
         fields = build_form(notice, urls.url)
         if as_json:
             say(json.dumps(fields, ensure_ascii=False))
@@ -110,6 +110,7 @@ def _show(told: Iterable[list[Notice]], as_json: bool) -> None:
         if notice.callid != callid:
             callid = notice.callid
             say(timeline.header({**fields, "type": notice.type, "phone": notice.phone}))
+            say(f"  {timeline.day(notice.at / 1_000_000)}")
         say(timeline.line(fields, notice.at))
 
 

@@ -53,7 +53,9 @@ class Socket(NamedTuple):
 
 @cli.command("init")
 @click.option(
-    "--planfix-url", envvar="PLANFIX_URL", help="Address for requests, as Planfix shows it."
+    "--planfix-url",
+    envvar="PLANFIX_URL",
+    help="Address for requests, as Planfix shows it. Without it Planfix tells it itself (setup).",
 )
 @click.option(
     "--planfix-token",
@@ -165,17 +167,23 @@ class Interview:
         self._given = {name: text.strip() for name, text in given.items() if text is not None}
         self._present = dict(present)
         self._questions = questions
+        self._answers: dict[str, str] = {}
 
     def planfix(self) -> dict[str, str]:
         """Return what Planfix needs, once it answers or shall be written anyway."""
+        if self._asks and "planfix_url" not in self._given:
+            say(f"Planfix can tell its address and token itself: then answer {NONE} here.")
         while True:
             url = self.answer("planfix_url")
             values = {"PLANFIX_URL": url}
+            if not url and not self._given.get("planfix_token"):
+                # Planfix tells both (planfix/pairing.py), and neither may stand here alone
+                values |= {"PLANFIX_TOKEN": "", "PLANFIX_TOKEN_FILE": ""}
             # a token in a file of its own stays there
-            if not self._present.get("PLANFIX_TOKEN_FILE"):
+            elif not self._present.get("PLANFIX_TOKEN_FILE"):
                 values["PLANFIX_TOKEN"] = self.answer("planfix_token")
             values["PUBLIC_URL"] = self.answer("public_url")
-            if not self._asks or "PLANFIX_TOKEN" not in values:
+            if not self._asks or not url or "PLANFIX_TOKEN" not in values:
                 return values
 
             say(f"Asking Planfix at {url} ...")
@@ -244,11 +252,12 @@ class Interview:
         Raises SettingsError if an option of the command is wrong.
         """
         question = self._questions[option]
+        beside = {**self._present, **self._answers}
         if option in self._given:
-            value, note = understood(option, question.setting, self._given[option])
+            value, note = understood(option, question.setting, self._given[option], beside)
             if note:
                 say(note)
-            return value
+            return self._noted(question.setting, value)
 
         default = self._present.get(question.setting) or proposal or question.default
         while self._asks:
@@ -261,14 +270,20 @@ class Interview:
             if text == NONE and not question.default:
                 text = ""
             try:
-                value, note = understood(option, question.setting, text)
+                value, note = understood(option, question.setting, text, beside)
             except SettingsError as error:
                 _show(error.problems[0])
                 continue
             if note:
                 _show(note)
-            return value
+            return self._noted(question.setting, value)
         return default
+
+    def _noted(self, setting: str, value: str) -> str:
+        """Return an answer; those that follow must fit it."""
+        if setting:
+            self._answers[setting] = value
+        return value
 
     def _may_go_on(self, what: str, is_sound: bool, hint: str = "") -> bool:
         """Show what a trial found; return whether its answers shall be written."""

@@ -10,13 +10,13 @@ from textwrap import fill
 import click
 
 from .. import settings_file
-from ..admin import check
+from ..admin import check, colors
 from ..admin.findings import Finding, Grade
 from ..errors import SettingsError
 from ..printable import WIDTH, printable
 from ..service import logs
 from ..settings import Settings, load, unknown_names
-from .root import WHOLE_WORDS, cli, colors, say
+from .root import WHOLE_WORDS, cli, say
 
 
 @cli.command("check")
@@ -41,7 +41,7 @@ def check_command(as_json: bool) -> None:
     raise SystemExit(max(grade for grade in Grade if counts[grade]))
 
 
-COLORS = {Grade.OK: "green", Grade.WARNING: "yellow", Grade.BROKEN: "red"}
+COLORS = {Grade.OK: colors.GOOD, Grade.WARNING: colors.ODD, Grade.BROKEN: colors.BAD}
 
 
 def _show(finding: Finding) -> None:
@@ -51,9 +51,7 @@ def _show(finding: Finding) -> None:
     what = fill(printable(finding.what), WIDTH - len(head), **WHOLE_WORDS).replace(
         "\n", f"\n{indent}"
     )
-    # the colour is added last: what comes from outside may bring none
-    mark = click.style(finding.mark, fg=COLORS[finding.grade], bold=True)
-    click.echo(f"{mark}{head[1:]}{what}", color=colors())
+    colors.show_mark(f"{head}{what}", COLORS[finding.grade])
     if finding.hint:
         hint = printable(finding.hint)
         # a path or an option of a command is copied, so it is not divided

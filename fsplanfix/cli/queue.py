@@ -8,6 +8,7 @@ from datetime import datetime
 
 import click
 
+from ..admin import colors
 from ..outbox.queue import Queue
 from ..outbox.records import Queued
 from ..outbox.schema import State
@@ -41,7 +42,8 @@ def queue_list_command(everything: bool, limit: int) -> None:
 
         found = queue.listed(states, limit)
         if found:
-            say(f"{'number':>8}  {'when':<20}{'client':<13}{'ext':<6}what")
+            head = f"{'number':>8}  {'when':<20}{'client':<13}{'ext':<6}what"
+            colors.show(head, is_bold=True)
         for item in found:
             _show(item)
 
@@ -60,7 +62,10 @@ def _show(item: Queued) -> None:
     indent = " " * 10
     say(f"{indent}{printable(f'call {notice.callid}')}")
     if item.answer:
-        say(f"{indent}{printable(item.answer)}"[:WIDTH])
+        is_rejected = item.state is State.REJECTED
+        colors.show(
+            f"{indent}{printable(item.answer)}"[:WIDTH], colors.BAD if is_rejected else None
+        )
 
 
 @queue_group.command("retry")

@@ -53,11 +53,6 @@ def cli(env_file: str | None) -> None:
         os.environ[settings_file.VARIABLE] = env_file
 
 
-def colors() -> bool | None:
-    """Return False where colours are unwanted (no-color.org), else None: on a terminal only."""
-    return False if os.environ.get("NO_COLOR") else None
-
-
 @contextmanager
 def open_store() -> Iterator[Store]:
     """Open the service's store; close it at the end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -11,7 +11,7 @@ import click
 import gevent
 
 from .. import settings_file
-from ..admin import timeline
+from ..admin import colors, timeline
 from ..errors import PortTakenError
 from ..service import logs
 from ..service.app import ROLES, App
@@ -20,7 +20,7 @@ from ..simulators import demo
 from ..simulators.freeswitch import Switch
 from ..simulators.planfix import Planfix
 from ..simulators.playback import names
-from .root import cli, colors, errors_as_one_line, say
+from .root import cli, errors_as_one_line, say
 
 DEMO_PORT = 8090
 """Where `demo --serve` shows the call windows, as `simulate planfix` does."""
@@ -72,14 +72,19 @@ def demo_command(serve: bool, port: int | None) -> None:
         port = DEMO_PORT if serve else 0
     voice = demo.Voice(
         say=say,
-        title=lambda text: click.secho(text, bold=True, color=colors()),
+        title=partial(colors.show, is_bold=True),
         header=timeline.header,
-        line=partial(timeline.line, is_short=True),
+        request=_show_request,
         day=timeline.day,
     )
     planfix = Planfix(("127.0.0.1", port))
     _start(planfix, f"127.0.0.1:{port}")
     raise SystemExit(demo.run(serve, planfix, voice))
+
+
+def _show_request(fields: Mapping[str, str], at: int) -> None:
+    color = colors.BY_EVENT.get(fields.get("status") or fields.get("event", ""))
+    colors.show(timeline.line(fields, at, is_short=True), color)
 
 
 @cli.group("simulate")

@@ -89,7 +89,8 @@ class Dialler:
 
     connections: returns those that are up. is_outside: whether a user is a number outside the PBX
     and not a directory user. caller_id: what clients see, "" if that depends on the employee.
-    on_done: called with each call and its outcome.
+    on_done: called with each call and its outcome. as_dialled: returns a number (E.164 digits) as
+    the trunk or the dialplan takes it.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Dialler:
         clients: Clients,
         is_outside: Callable[[str], bool],
         on_done: Callable[[Click], None],
+        as_dialled: Callable[[str], str] = lambda number: number,
     ) -> None:
         self._connections = connections
         self._plan = plan
@@ -107,6 +109,7 @@ class Dialler:
         self._clients = clients
         self._is_outside = is_outside
         self._on_done = on_done
+        self._as_dialled = as_dialled
 
     def start(self, ext: str, users: Sequence[str], number: str, digits: str = "") -> None:
         """Begin a call to the first of an ext's users that can be reached, then to a client.
@@ -117,7 +120,13 @@ class Dialler:
         reachable = self._reachable(ext, users)
         found = next(reachable)
         # Planfix waits for the answer to its click: the phone may ring for 30 s
-        gevent.spawn(self._call_client, ext, found, reachable, Callee(number, digits))
+        gevent.spawn(
+            self._call_client,
+            ext,
+            found,
+            reachable,
+            Callee(number, digits, dialled=self._as_dialled(number)),
+        )
 
     def start_inside(
         self, ext: str, users: Sequence[str], dialled: str, colleagues: Sequence[str]
@@ -185,9 +194,11 @@ class Dialler:
         for connection, user in chain([found], others):
             seen = self._caller_id_for(connection, user, callee.number)
             try:
+                is_outside = self._is_outside(user)
                 command = originate_command(
-                    *(ext, user, replace(callee, caller_id=seen)),
-                    *(self._plan, click.callid, self._is_outside(user)),
+                    *(ext, user, replace(callee, caller_id=seen), self._plan, click.callid),
+                    outside=is_outside,
+                    user_dialled=self._as_dialled(user) if is_outside else "",
                 )
             except DialRefused as problem:
                 # Planfix has its answer already; the journal and `explain` still get theirs
@@ -226,11 +237,11 @@ class Dialler:
         return replace(click, outcome=printable or "no answer")
 
     def _finish(self, click: Click) -> None:
+        about = {"ext": click.ext, "phone": click.number, "callid": click.callid}
         if click.outcome:
-            about = {"ext": click.ext, "callid": click.callid, "reason": click.outcome}
-            log.warning("click_to_call_failed", **about)
+            log.warning("click_to_call_failed", **about, reason=click.outcome)
         else:
-            log.info("click_to_call", ext=click.ext, callid=click.callid)
+            log.info("click_to_call", **about)
 
         self._on_done(click)
 

@@ -67,16 +67,17 @@ _OF_EVERY_EVENT = _Finder(
     *("Event-Subclass", "Action", "Conference-Name"),
     *("variable_sip_term_status", "variable_proto_specific_hangup_cause"),
     *("variable_originate_disposition", "variable_recording_follow_transfer"),
+    *("Caller-Context", "variable_domain_name", "variable_dialed_domain", "variable_presence_id"),
     *("variable_att_xfer_kill_uuid", OURS),
 )
 _OF_A_NEW_LEG = _Finder(
-    *("Call-Direction", "Channel-Name", "Caller-Context", "Caller-Channel-Created-Time"),
+    *("Call-Direction", "Channel-Name", "Caller-Channel-Created-Time"),
     *("Caller-Caller-ID-Number", "Caller-Destination-Number", "Caller-Privacy-Hide-Number"),
     *("variable_originating_leg_uuid", "variable_ent_originate_aleg_uuid"),
     *("variable_cc_member_session_uuid", "variable_fifo_bridge_uuid"),
     *("variable_other_loopback_leg_uuid", "variable_recovered"),
     *("variable_user_name", "variable_sip_auth_username", "variable_number_alias"),
-    *("variable_dialed_user", "variable_presence_id", "variable_sip_gateway_name"),
+    *("variable_dialed_user", "variable_sip_gateway_name"),
     *("variable_sip_req_uri", "variable_sip_to_user"),
 )
 """Every event carries these, and one in ten is asked for them: they are looked for when asked."""
@@ -88,9 +89,19 @@ LONGEST_UUID = 256
 """Characters. FreeSWITCH's own have 36; a Call-ID may become one (`inbound-use-callid-as-uuid`)."""
 
 
+CONFERENCE = "conference::maintenance"
+"""The subclass of the events about conferences."""
+
+
 def is_uuid(text: str) -> bool:
     """Tell whether a leg can be known by this text: printable, without blanks, not too long."""
     return 0 < len(text) <= LONGEST_UUID and text.isprintable() and " " not in text
+
+
+def is_membership(event: SwitchEvent) -> bool:
+    """Tell whether a CUSTOM event says that somebody joins or leaves a conference."""
+    is_action = event.get("Action") in ("add-member", "del-member")
+    return is_action and event.get("Event-Subclass") == CONFERENCE
 
 
 def hanging_up(uuid: str) -> dict[str, str]:

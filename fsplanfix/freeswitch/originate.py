@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import DialRefused
 from . import tones
@@ -29,7 +30,10 @@ BEFORE_DIGITS = "WW"
 _USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{2,15}", re.ASCII)
 _DIGITS = re.compile(r"[0-9*#]{0,10}", re.ASCII)
+_AS_DIALLED = re.compile(r"[0-9*#]{2,20}", re.ASCII)
 _CALLER_ID = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
+_DIAL_STRING = re.compile(r"[A-Za-z0-9_.@:+/-]*\{number\}[A-Za-z0-9_.@:+/-]*", re.ASCII)
+_EXT = re.compile(r"[0-9]{1,15}", re.ASCII)
 _NAME = re.compile(r"[^'\"\\,={}$\x00-\x1f\x7f]{0,60}")
 
 AUTO_ANSWER = {
@@ -80,33 +84,61 @@ class Callee:
 
     number: E.164 digits. digits: what is sent as DTMF after the answer (an extension). name: what
     the employee's phone shows, "" for the number. caller_id: the number the client sees, "" if none
-    is known.
+    is known. dialled: the number as the trunk or the dialplan takes it, "" for the number itself.
     """
 
     number: str
     digits: str = ""
     name: str = ""
     caller_id: str = ""
+    dialled: str = ""
+
+
+def read_dial_string(value: str) -> str:
+    """Return a dial string that cannot hold anything else. Raises ValueError with a sentence."""
+    if not _DIAL_STRING.fullmatch(value):
+        raise ValueError(
+            "write it like sofia/gateway/trunk/{number}, with {number} once and no other brackets."
+        )
+    return value
+
+
+def read_dial_strings(value: Any) -> Any:
+    """Read `101:sofia/gateway/second/{number}`, several with commas between them.
+
+    Returns dial strings by ext. Raises ValueError with a sentence.
+    """
+    if not isinstance(value, str):
+        return value
+
+    read = {}
+    for item in filter(str.strip, value.split(",")):
+        ext, _, dial_string = item.strip().partition(":")
+        if not _EXT.fullmatch(ext) or not _DIAL_STRING.fullmatch(dial_string):
+            raise ValueError("write it like 101:sofia/gateway/second/{number}, by ext.")
+        read[ext] = dial_string
+    return read
 
 
 def originate_command(
-    ext: str, user: str, callee: Callee, plan: DialPlan, uuid: str, outside: bool = False
+    ext: str,
+    user: str,
+    callee: Callee,
+    plan: DialPlan,
+    uuid: str,
+    outside: bool = False,
+    user_dialled: str = "",
 ) -> str:
     """Return the command that calls a user of an ext, and then a client.
 
-    user: a directory user or, if `outside`, a number reached like a client's. Raises DialRefused if
-    a part could be anything else.
+    user: a directory user or, if `outside`, a number reached like a client's. user_dialled: that
+    number as the trunk takes it, "" for the number itself. Raises DialRefused if a part could be
+    anything else.
     """
-    allowed_user = _NUMBER if outside else _USER
-    parts = (
-        (allowed_user, user),
-        (_NUMBER, callee.number),
-        (_DIGITS, callee.digits),
-        (_NAME, callee.name),
-        (_CALLER_ID, callee.caller_id),
-    )
-    if not all(pattern.fullmatch(part) for pattern, part in parts):
-        raise DialRefused("The user or the number cannot be dialled.")
+    dialled, user_dialled = callee.dialled or callee.number, user_dialled or user
+    _check(callee, (_NUMBER if outside else _USER, user), (_AS_DIALLED, dialled))
+    if outside:
+        _check(callee, (_AS_DIALLED, user_dialled))
 
     shown = callee.caller_id or HIDDEN
     of_client = _of_client(callee, plan, uuid)
@@ -134,15 +166,27 @@ def originate_command(
 
     first = _listed(variables)
     if outside:
-        first += dial_string.replace("{number}", user)
+        first += dial_string.replace("{number}", user_dialled)
     else:
         first += _user(user, plan)
     if plan.dial_context:
-        return f"originate {first} {callee.number} XML {plan.dial_context}"
+        return f"originate {first} {dialled} XML {plan.dial_context}"
 
     second = _listed({**_heard_while_ringing(plan), **_seen_by_client(shown), **of_client})
-    second += dial_string.replace("{number}", callee.number)
+    second += dial_string.replace("{number}", dialled)
     return f"originate {first} &bridge({second})"
+
+
+def _check(callee: Callee, *parts: tuple[re.Pattern[str], str]) -> None:
+    """Raise DialRefused if a part of a command could be anything else than it should be."""
+    of_callee = (
+        (_NUMBER, callee.number),
+        (_DIGITS, callee.digits),
+        (_NAME, callee.name),
+        (_CALLER_ID, callee.caller_id),
+    )
+    if not all(pattern.fullmatch(part) for pattern, part in (*of_callee, *parts)):
+        raise DialRefused("The user or the number cannot be dialled.")
 
 
 def originate_inside_command(

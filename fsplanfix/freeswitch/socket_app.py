@@ -165,8 +165,7 @@ class SocketApp:
             with gevent.Timeout(self._deadline, LinkDown(f"no end within {self._deadline:g} s")):
                 channel = conversation.connect()
                 left = self._deadline - TIME_TO_TELL - (time.monotonic() - begun)
-                conversation.set(self._find_variables(channel, left))
-                conversation.resume()
+                conversation.finish(self._find_variables(channel, left))
         except (OSError, FrameError, LinkDown, UnsafeCommand) as error:
             log.warning("socket_app_gave_up", reason=str(error))
         except Exception:
@@ -210,21 +209,16 @@ class Conversation:
 
         return SwitchEvent(data.partition(b"\n\n")[0] + b"\n")
 
-    def set(self, variables: Mapping[str, str]) -> None:
-        """Set channel variables."""
-        # one at a time, each reply awaited: a channel runs one application at a time
-        for name, value in variables.items():
-            application = "export" if name in EXPORTED else "set"
-            self._command(
-                f"sendmsg\ncall-command: execute\nexecute-app-name: {application}\n"
-                f"execute-app-arg: {name}={value}"
-            )
-
-    def resume(self) -> None:
-        """Let the dialplan continue, and end the conversation."""
+    def finish(self, variables: Mapping[str, str]) -> None:
+        """Set channel variables, let the dialplan continue, and end the conversation."""
+        # all at once: FreeSWITCH carries them out in their order, and each reply that is awaited
+        # before the next command is a round trip more (docs/facts/freeswitch.md)
+        commands = [_assignment(name, value) for name, value in variables.items()]
+        commands += ["resume", "exit"]
+        self._sock.sendall("".join(f"{command}\n\n" for command in commands).encode())
         self._resumed = True
-        self._command("resume")
-        self._command("exit")
+        for _ in commands:
+            self._await_reply()
 
     def close(self) -> None:
         """Close the connection; resume the dialplan before, if that was not done yet."""
@@ -236,12 +230,7 @@ class Conversation:
                 self._sock.sendall(b"resume\n\nexit\n\n")
         self._sock.close()
 
-    def _command(self, text: str) -> None:
-        # a line break in a value would begin another command (docs/facts/greenswitch.md, fault e)
-        if "\r" in text or "\0" in text or "\n\n" in text or text.count("\n") > 3:
-            raise UnsafeCommand("a command with line breaks inside was not sent")
-
-        self._sock.sendall(f"{text}\n\n".encode())
+    def _await_reply(self) -> None:
         for frame in self._frames:
             if frame.kind == "command/reply":
                 if not frame.headers.get("Reply-Text", "").startswith("+OK"):
@@ -255,3 +244,16 @@ class Conversation:
     def _read(self) -> Iterator[Frame]:
         while data := self._sock.recv(65536):
             yield from self._framer.feed(data)
+
+
+def _assignment(name: str, value: str) -> str:
+    """Return the command that sets a channel variable. Raises UnsafeCommand."""
+    # a line break in a value would begin another command (docs/facts/greenswitch.md, fault e)
+    if any(sign in value for sign in "\r\n\0"):
+        raise UnsafeCommand("a command with line breaks inside was not sent")
+
+    application = "export" if name in EXPORTED else "set"
+    return (
+        f"sendmsg\ncall-command: execute\nexecute-app-name: {application}\n"
+        f"execute-app-arg: {name}={value}"
+    )

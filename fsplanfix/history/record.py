@@ -35,6 +35,7 @@ KEPT = frozenset(
         *("sip_term_status", "proto_specific_hangup_cause", "conference_name"),
         *("recording_follow_transfer", "record_completion_cause", "record_ms", "record_path"),
         *("record_name", "cc_record_filename", "RECORD_ANSWER_REQ", "RECORD_BRIDGE_REQ"),
+        *("domain_name", "dialed_domain", "cc_queue", "digits_dialed"),
     )
 )
 """The channel variables of a leg that anything reads, of about 200; besides those of OUR_PREFIX."""

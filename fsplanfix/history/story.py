@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..calls.tracker import CONFERENCE
+from ..calls.event_log import BY_RECORD
 from ..calls.variables import is_true
-from ..freeswitch.events import OURS, SwitchEvent, is_uuid
+from ..freeswitch.events import CONFERENCE, OURS, SwitchEvent, is_uuid
 from .record import Record
-
-BY_RECORD = "By-Record"
-"""The header of an event that a record tells."""
 
 TICK = 100_000
 """Microseconds within which two legs' times mean the same moment: FreeSWITCH's clock ticks every
@@ -24,11 +21,19 @@ FROM_THE_START = (
     *("originating_leg_uuid", "ent_originate_aleg_uuid", "cc_member_session_uuid"),
     *("fifo_bridge_uuid", "other_loopback_leg_uuid", "user_name", "sip_auth_username"),
     *("number_alias", "presence_id", "sip_gateway_name", "sip_req_uri", "sip_to_user"),
+    *("domain_name", "dialed_domain"),
 )
 """Variables of a leg that stand on its CHANNEL_CREATE already and do not change."""
 
 CAUSES = ("sip_term_status", "proto_specific_hangup_cause")
-LEFT_BEHIND = ("originate_disposition", "dialed_user", "recording_follow_transfer")
+LEFT_BEHIND = (
+    "originate_disposition",
+    "dialed_user",
+    "recording_follow_transfer",
+    "domain_name",
+    "cc_queue",
+    "digits_dialed",
+)
 """Variables that the rules read at the end of a leg."""
 
 # what comes first of that which has the same time
@@ -193,7 +198,11 @@ def _creation(record: Record) -> SwitchEvent:
 
 
 def _end(record: Record) -> dict[str, str]:
-    headers = {"Hangup-Cause": record.variable("hangup_cause")}
+    headers = {
+        "Hangup-Cause": record.variable("hangup_cause"),
+        # where the dialplan has sent a client since his leg was created
+        "Caller-Context": record.profiles[-1].caller.get("context", ""),
+    }
     for name in (*CAUSES, *LEFT_BEHIND):
         if value := record.variable(name):
             headers[f"variable_{name}"] = value

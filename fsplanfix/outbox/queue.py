@@ -46,6 +46,9 @@ CLOCK_JUMP = 60.0
 A time further ahead than the longest plan plus this was written before the clock jumped back.
 """
 
+SENT_BEFORE = "sent with the COMPLETED"
+"""What is written beside a RECORD whose link was in the COMPLETED."""
+
 MAX_ANSWER_CHARS = 500
 """Characters of Planfix's answer that are kept."""
 
@@ -133,6 +136,19 @@ _settle = (
     .values(settled=NOW, leased_until=0.0)
 )
 
+# a RECORD whose link went out with the COMPLETED, by the unique key of the table
+_settle_linked = (
+    update(notices)
+    .where(
+        notices.c.callid == bindparam("b_callid"),
+        notices.c.ext == "",
+        notices.c.kind == Kind.RECORD.value,
+        notices.c.ordinal == bindparam("b_ordinal"),
+        is_waiting(notices),
+    )
+    .values(state=State.DONE, answer=SENT_BEFORE, settled=NOW, leased_until=0.0)
+)
+
 # FOR UPDATE: of all couriers that share a store, one at a time decides who sends the probe. Whoever
 # writes these facts does so in the order of their names, or two couriers would wait for each other
 # until PostgreSQL ends one of them, after a second.
@@ -170,6 +186,9 @@ class Queue:
                 connection.execute(
                     _settle, [_settled(outcome, now) for outcome in sorted(outcomes, key=_by_id)]
                 )
+            linked = [_linked(outcome, now) for outcome in outcomes if outcome.has_link]
+            if linked:
+                connection.execute(_settle_linked, linked)
 
             account = {str(name): str(value) for name, value in connection.execute(_account)}
             token_accepted = "unauthorized" in account and any(
@@ -304,6 +323,18 @@ class Queue:
                 unauthorized=bool(get_fact(connection, "unauthorized")),
             )
 
+    def not_linked(self) -> list[tuple[str, int]]:
+        """Return why recordings were not linked and how many each time; the latest reason first."""
+        skipped = and_(is_in(State.SKIPPED, notices), notices.c.kind == Kind.RECORD.value)
+        query = (
+            select(notices.c.answer, func.count())
+            .where(skipped)
+            .group_by(notices.c.answer)
+            .order_by(func.max(notices.c.id).desc())
+        )
+        with self._store.transaction() as connection:
+            return [(str(answer), int(count)) for answer, count in connection.execute(query)]
+
     def counts(self) -> dict[str, int]:
         """Return how many notices there are in each state."""
         with self._store.transaction() as connection:
@@ -365,6 +396,12 @@ def _settled(outcome: Outcome, now: float) -> dict[str, Any]:
         "b_answer": (outcome.answer or queued.answer)[:MAX_ANSWER_CHARS],
         "now": now,
     }
+
+
+def _linked(outcome: Outcome, now: float) -> dict[str, Any]:
+    """Return the parameters of `_settle_linked`."""
+    notice = outcome.queued.notice
+    return {"b_callid": notice.callid, "b_ordinal": notice.linked_by, "now": now}
 
 
 def _waits_for(connection: Connection, queued: Queued) -> list[int]:

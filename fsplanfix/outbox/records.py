@@ -34,12 +34,17 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The final state of a notice. tried: whether it was sent, and so counts as an attempt."""
+    """The final state of a notice.
+
+    tried: whether it was sent, and so counts as an attempt. has_link: it carried the link of the
+    recording that its `linked_by` tells of, which need not be sent any more.
+    """
 
     queued: Queued
     state: State
     answer: str = ""
     tried: bool = True
+    has_link: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class State(StrEnum):
     """Not accepted by Planfix, with 400 or for 72 hours: a person decides."""
 
     SKIPPED = "skipped"
-    """A call window that came too late."""
+    """A call window that came too late, or a recording that can never be opened."""
 
     SHADOW = "shadow"
     """Not sent, in shadow mode."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from .reader import IsWanted, Reader
 from .records import Queued, queued_from
 from .schema import State, facts, is_in, is_waiting, notices, open_calls
 
+DIFFERENCES = "planfix_differs"
+"""The name of the fact about what Planfix holds that is not ours: a JSON list, "" for nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -18,7 +22,8 @@ class Standing:
 
     waiting_since: when the oldest waiting notice was written, None if none waits. accepted_at: when
     Planfix accepted a notice last, None if it never has. Both in seconds since 1970. unauthorized:
-    Planfix does not accept our token.
+    Planfix does not accept our token. differs: what Planfix holds that is not ours (planfix/
+    agreement.py): "key", "former key", "address".
     """
 
     waiting: int
@@ -26,6 +31,7 @@ class Standing:
     rejected: int
     accepted_at: float | None
     unauthorized: bool
+    differs: tuple[str, ...] = ()
 
 
 _standing: Select[Any] = select(
@@ -47,6 +53,7 @@ _standing: Select[Any] = select(
     .where(facts.c.name == "unauthorized")
     .scalar_subquery()
     .label("unauthorized"),
+    select(facts.c.value).where(facts.c.name == DIFFERENCES).scalar_subquery().label("differs"),
 )
 _open_calls = (
     select(open_calls.c.callid, open_calls.c.state)
@@ -71,7 +78,12 @@ class StandingReader:
         """Return how the queue stands."""
         (row,) = self._reader.rows(_standing, {}, is_wanted)
         return Standing(
-            row.waiting, row.waiting_since, row.rejected, row.accepted_at, bool(row.unauthorized)
+            row.waiting,
+            row.waiting_since,
+            row.rejected,
+            row.accepted_at,
+            bool(row.unauthorized),
+            tuple(json.loads(row.differs or "[]")),
         )
 
     def open_calls(self, is_wanted: IsWanted) -> dict[str, str]:

@@ -39,7 +39,7 @@ from .facts import Facts
 from .records import cleaned, notice_json, rows_of
 from .schema import CHANNEL, heard, metadata, notices, open_calls, prepare
 from .statements import ARE_CLOSED, BEGUN, DUE, LOCK_CALLS
-from .store_file import StoreFile, is_damage, take_over
+from .store_file import StoreFile, is_damage, make_private, take_over
 from .texts import clean
 from .time_limits import (
     Limits,
@@ -83,8 +83,11 @@ class Store:
                     "go to the service's folder or set STORE_URL as it does."
                 )
 
+            is_file = self.engine.dialect.name == "sqlite" and file not in ("", ":memory:")
+            if is_file:
+                make_private(Path(file))
             self._prepare(self.engine)
-            if self.engine.dialect.name == "sqlite" and file not in ("", ":memory:"):
+            if is_file:
                 self._file = StoreFile(Path(file).absolute())
             self.now = Clock(self._time)
         except (ArgumentError, ModuleNotFoundError):
@@ -180,6 +183,7 @@ class Store:
         old = self.engine.raw_connection()
         try:
             file.leave()
+            make_private(file.path)
             fresh = self._connect(str(self.engine.url))
             self._prepare(fresh)
 
@@ -212,6 +216,11 @@ class Store:
         """Look for damage in the whole of an SQLite file, in a thread."""
         if self._file is not None:
             self._file.look_over()
+
+    def keep_private(self) -> None:
+        """Close the file of the store to other users of the machine."""
+        if self._file is not None:
+            self._file.close_to_others()
 
     def close(self) -> None:
         """Close every connection."""

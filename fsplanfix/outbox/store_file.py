@@ -68,6 +68,13 @@ def identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def make_private(path: Path) -> None:
+    """Make an empty file that only we can read, unless there is one: a store holds secrets."""
+    # SQLite takes an empty file for a new database; it says itself if the folder is wrong
+    with suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
 class StoreFile:
     """The file that a store was opened in.
 
@@ -85,6 +92,13 @@ class StoreFile:
 
     def _companion(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
+
+    def close_to_others(self) -> None:
+        """Take from all users but ours and its group what they may do with the file."""
+        for path in (self.path, *map(self._companion, COMPANIONS)):
+            # another user's file keeps its mode; `fsplanfix check` says so
+            with suppress(OSError):
+                os.chmod(path, path.stat().st_mode & 0o770)
 
     @property
     def is_there(self) -> bool:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import gevent
 import requests
@@ -65,15 +66,48 @@ def _text(answer: requests.Response) -> str:
     return clean(body[:MAX_BODY_BYTES].decode("utf-8", "replace")).strip()
 
 
+def is_postable(url: str) -> bool:
+    """Tell whether requests can be sent to an address of https, without a user in it."""
+    try:
+        parts = urlsplit(url)
+        requests.Request("POST", url).prepare()
+        return bool(
+            parts.scheme == "https"
+            and parts.hostname
+            and parts.port != 0
+            and parts.username is None
+            and parts.fragment == ""
+            and _ADDRESS.fullmatch(url)
+        )
+    except (ValueError, requests.exceptions.RequestException):
+        return False
+
+
+_ADDRESS = re.compile(r"[\x21-\x7e]+", re.ASCII)
+
+
 class PlanfixApi:
     """Posts requests to Planfix.
 
-    url: PLANFIX_URL. token: PLANFIX_TOKEN, added to each request. concurrency: connections kept.
+    url: PLANFIX_URL. token: PLANFIX_TOKEN, added to each request. Both may be "" until `aim` is
+    called, and nothing may be sent until then. concurrency: connections kept.
     """
 
     def __init__(self, url: str, token: str, concurrency: int) -> None:
-        self._token = token
+        self._token = ""
         self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=concurrency)
+        self._blank: requests.PreparedRequest | None = None
+        if url:
+            self.aim(url, token)
+
+    @property
+    def has_aim(self) -> bool:
+        """Tell whether it is known where requests go."""
+        return self._blank is not None
+
+    def aim(self, url: str, token: str) -> None:
+        """Send requests to this address, with this token."""
+        self._token = token
         self._blank = requests.Request("POST", url, headers=HEADERS).prepare()
 
     def post(self, fields: Mapping[str, str]) -> None:
@@ -99,6 +133,9 @@ class PlanfixApi:
 
     def _send(self, fields: Mapping[str, str], seconds: float) -> str:
         """Send one request within `seconds`; return the text of the answer that accepts it."""
+        if self._blank is None:
+            raise TransportError("it is not known yet which Planfix we belong to")
+
         # encoded here: requests' own type checks of the body cost more (docs/performance.md)
         request = self._blank.copy()
         request.body = urlencode({**fields, "planfix_token": self._token})

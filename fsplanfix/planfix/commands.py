@@ -5,7 +5,6 @@ docs/facts/planfix.md, "What is answered".
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,11 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from ..calls.model import Rules
-from ..calls.numbers import is_outside_number, normalize, refusal
-from ..errors import DialRefused, LinkError
+from ..calls.numbers import Numbering, is_outside_number, refusal
+from ..errors import DialRefused, LinkError, StoreError
+from .api import is_postable
+from .keys import Key, PbxKeys, same
+from .pairing import Pairing, Partner
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +49,9 @@ Takes the ext, its users (the first that can be reached is called) and the desti
 DialRefused with the reason, or LinkError if no FreeSWITCH is linked now.
 """
 
+OnKey = Callable[[Key], None]
+"""Called with the key of each command that had a right one."""
+
 OnRefused = Callable[[str, str, str], None]
 """Called when a call is refused: with its ext and number, "" if they are malformed, and why."""
 
@@ -56,6 +61,12 @@ NO_SWITCH: Answer = (
     503,
     {"error": "The phone system is not connected right now, try again in a minute"},
 )
+
+NOT_STORED: Answer = (503, {"error": "The PBX cannot store this right now, try again in a minute"})
+
+LONGEST_ADDRESS = 300
+LONGEST_TOKEN = 300
+"""Characters of what `setup` may tell us."""
 
 DOUBLE_CLICK = 5.0
 """Seconds within which a repeated request is taken for the same click."""
@@ -68,16 +79,21 @@ _WRITTEN = re.compile(
 """A number as Planfix writes it, with an extension behind it or without."""
 
 _DIGITS = re.compile(r"[0-9]{2,15}", re.ASCII)
+_TOKEN = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_TOKEN}}}", re.ASCII)
 _EXT = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """An integration with Planfix: its address, its token, and the token it must send us."""
+def number_clicked(written: str, rules: Rules) -> tuple[str, str]:
+    """Return the number that Planfix writes (E.164 digits), and the extension behind it.
 
-    url: str
-    token: str
-    pbx_token: str
+    The number is "" if it is malformed, the extension if there is none.
+    """
+    found = _WRITTEN.fullmatch(written)
+    if found is None:
+        return "", ""
+    # NUMBER_RULES are for what FreeSWITCH shows, and this comes from Planfix
+    numbering = Numbering(rules.country, rules.area_code)
+    return numbering.normalize(found["number"]), found["digits"] or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +112,28 @@ class DialLimits:
 class Commands:
     """Answers Planfix's commands.
 
-    dial, on_refused: see Dial and OnRefused. clicks: remembers clicks for DOUBLE_CLICK seconds.
+    dial, on_refused, on_key: see Dial, OnRefused and OnKey. clicks: remembers clicks for
+    DOUBLE_CLICK seconds.
     """
 
     def __init__(
         self,
-        account: Account,
+        pairing: Pairing,
+        keys: PbxKeys,
         rules: Rules,
         limits: DialLimits,
         dial: Dial,
         on_refused: OnRefused,
+        on_key: OnKey = lambda _: None,
         clicks: TTLCache[tuple[str, str], bool] | None = None,
     ) -> None:
-        self._account = account
+        self._pairing = pairing
+        self._keys = keys
         self._rules = rules
         self._limits = limits
         self._dial = dial
         self._on_refused = on_refused
+        self._on_key = on_key
 
         # "is None": an empty cache is false
         self._clicks = TTLCache(10_000, DOUBLE_CLICK) if clicks is None else clicks
@@ -120,8 +141,10 @@ class Commands:
 
     def answer(self, fields: Mapping[str, str]) -> Answer:
         """Return the HTTP code and the JSON body for a command."""
-        if not _same(fields.get("token", ""), self._account.pbx_token):
+        key = self._keys.which(fields.get("token", ""))
+        if key is None:
             return INVALID_TOKEN
+        self._on_key(key)
 
         known = {"makeCall": self._make_call, "setup": self._set_up}
         command = known.get(fields.get("cmd", ""))
@@ -167,17 +190,13 @@ class Commands:
     def _destination(self, written: str) -> Destination | None:
         """Return whom a written number means, None if it is malformed."""
         # checked before and after: the digits become part of a command to FreeSWITCH
-        found = _WRITTEN.fullmatch(written)
-        if found is None:
-            return None
-
-        number = normalize(found["number"], self._rules.country)
+        number, digits = number_clicked(written, self._rules)
         if not _DIGITS.fullmatch(number):
             return None
 
         allow = self._limits.allow
         if is_outside_number(number) or (allow is not None and allow.fullmatch(number)):
-            return Destination(number, found["digits"] or "")
+            return Destination(number, digits)
         # Planfix shows the exts of colleagues as well. 102 may be an ext and the police: only
         # FreeSWITCH's own users are rung this way.
         return Destination(number, "", tuple(self._rules.users_of(number)))
@@ -204,42 +223,75 @@ class Commands:
     def _set_up(self, fields: Mapping[str, str]) -> Answer:
         """Answer the command that Planfix sends when the integration is switched on.
 
-        Nothing changes here: a request must never redirect a running integration
-        (docs/facts/planfix.md, "What is answered").
+        The first Planfix that sends it is stored, if the settings name none. A request must never
+        redirect a running integration (docs/facts/planfix.md, "What is answered").
         """
-        problem = self._mismatch(fields.get("planfix_url", ""), fields.get("planfix_token", ""))
+        given = Partner(fields.get("planfix_url", ""), fields.get("planfix_token", ""))
+        try:
+            problem = self._pair(given)
+        except StoreError as error:
+            log.error("store_unavailable", problem=str(error))
+            return NOT_STORED
+
         if problem:
             log.error("setup_refused", problem=problem)
             return 400, {"error": problem}
-
-        log.info("setup_accepted")
         return 200, {}
 
-    def _mismatch(self, url: str, token: str) -> str:
-        """Return what differs from the settings and how to fix it, "" if nothing does."""
-        # https, unless it is the very address in the settings (docs/facts/planfix.md)
-        if not url.startswith("https://") and not _same(url, self._account.url):
-            return "The address in planfix_url must begin with https://."
+    def _pair(self, given: Partner) -> str:
+        """Pair with a Planfix if there is none yet; return what is wrong, "" if nothing is."""
+        ours = self._pairing.partner
+        if ours is None:
+            if problem := _unfit(given):
+                return problem
+            ours = self._pairing.take(given)
+            if ours == given:
+                log.info("setup_paired", planfix=urlsplit(ours.url).hostname)
+                return ""
 
-        if not _same(_plain(url), _plain(self._account.url)):
-            return (
-                "The PBX is connected to another Planfix address: "
-                "put this one into PLANFIX_URL and restart fsplanfix."
+        problem = self._mismatch(given, ours)
+        if not problem:
+            log.info("setup_accepted")
+        return problem
+
+    def _mismatch(self, given: Partner, ours: Partner) -> str:
+        """Return what differs from the Planfix we belong to and how to fix it, "" if nothing."""
+        # https, unless it is the very address we have (docs/facts/planfix.md)
+        if not given.url.startswith("https://") and not same(given.url, ours.url):
+            return NOT_HTTPS
+
+        if same(_plain(given.url), _plain(ours.url)):
+            if same(given.token, ours.token):
+                return ""
+            what, setting, value = (
+                "has another Planfix token",
+                "PLANFIX_TOKEN",
+                "the one shown here",
+            )
+        else:
+            what, setting, value = (
+                "is connected to another Planfix address",
+                "PLANFIX_URL",
+                "this one",
             )
 
-        if not _same(token, self._account.token):
-            return (
-                "The PBX has another Planfix token: "
-                "put the one shown here into PLANFIX_TOKEN and restart fsplanfix."
-            )
-
-        return ""
+        if self._pairing.by_setup:
+            return f"The PBX {what}: run fsplanfix unpair there, restart it and save this again."
+        return f"The PBX {what}: put {value} into {setting} and restart fsplanfix."
 
 
-def _same(given: str, ours: str) -> bool:
-    """Tell whether two secrets are equal, in constant time."""
-    # surrogatepass: a text that UTF-8 cannot encode is a wrong secret, not an error of ours
-    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), ours.encode())
+NOT_HTTPS = "The address in planfix_url must begin with https://."
+
+
+def _unfit(partner: Partner) -> str:
+    """Return why we cannot belong to a Planfix of this address and token, "" if we can."""
+    if not partner.url.startswith("https://"):
+        return NOT_HTTPS
+    if len(partner.url) > LONGEST_ADDRESS or not is_postable(partner.url):
+        return "planfix_url is not the address of a Planfix account."
+    if not _TOKEN.fullmatch(partner.token):
+        return f"planfix_token must be 1 to {LONGEST_TOKEN} characters without spaces."
+    return ""
 
 
 def _plain(url: str) -> str:

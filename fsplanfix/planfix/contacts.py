@@ -209,7 +209,7 @@ class Contacts:
             contact = self._known[number] = self._request(number, callid)
         except (TransportError, CircuitBreakerError) as error:
             self._failed[number] = True
-            log.warning("contact_unknown", callid=callid, problem=str(error)[:200])
+            log.warning("contact_unknown", callid=callid, phone=number, problem=str(error)[:200])
             if self._breaker.opened:
                 log.error("contacts_paused", seconds=PAUSE, reason="Planfix does not answer")
         finally:

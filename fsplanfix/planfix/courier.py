@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import gevent
@@ -29,6 +29,7 @@ from ..outbox.retry import until_store_answers
 from ..outbox.schedule import is_hopeless, is_stale, plan_pause
 from ..outbox.schema import State
 from ..outbox.store import Store
+from ..recordings.files import Linkable
 from .api import PlanfixApi
 from .forms import UrlMaker, build_form
 
@@ -53,6 +54,9 @@ SKIP_EVERY = 1.0
 OnDelivered = Callable[[Notice, float], None]
 """Called with a notice that Planfix accepted, and the seconds since it was written."""
 
+NOT_LINKED = "not linked:"
+"""How the reason begins for which a recording is not linked."""
+
 SPELLINGS = ("Canceled", "Cancelled")
 """The status in Planfix's English and Russian help, in the order in which they are tried."""
 
@@ -75,7 +79,8 @@ class DeliverySettings:
 class Courier:
     """Sends the notices that are due.
 
-    make_url: makes the URL of a recording. is_ready: tells whether a recording may be linked yet.
+    make_url: makes the URL of a recording. linkable: tells whether a recording may be linked yet,
+    by its path and the moment when FreeSWITCH had closed it (seconds since 1970).
     now: the store's clock, seconds since 1970. has_jumped: tells whether that clock has jumped
     since the last call. has_settled: tells once, a while after a jump or the start, that no worker
     goes by the time before it. got_on_at: when the store answered a step last (monotonic seconds).
@@ -87,7 +92,7 @@ class Courier:
         client: PlanfixApi,
         make_url: UrlMaker,
         settings: DeliverySettings,
-        is_ready: Callable[[str], bool],
+        linkable: Callable[[str, float], Linkable],
         now: Callable[[], float] = time.time,
         on_delivered: OnDelivered | None = None,
         has_jumped: Callable[[], bool] = lambda: False,
@@ -103,8 +108,8 @@ class Courier:
         self._settings = settings
         self._now = now
         self._has_jumped = has_jumped
+        self._linkable = linkable
         self._has_settled = has_settled
-        self._is_ready = is_ready
         self._on_delivered = on_delivered
 
         self._pool = Pool(settings.concurrency)
@@ -193,7 +198,9 @@ class Courier:
         """Write outcomes and begin the requests that may be sent; tell if there was anything."""
         settled = bool(self._outcomes)
         self._skip_stale(self._now())
-        claimed = self._turn(0 if self._stopping else self._pool.free_count())
+        # before `setup` nobody knows where to send it (pairing.py)
+        may_begin = self._may_send and not self._stopping
+        claimed = self._turn(self._pool.free_count() if may_begin else 0)
         # A stop came while the store was slow. Nobody waits for what would begin now: sixteen
         # answers came as the process ended, and were asked for again.
         if self._stopping and claimed:
@@ -255,9 +262,13 @@ class Courier:
             log.info("planfix_token_accepted")
         return turn.claimed
 
+    @property
+    def _may_send(self) -> bool:
+        return self._client.has_aim or self._settings.shadow
+
     def _until_next(self) -> float:
         """Return the seconds to wait for the next notice that is planned."""
-        if self._upcoming is None:
+        if self._upcoming is None or not self._may_send:
             return IDLE
         return min(max(self._upcoming - self._now(), 0.05), IDLE)
 
@@ -278,9 +289,21 @@ class Courier:
         """Send a notice; return its outcome, None if it is to be tried later."""
         notice = queued.notice
 
+        link = Linkable()
+        if notice.kind is Kind.RECORD or notice.recording:
+            link = self._linkable(notice.recording, notice.at / 1_000_000)
+        if notice.kind is Kind.RECORD and link.problem:
+            log.warning(
+                "recording_not_linked",
+                callid=notice.callid,
+                file=notice.recording,
+                problem=link.problem,
+            )
+            return Outcome(queued, State.SKIPPED, f"{NOT_LINKED} {link.problem}", tried=False)
+
         # Planfix may download the file soon after the command, so it must be complete
         # (docs/facts/planfix.md)
-        if notice.kind is Kind.RECORD and not self._is_ready(notice.recording):
+        if notice.kind is Kind.RECORD and not link.is_final:
             until_store_answers(
                 lambda: self._queue.postpone(queued, self._now() + LOOK_AGAIN, self.leases.owner)
             )
@@ -289,8 +312,14 @@ class Courier:
         if self._settings.shadow:
             return Outcome(queued, State.SHADOW, tried=False)
 
+        # in a COMPLETED Planfix cannot be told that a link is temporary
+        is_lasting = link.is_final and not link.problem and not link.is_temporary
+        has_link = bool(notice.linked_by) and is_lasting
+        if notice.linked_by and not has_link:
+            queued = replace(queued, notice=replace(notice, recording=""))
+
         try:
-            self._send(queued)
+            self._send(queued, link.is_temporary)
         except TransportError as error:
             # Python deletes `error` at the end of the clause, the lambda needs a name that stays
             problem = error
@@ -301,20 +330,23 @@ class Courier:
         log.info(
             "delivered",
             callid=notice.callid,
+            phone=notice.phone,
             ext=notice.ext,
             kind=notice.kind.value,
             status=notice.status,
         )
-        return Outcome(queued, State.DONE)
+        return Outcome(queued, State.DONE, has_link=has_link)
 
-    def _send(self, queued: Queued) -> None:
+    def _send(self, queued: Queued, is_temporary: bool) -> None:
         """Send one request; find out how this Planfix spells Canceled.
 
-        docs/facts/planfix.md, "Canceled or Cancelled". Raises TransportError.
+        docs/facts/planfix.md, "Canceled or Cancelled". is_temporary: its recording is deleted soon.
+        Raises TransportError.
         """
         notice = queued.notice
         if notice.status is not Status.CANCELED or self._settings.canceled != "auto":
-            self._client.post(build_form(notice, self._make_url, self._spelling or SPELLINGS[0]))
+            spelling = self._spelling or SPELLINGS[0]
+            self._client.post(build_form(notice, self._make_url, spelling, is_temporary))
             return
 
         known = self._spelling or until_store_answers(
@@ -364,6 +396,7 @@ class Courier:
         self._keep(queued, str(problem), now)
         about = {
             "callid": notice.callid,
+            "phone": notice.phone,
             "ext": notice.ext,
             "kind": notice.kind.value,
             "problem": str(problem),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..calls.model import Kind, Notice, Status
 
@@ -10,19 +10,33 @@ UrlMaker = Callable[[str, str], str]
 """Takes a callid and a recording's path, returns the URL for Planfix."""
 
 
+def sent(notices: Sequence[Notice]) -> list[Notice]:
+    """Return those of a call's notices that become requests: a link goes out once (rule 13)."""
+    linked = {(notice.callid, notice.linked_by) for notice in notices if notice.linked_by}
+    return [
+        notice
+        for notice in notices
+        if notice.kind is not Kind.RECORD or (notice.callid, notice.ordinal) not in linked
+    ]
+
+
 def build_form(
-    notice: Notice, make_url: UrlMaker, canceled: str = Status.CANCELED
+    notice: Notice,
+    make_url: UrlMaker,
+    canceled: str = Status.CANCELED,
+    is_temporary: bool = False,
 ) -> dict[str, str]:
     """Return the form fields of the request for a notice, without the token and empty ones.
 
     canceled: how this Planfix spells that status (docs/facts/planfix.md, "Canceled or
-    Cancelled").
+    Cancelled"). is_temporary: the recording's link will not last.
     """
     if notice.kind is Kind.RECORD:
         return {
             "cmd": "record",
             "callid": notice.callid,
             "record_link": make_url(notice.callid, notice.recording),
+            **({"is_temp": "1"} if is_temporary else {}),
         }
 
     fields = {
@@ -43,6 +57,8 @@ def build_form(
         fields["duration"] = str(notice.duration)
         fields["is_recorded"] = "1" if notice.is_recorded else "0"
         fields["status"] = status
+        if notice.recording:
+            fields["record_link"] = make_url(notice.callid, notice.recording)
         # Planfix reads data_* on COMPLETED only
         fields |= {f"data_{name}": value for name, value in notice.data.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -11,12 +12,37 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from ..errors import RecordingGone, RecordingUnknown
+from ..errors import RecordingGone, RecordingRefused, RecordingUnknown
 
-# media types by suffix; nothing else is served or deleted
-TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".ogg": "audio/ogg"}
+TYPES = {
+    ".wav": "audio/wav",
+    ".mp3": "audio/mpeg",
+    ".ogg": "audio/ogg",
+    ".oga": "audio/ogg",
+    ".opus": "audio/ogg",
+    ".flac": "audio/flac",
+    ".m4a": "audio/mp4",
+    ".au": "audio/basic",
+    ".aif": "audio/aiff",
+    ".aiff": "audio/aiff",
+    ".gsm": "audio/gsm",
+    ".mp4": "video/mp4",
+    ".mov": "video/quicktime",
+    ".webm": "video/webm",
+}
+"""Media types by suffix, of the formats that FreeSWITCH writes. Nothing else is served or deleted.
+
+mod_sndfile, mod_shout, mod_opusfile and mod_av write them.
+"""
+
 SETTLED = 0.5
 """Seconds a file must be unchanged before it counts as complete."""
+
+WAV_HEADER = 44
+"""Bytes of a wav file in which there is no sound."""
+
+TEMPORARY = 2.0
+"""Days: a recording that is deleted before is only for Planfix to fetch, not to be listened to."""
 
 DAY = 86400.0
 
@@ -35,6 +61,19 @@ class Found:
     size: int
     changed: float
     etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Linkable:
+    """Whether Planfix may be given a recording's link.
+
+    is_final: the file does not change any more. problem: why there will never be a link, "" if
+    there will. is_temporary: the link will work for a short time only.
+    """
+
+    is_final: bool = True
+    problem: str = ""
+    is_temporary: bool = False
 
 
 class Files:
@@ -69,8 +108,8 @@ class Files:
         """Open a recording by FreeSWITCH's path of it, or the mp3 file that replaced it.
 
         Raises RecordingUnknown for anything but a regular sound file inside the folder, reached
-        without a symbolic link. Raises RecordingGone if the file is missing and recordings are
-        deleted after some time.
+        without a symbolic link; RecordingRefused if that can never change. Raises RecordingGone
+        if the file is missing and recordings are deleted after some time.
         """
         try:
             return self._found(path)
@@ -92,14 +131,17 @@ class Files:
             if self._keep_days and self._folder.is_dir():
                 raise RecordingGone from None
             raise RecordingUnknown from None
-        # ELOOP for a symbolic link, ValueError for a NUL in a name
-        except (OSError, ValueError):
+        # ValueError for a NUL in a name
+        except (OSError, ValueError) as error:
+            # what Linux answers for a symbolic link, at the end of a path and within it
+            if isinstance(error, OSError) and error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise RecordingRefused("the path leads through a symbolic link") from None
             raise RecordingUnknown from None
 
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             os.close(descriptor)
-            raise RecordingUnknown
+            raise RecordingRefused("it is no regular file")
         return Found(
             file=os.fdopen(descriptor, "rb"),
             path=path,
@@ -111,15 +153,13 @@ class Files:
         )
 
     def _inside(self, path: str) -> PurePosixPath:
-        """Return a path relative to the folder. Raises RecordingUnknown if it leads out of it."""
+        """Return a path relative to the folder. Raises RecordingRefused if it leads out of it."""
         # an absolute path replaces the folder here, a relative one is put below it
         where = PurePosixPath(self._folder, self.local(path))
-        if (
-            not where.is_relative_to(self._folder)
-            or ".." in where.parts
-            or where.suffix.lower() not in TYPES
-        ):
-            raise RecordingUnknown
+        if not where.is_relative_to(self._folder) or ".." in where.parts:
+            raise RecordingRefused("the file lies outside RECORDINGS_DIR")
+        if where.suffix.lower() not in TYPES:
+            raise RecordingRefused(f"files like *{where.suffix} are not served")
 
         return where.relative_to(self._folder)
 
@@ -139,26 +179,36 @@ class Files:
         finally:
             os.close(step)
 
-    def is_ready(self, path: str) -> bool:
+    def linkable(self, path: str, stopped: float = 0.0) -> Linkable:
         """Tell whether a recording may be linked: it no longer grows and is not being converted.
 
         Begins the conversion if there is one to do.
+
+        stopped: when FreeSWITCH had closed the file (seconds since 1970), 0 if that is not known.
+        Raises RecordingRefused for a file that is never served.
         """
+        is_temporary = 0 < self._keep_days < TEMPORARY
         try:
             found = self.find(path)
+        except RecordingRefused:
+            raise
         except (RecordingUnknown, RecordingGone):
             # a file on another machine: FreeSWITCH's RECORD_STOP has said that it is complete
-            return True
+            return Linkable(is_temporary=is_temporary)
         found.file.close()
 
         # 0 <=: a file that another clock dates an hour ahead must not have to wait for an hour
-        if 0 <= time.time() - found.changed < SETTLED:
-            return False
+        if found.changed > stopped and 0 <= time.time() - found.changed < SETTLED:
+            return Linkable(is_final=False)
 
-        if self._convert is not None and found.type == TYPES[".wav"]:
-            return self._convert(self._folder / self._inside(path))
+        is_wav = found.type == TYPES[".wav"]
+        if found.size <= (WAV_HEADER if is_wav else 0):
+            return Linkable(problem="the file is empty")
 
-        return True
+        if self._convert is not None and is_wav:
+            is_final = self._convert(self._folder / self._inside(path))
+            return Linkable(is_final, is_temporary=is_temporary)
+        return Linkable(is_temporary=is_temporary)
 
     def current_path(self, path: str) -> str:
         """Return the path under which a recording is found now: the mp3 file's once it exists."""

@@ -6,13 +6,14 @@ import io
 import time
 import wave
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import gevent
 import structlog
 
-from ..errors import RecordingUnknown
-from .files import Files, Found
-from .urls import RecordingUrls, url_elsewhere
+from ..errors import RecordingRefused, RecordingUnknown
+from .files import Files, Found, Linkable
+from .urls import RecordingUrls, is_short_lived, url_elsewhere, web_address
 
 log = structlog.get_logger(__name__)
 
@@ -38,9 +39,16 @@ class Library:
         self._other_server = other_server
 
     def url(self, callid: str, path: str) -> str:
-        """Return the URL of a recording of a call. path: as FreeSWITCH names the file."""
-        current = self._files.current_path(path)
+        """Return the URL of a recording of a call.
 
+        path: as FreeSWITCH names the file. A web address is its own URL (docs/call-rules.md,
+        rule 13).
+        """
+        address = web_address(path)
+        if address and not self._other_server:
+            return address
+
+        current = urlsplit(address).path if address else self._files.current_path(path)
         if self._other_server:
             return url_elsewhere(self._other_server, self._files.local(current), str(self._folder))
 
@@ -65,9 +73,20 @@ class Library:
         """
         return self._files.find(path)
 
-    def is_ready(self, path: str) -> bool:
-        """Tell whether a recording may be linked; begins its conversion if there is one to do."""
-        return self._files.is_ready(path)
+    def linkable(self, path: str, stopped: float = 0.0) -> Linkable:
+        """Tell whether a recording may be linked; begins its conversion if there is one to do.
+
+        stopped: when FreeSWITCH had closed the file (seconds since 1970), 0 if that is not known.
+        """
+        address = web_address(path)
+        if address:
+            return Linkable(is_temporary=not self._other_server and is_short_lived(address))
+
+        try:
+            return self._files.linkable(path, stopped)
+        except RecordingRefused as refused:
+            # another server may serve what we do not
+            return Linkable(problem="" if self._other_server else str(refused))
 
     def keep_deleting_old(self) -> None:
         """Delete the recordings that have been kept long enough, once an hour, for ever."""

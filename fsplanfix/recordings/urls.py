@@ -9,13 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from itsdangerous import BadSignature, URLSafeSerializer
 from itsdangerous.encoding import base64_decode, base64_encode
 
 # a suffix that may stand in a URL: letters and digits, no slash, no question mark
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}", re.ASCII)
+
+
+# mod_http_cache's own prefix, and a file's parameters in braces
+_PREFIX = re.compile(
+    r"(?:\{[^{}]*\})?(?:http_cache://)?(?:\{[^{}]*\})?(?=https?://)", re.IGNORECASE
+)
+
+_DATED = frozenset(("expires", "x-amz-expires", "x-goog-expires"))
+"""Parameters of addresses that an object store has signed for a short time."""
 
 
 class RecordingUrls:
@@ -66,6 +75,27 @@ def _is_canonical(signature: str) -> bool:
     """Tell whether a signature is spelled as `url` spells it."""
     # base64 leaves two bits of it unused, so four last characters decode to the same signature
     return base64_encode(base64_decode(signature)) == signature.encode()
+
+
+def web_address(path: str) -> str:
+    """Return the web address under which FreeSWITCH recorded, "" if it recorded into a file.
+
+    mod_http_cache uploads to such an address; a script may name the bucket it moves files to.
+    """
+    prefix = _PREFIX.match(path)
+    if prefix is None:
+        return ""
+    address = quote(path[prefix.end() :], safe="%/:=&?~#+!$,;'@()*[]")
+    try:
+        host = urlsplit(address).hostname
+    except ValueError:
+        return ""
+    return address if host else ""
+
+
+def is_short_lived(address: str) -> bool:
+    """Tell whether a web address was signed for a short time only."""
+    return any(name.lower() in _DATED for name, _ in parse_qsl(urlsplit(address).query))
 
 
 def url_elsewhere(base: str, path: str, folder: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -15,17 +15,15 @@ from prometheus_client import CollectorRegistry
 
 from ..admin.desk import Desk
 from ..calls import numbers
-from ..freeswitch import tones
 from ..freeswitch.connection import Connection, Server
-from ..freeswitch.dialler import Dialler
 from ..freeswitch.events import SwitchEvent
 from ..freeswitch.link import Link, NoFollower
-from ..freeswitch.originate import DialPlan
 from ..freeswitch.phones import absent_users
 from ..freeswitch.socket_app import SocketApp
 from ..history.folder import Folder
 from ..outbox.archive import Archive
 from ..outbox.cleanup import Cleanup
+from ..outbox.exts_in_calls import ExtsInCalls
 from ..outbox.last_talk import LastTalk
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
@@ -33,9 +31,10 @@ from ..outbox.unlisted import keep_listing
 from ..outbox.wakeups import keep_waking
 from ..planfix import contacts
 from ..planfix.api import PlanfixApi
-from ..planfix.commands import Account, Commands, DialLimits
 from ..planfix.contacts import Contacts
 from ..planfix.courier import Courier, DeliverySettings
+from ..planfix.keys import PbxKeys
+from ..planfix.pairing import Pairing, Partner
 from ..recordings import convert
 from ..recordings.convert import Converter
 from ..recordings.files import Files
@@ -43,14 +42,15 @@ from ..recordings.library import Library
 from ..recordings.urls import RecordingUrls
 from ..settings import Settings
 from ..web import app as web_app
+from ..web import tls
 from ..web.dashboard import DashboardConfig
 from ..web.health import Health
 from ..web.records import RecordsConfig
 from ..web.server import Bounds, WebServer, listen
 from . import file_limits
+from .agreement import Agreement
 from .caller_lookup import CallerLookup
-from .clicks import ClickJournal, KnownClients, write_down
-from .clicks import start as start_click
+from .clicks import make_commands, write_down
 from .comparison import keep_comparing
 from .greenlets import keep_running
 from .history import History
@@ -70,7 +70,6 @@ TIME_TO_FINISH = 10.0
 
 TIME_TO_DIE = 1.0
 """Seconds that a greenlet which is ended may take to tidy up."""
-
 
 ROLES = ("events", "courier", "web", "socket")
 LINKED_ROLES = {"events", "web", "socket"}
@@ -97,10 +96,12 @@ class App:
 
         # the port first, before anything else is begun
         listener, address = None, settings.http_listen
-        self.address = ""
+        self.address, self._certificate = "", None
         if "web" in roles:
+            self._certificate = tls.certificate(settings.http_cert, settings.http_key)
             listener = listen(*address, f"HTTP_LISTEN={address}")
-            self.address = "http://{}:{}".format(*listener.getsockname()[:2])
+            scheme = "https" if self._certificate else "http"
+            self.address = "{}://{}:{}".format(scheme, *listener.getsockname()[:2])
 
         self._store = Store(settings.store_url)
         keep_shadow_apart(self._store, shadow)
@@ -114,9 +115,11 @@ class App:
         self._recordings = self._library()
 
         token = settings.planfix_token.get_secret_value()
-        self._client = PlanfixApi(settings.planfix_url, token, settings.planfix_concurrency)
-        self._contacts = self._make_contacts(token)
+        self._pairing = Pairing(self._store, settings.planfix_url, token)
+        self._client = PlanfixApi("", "", settings.planfix_concurrency)
+        self._contacts = self._make_contacts()
         self._courier = self._make_courier()
+        self._pairing.then(self._on_paired)
         self._received = self._make_received()
         self._history = self._make_history()
         self._pipelines: list[Pipeline] = []
@@ -134,6 +137,11 @@ class App:
         self._helpers: list[gevent.Greenlet[..., Any]] = []
         self._stopping = Event()
 
+    def _on_paired(self, partner: Partner) -> None:
+        """Send to the Planfix we belong to."""
+        self._client.aim(partner.url, partner.token)
+        self._courier.call()
+
     def _make_courier(self) -> Courier:
         """Return the part that sends to Planfix."""
         settings = self._settings
@@ -147,7 +155,7 @@ class App:
                 settings.planfix_canceled,
                 self._shadow,
             ),
-            self._recordings.is_ready,
+            self._recordings.linkable,
             now=self._store.now,
             on_delivered=self._tally.on_delivered,
             has_jumped=self._store.now.has_jumped,
@@ -156,9 +164,17 @@ class App:
 
     def _web_server(self, listener: socket.socket, spare: int) -> WebServer:
         """Return the web server. spare: how many files it may share with others."""
+        settings = self._settings
         self._registry.register(Standing(self._store, self._links, self._pipelines))
         web = web_app.make(
-            self._commands().answer,
+            make_commands(
+                settings,
+                self._connections,
+                self._contacts,
+                Archive(self._store),
+                self._pairing,
+                self._tally,
+            ).answer,
             self._health(),
             self._recordings.open,
             exposition(self._registry),
@@ -167,7 +183,7 @@ class App:
             self._records(),
         )
         places = min(Bounds().in_all, spare // file_limits.HTTP_SHARE)
-        return WebServer(listener, web, Bounds(in_all=places))
+        return WebServer(listener, web, Bounds(in_all=places), self._certificate)
 
     def _follow(self, server: Server) -> Link:
         """Return the link to a FreeSWITCH: with its events, or only to dial through it."""
@@ -251,12 +267,28 @@ class App:
     def _on_converted(self) -> None:
         self._courier.call()
 
-    def _make_contacts(self, token: str) -> Contacts:
+    def _make_agreement(self) -> Agreement:
+        """Return the part that compares what Planfix holds with what is ours."""
+        client = self._client
+        return Agreement(
+            self._store,
+            client.ask,
+            lambda: client.has_aim and not self._shadow,
+            PbxKeys(*self._settings.pbx_keys()),
+            self._settings.public_url or "",
+        )
+
+    def _make_contacts(self) -> Contacts:
         """Return the part that asks Planfix about callers."""
         settings = self._settings
         # connections of its own to Planfix: notices need not wait for lookups
-        client = PlanfixApi(settings.planfix_url, token, contacts.REQUESTS_AT_ONCE)
-        ask = _know_nobody if self._shadow else client.ask
+        client = PlanfixApi("", "", contacts.REQUESTS_AT_ONCE)
+        self._pairing.then(lambda partner: client.aim(partner.url, partner.token))
+
+        def ask(fields: Mapping[str, str], seconds: float) -> Mapping[str, object]:
+            # in shadow mode Planfix is asked nothing, and before `setup` nobody knows which
+            return client.ask(fields, seconds) if client.has_aim and not self._shadow else {}
+
         return Contacts(ask, settings.contact_deadline, self._tally.on_lookup)
 
     def _make_socket_app(self, spare: int) -> SocketApp:
@@ -277,7 +309,8 @@ class App:
             plan,
             last_talk.find,
             self._absent_users,
-            self._exts_in_calls,
+            # a worker that hears no events asks the store
+            self._exts_in_calls if self._pipelines else ExtsInCalls(self._store).find,
             journal,
         )
         return SocketApp(
@@ -296,50 +329,19 @@ class App:
         asked = [one for one in linked if one.core == core] or linked[: len(linked) == 1]
         return absent_users(asked[0], users, domain, seconds) if asked else frozenset()
 
-    def _exts_in_calls(self) -> Set[str]:
+    def _exts_in_calls(self, _: float) -> Set[str]:
         books = (pipeline.tracker.book for pipeline in self._pipelines)
         return {ext for book in books for ext in book.exts_in_calls()}
-
-    def _commands(self) -> Commands:
-        settings, rules = self._settings, self._settings.rules()
-        plan = DialPlan(
-            settings.dial_string,
-            settings.dial_context,
-            settings.user_domain,
-            settings.auto_answer,
-            settings.ringback or tones.ringback(settings.country),
-            settings.dial_strings,
-            settings.click_timeout,
-            settings.client_timeout,
-            settings.folder_for_clicks(),
-            settings.record_stereo,
-        )
-        archive = Archive(self._store)
-        clicks = ClickJournal(archive, self._tally)
-        dialler = Dialler(
-            self._connections,
-            plan,
-            settings.outbound_caller_id,
-            KnownClients(self._contacts, archive),
-            rules.is_outside,
-            clicks.on_done,
-        )
-        return Commands(
-            Account(
-                settings.planfix_url,
-                settings.planfix_token.get_secret_value(),
-                settings.pbx_token.get_secret_value(),
-            ),
-            rules,
-            DialLimits(settings.dial_allow, settings.dial_limit_per_ext, settings.dial_limit),
-            partial(start_click, dialler),
-            clicks.on_refused,
-        )
 
     def _dashboard(self) -> DashboardConfig:
         settings = self._settings
         desk = Desk(
-            self._store, settings.rules(), self._is_linked, self._contacts.name_of, self._shadow
+            self._store,
+            settings.rules(),
+            self._is_linked,
+            self._contacts.name_of,
+            self._shadow,
+            lambda: self._pairing.partner is not None,
         )
         return DashboardConfig(
             desk=desk,
@@ -373,6 +375,7 @@ class App:
         if self._web is not None:
             self._web.start()
             log.info("web_listening", address=self.address)
+        self._helpers.append(keep_running("pairing", self._pairing.keep_looking))
         if "events" in self._roles:
             warn_of_other_rules(self._store, self._settings)
 
@@ -388,6 +391,7 @@ class App:
                 ("leases", self._courier.leases.keep_renewing),
                 ("wake-ups", wakeups),
                 ("cleanup", cleanup),
+                ("agreement", self._make_agreement().keep_asking),
                 ("older calls", partial(keep_listing, self._store)),
             ):
                 self._helpers.append(keep_running(name, work))
@@ -493,8 +497,3 @@ def _kill(greenlets: Collection[gevent.Greenlet[..., Any]]) -> None:
     """End greenlets; leave behind one that waits for a frozen connection even then."""
     with gevent.Timeout(TIME_TO_DIE, False):  # type: ignore[arg-type] # raises nothing
         gevent.killall(greenlets)
-
-
-def _know_nobody(_: object, __: float) -> dict[str, object]:
-    """Answer for Planfix in shadow mode, which asks it nothing."""
-    return {}

@@ -28,8 +28,8 @@ FindLast = Callable[[str, float], str]
 FindAbsent = Callable[[SwitchEvent, Sequence[str], str, float], Set[str]]
 """Takes a channel's data, users, their domain and seconds; returns those without a phone."""
 
-FindBusy = Callable[[], Set[str]]
-"""Returns the exts that are in a call."""
+FindBusy = Callable[[float], Set[str]]
+"""Takes seconds, returns the exts that are in a call."""
 
 
 WriteDown = Callable[[Entry], object]
@@ -120,6 +120,7 @@ class CallerLookup:
         log.info(
             "caller_lookup",
             callid=leg.uuid,
+            phone=leg.number,
             known=contact.is_known,
             manager=found["planfix_manager"],
             last=last,
@@ -152,7 +153,8 @@ class CallerLookup:
             asking.join(time_to_ask)
             return asking.value or frozenset()
 
-        steps = self._order.steps(wanted, find_absent, self._find_busy())
+        busy = self._find_busy(min(seconds, TIME_TO_ASK))
+        steps = self._order.steps(wanted, find_absent, busy)
         shown = Shown(name, leg.number)
         return ring_string(steps, self._plan.seconds, shown, domain, self._plan.dial_string)
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
 from ..calls.numbers import is_outside_number
 from ..errors import StoreError
+from ..freeswitch import tones
+from ..freeswitch.connection import Connection
 from ..freeswitch.dialler import Click, Dialler
+from ..freeswitch.originate import DialPlan
 from ..freeswitch.socket_app import clean
 from ..outbox.archive import Archive
 from ..outbox.records import Entry
-from ..planfix.commands import Destination
+from ..planfix.commands import Commands, Destination, DialLimits
 from ..planfix.contacts import Contacts
+from ..planfix.keys import PbxKeys
+from ..planfix.pairing import Pairing
+from ..settings import Settings
 from .metrics import Tally
 
 log = structlog.get_logger(__name__)
@@ -58,6 +65,49 @@ class KnownClients:
         return line if is_outside_number(line) else ""
 
 
+def make_commands(
+    settings: Settings,
+    connections: Callable[[], Sequence[Connection]],
+    contacts: Contacts,
+    archive: Archive,
+    pairing: Pairing,
+    tally: Tally,
+) -> Commands:
+    """Return what answers Planfix's commands. connections: those to FreeSWITCH that are up."""
+    rules = settings.rules()
+    plan = DialPlan(
+        settings.dial_string,
+        settings.dial_context,
+        settings.user_domain,
+        settings.auto_answer,
+        settings.ringback or tones.ringback(settings.country),
+        settings.dial_strings,
+        settings.click_timeout,
+        settings.client_timeout,
+        settings.folder_for_clicks(),
+        settings.record_stereo,
+    )
+    clicks = ClickJournal(archive, tally)
+    dialler = Dialler(
+        connections,
+        plan,
+        settings.outbound_caller_id,
+        KnownClients(contacts, archive),
+        rules.is_outside,
+        clicks.on_done,
+        rules.numbering.dialled,
+    )
+    return Commands(
+        pairing,
+        PbxKeys(*settings.pbx_keys()),
+        rules,
+        DialLimits(settings.dial_allow, settings.dial_limit_per_ext, settings.dial_limit),
+        partial(start, dialler),
+        clicks.on_refused,
+        tally.on_key,
+    )
+
+
 def start(dialler: Dialler, ext: str, users: Sequence[str], to: Destination) -> None:
     """Begin the call of a click; see planfix.commands.Dial."""
     if to.colleagues:
@@ -85,7 +135,7 @@ class ClickJournal:
         number: E.164 digits, "" if it has none.
         """
         self._tally.clicks.labels("REFUSED").inc()
-        log.warning("click_refused", ext=ext, reason=reason)
+        log.warning("click_refused", ext=ext, phone=number, reason=reason)
         if number:
             what = f"click to call refused: {reason}"
             self._write(Entry(time.time(), what, "", ext, number))

@@ -368,7 +368,8 @@ class History:
         if retold.notices:
             self.told += 1
             self._on_saved()
-            log.info("call_told_afterwards", callid=retold.notices[0].callid)
+            first = retold.notices[0]
+            log.info("call_told_afterwards", callid=first.callid, phone=first.phone)
             for notice in retold.notices:
                 self._on_notice(notice)
             gevent.sleep(1 / self._rate)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -13,9 +15,14 @@ from ..calls.model import Notice
 from ..errors import StoreError
 from ..freeswitch.link import Link
 from ..outbox.queue import Queue
+from ..outbox.standing import DIFFERENCES
 from ..outbox.store import Store
+from ..planfix.agreement import Difference
+from ..planfix.keys import Key
 from .logs import Unbreakable
 from .pipeline import Pipeline
+
+log = structlog.get_logger(__name__)
 
 
 class Tally:
@@ -42,6 +49,13 @@ class Tally:
             ["what"],
             registry=registry,
         )
+        self._keys = Counter(
+            "fsplanfix_commands",
+            "Commands of Planfix, by the key they had",
+            ["key"],
+            registry=registry,
+        )
+        self._saw_former_key = False
         self._calls = Counter("fsplanfix_calls", "Client calls", ["type"], registry=registry)
         self._notices = Counter(
             "fsplanfix_notices", "What was said of calls", ["kind", "status"], registry=registry
@@ -68,6 +82,13 @@ class Tally:
         """Count a wrong secret: a token or a password."""
         self._guesses.labels(what).inc()
 
+    def on_key(self, key: Key) -> None:
+        """Count the key of a command; log once that the former one is still in use."""
+        self._keys.labels(key.value).inc()
+        if key is Key.FORMER and not self._saw_former_key:
+            self._saw_former_key = True
+            log.warning("former_pbx_token", hint="enter PBX_TOKEN in Planfix as the PBX key")
+
     def on_lookup(self, how: str, seconds: float) -> None:
         """Count a lookup: asked, cached, failed, paused or late."""
         self._lookups.labels(how).inc()
@@ -79,6 +100,7 @@ class Standing(Collector):
 
     def __init__(self, store: Store, links: Sequence[Link], pipelines: Sequence[Pipeline]) -> None:
         self._queue = Queue(store)
+        self._facts = store.facts
         self._links = links
         self._pipelines = pipelines
 
@@ -140,10 +162,19 @@ class Standing(Collector):
     def _to_be_sent(self) -> Iterator[Metric]:
         try:
             found = self._queue.backlog()
+            differs = GaugeMetricFamily(
+                "fsplanfix_planfix_differs",
+                "Whether Planfix holds another key or address of ours",
+                labels=["what"],
+            )
+            held = json.loads(self._facts.get(DIFFERENCES) or "[]")
+            for difference in Difference:
+                differs.add_metric([difference.value], float(difference.value in held))
         except StoreError:
             yield GaugeMetricFamily("fsplanfix_store_up", "Whether the database answers", value=0)
             return
 
+        yield differs
         age = 0.0
         if found.oldest is not None:
             age = time.time() - found.oldest

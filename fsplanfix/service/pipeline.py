@@ -17,7 +17,7 @@ from gevent.event import Event
 
 from ..calls import snapshot
 from ..calls.doubts import DOUBTS
-from ..calls.event_log import EventLog
+from ..calls.event_log import BY_RECORD, EventLog
 from ..calls.identity import REMEMBERED_CALLS
 from ..calls.model import Notice, Rules
 from ..calls.overlap import without_known
@@ -27,7 +27,6 @@ from ..errors import GivenUp
 from ..freeswitch.events import SwitchEvent, hanging_up
 from ..history.merge import ENDED, is_unknown_end, missed_with_records
 from ..history.record import Record
-from ..history.story import BY_RECORD
 from ..outbox.batch import Batch
 from ..outbox.cores import Cores, Left
 from ..outbox.facts import SET_ASIDE
@@ -475,6 +474,7 @@ class Pipeline:
             log.info(
                 "notice_created",
                 callid=notice.callid,
+                phone=notice.phone,
                 ext=notice.ext,
                 kind=notice.kind.value,
                 status=notice.status,

@@ -43,14 +43,14 @@ Say = Callable[[str], None]
 class Voice:
     """How the demonstration is told.
 
-    say, title: print a line. header: introduces a call by the fields of a request. line: a request
-    and its time (microseconds since 1970) in words. day: a day (seconds since 1970) in words.
+    say, title: print a line. header: introduces a call by the fields of a request. request: prints
+    a request and its time (microseconds since 1970). day: a day (seconds since 1970) in words.
     """
 
     say: Say
     title: Say
     header: Callable[[Mapping[str, str]], str]
-    line: Callable[[Mapping[str, str], int], str]
+    request: Callable[[Mapping[str, str], int], None]
     day: Callable[[float], str]
 
 
@@ -138,6 +138,11 @@ def wait_for_port(process: subprocess.Popen[str]) -> int:
     raise RuntimeError("The service did not start: " + "".join(log))
 
 
+def tunnel(*ports: int) -> str:
+    """Return the ssh command that makes ports of this machine's loopback reachable from another."""
+    return f"ssh {' '.join(f'-L {port}:127.0.0.1:{port}' for port in ports)} THIS-MACHINE"
+
+
 def tell(planfix: Planfix, known: int, voice: Voice) -> None:
     """Print what Planfix was told of a call: all requests after the first `known`."""
     # a question about the client is asked before his call begins
@@ -149,7 +154,7 @@ def tell(planfix: Planfix, known: int, voice: Voice) -> None:
     for _, together in groupby(told, lambda item: (item.code, item.fields.get("event"))):
         for item in sorted(together, key=lambda item: item.fields.get("ext", "")):
             if item.code == 200:
-                voice.say(voice.line(item.fields, int(item.at * 1_000_000)))
+                voice.request(item.fields, int(item.at * 1_000_000))
             else:
                 voice.say(f"  refused with {item.code}")
 
@@ -190,6 +195,8 @@ def run(serve: bool, planfix: Planfix, voice: Voice) -> int:
                 f"Call windows and history, as Planfix would show them: {planfix.page}\n"
                 f"Dashboard: http://127.0.0.1:{web}/ (password: {ADMIN_PASSWORD})"
             )
+            if os.environ.get("SSH_CONNECTION"):
+                pages += f"\nFrom your own computer, first: {tunnel(planfix.port, web)}"
             if serve:
                 voice.say(pages)
             code = perform(Stage(switch, planfix), voice)

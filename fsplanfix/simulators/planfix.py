@@ -24,6 +24,8 @@ from gevent import socket
 from gevent.event import Event
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
+from .page_words import WORDS
+
 EVENT_FIELDS = {"cmd", "type", "event", "phone", "diversion", "ext", "callid", "planfix_token"}
 COMPLETED_FIELDS = EVENT_FIELDS | {"duration", "is_recorded", "status", "record_link"}
 RECORD_FIELDS = {"cmd", "callid", "is_temp", "record_link", "planfix_token"}
@@ -270,7 +272,12 @@ class Planfix:
     @property
     def page(self) -> str:
         """Return the address of the page with the call windows."""
-        return f"http://127.0.0.1:{self._server.server_port}/"
+        return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def port(self) -> int:
+        """Return the port it listens on."""
+        return self._server.server_port or 0
 
     @property
     def accepted(self) -> list[dict[str, str]]:
@@ -384,7 +391,11 @@ class Planfix:
     # the page
 
     def _page(self) -> str:
-        return render_template("crm.html", can_call=bool(self.pbx_url))
+        language = request.accept_languages.best_match(list(WORDS), "en")
+        can_call = bool(self.pbx_url)
+        return render_template(
+            "crm.html", can_call=can_call, language=language, words=WORDS[language]
+        )
 
     def _state(self) -> str:
         cards = sorted(self.history.cards.values(), key=lambda card: -card.at)

@@ -22,7 +22,7 @@ from . import words
 from .call_pages import CallDesk, add_call_pages
 from .live import OverviewDesk, add_overview
 from .rate_limit import address
-from .rendering import warm_up
+from .rendering import give_way, warm_up
 from .sessions import ADMIN, SESSION_LASTS, SessionNames, Sessions, add_login, cookie_is_lost
 
 log = structlog.get_logger(__name__)
@@ -168,6 +168,7 @@ def _pages(config: DashboardConfig, on_wrong_secret: Callable[[str], None]) -> B
 
     @pages.before_request
     def guard() -> ResponseReturnValue | None:
+        give_way()
         g.role = "" if request.endpoint in OPEN_TO_ALL else sessions.role()
         if request.endpoint in OPEN_TO_ALL or g.role:
             return None

@@ -16,7 +16,7 @@ from flask_wtf.csrf import generate_csrf
 from gevent.lock import BoundedSemaphore
 
 from ..errors import StoreError
-from .rendering import rendered
+from .rendering import give_way, rendered
 from .sessions import ADMIN, Sessions
 from .words import language, zone
 
@@ -138,6 +138,8 @@ def _changes(
     # checked every time: a page left open must not outlive its session
     while role := sessions.role():
         html = look.html(look.read_recent(), role)
+        # all pages that are open wait for one reading, and have it at the same moment
+        give_way()
         if html != sent or quiet > REPEAT_AFTER:
             sent = html
             quiet = 0.0

@@ -7,6 +7,7 @@ from typing import Any
 
 import gevent
 from flask import Flask, current_app, url_for
+from gevent.lock import BoundedSemaphore
 
 from . import words
 
@@ -15,6 +16,18 @@ MOST_AT_ONCE = 0.001
 
 HIGHEST_PRIORITY = 2
 """An idle watcher at this priority runs after one poll of sockets and timers, even under load."""
+
+
+_next_page = BoundedSemaphore()
+
+
+def give_way() -> None:
+    """Let events, notices and answers have their turn, and only one page go on after it.
+
+    Pages that wait for the same turn would hold up a call one after the other.
+    """
+    with _next_page:
+        gevent.idle(HIGHEST_PRIORITY)
 
 
 def rendered(template: str, **values: Any) -> str:
@@ -31,7 +44,7 @@ def rendered(template: str, **values: Any) -> str:
     for piece in app.jinja_env.get_template(template).generate(context):
         pieces.append(piece)
         if time.perf_counter() - begun > MOST_AT_ONCE:
-            gevent.idle(HIGHEST_PRIORITY)
+            give_way()
             begun = time.perf_counter()
     return "".join(pieces)
 
@@ -42,6 +55,7 @@ def _common() -> dict[str, Any]:
         "W": words.labels(),
         "RESULTS": words.results(),
         "DEEDS": words.deeds(),
+        "DIFFERENCES": words.differences(),
         "EVENTS": words.events(),
         "STATES": words.states(),
         "CALLS": url_for("dashboard.calls"),

@@ -16,10 +16,12 @@ from typing import Any
 
 import gevent
 import structlog
-from gevent import pywsgi
+from gevent import pywsgi, ssl
+from gevent.socket import socket as gevent_socket
 
 from ..errors import PortTakenError
 from .rate_limit import is_loopback, network
+from .tls import Certificate
 
 log = structlog.get_logger(__name__)
 
@@ -30,16 +32,22 @@ TOO_LATE = (
 )
 
 
+TCP_ESTABLISHED = 1
+"""The first byte of TCP_INFO while neither side has closed the connection (linux/tcp.h)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What a peer may take.
 
+    handshake: seconds until TLS is agreed upon.
     request: seconds from a request's first byte to its last.
     quiet: seconds without a byte either way, between two requests (nginx keeps its connections for
     60) or while the peer does not read an answer.
     in_all, per_peer: connections. A web server in front, on this machine, may have all.
     """
 
+    handshake: float = 10.0
     request: float = 20.0
     quiet: float = 75.0
     in_all: int = 500
@@ -92,11 +100,26 @@ class Handler(pywsgi.WSGIHandler):
             return bool(body.chunk_length != 0)
         return bool(body.position < (body.content_length or 0))
 
+    def agree(self) -> bool:
+        """Agree upon TLS, if it is used; return whether that succeeded."""
+        if not isinstance(self._connection, ssl.SSLSocket):
+            return True
+        try:
+            with gevent.Timeout(self.server.bounds.handshake):
+                self._connection.do_handshake()
+        # plain http, a scanner, half a handshake: nothing that the log needs
+        except (OSError, ValueError, gevent.Timeout):
+            with suppress(OSError):
+                self.rfile.close()
+                self._connection.close()
+            return False
+        self.waits_since = time.monotonic()
+        return True
+
     def end(self) -> None:
         """Close the connection, to make room for another one."""
         self.is_ended = True
-        with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
+        self._shut(socket.SHUT_RDWR)
 
     def read_requestline(self) -> str:
         """Wait for a request (Bounds.quiet), then for its rest (Bounds.request)."""
@@ -144,19 +167,23 @@ class Handler(pywsgi.WSGIHandler):
     def _stop_listening(self) -> None:
         """Read no more from the peer; a waiting read ends as if the peer had hung up."""
         self._is_late = True
+        self._shut(socket.SHUT_RD)
+
+    def _shut(self, how: int) -> None:
+        """Shut the connection down, below TLS: that would go on in clear text."""
         with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RD)
+            gevent_socket.shutdown(self._connection, how)
 
     def _peer_is_gone(self) -> bool:
         """Tell whether the peer has closed the connection."""
-        # the socket below gevent's: gevent would wait for a byte
-        bare = getattr(self._connection, "_sock", self._connection)
+        # asked of the kernel: under TLS, the last bytes of a peer that leaves are not read
         try:
-            return bool(bare.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
-        except BlockingIOError:
-            return False
+            state = gevent_socket.getsockopt(
+                self._connection, socket.IPPROTO_TCP, socket.TCP_INFO, 1
+            )
         except OSError:
             return True
+        return bool(state[0] != TCP_ESTABLISHED)
 
     def _handle_client_error(self, ex: Exception) -> tuple[str, bytes]:
         """Return the answer to a malformed or late request."""
@@ -175,18 +202,40 @@ class Handler(pywsgi.WSGIHandler):
 
 
 class WebServer(pywsgi.WSGIServer):
-    """Listens for requests to an application."""
+    """Listens for requests to an application. certificate: of https, None for http."""
 
     # gevent's default is 100 connections accepted in a row
     max_accept = 16
 
-    def __init__(self, listener: socket.socket, application: Any, bounds: Bounds) -> None:
-        super().__init__(listener, application, handler_class=Handler, log=None, error_log=None)
+    def __init__(
+        self,
+        listener: socket.socket,
+        application: Any,
+        bounds: Bounds,
+        certificate: Certificate | None = None,
+    ) -> None:
+        scheme = {"wsgi.url_scheme": "https"} if certificate else {}
+        super().__init__(
+            listener, application, handler_class=Handler, log=None, error_log=None, environ=scheme
+        )
         self.bounds = bounds
+        self._certificate = certificate
         self._open: set[Handler] = set()
 
     def handle(self, sock: socket.socket, address: Any) -> None:
         """Serve a connection, unless its peer or all peers keep every place busy."""
+        if self._certificate is not None:
+            # the handshake comes later, when the connection has its place and its time limit
+            try:
+                # gevent would begin to wrap what is not connected any more, and leave it open
+                sock.getpeername()
+                sock = self._certificate.context().wrap_socket(
+                    sock, server_side=True, do_handshake_on_connect=False
+                )
+            except (OSError, ValueError):
+                # the peer is gone already
+                sock.close()
+                return
         handler = Handler(sock, address, self)
         everyone = [other for other in self._open if not other.is_ended]
         same = [other for other in everyone if other.peer == handler.peer]
@@ -196,7 +245,8 @@ class WebServer(pywsgi.WSGIServer):
 
         self._open.add(handler)
         try:
-            handler.handle()
+            if handler.agree():
+                handler.handle()
         finally:
             self._open.discard(handler)
 

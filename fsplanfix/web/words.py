@@ -171,6 +171,16 @@ def deeds() -> dict[str, str]:
 
 
 @_by_language
+def differences() -> dict[str, str]:
+    """Return the words for what Planfix holds that is not ours."""
+    return {
+        "key": gettext("Planfix holds another PBX key: clicks are refused"),
+        "former key": gettext("Planfix still holds the former PBX key"),
+        "address": gettext("Planfix holds another address of this PBX"),
+    }
+
+
+@_by_language
 def events() -> dict[str, str]:
     """Return the words for what Planfix is told: an event or how a part ended."""
     return {
@@ -195,7 +205,7 @@ def states() -> dict[str, str]:
         "done": gettext("Planfix has it"),
         "waiting": gettext("waits to be sent"),
         "rejected": gettext("rejected by Planfix"),
-        "skipped": gettext("too late to matter, not sent"),
+        "skipped": gettext("not sent"),
         "shadow": gettext("dry run, not sent"),
     }
 
@@ -227,4 +237,7 @@ def _answers() -> dict[str, str]:
         ),
         r"Planfix answered (?P<rest>.*)": gettext("Planfix answered"),
         r"too late to show$": gettext("Too late to show."),
+        r"sent with the COMPLETED$": gettext("Sent with the end of the call."),
+        r"not linked: the file is empty$": gettext("Not linked: the file is empty."),
+        r"not linked: ": gettext("Not linked: the file cannot be opened from here."),
     }

@@ -98,7 +98,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     store.close()
 
 
-@for_each(NAMES)
+@for_each([name for name in NAMES if not name.startswith("accounts/")])
 def test_every_recorded_call_is_explained_within_eighty_columns(name: str, store: Store) -> None:
     said, packed, _ = kept(name)
     store.save(said, dict.fromkeys(packed), "s", 1.0, packed)
@@ -197,7 +197,8 @@ def test_each_employee_got_what_they_got_for_a_reason(played: dict[str, str], fo
         "102 ACCEPTED talks with the client rule 2: connected with the client, both have answered; sent",
         "101 COMPLETED Canceled: the call went elsewhere rule 2: a colleague has the client; sent",
         "102 COMPLETED Success: talked 2 s, recorded rule 4: the talk is over; sent",
-        "rule 13: a final file of a talk",
+        "rule 13: a final file of a talk; sent",
+        "sent with the COMPLETED",
         "recording ends:",
         "try 1 to send INCOMING: Planfix answered 500",
         "2 tries",

@@ -212,6 +212,26 @@ def test_a_setting_that_is_wrong_already_is_named_before_the_first_question(
     assert "DIAL_STRING" not in terminal.shown
 
 
+def test_an_answer_that_does_not_fit_a_setting_beside_it_is_asked_for_again(
+    tmp_path: Path, switch: Switch, planfix: Planfix
+) -> None:
+    (tmp_path / ".env").write_text("RECORD_CLICKS=true\nPLANFIX_TOKEN_FILE=token\n")
+    (tmp_path / "token").write_text("planfix-token")
+    terminal = Terminal(tmp_path, "init", "--force")
+    conversation(
+        terminal,
+        (f"{ADDRESS}: ", planfix.url),
+        (f"{PUBLIC}: ", ""),
+        (SOCKET, f"127.0.0.1:{switch.port}"),
+        (r"Its password .*\): ", "ClueCon"),
+        ("Folder of the recordings", "/var/our recordings"),
+        ("FreeSWITCH cannot be told to record into", None),
+        ("Folder of the recordings", "/var/recordings"),
+        ("Database", ""),
+    )
+    terminal.stop()
+
+
 def test_who_does_not_answer_is_named_and_one_may_write_all_the_same(
     tmp_path: Path, switch: Switch, planfix: Planfix
 ) -> None:
@@ -324,6 +344,22 @@ def test_the_file_of_fs_cli_keeps_its_other_profiles(tmp_path: Path) -> None:
     assert (tmp_path / "fs_cli.conf.old").read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        ([], "fs_cli -p PASSWORD -x reloadxml"),
+        (["--fs-cli", "fs_cli.conf"], "fs_cli -x reloadxml"),
+        (["--freeswitch-password", "ClueCon"], "fs_cli -x reloadxml"),
+    ],
+)
+def test_a_command_of_fs_cli_that_is_told_has_the_password_it_needs(
+    tmp_path: Path, given: list[str], command: str
+) -> None:
+    done = run_cli(tmp_path, *GIVEN, *given)
+    assert done.returncode == 0, done.stderr
+    assert f"then: {command}\n" in done.stdout
+
+
 def test_a_script_needs_no_terminal(tmp_path: Path) -> None:
     done = run_cli(
         tmp_path, "init", PLANFIX_URL=URL, PLANFIX_TOKEN="abc", PUBLIC_URL="https://pbx.example.com"
@@ -336,10 +372,36 @@ def test_a_script_needs_no_terminal(tmp_path: Path) -> None:
     assert len(first["PBX_TOKEN"] or "") == 32
 
 
+def test_planfix_may_tell_its_address_and_token_itself(tmp_path: Path) -> None:
+    done = call_cli(tmp_path, "init", "--public-url", "https://pbx.example.com")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not {"PLANFIX_URL", "PLANFIX_TOKEN"} & written(tmp_path / ".env").keys()
+    assert "Planfix tells its own address and token (setup)" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+    # and by a person who has typed them before
+    call_cli(tmp_path, *GIVEN, "--force")
+    assert written(tmp_path / ".env")["PLANFIX_URL"] == URL
+    terminal = Terminal(tmp_path, "init", "--force")
+    conversation(
+        terminal,
+        (rf"{ADDRESS} \[{URL}\]: ", "-"),
+        (rf"{PUBLIC} \[https://pbx.example.com\]: ", ""),
+        (SOCKET, ""),
+        (PASSWORD, ""),
+        (ANYWAY, "y"),
+        *SAME,
+        ("Write the new password into /etc/fs_cli.conf", "n"),
+        ("Save it there while fsplanfix runs", None),
+    )
+    assert terminal.end() == 0
+    assert not {"PLANFIX_URL", "PLANFIX_TOKEN"} & written(tmp_path / ".env").keys()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--planfix-url", "", "--planfix-token", ""), "PLANFIX_URL"),
+        (("--planfix-url", "", "--planfix-token", "abc"), "PLANFIX_URL is missing"),
         (
             (*GIVEN[1:], "--public-url", "http://pbx.example.com"),
             "PUBLIC_URL: tokens would cross the network",

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import requests
-from playwright.sync_api import Page, expect
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.browser
 
@@ -93,9 +94,41 @@ def test_a_hidden_number_and_a_hostile_one_are_shown_as_text(crm: str, page: Pag
     assert page.locator("img").count() == 0
 
 
+def test_it_speaks_russian_and_has_a_dark_mode(crm: str, browser: Browser) -> None:
+    with browser.new_context(locale="ru-RU", color_scheme="dark") as context:
+        page = context.new_page()
+        page.goto(crm)
+        expect(page.get_by_text("Ни один телефон не звонит.")).to_be_visible()
+        for ext in ("101", "102"):
+            tell(crm, event="INCOMING", ext=ext, **GROUP)
+        ending = {"event": "COMPLETED", "duration": "0", "is_recorded": "0"}
+        tell(crm, ext="101", status="Missed", **ending, **GROUP)
+        expect(page.locator(".window")).to_contain_text("Входящий звонок")
+        expect(page.locator(".window")).to_contain_text("доб. 102")
+        row = page.locator("#history tr")
+        expect(row).to_contain_text("101: пропущен")
+        expect(row).to_contain_text("102: телефон звонит")
+        shown = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert shown == "rgb(20, 26, 32)"
+        assert Axe().run(page).response["violations"] == []
+
+
 def test_a_narrow_screen_needs_no_sideways_scrolling(crm: str, page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 640})
     page.goto(crm)
     tell(crm, event="INCOMING", ext="101", **GROUP)
     expect(page.locator(".window")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_no_column_of_the_history_is_cut_off(crm: str, page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(crm)
+    for ext in ("101", "102", "103", "104", "105", "106"):
+        ending = {"event": "COMPLETED", "status": "Canceled", "duration": "0", "is_recorded": "0"}
+        tell(crm, event="INCOMING", ext=ext, **GROUP)
+        tell(crm, ext=ext, **ending, **GROUP)
+    expect(page.locator("#history .part")).to_have_count(6)
+    assert page.evaluate(
+        "(box => box.scrollWidth <= box.clientWidth)(document.querySelector('.scroll'))"
+    )

@@ -57,7 +57,8 @@ def ends(notices: list[Notice], name: str, but: tuple[str, ...] = ()) -> Ends:
         if n.kind is Kind.COMPLETED or (n.kind is Kind.RECORD and "recordings" not in but):
             seconds = 0 if name in SECONDS_OFF else n.duration
             is_recorded = not but and n.is_recorded
-            told_of = (n.type, n.phone, n.diversion, n.status, seconds, is_recorded, n.recording)
+            file = "" if but else n.recording
+            told_of = (n.type, n.phone, n.diversion, n.status, seconds, is_recorded, file)
             found[n.callid, n.ext, n.kind.value, n.ordinal] = (*told_of, *sorted(n.data.items()))
     return found
 

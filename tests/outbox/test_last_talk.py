@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from fsplanfix.calls.model import Direction
-from fsplanfix.outbox import last_talk
+from fsplanfix.outbox import quick_read
 from fsplanfix.outbox.last_talk import CALLS_LOOKED_AT, DAY, QUERY, LastTalk
 from fsplanfix.outbox.store import Store
 
@@ -76,14 +76,14 @@ def test_a_server_that_does_not_answer_keeps_no_call(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = LastTalk(store, 30)
-    monkeypatch.setattr(last_talk, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(quick_read, "MOST_AT_ONCE", 2)
     with store.transaction() as connection:
         connection.execute(text("LOCK TABLE calls IN ACCESS EXCLUSIVE MODE"))
         assert [ours.find(CLIENT, 0.01) for _ in range(3)] == ["", "", ""]
-        assert ours._waiting == 2
+        assert ours._read.waiting == 2
         connection.rollback()
     with gevent.Timeout(PATIENCE):
-        while ours._waiting:
+        while ours._read.waiting:
             gevent.sleep(0.001)
 
 

@@ -7,15 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsplanfix.calls.model import Rules
+from fsplanfix.calls.number_rules import read_rules
 from fsplanfix.errors import DialRefused, LinkDown
 from fsplanfix.freeswitch.originate import Callee, DialPlan, originate_command
-from fsplanfix.planfix.commands import Account, Commands, Destination, DialLimits
+from fsplanfix.outbox.store import Store
+from fsplanfix.planfix.commands import Commands, Destination, DialLimits
+from fsplanfix.planfix.keys import Key, PbxKeys
+from fsplanfix.planfix.pairing import Pairing, Partner, stored_partner
 
 TOKEN = "pbx-token"
 GOOD = {"cmd": "makeCall", "from": "101", "to": "79161234567", "token": TOKEN}
 PLAN = DialPlan("sofia/gateway/trunk/{number}", ringback="%(800,3200,425)")
 OURS = "74950000000"
-ACCOUNT = Account("https://example.planfix.com/tel/api", "planfix-token", TOKEN)
+KEYS = PbxKeys(TOKEN)
+PARTNER = Partner("https://example.planfix.com/tel/api", "planfix-token")
+PAIRED = Pairing(Store("sqlite://"), PARTNER.url, PARTNER.token)
 
 
 class Dialled(list[tuple[str, str]]):
@@ -46,7 +52,8 @@ def made_of(dialled: Dialled) -> list[str]:
 def commands(dialled: Dialled, allow: str | None = None, **limits: int) -> Commands:
     pattern = re.compile(allow) if allow else None
     return Commands(
-        ACCOUNT,
+        PAIRED,
+        KEYS,
         Rules(),
         DialLimits(pattern, **limits),
         dialled.dial,
@@ -84,6 +91,21 @@ def test_a_number_may_have_an_extension(written: str, digits: str) -> None:
     assert commands(dialled).answer({**GOOD, "to": written}) == (200, {})
     assert dialled.destinations == [Destination("74950000001", digits)]
     assert f"send_dtmf\\sWW{digits}}}" in made_of(dialled)[0]
+
+
+def test_a_local_number_is_completed_with_the_area_code() -> None:
+    dialled = Dialled()
+    ours = Commands(
+        PAIRED,
+        KEYS,
+        Rules(area_code="495", number_rules=read_rules(r"7(\d+)=8$1")),
+        DialLimits(),
+        dialled.dial,
+        lambda ext, number, reason: None,
+    )
+    assert ours.answer({**GOOD, "to": "123-45-67,8"}) == (200, {})
+    assert ours.answer({**GOOD, "to": "79161234567"}) == (200, {})
+    assert dialled.destinations == [Destination("74951234567", "8"), Destination("79161234567")]
 
 
 def test_a_colleague_may_be_clicked_too() -> None:
@@ -168,7 +190,13 @@ def test_a_double_click_makes_one_call() -> None:
     dialled, now = Dialled(), [100.0]
     clicks: TTLCache[tuple[str, str], bool] = TTLCache(10, 5.0, timer=lambda: now[0])
     ours = Commands(
-        ACCOUNT, Rules(), DialLimits(), dialled.dial, lambda ext, number, reason: None, clicks
+        PAIRED,
+        KEYS,
+        Rules(),
+        DialLimits(),
+        dialled.dial,
+        lambda ext, number, reason: None,
+        clicks=clicks,
     )
     for moment in (100.0, 100.3, 104.9):
         now[0] = moment
@@ -264,11 +292,26 @@ def test_a_hostile_value_in_any_parameter_is_answered_and_dials_nothing_else(
     cmd: str, name: str, value: str
 ) -> None:
     dialled = Dialled()
-    right = {**GOOD, "cmd": cmd, "planfix_url": ACCOUNT.url, "planfix_token": ACCOUNT.token}
+    right = {**GOOD, "cmd": cmd, "planfix_url": PARTNER.url, "planfix_token": PARTNER.token}
     code, body = commands(dialled).answer({**right, name: value})
     assert code in (200, 400, 401)
     assert all(len(text) < 200 for text in body.values())
     assert all(map(DIALLED_COMMAND.fullmatch, made_of(dialled)))
+
+
+@given(st.sampled_from(["", "98916", "9*#1"]) | HOSTILE, HOSTILE)
+def test_the_command_refuses_what_is_dialled_unless_it_is_digits(
+    dialled: str, user_dialled: str
+) -> None:
+    callee = Callee("79161234567", caller_id=OURS, dialled=dialled)
+    try:
+        made = originate_command("501", "79260000007", callee, PLAN, "u-1", True, user_dialled)
+    except DialRefused:
+        return
+    last = re.escape(dialled or "79161234567")
+    first = re.escape(user_dialled or "79260000007")
+    assert re.fullmatch("[0-9*#]*", dialled + user_dialled)
+    assert re.search(rf"}}sofia/gateway/trunk/{first} &bridge.*/trunk/{last}\)$", made)
 
 
 @given(HOSTILE, HOSTILE, st.booleans())
@@ -281,3 +324,98 @@ def test_the_command_itself_refuses_what_is_not_a_user_and_digits(
         return
     first = r"sofia/gateway/trunk/[0-9]+" if outside else r"user/[A-Za-z0-9_.-]+"
     assert re.fullmatch(rf"originate {LEG_VARIABLES}{first} {BRIDGE}[0-9]+\)", made)
+
+
+SETUP = {
+    "cmd": "setup",
+    "token": TOKEN,
+    "planfix_url": PARTNER.url,
+    "planfix_token": PARTNER.token,
+}
+
+
+def unpaired(store: Store, keys: PbxKeys = KEYS) -> Commands:
+    return Commands(
+        Pairing(store, "", ""),
+        keys,
+        Rules(),
+        DialLimits(),
+        Dialled().dial,
+        lambda ext, number, reason: None,
+    )
+
+
+def test_the_first_setup_pairs_and_no_other_redirects_it() -> None:
+    store = Store("sqlite://")
+    ours = unpaired(store)
+    assert ours.answer({**SETUP, "token": "another-key"})[0] == 401
+    assert stored_partner(store) is None
+
+    assert ours.answer(SETUP) == (200, {})
+    assert stored_partner(store) == PARTNER
+    for wrong in ({"planfix_token": "another"}, {"planfix_url": "https://evil.example/tel/api"}):
+        code, body = ours.answer({**SETUP, **wrong})
+        assert code == 400
+        assert "run fsplanfix unpair" in body["error"]
+    assert ours.answer(SETUP) == (200, {})
+    assert stored_partner(store) == PARTNER
+
+    # after a restart
+    assert unpaired(store).answer({**SETUP, "planfix_token": "another"})[0] == 400
+
+
+def test_of_two_workers_that_are_asked_the_first_counts() -> None:
+    store = Store("sqlite://")
+    first, second = unpaired(store), unpaired(store)
+    assert first.answer(SETUP) == (200, {})
+    assert second.answer({**SETUP, "planfix_url": "https://evil.example/tel/api"})[0] == 400
+    assert second.answer(SETUP) == (200, {})
+    assert stored_partner(store) == PARTNER
+
+
+def test_settings_win_over_what_setup_has_stored() -> None:
+    store = Store("sqlite://")
+    assert unpaired(store).answer(SETUP) == (200, {})
+    pairing = Pairing(store, "https://second.planfix.com/tel/api", "second-token")
+    assert pairing.partner == Partner("https://second.planfix.com/tel/api", "second-token")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"planfix_url": "http://example.planfix.com/tel/api"},
+        {"planfix_url": "http://127.0.0.1:8090/tel/api"},
+        {"planfix_url": ""},
+        {"planfix_url": "https://"},
+        {"planfix_url": "https://[/"},
+        {"planfix_url": "https://a:x/"},
+        {"planfix_url": "https://user:password@example.com/"},
+        {"planfix_url": "https://example.planfix.com/tel/api\r\nX-Evil: 1"},
+        {"planfix_url": "https://example.planfix.com/" + "a" * 10_000},
+        {"planfix_url": "https://example.planfix.com/\0"},
+        {"planfix_url": "https://\ud800.example/"},
+        {"planfix_token": ""},
+        {"planfix_token": "a b"},
+        {"planfix_token": "a\nb"},
+        {"planfix_token": "\ud800"},
+        {"planfix_token": "x" * 301},
+    ],
+)
+def test_a_setup_that_cannot_be_used_pairs_with_nobody(wrong: dict[str, str]) -> None:
+    store = Store("sqlite://")
+    code, body = unpaired(store).answer({**SETUP, **wrong})
+    assert code == 400
+    assert body["error"].endswith(".")
+    assert stored_partner(store) is None
+
+
+def test_the_key_of_before_is_right_as_long_as_it_is_set() -> None:
+    keys = PbxKeys(TOKEN, "pbx-token-of-before")
+    assert [keys.which(given) for given in (TOKEN, "pbx-token-of-before", "", "pbx")] == [
+        Key.PRESENT,
+        Key.FORMER,
+        None,
+        None,
+    ]
+    assert PbxKeys(TOKEN).which("") is None
+    assert "token" not in repr(keys) + repr(PARTNER).replace("Partner(", "")

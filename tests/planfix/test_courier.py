@@ -24,6 +24,7 @@ from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi, seconds_to_wait
 from fsplanfix.planfix.courier import Courier, DeliverySettings
+from fsplanfix.recordings.files import Linkable
 from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.planfix import Planfix
 
@@ -34,8 +35,9 @@ COMPLETED = GROUP[-2]
 URLS = RecordingUrls("https://pbx.example.com", ["key"])
 
 
-def complete(path: str) -> bool:
-    return True
+def complete(path: str, _: float) -> Linkable:
+    """Tell that a recording is final."""
+    return Linkable()
 
 
 class Clock:
@@ -76,9 +78,10 @@ def test_planfix_gets_a_whole_group_call_in_order(
 ) -> None:
     store.save(told(events("group_answered")), {}, "s", clock())
     send_all(courier)
-    assert len(planfix.accepted) == 8
+    # the link went out with the COMPLETED
+    assert len(planfix.accepted) == 7
     assert planfix.accepted[0]["event"] == "INCOMING"
-    assert planfix.accepted[-1]["cmd"] == "record"
+    assert any("record_link" in fields for fields in planfix.accepted)
     assert planfix.history.surprises == []
     assert Queue(store).counts() == {"done": 8}
 
@@ -88,7 +91,12 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
 ) -> None:
     ready: list[str] = []
     courier = Courier(
-        store, client, URLS.url, DeliverySettings(), lambda path: path in ready, now=clock
+        store,
+        client,
+        URLS.url,
+        DeliverySettings(),
+        lambda path, _: Linkable(path in ready),
+        now=clock,
     )
     store.save(told(events("group_answered")), {}, "s", clock())
     send_all(courier)
@@ -99,6 +107,55 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
     clock.ahead = 1
     send_all(courier)
     assert planfix.accepted[-1]["cmd"] == "record"
+
+
+@pytest.mark.parametrize(
+    ("linkable", "requests", "fields"),
+    [
+        (Linkable(), 7, {"event", "record_link"}),
+        (Linkable(is_temporary=True), 8, {"cmd", "record_link", "is_temp"}),
+        (Linkable(problem="the file is empty"), 7, set()),
+    ],
+    ids=["lasting", "temporary", "never"],
+)
+def test_a_link_goes_out_once_and_only_if_it_opens(
+    store: Store,
+    client: PlanfixApi,
+    planfix: Planfix,
+    clock: Clock,
+    linkable: Linkable,
+    requests: int,
+    fields: set[str],
+) -> None:
+    said = told(events("group_answered"))
+
+    def judged(path: str, stopped: float) -> Linkable:
+        assert path.endswith(".wav")
+        assert stopped == said[-1].at / 1_000_000
+        return linkable
+
+    courier = Courier(store, client, URLS.url, DeliverySettings(), judged, now=clock)
+    store.save(said, {}, "s", clock())
+    send_all(courier)
+    assert len(planfix.accepted) == requests
+    with_link = [set(sent) for sent in planfix.accepted if "record_link" in sent]
+    assert len(with_link) == ("record_link" in fields)
+    assert all(fields <= names for names in with_link)
+    assert [item.settled > 0 for item in Queue(store).listed(list(State), 10)] == [True] * 8
+    assert planfix.history.surprises == []
+
+
+def test_an_answer_lost_sends_the_link_again_in_the_same_request(
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
+) -> None:
+    said = told(events("group_answered"))
+    store.save(said, {}, "s", clock())
+    planfix.answers.extend([*[200] * 6, "drop after"])
+    send_all(courier)
+    clock.ahead += 5
+    send_all(courier)
+    assert Queue(store).counts() == {"done": 8}
+    assert {fields["cmd"] for fields in planfix.accepted} == {"event"}
 
 
 class Answers:
@@ -537,6 +594,8 @@ def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
     answered, thawed = Event(), Event()
 
     class Frozen:
+        has_aim = True
+
         def post(self, fields: dict[str, str]) -> None:
             client.post(fields)
             answered.set()
@@ -738,7 +797,9 @@ def test_a_window_too_late_is_no_probe(
 def test_a_recording_that_is_not_ready_is_no_probe(
     store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
-    courier = Courier(store, client, URLS.url, DeliverySettings(), lambda _: False, now=clock)
+    courier = Courier(
+        store, client, URLS.url, DeliverySettings(), lambda *_: Linkable(is_final=False), now=clock
+    )
     planfix.answers.append(401)
     store.save([replace(COMPLETED, callid="c2")], {}, "s", clock())
     send_all(courier)

@@ -45,7 +45,7 @@ def found(
         plan or RingPlan(),
         lambda phone, seconds: last,
         lambda channel, users, domain, seconds: absent & set(users),
-        frozenset,
+        lambda seconds: frozenset(),
     )
     variables = lookup.find_variables(SwitchEvent(channel.encode()), 1.0)
     is_known_caller = (
@@ -131,7 +131,9 @@ def test_a_freeswitch_that_says_nothing_does_not_outlive_the_deadline() -> None:
         return frozenset()
 
     contacts = Contacts(lambda fields, seconds: {}, 1.5, lambda how, seconds: None)
-    lookup = CallerLookup(Rules(), contacts, RingPlan(), lambda phone, seconds: "", hang, frozenset)
+    lookup = CallerLookup(
+        Rules(), contacts, RingPlan(), lambda phone, seconds: "", hang, lambda _: frozenset()
+    )
     channel = SwitchEvent(with_group("101").encode())
     with pytest.raises(LinkDown), gevent.Timeout(0, LinkDown("no end")):
         lookup.find_variables(channel, 1.0)
@@ -225,7 +227,7 @@ def test_the_journal_has_each_lookup_with_its_call() -> None:
         RingPlan(),
         lambda phone, seconds: "",
         lambda channel, users, domain, seconds: frozenset(),
-        frozenset,
+        lambda seconds: frozenset(),
         kept.put,
     )
     channel = SwitchEvent(CHANNEL.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -305,6 +306,33 @@ def test_a_talk_whose_end_was_not_heard_has_its_true_length(desk: Desk) -> None:
     second.relink([])
     assert success(second.said).duration == 2
     assert success(second.said).is_recorded
+
+
+def told_in_the_story(desk: Desk, worker: Worker) -> str:
+    callid = worker.said[0].callid
+    return " ".join("\n".join(story(Archive(desk.store), Rules(), callid)).split())
+
+
+def test_the_story_says_that_records_filled_the_silence(desk: Desk) -> None:
+    talk, _ = upto(NAME, "CHANNEL_BRIDGE")
+    Worker(desk.store).hear(*talk)
+    desk.write(NAME)
+    second = Worker(desk.store, records=desk.history)
+    second.relink([])
+    said = told_in_the_story(desk, second)
+    assert re.search(r"to [\d:]+; FreeSWITCH's records tell what happened", said)
+    assert "unknown" not in said
+    assert "talked 2 s" in said
+    assert "rule 4: the talk is over; told from FreeSWITCH's records (rule 19)" in said
+
+
+def test_the_story_of_a_silence_that_no_record_fills_says_that_it_is_unknown(desk: Desk) -> None:
+    talk, _ = upto(NAME, "CHANNEL_BRIDGE")
+    Worker(desk.store).hear(*talk)
+    second = Worker(desk.store, records=desk.history)
+    second.relink([])
+    second.compare([])
+    assert "unknown: the service was not listening from" in told_in_the_story(desk, second)
 
 
 def test_a_phone_that_rang_unheard_is_told_of_while_the_call_goes_on(desk: Desk) -> None:

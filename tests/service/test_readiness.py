@@ -12,6 +12,7 @@ from fsplanfix.errors import StoreError
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi
 from fsplanfix.planfix.courier import Courier, DeliverySettings
+from fsplanfix.recordings.files import Linkable
 from fsplanfix.service.pipeline import Pipeline
 from fsplanfix.service.readiness import LONGEST_STEP, Readiness
 from fsplanfix.simulators.freeswitch import Switch
@@ -59,7 +60,9 @@ def test_a_pipeline_that_is_stuck_does_not_get_on(
 def test_a_courier_that_does_not_look_for_work_does_not_get_on(store: Store) -> None:
     steady = Steady()
     client = PlanfixApi("http://127.0.0.1:1/", "token", concurrency=1)
-    courier = Courier(store, client, lambda _, path: path, DeliverySettings(), lambda _: True)
+    courier = Courier(
+        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Linkable()
+    )
     readiness = Readiness(store, [], courier, steady)
     assert readiness.gets_on()
     steady.ahead = 2 * LONGEST_STEP
@@ -103,7 +106,9 @@ def test_a_courier_whose_own_statement_always_fails_does_not_get_on(
 ) -> None:
     steady, tried = Steady(), Event()
     client = PlanfixApi("http://127.0.0.1:1/", "token", concurrency=1)
-    courier = Courier(store, client, lambda _, path: path, DeliverySettings(), lambda _: True)
+    courier = Courier(
+        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Linkable()
+    )
 
     def fails(*_: object) -> None:
         steady.ahead = 2 * LONGEST_STEP
@@ -125,7 +130,9 @@ def test_whether_it_is_ready_is_said_without_asking_the_store(
 ) -> None:
     """Each unasked request to /health/ready made the disk write."""
     client = PlanfixApi("http://127.0.0.1:1/", "token", concurrency=1)
-    courier = Courier(store, client, lambda _, path: path, DeliverySettings(), lambda _: True)
+    courier = Courier(
+        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Linkable()
+    )
     pipeline = Pipeline("127.0.0.1:8021", Rules(), store, lambda: None)
     readiness = Readiness(store, [pipeline], courier)
     monkeypatch.setattr(Store, "transaction", lambda _: pytest.fail("it was asked"))

@@ -7,11 +7,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "fsplanfix"
 
 MAY_IMPORT = {
+    "settings": {"errors", "settings_file", "calls", "freeswitch"},
     "freeswitch": {"errors"},
     "calls": {"freeswitch.events"},
     "outbox": {"errors", "calls.model", "calls.result", "calls.unfinished"},
     "history": {"errors", "calls", "freeswitch.events"},
-    "planfix": {"errors", "calls.model", "calls.numbers", "outbox"},
+    "planfix": {"errors", "calls.model", "calls.numbers", "outbox", "recordings.files"},
     "recordings": {"errors"},
     "web": {"errors", "recordings.files"},
     "simulators": set[str](),
@@ -21,7 +22,7 @@ MAY_IMPORT = {
     },
     "admin": {
         *("errors", "settings", "settings_file", "printable", "calls", "freeswitch", "outbox"),
-        *("planfix", "recordings", "history"),
+        *("planfix", "recordings", "history", "web.tls"),
     },
 }
 """What each folder may import of the house, besides itself."""

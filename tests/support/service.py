@@ -143,7 +143,8 @@ def settings_for(switch: Switch, planfix: Planfix, folder: Path, **more: str) ->
         "HTTP_LISTEN": "127.0.0.1:0",
         "ESL_LISTEN": "127.0.0.1:0",
         "STORE_URL": f"sqlite:///{folder}/store.db",
-        "RECORDINGS_DIR": str(folder),
+        # where the traces' files lay; only a switch that is told to leaves some
+        "RECORDINGS_DIR": switch.recordings_dir or "/var/lib/freeswitch/recordings",
         **more,
     }
 

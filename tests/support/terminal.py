@@ -58,6 +58,11 @@ class Terminal:
         """Type a line."""
         os.write(self._master, f"{line}\n".encode())
 
+    def stop(self) -> None:
+        """End the command, whatever it is doing."""
+        self._process.terminate()
+        self.end()
+
     def end(self, seconds: float = PATIENCE) -> int:
         """Wait for the end; return the exit code."""
         with gevent.Timeout(seconds, AssertionError(f"it did not end: {self.shown!r}")):

@@ -24,7 +24,7 @@ from fsplanfix.web.dashboard import DashboardConfig
 from fsplanfix.web.health import Health
 from fsplanfix.web.live import REFRESH_EVERY, Look
 
-from ..support.deliveries import told
+from ..support.deliveries import count, told
 from ..support.service import PATIENCE, Halt, Service, running
 from ..support.visitor import PASSWORD, Visitor, rejected_ids, token
 
@@ -454,7 +454,7 @@ def test_the_overview_shows_the_latest_of_a_busy_day(
     visitor = Visitor(service)
     visitor.log_in()
     calls = [switch.play(CALL, speed=0) for _ in range(40)]
-    planfix.wait_for(lambda crm: len(crm.accepted) >= 8 * len(calls), timeout=120)
+    planfix.wait_for(lambda crm: count(crm) >= 8 * len(calls), timeout=120)
     with gevent.Timeout(PATIENCE):
         while "<b>40</b><span>answered</span>" not in (page := visitor.see("/")):
             gevent.sleep(0.01)

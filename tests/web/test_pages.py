@@ -70,7 +70,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     switch.start()
     planfix.start()
     more = {"ADMIN_PASSWORD": PASSWORD, "VIEW_PASSWORD": VIEW_PASSWORD, "KEEP_DAYS": "3650"}
-    with running(switch, planfix, folder, **more) as one:
+    with running(switch, planfix, folder, RECORDINGS_DIR=str(folder), **more) as one:
         yield one
     planfix.stop()
     switch.stop()

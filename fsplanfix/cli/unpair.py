@@ -1,0 +1,28 @@
+"""The command that undoes a pairing: unpair."""
+
+from __future__ import annotations
+
+import click
+
+from ..planfix import pairing
+from .root import cli, errors_as_one_line, open_store, say
+
+
+@cli.command("unpair")
+@click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
+@errors_as_one_line
+def unpair_command(is_sure: bool) -> None:
+    """Forget the Planfix account that paired by `setup`.
+
+    Restart the service afterwards: then it waits for the next `setup`. Notices that wait go to
+    whichever account pairs next. PLANFIX_URL and PLANFIX_TOKEN are not touched.
+    """
+    with open_store() as store:
+        partner = pairing.stored_partner(store)
+        if partner is None:
+            say("No Planfix account has paired by `setup`.")
+            return
+        if not is_sure:
+            click.confirm(f"Forget {partner.url}?", abort=True)
+        pairing.drop(store)
+        say(f"{partner.url} is forgotten. Restart fsplanfix: it waits for the next `setup` then.")

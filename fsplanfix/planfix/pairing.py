@@ -1,0 +1,114 @@
+"""Which Planfix we belong to: the one in the settings, or the one whose `setup` came first.
+
+Planfix sends `setup` with its address and its token when the integration is switched on
+(docs/facts/planfix.md, "What is answered"). The store keeps them, for every worker.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import gevent
+import structlog
+
+from ..errors import StoreError
+from ..outbox.store import Store
+
+log = structlog.get_logger(__name__)
+
+PAIRING = "planfix_pairing"
+"""The name of the fact."""
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks into the store: another worker may have answered `setup`."""
+
+HINT = (
+    "enter our address and PBX_TOKEN in Planfix and switch the integration on, or set PLANFIX_URL "
+    "and PLANFIX_TOKEN; calls are kept meanwhile"
+)
+"""What to do while we wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """A Planfix account: the address for requests to it, and the token it wants in them."""
+
+    url: str
+    token: str = field(repr=False)
+
+
+def stored_partner(store: Store) -> Partner | None:
+    """Return the Planfix that `setup` told the store, None if it has not. Raises StoreError."""
+    return _read(store.facts.get(PAIRING))
+
+
+def _read(fact: str) -> Partner | None:
+    if not fact:
+        return None
+    found = json.loads(fact)
+    return Partner(found["url"], found["token"])
+
+
+class Pairing:
+    """Knows the Planfix we belong to, or waits for it.
+
+    url, token: of the settings, which win over the store; "" for both if `setup` is to tell them.
+    by_setup: whether the store, and not the settings, says who it is. Raises StoreError.
+    """
+
+    def __init__(self, store: Store, url: str, token: str) -> None:
+        self._store = store
+        self._waiting: list[Callable[[Partner], None]] = []
+        self.by_setup = not url
+        self.partner = Partner(url, token) if url else stored_partner(store)
+
+    def then(self, tell: Callable[[Partner], None]) -> None:
+        """Call with the partner, now or as soon as it is known."""
+        if self.partner is not None:
+            tell(self.partner)
+        else:
+            self._waiting.append(tell)
+
+    def take(self, partner: Partner) -> Partner:
+        """Store a partner unless there is one; return the one that counts. Raises StoreError."""
+        if self.partner is None:
+            # before the token is in it
+            self._store.keep_private()
+            # of two workers that are asked at the same time, one is first
+            fact = json.dumps({"url": partner.url, "token": partner.token})
+            self._know(_read(self._store.facts.set_if_absent(PAIRING, fact)) or partner)
+        return self.partner or partner
+
+    def look(self) -> None:
+        """Read whether `setup` came to another worker."""
+        try:
+            found = stored_partner(self._store)
+        except StoreError as error:
+            log.error("store_unavailable", problem=str(error))
+            return
+        if found is not None and self.partner is None:
+            self._know(found)
+
+    def keep_looking(self) -> None:
+        """Wait until the partner is known."""
+        if self.partner is None:
+            log.warning("waits_for_setup", hint=HINT)
+        while self.partner is None:
+            gevent.sleep(LOOK_EVERY)
+            self.look()
+
+    def _know(self, partner: Partner) -> None:
+        self.partner = partner
+        waiting, self._waiting = self._waiting, []
+        for tell in waiting:
+            tell(partner)
+
+
+def drop(store: Store) -> Partner | None:
+    """Forget what `setup` told; return it, None if there was nothing. Raises StoreError."""
+    found = stored_partner(store)
+    if found is not None:
+        store.facts.drop(PAIRING)
+    return found

@@ -1,0 +1,102 @@
+"""Asks Planfix once an hour which key and which address of ours it holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import gevent
+import structlog
+
+from ..errors import StoreError, TransportError
+from ..outbox.standing import DIFFERENCES
+from ..outbox.store import Store
+from ..planfix.agreement import differences, hint
+from ..planfix.keys import PbxKeys
+
+log = structlog.get_logger(__name__)
+
+EVERY = 3600.0
+"""Seconds between two questions, however many workers there are."""
+
+FIRST_AFTER = 300.0
+"""Seconds after a start."""
+
+LOOK_EVERY = 60.0
+"""Seconds between two looks at whether it is time."""
+
+LONGEST_WAIT = 10.0
+"""Seconds that Planfix may take."""
+
+ASKED_AT = "planfix_pinged_at"
+"""The name of the fact with the time of the last question, seconds since 1970."""
+
+Ask = Callable[[Mapping[str, str], float], Mapping[str, object]]
+"""Sends a request to Planfix; see PlanfixApi.ask."""
+
+
+class Agreement:
+    """Compares what Planfix holds with what is ours.
+
+    has_aim: tells whether it is known which Planfix we belong to. public_url: PUBLIC_URL, "" if
+    Planfix's address of us cannot be judged.
+    """
+
+    def __init__(
+        self, store: Store, ask: Ask, has_aim: Callable[[], bool], keys: PbxKeys, public_url: str
+    ) -> None:
+        self._store = store
+        self._ask = ask
+        self._has_aim = has_aim
+        self._keys = keys
+        self._public_url = public_url
+
+    def keep_asking(self) -> None:
+        """Ask again and again."""
+        gevent.sleep(FIRST_AFTER)
+        while True:
+            try:
+                self.step()
+            except StoreError as error:
+                log.error("store_unavailable", problem=str(error))
+            gevent.sleep(LOOK_EVERY)
+
+    def step(self) -> bool:
+        """Ask if it is time; return whether it was. Raises StoreError."""
+        now = self._store.now()
+        asked_at = float(self._store.facts.get(ASKED_AT) or 0)
+        # a clock that was set back must not keep us waiting for years
+        if not self._has_aim() or 0 <= now - asked_at < EVERY:
+            return False
+
+        # written before the question: other workers do not ask as well
+        self._store.facts.swap(ASKED_AT, str(now))
+        try:
+            answer = self._ask({"cmd": "ping"}, LONGEST_WAIT)
+        except TransportError:
+            # Planfix of before 2025 does not know it, and an outage shows elsewhere
+            return True
+
+        self._judge(answer)
+        return True
+
+    def _judge(self, answer: Mapping[str, object]) -> None:
+        """Log and store what differs."""
+        found = {}
+        # an answer without them says nothing
+        if "pbxToken" in answer or "pbxUrl" in answer:
+            found = differences(answer, self._keys, self._public_url)
+        for difference, what in found.items():
+            log.error(
+                "planfix_differs",
+                what=difference.value,
+                problem=f"Planfix {what}",
+                hint=hint(difference, self._public_url),
+            )
+
+        fact = json.dumps([difference.value for difference in found]) if found else ""
+        before = self._store.facts.get(DIFFERENCES)
+        if before and not fact:
+            log.info("planfix_agrees_again")
+        if fact != before:
+            self._store.facts.swap(DIFFERENCES, fact)

@@ -1,0 +1,82 @@
+"""The words of the stand-in's page, in English and Russian."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+ENGLISH = {
+    "title": "Stand-in for Planfix",
+    "about": "What employees would see: a call window for each phone that rings, and the client's "
+    "history.",
+    "windows": "Call windows open now",
+    "click": "Click to call",
+    "employee": "Employee",
+    "client": "Client",
+    "call": "Call",
+    "history": "Call history",
+    "time": "Time",
+    "line": "Line",
+    "employees": "Employees",
+    "recording": "Recording",
+    "silent": "No phone rings.",
+    "ringing": "Incoming call",
+    "calling": "Outgoing call",
+    "talking": "Talking",
+    "is_ringing": "ringing",
+    "is_calling": "calling",
+    "is_talking": "talking",
+    "ext": "ext %s",
+    "hidden": "hidden number",
+    "on_line": "line %s",
+    "from": "from %s",
+    "to": "to %s",
+    "listen": "listen",
+    "nobody": "nobody",
+    "seconds": "%s s",
+    "accepted": "The phone rings.",
+    "refused": "Refused: %s",
+    "not_running": "The service does not answer.",
+}
+RUSSIAN = {
+    "title": "Имитация Планфикса",
+    "about": "То, что видели бы сотрудники: окно звонка у каждого, чей телефон звонит, и история "
+    "звонков клиента.",
+    "windows": "Открытые окна звонка",
+    "click": "Звонок по клику",
+    "employee": "Сотрудник",
+    "client": "Клиент",
+    "call": "Позвонить",
+    "history": "История звонков",
+    "time": "Время",
+    "line": "Линия",
+    "employees": "Сотрудники",
+    "recording": "Запись",
+    "silent": "Ни один телефон не звонит.",
+    "ringing": "Входящий звонок",
+    "calling": "Исходящий звонок",
+    "talking": "Разговор",
+    "is_ringing": "телефон звонит",
+    "is_calling": "звонит клиенту",
+    "is_talking": "говорит",
+    "ext": "доб. %s",
+    "hidden": "скрытый номер",
+    "on_line": "линия %s",
+    "from": "от %s",
+    "to": "на %s",
+    "listen": "слушать",
+    "nobody": "никто",
+    "seconds": "%s с",
+    "accepted": "Телефон звонит.",
+    "refused": "Отказ: %s",
+    "not_running": "Служба не отвечает.",
+    "Success": "разговор",
+    "Missed": "пропущен",
+    "Canceled": "отменён",
+    "Busy": "занято",
+    "NoAnswer": "нет ответа",
+    "NotAvailable": "недоступен",
+    "NotAllowed": "запрещён",
+}
+"""It has words for Planfix's statuses, too; in English they are shown as they are."""
+
+WORDS: Mapping[str, Mapping[str, str]] = {"en": ENGLISH, "ru": RUSSIAN}
