@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -73,7 +74,7 @@ class Stage:
         self.silent: list[tuple[int, float, float]] = []
         self._senders: dict[int, int] = {}
         self._begun = time.time()
-        self.kept: dict[int, str] = {}
+        self.kept: dict[int, set[int]] = {}
         self.unasked = 0
         self.details: list[str] = []
         self._random = Random(f"{seed} {database} delays")
@@ -296,7 +297,7 @@ class Stage:
         """
         # the second claim shows that the answer was not noted; now who was to blame
         sender = self._senders[id(item.fields)]
-        if item.fields["callid"] in self.kept.get(sender, ""):
+        if claim.notice in self.kept.get(sender, set()):
             return True
         was_silent = any(
             worker == sender and begun < again.at and claim.at < end
@@ -307,10 +308,12 @@ class Stage:
     def _log(self, number: int) -> Path:
         return self._logs / f"{self.database}-{number}.log"
 
-    def _answers_kept(self, number: int) -> str:
-        """Return what a worker logged of the answers that it could not store at its end."""
+    def _answers_kept(self, number: int) -> set[int]:
+        """Return the notices whose answers a worker could not store at its end, by its log."""
         lines = self._log(number).read_text(errors="replace").splitlines()
-        return "\n".join(line for line in lines if " event=answers_kept " in line)
+        named = " ".join(line for line in lines if " event=answers_kept " in line)
+        lists = re.findall(r" notices=([0-9,]+)", named)
+        return {int(notice) for one in lists for notice in one.split(",")}
 
     def _rows_of(self, surprises: list[str]) -> Iterator[str]:
         """Yield what the store holds of the calls that surprised people."""

@@ -101,8 +101,10 @@ def test_a_double_is_excused_if_the_worker_kept_the_answer_in_a_file(tmp_path: P
     stage = Stage.__new__(Stage)
     stage._senders, stage.silent, stage.ledger = {id(fields): 1}, [], Ledger(Store("sqlite://"))
     stage.database, stage._logs = "SQLite", tmp_path
-    for kept, is_excused in (("c1,c2", True), ("c2", False)):
-        log = f"level=error event=answers_kept count=1 callids={kept}\nevent=delivered callid=c1\n"
+    for kept, is_excused in (("2,1", True), ("2", False), ("12", False)):
+        log = (
+            f"level=error event=answers_kept count=1 notices={kept} callids=c1\nevent=x notices=1\n"
+        )
         (tmp_path / "SQLite-1.log").write_text(log)
         stage.kept = {1: stage._answers_kept(1)}
         claims = Claim(1, "mine", 99.9), Claim(1, "others", 120.0)

@@ -53,7 +53,7 @@ def check_all(
     partner = _partner_in(settings)
     try:
         with closing(Store(settings.store_url)) as store:
-            store.facts.swap("last_check", str(int(time.time())))
+            store.facts.set("last_check", str(int(time.time())))
             keys = _signing_keys(store, settings)
             noted = [
                 *_check_mode(store),

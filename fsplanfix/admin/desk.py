@@ -260,7 +260,7 @@ class Desk:
 
     def end_sessions(self, role: str) -> None:
         """End all sessions of a role, by giving the next ones another name."""
-        self._store.facts.swap(_fact_of(role), secrets.token_urlsafe(16))
+        self._store.facts.set(_fact_of(role), secrets.token_urlsafe(16))
 
 
 def _fact_of(role: str) -> str:

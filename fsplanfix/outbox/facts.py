@@ -45,11 +45,13 @@ class Facts:
             _set(connection, name, value, only_if_absent=True)
             return get_fact(connection, name) or value
 
-    def swap(self, name: str, value: str) -> str:
-        """Set a fact; return its value before, "" if there was none.
+    def set(self, name: str, value: str) -> None:
+        """Set a fact. It is written even if it is the same, so that it can test the disk."""
+        with self._store.write() as connection:
+            put_fact(connection, name, value)
 
-        The value is written even if it is the same, so that readiness can test the disk with it.
-        """
+    def swap(self, name: str, value: str) -> str:
+        """Set a fact; return its value before, "" if there was none."""
         with self._store.write() as connection:
             before = get_fact(connection, name)
             put_fact(connection, name, value)

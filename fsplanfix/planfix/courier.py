@@ -160,6 +160,7 @@ class Courier:
         """Write the outcomes to a file, and log where it is or what was lost."""
         about = {
             "count": len(outcomes),
+            "notices": ",".join(str(outcome.queued.id) for outcome in outcomes),
             "callids": ",".join(outcome.queued.notice.callid for outcome in outcomes),
         }
         try:

@@ -70,7 +70,7 @@ class Agreement:
             return False
 
         # written before the question: other workers do not ask as well
-        self._store.facts.swap(ASKED_AT, str(now))
+        self._store.facts.set(ASKED_AT, str(now))
         try:
             answer = self._ask({"cmd": "ping"}, LONGEST_WAIT)
         except TransportError:
@@ -99,4 +99,4 @@ class Agreement:
         if before and not fact:
             log.info("planfix_agrees_again")
         if fact != before:
-            self._store.facts.swap(DIFFERENCES, fact)
+            self._store.facts.set(DIFFERENCES, fact)

@@ -225,7 +225,7 @@ class History:
             absence = Absence(server, core, since)
             if (known := self._absences().get(absence.name)) is not None:
                 absence = replace(absence, since=min(since, known.since))
-            self._store.facts.swap(absence.name, json.dumps(asdict(absence)))
+            self._store.facts.set(absence.name, json.dumps(asdict(absence)))
             self._noted[absence.name] = self._steady()
 
             # records that were of no interest before may be so now
@@ -396,7 +396,7 @@ class History:
         name = _told_until(folder)
         known = float(self._store.facts.get(name) or 0)
         if moment < known if is_back else moment > known:
-            self._store.facts.swap(name, str(moment))
+            self._store.facts.set(name, str(moment))
 
 
 def _told_until(folder: Folder) -> str:

@@ -55,7 +55,7 @@ class Readiness:
         # `/health/ready` answers from this and does not ask the store itself
         while True:
             with suppress(StoreError):
-                self._store.facts.swap("last_readiness_check", str(int(time.time())))
+                self._store.facts.set("last_readiness_check", str(int(time.time())))
             gevent.sleep(PROVE_EVERY)
 
     def glance(self) -> None:
