@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 
 import click
 
-from ..admin import calls_command, colors, explain, timeline
+from ..admin import calls_command, colors, explain
 from ..admin.call_csv import all_pages
 from ..admin.traces import replay, settings_of
 from ..calls.numbers import normalize
@@ -17,10 +16,9 @@ from ..outbox.call_list import CallList, Search
 from ..outbox.reader import Reader
 from ..outbox.store import Store
 from ..planfix.commands import number_clicked
-from ..planfix.forms import build_form, sent
 from ..printable import printable
-from ..recordings.urls import RecordingUrls
 from ..settings import RuleSettings, load
+from .requests import show_requests
 from .root import cli, errors_as_one_line, open_store, say
 
 MOST_CANDIDATES = 10
@@ -154,24 +152,9 @@ def _export(archive: Archive, callids: list[str], file: Path, mask: bool) -> Non
 @errors_as_one_line
 def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
     """Show what Planfix would be told about recorded calls (traces)."""
-    # the same key each time: the same trace gives the same output
-    urls = RecordingUrls("http://127.0.0.1:8080", ["replay"])
     for trace in traces:
-        callid = ""
         rules = load(RuleSettings, settings_of(trace)).rules()
-        for notice in sent(list(replay(trace, rules))):
-            fields = build_form(notice, urls.url)
-            if as_json:
-                say(json.dumps(fields, ensure_ascii=False))
-                continue
-            if notice.callid != callid:
-                callid = notice.callid
-                say(timeline.header({**fields, "type": notice.type, "phone": notice.phone}))
-                say(f"  {timeline.day(notice.at / 1_000_000)}")
-
-            say(timeline.line(fields, notice.at))
-
-        if not as_json and not callid:
+        if not show_requests(replay(trace, rules), as_json) and not as_json:
             say(
                 f"{trace.name}: Planfix is told nothing "
                 "(no client took part, or the call is ignored)."

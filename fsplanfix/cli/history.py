@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -10,18 +9,16 @@ from pathlib import Path
 
 import click
 
-from ..admin import timeline
-from ..calls.model import Notice, Rules
+from ..calls.model import Rules
 from ..errors import FolderError, RecordError
 from ..history.calls import Retold, legs_named, together
 from ..history.folder import ENDINGS, Folder
 from ..history.record import Record
 from ..outbox.store import Store
-from ..planfix.forms import build_form, sent
 from ..printable import printable
-from ..recordings.urls import RecordingUrls
 from ..service.history import open_legs, store_call
 from ..settings import RecordSettings, RuleSettings, Settings, load
+from .requests import show_requests
 from .root import cli, errors_as_one_line, open_store, say
 
 DAY = 86400.0
@@ -53,7 +50,8 @@ def history_command(since: datetime, folder: Path | None, dry_run: bool, as_json
     calls = list(_calls_since(moment, _folders(folder)))
     if dry_run:
         rules = load(RuleSettings).rules()
-        _show((Retold(call, rules).notices for call in calls), as_json)
+        for call in calls:
+            show_requests(Retold(call, rules).notices, as_json)
         return
 
     settings = load(Settings)
@@ -95,23 +93,6 @@ def _calls_since(moment: float, folders: Iterable[Folder]) -> Iterator[list[Reco
     for call in together(found.values()):
         if max(record.ended for record in call) >= moment * 1_000_000:
             yield call
-
-
-def _show(told: Iterable[list[Notice]], as_json: bool) -> None:
-    """Print what Planfix would be told, as `replay` does."""
-    # the same key each time: the same records give the same output
-    urls = RecordingUrls("http://127.0.0.1:8080", ["replay"])
-    callid = ""
-    for notice in (notice for notices in told for notice in sent(notices)):
-        fields = build_form(notice, urls.url)
-        if as_json:
-            say(json.dumps(fields, ensure_ascii=False))
-            continue
-        if notice.callid != callid:
-            callid = notice.callid
-            say(timeline.header({**fields, "type": notice.type, "phone": notice.phone}))
-            say(f"  {timeline.day(notice.at / 1_000_000)}")
-        say(timeline.line(fields, notice.at))
 
 
 def _tell(calls: Iterable[list[Record]], settings: Settings, store: Store) -> int:

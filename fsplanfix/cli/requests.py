@@ -1,0 +1,34 @@
+"""Prints what Planfix would be told, for `replay` and `history --dry-run`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from ..admin import timeline
+from ..calls.model import Notice
+from ..planfix.forms import build_form, sent
+from ..recordings.urls import RecordingUrls
+from .root import say
+
+
+def show_requests(notices: Iterable[Notice], as_json: bool) -> bool:
+    """Print the requests for notices, a header before each call; return whether there were any.
+
+    as_json: one JSON object for each request, in its fixed form.
+    """
+    # the same key each time: the same calls give the same output
+    urls = RecordingUrls("http://127.0.0.1:8080", ["replay"])
+    callid = ""
+    requests = sent(list(notices))
+    for notice in requests:
+        fields = build_form(notice, urls.url)
+        if as_json:
+            say(json.dumps(fields, ensure_ascii=False))
+            continue
+        if notice.callid != callid:
+            callid = notice.callid
+            say(timeline.header({**fields, "type": notice.type, "phone": notice.phone}))
+            say(f"  {timeline.day(notice.at / 1_000_000)}")
+        say(timeline.line(fields, notice.at))
+    return bool(requests)
