@@ -32,7 +32,8 @@ AT_ONCE = {
 
 _DOMAIN = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}", re.ASCII)
 _CAUSE = re.compile(r"-ERR ([A-Z_]{3,40})\b", re.ASCII)
-_CALLER_ID = re.compile(r"\+?[0-9]{3,15}", re.ASCII)
+# as long as an outside number: a client must never see an ext
+_CALLER_ID = re.compile(r"\+?[0-9]{7,15}", re.ASCII)
 
 
 class Phone(StrEnum):

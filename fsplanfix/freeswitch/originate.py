@@ -143,8 +143,10 @@ def originate_command(
     shown = callee.caller_id or HIDDEN
     of_client = _of_client(callee, plan, uuid)
     dial_string = plan.dial_strings.get(ext, plan.dial_string)
+    # a mobile is reached through the trunk, which must not learn the client's name
+    name = callee.number if outside else callee.name or callee.number
     variables = {
-        **_of_employee(callee.name or callee.number, callee.number, plan, uuid),
+        **_of_employee(name, callee.number, plan, uuid),
         "call_timeout": str(plan.client_timeout),
         # a comma inside a value would end it: FreeSWITCH reads {name=value,name=value}
         "transfer_ringback": plan.ringback.replace(",", r"\,"),

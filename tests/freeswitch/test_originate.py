@@ -1,6 +1,7 @@
 """The commands of click to call, as FreeSWITCH reads them (tried on 1.10.12)."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -49,6 +50,9 @@ def test_the_phone_may_be_asked_to_answer_by_itself() -> None:
 def test_an_employee_on_a_mobile_is_called_like_a_client() -> None:
     command = made("79260000007", outside=True)
     assert "planfix_ext=79260000007," in command
+    named = made("79260000007", replace(CLIENT, name="Client"), outside=True)
+    assert "Client" not in named
+    assert "origination_caller_id_name=79161234567," in named
     assert re.search(r"}sofia/gateway/trunk/79260000007 &bridge\(.*/trunk/79161234567\)$", command)
 
 
