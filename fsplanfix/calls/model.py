@@ -13,6 +13,9 @@ from .numbers import Numbering
 ACCOUNT = "default"
 """The name of the account that the settings make up; `planfix_account` may name it."""
 
+MICROSECONDS = 1_000_000
+"""In a second."""
+
 RECORDS = "record"
 """What recordings are counted under, beside the parts of each ext."""
 

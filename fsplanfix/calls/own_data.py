@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from ..freeswitch.events import SwitchEvent
-from .model import RECORDS, Call, Leg, Part, Rules, Status
+from .model import MICROSECONDS, RECORDS, Call, Leg, Part, Rules, Status
+from .variables import LONGEST_DATA_VALUE
 
 FIELDS = ("wait", "queue", "menu", "ended_by", "hops", "recording")
 """What DATA_FIELDS may ask for."""
-
-MICROSECONDS = 1_000_000
-
-LONGEST = 1000
-"""Characters of a value that are passed on."""
 
 
 def read_own_data(leg: Leg, event: SwitchEvent, rules: Rules) -> bool:
@@ -26,11 +22,12 @@ def read_own_data(leg: Leg, event: SwitchEvent, rules: Rules) -> bool:
         return False
     digits = event.get("variable_digits_dialed")
     queue = event.get("variable_cc_queue").partition("@")[0]
-    found = {"menu": "" if digits == "none" else digits, "queue": queue}
+    read = {"menu": "" if digits == "none" else digits, "queue": queue}
+    found = {name: value[:LONGEST_DATA_VALUE] for name, value in read.items() if value}
 
-    before = dict(leg.own_data)
-    leg.own_data.update({name: value[:LONGEST] for name, value in found.items() if value})
-    return leg.own_data != before
+    is_news = not found.items() <= leg.own_data.items()
+    leg.own_data |= found
+    return is_news
 
 
 def own_data(
@@ -52,6 +49,6 @@ def own_data(
         "menu": call.own_data.get("menu", ""),
         "ended_by": part.ended_by if status is Status.SUCCESS else "",
         "hops": str(sum(count for ext, count in call.ordinals.items() if ext != RECORDS)),
-        "recording": PurePosixPath(files[0]).name[:LONGEST] if files else "",
+        "recording": PurePosixPath(files[0]).name[:LONGEST_DATA_VALUE] if files else "",
     }
     return {name: known[field] for field, name in rules.data_fields.items() if known[field]}

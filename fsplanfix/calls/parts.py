@@ -14,6 +14,7 @@ from .call_recordings import is_recorded
 from .identity import counts_as
 from .legs import LegBook
 from .model import (
+    MICROSECONDS,
     RECORDS,
     Call,
     Direction,
@@ -28,8 +29,6 @@ from .model import (
 )
 from .own_data import own_data
 from .variables import merged
-
-MICROSECONDS = 1_000_000
 
 
 class Parts:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .model import Direction, Kind, Notice, Status
-
-MICROSECONDS = 1_000_000
+from .model import MICROSECONDS, Direction, Kind, Notice, Status
 
 
 class Result(StrEnum):
