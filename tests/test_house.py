@@ -115,6 +115,11 @@ def test_lines_functions_and_modules_have_an_end(path: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno < 60, node.name
 
 
+@for_each(TESTS, lambda path: str(path.relative_to(TESTS_FOLDER)))
+def test_a_test_module_has_an_end(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 500
+
+
 def test_every_folder_states_its_rule() -> None:
     for init in PACKAGE.rglob("__init__.py"):
         assert ast.get_docstring(ast.parse(init.read_text())), init

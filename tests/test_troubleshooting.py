@@ -37,7 +37,7 @@ TESTS = Path(__file__).parent
 RING = TESTS.parent / "freeswitch-dialplan" / "public" / "00_2_planfix_ring.xml"
 
 ELSEWHERE = {
-    "socket_app_not_listening": "test_dialplan.py",
+    "socket_app_not_listening": "test_dialplan_failures.py",
     "record_passed_over": "service/test_history.py",
     "store_unavailable": "test_outages.py",
     "store_takes_nothing": "service/test_readiness.py",

@@ -4,7 +4,7 @@ import json
 import shutil
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,88 +16,18 @@ import requests
 import trustme
 from gevent import pywsgi, socket
 
-from fsplanfix.admin.check import check_all
 from fsplanfix.admin.findings import Finding, Grade
 from fsplanfix.calls.model import Kind
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Outcome
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
-from fsplanfix.settings import Settings
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
-from fsplanfix.simulators.playback import write_tone
 
 from ..support.commands import run_cli
+from ..support.findings import TOKEN, says
 from ..support.outbox import FIRST
-from ..support.service import running
-
-TOKEN = "0123456789abcdef"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "recordings"
-    write_tone(made / "a.wav")
-    return made
-
-
-@pytest.fixture
-def settings(switch: Switch, planfix: Planfix, tmp_path: Path, folder: Path) -> dict[str, str]:
-    switch.password = "a-good-one"
-    planfix.knows_ping, planfix.pbx_token = True, TOKEN
-    return {
-        "PLANFIX_URL": planfix.url,
-        "PLANFIX_TOKEN": "planfix-token",
-        "PBX_TOKEN": TOKEN,
-        "SECRET_KEY": "secret-key-of-links",
-        "FREESWITCH_ESL": f"esl://:a-good-one@127.0.0.1:{switch.port}",
-        "STORE_URL": f"sqlite:///{tmp_path}/store.db",
-        "RECORDINGS_DIR": str(folder),
-        "ESL_LISTEN": "127.0.0.1:9",
-        "HTTP_LISTEN": "127.0.0.1:9",
-        "OUTBOUND_CALLER_ID": "74950000001",
-    }
-
-
-@pytest.fixture
-def look(
-    settings: dict[str, str], planfix: Planfix, tmp_path: Path
-) -> Callable[..., list[Finding]]:
-    def found(**more: str) -> list[Finding]:
-        values = {**settings, **more}
-        if "PUBLIC_URL" in values:
-            planfix.pbx_url = planfix.pbx_url or f"{values['PUBLIC_URL']}/planfix"
-        chosen = Settings(_env_file=None, **{name.lower(): value for name, value in values.items()})  # type: ignore[arg-type, call-arg]
-        return list(check_all(chosen, tmp_path / ".env"))
-
-    return found
-
-
-def says(findings: list[Finding], grade: int, what: str) -> Finding:
-    (one,) = [finding for finding in findings if what in finding.what]
-    assert one.grade == grade, one
-    assert bool(one.hint) == (grade != Grade.OK), one
-    return one
-
-
-@pytest.fixture
-def service(
-    switch: Switch, planfix: Planfix, tmp_path: Path, settings: dict[str, str]
-) -> Iterator[dict[str, str]]:
-    """A running fsplanfix; gives the settings under which it can be checked."""
-    (tmp_path / "running").mkdir()
-    with running(
-        switch,
-        planfix,
-        tmp_path / "running",
-        **{**settings, "HTTP_LISTEN": "127.0.0.1:0", "ESL_LISTEN": "127.0.0.1:0"},
-    ) as one:
-        yield {
-            "PUBLIC_URL": one.address,
-            "HTTP_LISTEN": one.address.removeprefix("http://"),
-            "ESL_LISTEN": one.socket_app,
-        }
 
 
 def test_when_all_is_well_every_line_says_so(
@@ -135,118 +65,6 @@ def test_settings_that_work_but_should_not_stay(
 
 def test_a_store_that_cannot_be_used(look: Callable[..., list[Finding]]) -> None:
     says(look(STORE_URL="sqlite:////no/where/x.db"), Grade.BROKEN, "STORE_URL cannot be opened")
-
-
-def test_freeswitch_that_is_down_or_refuses(
-    look: Callable[..., list[Finding]], switch: Switch
-) -> None:
-    says(
-        look(FREESWITCH_ESL=f"esl://:wrong@127.0.0.1:{switch.port}"),
-        Grade.BROKEN,
-        "refuses the password",
-    )
-    switch.refuse_addresses = True
-    says(look(), Grade.BROKEN, "refuses our address")
-    switch.stop()
-    says(look(), Grade.BROKEN, "cannot be reached")
-
-
-def test_each_of_several_switches_is_looked_at(
-    look: Callable[..., list[Finding]], switch: Switch
-) -> None:
-    findings = look(
-        FREESWITCH_ESL=f"esl://:a-good-one@127.0.0.1:{switch.port},esl://:x@127.0.0.1:9"
-    )
-    says(findings, Grade.OK, "accepts the password")
-    assert says(findings, Grade.BROKEN, "cannot be reached").part == "127.0.0.1:9"
-
-
-def test_freeswitch_that_is_old_strict_or_late(
-    look: Callable[..., list[Finding]], switch: Switch
-) -> None:
-    switch.version, switch.denied, switch.ahead = "1.8.7-release", {"show"}, 100.0
-    findings = look()
-    says(findings, Grade.WARNING, "version 1.8.7")
-    says(findings, Grade.BROKEN, "`show channels` is not allowed")
-    says(findings, Grade.WARNING, "its clock differs from ours by")
-    switch.denied = {"show", "status", "strftime", "list_users", "sofia"}
-    says(look(), Grade.WARNING, "its version is unknown")
-
-
-@pytest.mark.parametrize(
-    ("version", "old"), [("1.10.2-release", True), ("1.10.3-release", False), ("1.11.2", False)]
-)
-def test_a_freeswitch_on_which_a_click_may_call_the_client_first_is_found(
-    look: Callable[..., list[Finding]], switch: Switch, version: str, old: bool
-) -> None:
-    switch.version = version
-    assert any("a click may call the client first" in finding.hint for finding in look()) == old
-
-
-def test_a_version_of_five_thousand_digits_is_none(
-    look: Callable[..., list[Finding]], switch: Switch
-) -> None:
-    switch.version = f"1.10.{'9' * 5000}"
-    says(look(), Grade.WARNING, "its version is unknown")
-
-
-@pytest.mark.parametrize(
-    ("gateways", "words"),
-    [({}, "gateway trunk does not exist"), ({"trunk": "FAIL_WAIT"}, "gateway trunk is FAIL_WAIT")],
-)
-def test_a_gateway_that_cannot_call(
-    look: Callable[..., list[Finding]], switch: Switch, gateways: dict[str, str], words: str
-) -> None:
-    switch.gateways = gateways
-    says(look(), Grade.BROKEN, words)
-    assert not [
-        finding for finding in look(DIAL_CONTEXT="default") if "gateway trunk" in finding.what
-    ]
-
-
-def test_a_pattern_that_fits_nobody(look: Callable[..., list[Finding]]) -> None:
-    says(
-        look(EXTENSION_PATTERN=r"^7\d{3}$"),
-        Grade.BROKEN,
-        "EXTENSION_PATTERN matches none of 5 users",
-    )
-
-
-def test_users_without_an_ext_are_named(look: Callable[..., list[Finding]], switch: Switch) -> None:
-    switch.users |= {"ivanov", "door", "200"}
-    switch.number_aliases = {"door": "107"}
-    findings = look(EXTENSION_PATTERN=r"^1\d{2}$", TRUNK_USERS="200")
-    says(findings, Grade.OK, "5 of 8 users have an ext")
-    finding = says(findings, Grade.WARNING, "without an ext: door, ivanov")
-    assert "EXTENSION_ALIASES=door:107" in finding.hint
-
-
-def test_of_many_users_without_an_ext_a_few_are_named(
-    look: Callable[..., list[Finding]], switch: Switch
-) -> None:
-    switch.users |= {f"door{number:02}" for number in range(9)}
-    says(look(), Grade.WARNING, "door00, door01, door02, door03, door04 and 4 more")
-
-
-def test_logins_and_gateways_that_are_something_else(
-    look: Callable[..., list[Finding]], tmp_path: Path
-) -> None:
-    where = f"sqlite:///{tmp_path}/doubts.db"
-    store = Store(where)
-    store.facts.swap("doubts", '{"users": ["200", "gsm\\u001b"], "gateways": ["branch"]}')
-    store.close()
-    findings = look(STORE_URL=where)
-    assert (
-        "TRUNK_USERS=200"
-        in says(findings, Grade.WARNING, "show many callers' numbers: 200, gsm").hint
-    )
-    assert (
-        "HOUSE_GATEWAYS=branch"
-        in says(findings, Grade.WARNING, "exts are dialled through them").hint
-    )
-    assert not [finding for finding in findings if finding.part == "events"]
-    named = look(STORE_URL=where, TRUNK_USERS="200,gsm\u001b", HOUSE_GATEWAYS="branch")
-    assert not [finding for finding in named if finding.part in ("users", "gateways")]
 
 
 def test_an_event_that_was_set_aside_is_named(
@@ -289,20 +107,6 @@ def test_a_port_that_somebody_else_has(look: Callable[..., list[Finding]], setti
     assert finding.what.endswith("and not fsplanfix")
     # root sees whose port it is, and here that is this test
     assert finding.what.startswith((psutil.Process().name(), "another program"))
-
-
-def test_what_clients_see_after_a_click(look: Callable[..., list[Finding]], switch: Switch) -> None:
-    findings = look(OUTBOUND_CALLER_ID="")
-    says(findings, Grade.WARNING, "clients see no number after a click of 101, 102, 103, 104, 105")
-    switch.outbound_numbers = dict.fromkeys(switch.users, "74950000001")
-    assert not [finding for finding in look(OUTBOUND_CALLER_ID="") if "number" in finding.what]
-
-
-def test_the_context_of_clicks(look: Callable[..., list[Finding]], switch: Switch) -> None:
-    says(look(DIAL_CONTEXT="default"), Grade.OK, "context default is in the dialplan")
-    says(look(DIAL_CONTEXT="defualt"), Grade.BROKEN, "context defualt (DIAL_CONTEXT) is not in")
-    switch.contexts = set()  # the dialplan comes from a database
-    assert not [finding for finding in look(DIAL_CONTEXT="x") if "context" in finding.code]
 
 
 def test_what_waits_and_what_was_rejected(

@@ -61,3 +61,13 @@ OFFERS = [notice(Kind.INCOMING, ext, n) for n, ext in enumerate(("101", "102", "
 
 
 HOP = [canceled("101", 4), canceled("102", 5), canceled("103", 6), notice(Kind.INCOMING, "104", 7)]
+
+
+def waves(store: Store) -> list[list[str]]:
+    """Send everything; return what went out together, as kind and ext."""
+    sent: list[list[str]] = []
+    while found := claim(store, 100, 100.0, ME):
+        sent.append([f"{q.notice.kind.value} {q.notice.ext}".strip() for q in found])
+        for queued in found:
+            settle(store, queued, State.DONE, 100.0)
+    return sent

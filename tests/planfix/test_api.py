@@ -1,0 +1,156 @@
+"""What a request to Planfix comes to, whatever answers."""
+
+import contextlib
+import ssl
+
+import gevent
+import pytest
+import trustme
+from gevent.server import StreamServer
+
+from fsplanfix.errors import TransportError
+from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.schema import State
+from fsplanfix.outbox.store import Store
+from fsplanfix.planfix.api import PlanfixApi, seconds_to_wait
+from fsplanfix.planfix.courier import Courier, DeliverySettings
+from fsplanfix.simulators.planfix import Planfix
+
+from ..support.courier import URLS, Clock, complete
+from ..support.outbox import GROUP
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120),
+        ("0", 0),
+        ("", 0),
+        ("-5", 0),
+        ("soon", 0),
+        ("99999999999999999999", 3600),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Wed, 21 Oct 2115 07:28:00 GMT", 3600),
+        ("\u0661", 0),
+    ],
+)
+def test_what_a_retry_after_asks_for(header: str, seconds: float) -> None:
+    assert seconds_to_wait(header) == seconds
+
+
+def test_a_request_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drip(sock: gevent.socket.socket, _: object) -> None:
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while True:
+                sock.sendall(b" ")
+                gevent.sleep(0.02)
+
+    monkeypatch.setattr("fsplanfix.planfix.api.CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("fsplanfix.planfix.api.READ_TIMEOUT", 0.2)
+    server = StreamServer(("127.0.0.1", 0), drip)
+    server.start()
+    assert "did not answer in time" in str(failure_of(f"http://127.0.0.1:{server.server_port}/"))
+    server.stop(timeout=0.1)
+
+
+def test_a_certificate_nobody_signed_is_no_planfix() -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server = StreamServer(("127.0.0.1", 0), lambda sock, _: sock.close(), ssl_context=context)
+    server.start()
+    assert "certificate is not trusted" in str(
+        failure_of(f"https://127.0.0.1:{server.server_port}/")
+    )
+    server.stop(timeout=0.1)
+
+
+def failure_of(url: str, token: str = "planfix-token") -> TransportError:
+    client = PlanfixApi(url, token, concurrency=1)
+    try:
+        with pytest.raises(TransportError) as caught:
+            client.post({"cmd": "event"})
+    finally:
+        client.close()
+    assert token not in str(caught.value)
+    return caught.value
+
+
+def test_a_wrong_token_is_not_given_up(planfix: Planfix) -> None:
+    assert not failure_of(planfix.url, "wrong").permanent
+
+
+def test_a_refusal_is_permanent(planfix: Planfix) -> None:
+    assert failure_of(planfix.url).permanent
+
+
+def test_nothing_listening_is_worth_another_try(planfix: Planfix) -> None:
+    planfix.stop()
+    error = failure_of(planfix.url)
+    assert "cannot be reached" in str(error)
+    assert not error.permanent
+
+
+def test_a_web_page_is_no_answer(planfix: Planfix) -> None:
+    planfix.answers.append("html")
+    assert "is PLANFIX_URL right?" in str(failure_of(planfix.url))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n<!doctype html><html",
+            "web page came back",
+        ),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+            "answered 302",
+        ),
+        (b"garbage\r\n\r\n", "cannot be reached"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+            "cannot be reached",
+        ),
+        (b"HTTP/1.1 500 \xff\xfe\r\nContent-Length: 2\r\n\r\n\xff\xfe", "answered 500"),
+    ],
+)
+def test_a_strange_answer_is_worth_another_try(answer: bytes, words: str) -> None:
+    def speak(sock: gevent.socket.socket, _: object) -> None:
+        sock.recv(65536)
+        sock.sendall(answer)
+        sock.close()
+
+    server = StreamServer(("127.0.0.1", 0), speak)
+    server.start()
+    error = failure_of(f"http://127.0.0.1:{server.server_port}/tel/api")
+    server.stop(timeout=0.1)
+    assert words in str(error)
+    assert not error.permanent
+
+
+@pytest.mark.parametrize("code", [b"500 Oops", b"400 Bad"])
+def test_a_nul_in_an_answer_holds_up_nothing(store: Store, clock: Clock, code: bytes) -> None:
+    """PostgreSQL holds no NUL: that answer was written down again and again, its slot never free."""
+
+    def speak(sock: gevent.socket.socket, _: object) -> None:
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.1 " + code + b"\r\nContent-Length: 3\r\n\r\na\0b")
+        sock.close()
+
+    server = StreamServer(("127.0.0.1", 0), speak)
+    server.start()
+    client = PlanfixApi(f"http://127.0.0.1:{server.server_port}/", "planfix-token", concurrency=1)
+    courier = Courier(store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock)
+    store.save(GROUP[:1], {}, "s", clock())
+    with gevent.Timeout(60):
+        courier.step()
+        courier._pool.join()
+        courier.step()
+    (queued,) = Queue(store).listed([State.WAITING, State.REJECTED], 10)
+    assert "a\ufffdb" in queued.answer
+    assert courier.leases.held == set()
+    client.close()
+    server.stop(timeout=0.1)
