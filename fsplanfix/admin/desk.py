@@ -209,7 +209,11 @@ class Desk:
 
         say: translates. clock: returns a time of day; its argument is in seconds since 1970.
         """
-        voice = story.Voice(say, lambda at: clock(at / 1_000_000))
+        voice = story.Voice(
+            say,
+            lambda at: clock(at / 1_000_000),
+            lambda cause: say(story.CAUSES.get(cause, cause)),
+        )
         steps = story.steps(self._archive, self._rules, callid, voice)
         if not steps:
             return None

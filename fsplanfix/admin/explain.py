@@ -19,7 +19,7 @@ from ..outbox.schema import State
 from ..planfix.forms import build_form
 from ..printable import WIDTH, printable
 from . import colors, timeline
-from .story import Step, Voice, steps
+from .story import CAUSES, Step, Voice, steps
 from .traces import write_trace
 
 MARKS = {
@@ -48,25 +48,12 @@ COLORS = {
 NEWS = (LOOKED_UP, "click to call: the employee picked up")
 """How lines of the journal begin that tell of nothing wrong."""
 
-CAUSES = {
-    "LOSE_RACE": "another phone was faster",
-    "ORIGINATOR_CANCEL": "the caller gave up, or the time was over",
-    "NO_ANSWER": "nobody picked up",
-    "NO_USER_RESPONSE": "the phone does not respond",
-    "USER_BUSY": "busy",
-    "CALL_REJECTED": "declined",
-    "USER_NOT_REGISTERED": "no phone is on",
-    "SUBSCRIBER_ABSENT": "no such user",
-    "PICKED_OFF": "another phone took the call",
-}
-"""FreeSWITCH's hang-up causes in words, where they say more than that somebody hung up."""
-
 INDENT = " " * 15
 
 
 def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
     """Return the lines about a call, [] if nothing is stored of it."""
-    found = steps(archive, rules, callid, Voice(_in_words, _time))
+    found = steps(archive, rules, callid, Voice(str, _time, _with_meaning))
     if not found:
         return []
 
@@ -86,9 +73,11 @@ def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
     ]
 
 
-def _in_words(text: str) -> str:
-    """Return a text of the story, a hang-up cause with its meaning."""
-    return f"{text}, {CAUSES[text]}" if text in CAUSES else text
+def _with_meaning(cause: str) -> str:
+    """Return a hang-up cause as FreeSWITCH names it, with its meaning where that says more."""
+    if cause == "NORMAL_CLEARING" or cause not in CAUSES:
+        return cause
+    return f"{cause}, {CAUSES[cause]}"
 
 
 def _header(notice: Notice) -> str:

@@ -27,11 +27,12 @@ class Voice:
     """How a story is told.
 
     say: translates an English text. clock: returns a time of day; its argument is in microseconds
-    since 1970.
+    since 1970. name_cause: puts a hang-up cause into words.
     """
 
     say: Callable[[str], str]
     clock: Callable[[int], str]
+    name_cause: Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,26 @@ RECORDED = {
 
 RINGING = ("CHANNEL_PROGRESS", "CHANNEL_PROGRESS_MEDIA", "CHANNEL_ANSWER")
 
-CAUSES = (
-    *(N_("NORMAL_CLEARING"), N_("ORIGINATOR_CANCEL"), N_("LOSE_RACE"), N_("USER_BUSY")),
-    *(N_("NO_ANSWER"), N_("NO_USER_RESPONSE"), N_("CALL_REJECTED"), N_("ALLOTTED_TIMEOUT")),
-    *(N_("USER_NOT_REGISTERED"), N_("SUBSCRIBER_ABSENT"), N_("UNALLOCATED_NUMBER")),
-    *(N_("NO_ROUTE_DESTINATION"), N_("DESTINATION_OUT_OF_ORDER"), N_("PICKED_OFF")),
-    *(N_("NORMAL_TEMPORARY_FAILURE"), N_("BLIND_TRANSFER"), N_("ATTENDED_TRANSFER")),
-)
-"""FreeSWITCH's hang-up causes that a translation has words for; others are shown as they are."""
+CAUSES = {
+    "ALLOTTED_TIMEOUT": N_("the time was over"),
+    "ATTENDED_TRANSFER": N_("transfer after a consultation"),
+    "BLIND_TRANSFER": N_("transfer"),
+    "CALL_REJECTED": N_("declined"),
+    "DESTINATION_OUT_OF_ORDER": N_("the destination is out of order"),
+    "LOSE_RACE": N_("another phone was faster"),
+    "NORMAL_CLEARING": N_("ordinary end"),
+    "NORMAL_TEMPORARY_FAILURE": N_("temporary failure"),
+    "NO_ANSWER": N_("nobody picked up"),
+    "NO_ROUTE_DESTINATION": N_("no route leads there"),
+    "NO_USER_RESPONSE": N_("the phone does not respond"),
+    "ORIGINATOR_CANCEL": N_("the caller gave up, or the time was over"),
+    "PICKED_OFF": N_("another phone took the call"),
+    "SUBSCRIBER_ABSENT": N_("no such user"),
+    "UNALLOCATED_NUMBER": N_("no such number"),
+    "USER_BUSY": N_("busy"),
+    "USER_NOT_REGISTERED": N_("no phone is on"),
+}
+"""FreeSWITCH's hang-up causes in words; others are shown as they are."""
 
 REASONS: dict[tuple[str, str], str] = {
     ("1", "INCOMING"): N_("the phone rings"),
@@ -234,7 +247,7 @@ def _hung_up(event: SwitchEvent, leg: Leg, marks: set[tuple[str, str]], voice: V
 
     was_called = leg.role is Role.EMPLOYEE and not leg.inbound
     rang = any((name, leg.uuid) in marks for name in RINGING)
-    text = _("hangs up: %(cause)s") % {"cause": _(cause)}
+    text = _("hangs up: %(cause)s") % {"cause": voice.name_cause(cause)}
     if was_called and not rang:
         text += _(" (did not ring, so no window opened: rule 1)")
     return text

@@ -113,12 +113,14 @@ def simulate_group() -> None:
     metavar="NAME",
     help=f"Play only this trace (can be repeated): {', '.join(names())}.",
 )
+@click.option("--recordings-dir", default="", help="Leave a recording of each call here, a tone.")
 @errors_as_one_line
 def simulate_freeswitch_command(
-    listen: str, password: str, speed: float, recordings: tuple[str, ...]
+    listen: str, password: str, speed: float, recordings: tuple[str, ...], recordings_dir: str
 ) -> None:
     """Simulate FreeSWITCH: play recorded calls to every client, in a loop."""
     switch = Switch(_address(listen), password, speed=speed)
+    switch.recordings_dir = recordings_dir
     _start(switch, listen)
     url = f"esl://:{password}@127.0.0.1:{switch.port}"
     say(f"Set FREESWITCH_ESL={url} to follow it. Ctrl-C ends it.")

@@ -74,7 +74,6 @@ def test_windows_open_change_and_close(crm: str, page: Page) -> None:
     again = GROUP | {"phone": "79261112233", "callid": "demo-2"}
     for ext in ("101", "102", "103"):
         tell(crm, event="INCOMING", ext=ext, **again)
-    tell(crm, event="ACCEPTED", ext="102", **again)
     expect(windows).to_have_count(3)
     if os.environ.get("PICTURES"):
         page.screenshot(path=PICTURE)

@@ -53,7 +53,7 @@ def board(tmp_path: Path) -> Iterator[str]:
         )  # fmt: skip
         port = started(
             stack, tmp_path, r"FREESWITCH_ESL=\S+:(\d+) ", "simulate", "freeswitch", "--listen", "127.0.0.1:0",
-            "--play", "group_answered",
+            "--play", "group_answered", "--recordings-dir", str(tmp_path),
         )  # fmt: skip
         settings = {
             **TOKENS,
@@ -236,6 +236,7 @@ def test_a_recording_is_played_in_its_row(page: Page, board: str) -> None:
     play = page.get_by_role("link", name="Listen").first
     play.press("Enter")
     expect(page.locator("audio")).to_be_visible()
+    expect(page.locator("audio")).to_have_js_property("readyState", 4)
     assert "/recording/1/" in str(page.locator("audio").get_attribute("src"))
     play.press("Enter")
     expect(page.locator("audio")).to_have_count(0)

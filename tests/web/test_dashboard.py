@@ -295,6 +295,7 @@ def test_a_call_is_shown_live_then_in_the_history_with_its_story(
     assert f"/calls/{callid}" in page
     story = visitor.see(f"/calls/{callid}")
     assert "rule 2: connected with the client" in story
+    assert "hangs up: another phone was faster" in story
     assert f'<audio controls preload="none" src="/recording/1/{callid}"' in story
     assert "There is no record of this call." in visitor.see("/calls/unknown", 404)
 
