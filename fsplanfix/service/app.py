@@ -374,7 +374,7 @@ class App:
             cleanup = partial(Cleanup(self._store).keep_deleting_old, self._settings.keep_days)
             wakeups = partial(keep_waking, self._store, self._courier.call)
             for name, work in (
-                ("leases", self._courier.leases.keep_renewing),
+                ("leases", self._courier.claims.leases.keep_renewing),
                 ("wake-ups", wakeups),
                 ("cleanup", cleanup),
                 ("agreement", self._make_agreement().keep_asking),
@@ -382,7 +382,7 @@ class App:
             ):
                 self._helpers.append(keep_running(name, work))
 
-            log.info("courier_ready", owner=self._courier.leases.owner)
+            log.info("courier_ready", owner=self._courier.claims.leases.owner)
 
         if "web" in self._roles and self._settings.recordings_keep_days:
             self._helpers.append(keep_running("retention", self._recordings.keep_deleting_old))
@@ -446,7 +446,7 @@ class App:
         gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
         _kill(self._workers)
         is_whole = keep_unsaved_events(self._pipelines)
-        unwritten += self._courier.keep_the_rest()
+        unwritten += self._courier.claims.keep_the_rest()
         if self._web is not None:
             self._web.stop(timeout=1)
         self._client.close()
