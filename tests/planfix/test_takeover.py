@@ -136,7 +136,7 @@ def test_an_answer_that_comes_after_the_time_to_finish_is_kept(
     assert courier.finish(0.01) == 0
     over.set()
     courier._pool.join()
-    assert courier.keep_the_rest() == 1
+    assert courier.claims.keep_the_rest() == 1
     next_one.stop()
     next_one.run()
     send_all(next_one)
@@ -188,7 +188,7 @@ def test_two_couriers_send_nothing_twice(
         Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
     ]
     runners = [gevent.spawn(c.run) for c in couriers]
-    renewals = [gevent.spawn(c.leases.keep_renewing) for c in couriers]
+    renewals = [gevent.spawn(c.claims.leases.keep_renewing) for c in couriers]
     planfix.wait_for(lambda crm: len(crm.received) >= 160, timeout=120)
     for courier in couriers:
         courier.stop()
