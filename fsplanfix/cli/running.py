@@ -82,7 +82,7 @@ def demo_command(serve: bool, port: int | None) -> None:
     raise SystemExit(demo.run(serve, planfix, voice))
 
 
-def _show_request(fields: Mapping[str, str], at: int) -> None:
+def _show_request(fields: Mapping[str, str], at: float) -> None:
     color = colors.BY_EVENT.get(fields.get("status") or fields.get("event", ""))
     colors.show(timeline.line(fields, at, is_short=True), color)
 

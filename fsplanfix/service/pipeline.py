@@ -19,7 +19,7 @@ from ..calls import snapshot
 from ..calls.doubts import DOUBTS
 from ..calls.event_log import BY_RECORD, EventLog
 from ..calls.identity import REMEMBERED_CALLS
-from ..calls.model import Notice, Rules
+from ..calls.model import MICROSECONDS, Notice, Rules
 from ..calls.overlap import without_known
 from ..calls.reconcile import Dump, missed
 from ..calls.tracker import Tracker
@@ -199,7 +199,7 @@ class Pipeline:
 
         self._commit()
         if isinstance(batch[-1], SwitchEvent):
-            self.lag = max(time.time() - batch[-1].at / 1_000_000, 0.0)
+            self.lag = max(time.time() - batch[-1].at / MICROSECONDS, 0.0)
 
         return not any(isinstance(item, Stop) for item in batch)
 
@@ -266,7 +266,7 @@ class Pipeline:
         for state in states:
             try:
                 known, until = self.tracker.book.legs, snapshot.heard_until(state)
-                self._heard_until |= {u: at for u, at in until.items() if u not in known}
+                self._heard_until |= {u: stamp for u, stamp in until.items() if u not in known}
                 snapshot.restore(self.tracker, state)
             except Exception as error:  # whatever another release may have written
                 log.error("open_call_unreadable", server=self.server, problem=repr(error))
@@ -274,7 +274,7 @@ class Pipeline:
             del self.tracker.calls[callid]
             self._event_log.close(callid, self.tracker)
         there = self.tracker.book.legs
-        self._heard_until = {u: at for u, at in self._heard_until.items() if u in there}
+        self._heard_until = {u: stamp for u, stamp in self._heard_until.items() if u in there}
 
     def _catch_up(self, item: Resync) -> None:
         """Feed events for what was missed, by FreeSWITCH's account of its channels."""
@@ -303,10 +303,10 @@ class Pipeline:
             channels = len(item.channels)
             log.info("reconciled", server=self.server, channels=channels, missed=len(events))
 
-        self._feed_missed(events, item.at)
+        self._feed_missed(events, item.stamp)
         self._commit()
         note, place = self._records.note_absence, (self.server, self.core)
-        self._insist(partial(note, *place, max(alive), item.at))
+        self._insist(partial(note, *place, max(alive), item.stamp))
 
     def _records_of(self, channels: Sequence[Dump], is_last: bool) -> tuple[list[Record], set[str]]:
         """Return what `unheard` finds; is_last: no comparison will end legs without a record."""
@@ -381,7 +381,7 @@ class Pipeline:
         # This is no sign of life: one would keep another worker from ending its calls.
         self._written_alive, self._is_answered = self.tracker.last_at, False
         records, _ = self._records_of([], is_last=True)
-        self._feed_missed(self._missed([], (), records), int(time.time() * 1_000_000))
+        self._feed_missed(self._missed([], (), records), int(time.time() * MICROSECONDS))
         self._commit()
 
     # while FreeSWITCH is linked
