@@ -107,7 +107,7 @@ def simulate_group() -> None:
 )
 @click.option(
     "--play",
-    "recordings",
+    "traces",
     multiple=True,
     type=click.Choice(names()),
     metavar="NAME",
@@ -115,7 +115,7 @@ def simulate_group() -> None:
 )
 @errors_as_one_line
 def simulate_freeswitch_command(
-    listen: str, password: str, speed: float, recordings: tuple[str, ...]
+    listen: str, password: str, speed: float, traces: tuple[str, ...]
 ) -> None:
     """Simulate FreeSWITCH: play recorded calls to every client, in a loop."""
     switch = Switch(_address(listen), password, speed=speed)
@@ -124,10 +124,10 @@ def simulate_freeswitch_command(
     say(f"Set FREESWITCH_ESL={url} to follow it. Ctrl-C ends it.")
     with _until_interrupted():
         while True:
-            for recording in recordings or names():
+            for trace in traces or names():
                 switch.wait_for_subscriber(timeout=10**9)
-                say(f"playing {recording}")
-                switch.play(recording)
+                say(f"playing {trace}")
+                switch.play(trace)
 
 
 @simulate_group.command("planfix")
