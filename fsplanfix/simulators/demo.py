@@ -88,7 +88,7 @@ def new_cards(planfix: Planfix, known: set[str]) -> list[CallCard]:
 
 
 def is_complete(card: CallCard) -> bool:
-    """Return whether a call is over for everybody and its recording, if any, is linked."""
+    """Return whether a call is over for everybody and Planfix has its recording, if any."""
     over = all(part.state == "done" for part in card.parts)
     return over and (bool(card.links) or not any(part.is_recorded for part in card.parts))
 
