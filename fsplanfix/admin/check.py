@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -163,15 +164,15 @@ def _check_queue(store: Store) -> Iterator[Finding]:
         hint = "fsplanfix queue list shows why; fsplanfix queue retry sends them again"
         yield Finding("queue.rejected", Grade.WARNING, "queue", what, hint)
 
-    for reason, count in Queue(store).not_linked():
+    for reason, count in _unsent(store).items():
         # an empty file is nobody's mistake here
         if not reason.endswith("empty"):
-            what = f"{count} recordings were {short(reason)}"
+            what = f"{count} recordings were not sent: {short(reason)}"
             hint = (
                 "RECORDINGS_DIR must be the folder where FreeSWITCH records, "
                 "or RECORDINGS_URL a server that has the files"
             )
-            yield Finding("recordings.not-linked", Grade.WARNING, "recordings", what, hint)
+            yield Finding("recordings.not-sent", Grade.WARNING, "recordings", what, hint)
 
     oldest = backlog.oldest
     if oldest is not None and store.now() - oldest > WAITS_TOO_LONG:
@@ -179,6 +180,17 @@ def _check_queue(store: Store) -> Iterator[Finding]:
         what = f"{backlog.waiting} notices wait, the oldest for {minutes:.0f} minutes"
         hint = "is `fsplanfix run` running? Does Planfix answer?"
         yield Finding("queue.waiting", Grade.WARNING, "queue", what, hint)
+
+
+def _unsent(store: Store) -> Counter[str]:
+    """Return why recordings were not sent, and how many each time; the latest reason first.
+
+    The words before the reason are others in stores of releases before 0.2.0.
+    """
+    found = Counter[str]()
+    for answer, count in Queue(store).unsent_recordings():
+        found[answer.partition(": ")[2]] += count
+    return found
 
 
 def _check_notes(settings: Settings, store: Store) -> Iterator[Finding]:

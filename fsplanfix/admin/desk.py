@@ -209,11 +209,7 @@ class Desk:
 
         say: translates. clock: returns a time of day; its argument is in seconds since 1970.
         """
-        voice = story.Voice(
-            say,
-            lambda at: clock(at / 1_000_000),
-            lambda cause: say(story.CAUSES.get(cause, cause)),
-        )
+        voice = story.Voice(say, clock, lambda cause: say(story.CAUSES.get(cause, cause)))
         steps = story.steps(self._archive, self._rules, callid, voice)
         if not steps:
             return None
@@ -291,12 +287,11 @@ def _place(text: str) -> Place | None:
 
 
 def _shown(step: story.Step) -> StoryStep:
-    at = step.at / 1_000_000
     if step.queued is None:
         kind = "gap" if step.is_gap else "event"
         if step.is_note:
             kind = "note"
-        return StoryStep(at, printable(step.who), printable(step.text), kind)
+        return StoryStep(step.at, printable(step.who), printable(step.text), kind)
 
     queued = step.queued
     notice = queued.notice
@@ -309,4 +304,4 @@ def _shown(step: story.Step) -> StoryStep:
         queued.attempts,
         printable(readable(queued.answer)),
     )
-    return StoryStep(at, printable(step.who), "", "notice", step.reason, told)
+    return StoryStep(step.at, printable(step.who), "", "notice", step.reason, told)

@@ -11,7 +11,7 @@ import gevent
 import structlog
 
 from ..calls import snapshot
-from ..calls.model import Call, Direction, Part
+from ..calls.model import MICROSECONDS, Call, Direction, Part
 from ..calls.numbers import written
 from ..outbox.call_list import CallList, ListedCall, Search
 from ..outbox.reader import IsWanted
@@ -161,7 +161,7 @@ class Lookout:
             (part.ext, _doing(part), _since(part, call)) for part in call.parts if not part.ended_at
         ]
         name = call.contact or self._name_of(call.phone)
-        began = call.born / 1_000_000
+        began = call.born / MICROSECONDS
         return LiveCall(
             call.callid, call.phone, name, call.diversion, call.type.value, began, parts
         )
@@ -175,7 +175,7 @@ def _doing(part: Part) -> str:
 
 def _since(part: Part, call: Call) -> float:
     """Return when a part began to be what it is, in seconds since 1970."""
-    return (call.born if part.accepted_at is None else part.accepted_at) / 1_000_000
+    return (call.born if part.accepted_at is None else part.accepted_at) / MICROSECONDS
 
 
 def _by_call(queued: Sequence[Queued]) -> list[Rejected]:
@@ -185,7 +185,7 @@ def _by_call(queued: Sequence[Queued]) -> list[Rejected]:
         notice = item.notice
         found = calls.setdefault(
             notice.callid,
-            Rejected(notice.callid, notice.phone, notice.at / 1_000_000, [], [], []),
+            Rejected(notice.callid, notice.phone, notice.at / MICROSECONDS, [], [], []),
         )
         found.ids.append(item.id)
         found.whats.append((notice.status or notice.kind, notice.ext))

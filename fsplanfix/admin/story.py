@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..calls.event_log import BY_RECORD, UNHEARD, UNTIL, unpacked
-from ..calls.model import Kind, Leg, Notice, Role, Rules, Status
+from ..calls.model import MICROSECONDS, Kind, Leg, Notice, Role, Rules, Status
 from ..calls.tracker import Tracker
 from ..freeswitch.events import SwitchEvent, moment
 from ..outbox.archive import Archive
@@ -26,12 +26,12 @@ def N_(text: str) -> str:
 class Voice:
     """How a story is told.
 
-    say: translates an English text. clock: returns a time of day; its argument is in microseconds
-    since 1970. name_cause: puts a hang-up cause into words.
+    say: translates an English text. clock: returns a time of day; its argument is in seconds since
+    1970. name_cause: puts a hang-up cause into words.
     """
 
     say: Callable[[str], str]
-    clock: Callable[[int], str]
+    clock: Callable[[float], str]
     name_cause: Callable[[str], str]
 
 
@@ -39,12 +39,12 @@ class Voice:
 class Step:
     """One thing that happened, or that Planfix was to be told.
 
-    at: microseconds since 1970. who: on whose side, "" if unknown. queued: the notice, None for an
+    at: seconds since 1970. who: on whose side, "" if unknown. queued: the notice, None for an
     event. reason: the rule behind the notice. is_gap: nobody listened. is_note: a line of the
     journal.
     """
 
-    at: int
+    at: float
     who: str
     text: str
     queued: Queued | None = None
@@ -131,11 +131,16 @@ def steps(archive: Archive, rules: Rules, callid: str, voice: Voice) -> list[Ste
     for queued in told.values():
         reason = _reason(queued.notice.rule, queued.notice, voice, talked=talked)
         reason = _with_source(reason, queued.notice, voice)
-        found.append(Step(queued.notice.at, queued.notice.ext, "", queued, reason))
+        found.append(_told_step(queued, reason))
 
     for entry in noted:
-        found.append(Step(int(entry.at * 1_000_000), entry.ext, entry.what, is_note=True))
+        found.append(Step(entry.at, entry.ext, entry.what, is_note=True))
     return sorted(found, key=lambda step: step.at)
+
+
+def _told_step(queued: Queued, reason: str) -> Step:
+    notice = queued.notice
+    return Step(notice.at / MICROSECONDS, notice.ext, "", queued, reason)
 
 
 def _key(notice: Notice) -> tuple[str, str, int]:
@@ -156,14 +161,14 @@ def _played(
     tracker, marks = Tracker(rules), set[tuple[str, str]]()
     for event in events:
         if event.name == UNHEARD:
-            yield Step(event.at, "", _gap(event, events, voice), is_gap=True)
+            yield Step(event.at / MICROSECONDS, "", _gap(event, events, voice), is_gap=True)
 
         # a leg is forgotten with its last event, and that one needs its name, too
         before = tracker.book.get(event.leg)
         notices = tracker.feed(event)
         leg = tracker.book.get(event.leg) or before
         if leg is not None and (text := _what(event, leg, tracker, marks, voice)):
-            yield Step(event.at, _who(leg, voice), text)
+            yield Step(event.at / MICROSECONDS, _who(leg, voice), text)
 
         marks.add((event.name, event.leg))
         talked = _talked_unseen(notices)
@@ -174,7 +179,7 @@ def _played(
                 rule = queued.notice.rule or notice.rule
                 reason = _reason(rule, notice, voice, event, talked)
                 reason = _with_source(reason, queued.notice, voice)
-                yield Step(queued.notice.at, queued.notice.ext, "", queued, reason)
+                yield _told_step(queued, reason)
 
 
 def _gap(gap: SwitchEvent, events: list[SwitchEvent], voice: Voice) -> str:
@@ -187,7 +192,10 @@ def _gap(gap: SwitchEvent, events: list[SwitchEvent], voice: Voice) -> str:
             "the service was not listening from %(since)s to %(until)s; "
             "FreeSWITCH's records tell what happened"
         )
-    return text % {"since": voice.clock(since), "until": voice.clock(until)}
+    return text % {
+        "since": voice.clock(since / MICROSECONDS),
+        "until": voice.clock(until / MICROSECONDS),
+    }
 
 
 def _who(leg: Leg, voice: Voice) -> str:

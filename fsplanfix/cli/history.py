@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ..calls.model import Rules
+from ..calls.model import MICROSECONDS, Rules
 from ..errors import FolderError, RecordError
 from ..history.calls import Retold, legs_named, together
 from ..history.folder import ENDINGS, Folder
@@ -91,7 +91,7 @@ def _calls_since(moment: float, folders: Iterable[Folder]) -> Iterator[list[Reco
             found[record.uuid] = record
 
     for call in together(found.values()):
-        if max(record.ended for record in call) >= moment * 1_000_000:
+        if max(record.ended for record in call) >= moment * MICROSECONDS:
             yield call
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from ..admin import timeline
-from ..calls.model import Notice
+from ..calls.model import MICROSECONDS, Notice
 from ..planfix.forms import build_form, sent
 from ..recordings.urls import RecordingUrls
 from .root import say
@@ -26,9 +26,10 @@ def show_requests(notices: Iterable[Notice], as_json: bool) -> bool:
         if as_json:
             say(json.dumps(fields, ensure_ascii=False))
             continue
+        at = notice.at / MICROSECONDS
         if notice.callid != callid:
             callid = notice.callid
             say(timeline.header({**fields, "type": notice.type, "phone": notice.phone}))
-            say(f"  {timeline.day(notice.at / 1_000_000)}")
-        say(timeline.line(fields, notice.at))
+            say(f"  {timeline.day(at)}")
+        say(timeline.line(fields, at))
     return bool(requests)

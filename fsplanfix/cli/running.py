@@ -82,7 +82,7 @@ def demo_command(serve: bool, port: int | None) -> None:
     raise SystemExit(demo.run(serve, planfix, voice))
 
 
-def _show_request(fields: Mapping[str, str], at: int) -> None:
+def _show_request(fields: Mapping[str, str], at: float) -> None:
     color = colors.BY_EVENT.get(fields.get("status") or fields.get("event", ""))
     colors.show(timeline.line(fields, at, is_short=True), color)
 
@@ -107,7 +107,7 @@ def simulate_group() -> None:
 )
 @click.option(
     "--play",
-    "recordings",
+    "traces",
     multiple=True,
     type=click.Choice(names()),
     metavar="NAME",
@@ -116,7 +116,7 @@ def simulate_group() -> None:
 @click.option("--recordings-dir", default="", help="Leave a recording of each call here, a tone.")
 @errors_as_one_line
 def simulate_freeswitch_command(
-    listen: str, password: str, speed: float, recordings: tuple[str, ...], recordings_dir: str
+    listen: str, password: str, speed: float, traces: tuple[str, ...], recordings_dir: str
 ) -> None:
     """Simulate FreeSWITCH: play recorded calls to every client, in a loop."""
     switch = Switch(_address(listen), password, speed=speed)
@@ -126,10 +126,10 @@ def simulate_freeswitch_command(
     say(f"Set FREESWITCH_ESL={url} to follow it. Ctrl-C ends it.")
     with _until_interrupted():
         while True:
-            for recording in recordings or names():
+            for trace in traces or names():
                 switch.wait_for_subscriber(timeout=10**9)
-                say(f"playing {recording}")
-                switch.play(recording)
+                say(f"playing {trace}")
+                switch.play(trace)
 
 
 @simulate_group.command("planfix")

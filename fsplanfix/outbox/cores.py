@@ -70,13 +70,13 @@ def write_alive(
     insert: Callable[[Any], Any],
     server: str,
     core: str,
-    at: int,
+    stamp: int,
     now: float,
 ) -> None:
     """Write that a FreeSWITCH was heard.
 
-    insert: Store.insert. at: its last sign of life by its own clock (microseconds since 1970), or
-    0. now: seconds since 1970.
+    insert: Store.insert. stamp: its last sign of life by its own clock (microseconds since 1970),
+    or 0. now: seconds since 1970.
     """
     # a worker that lags behind must not set back what another has seen
     new = insert(cores)
@@ -84,7 +84,7 @@ def write_alive(
     statement = new.on_conflict_do_update(
         index_elements=["uuid", "server"], set_={"alive": last, "heard": new.excluded.heard}
     )
-    connection.execute(statement, [{"uuid": core, "server": server, "alive": at, "heard": now}])
+    connection.execute(statement, [{"uuid": core, "server": server, "alive": stamp, "heard": now}])
 
 
 class Cores:

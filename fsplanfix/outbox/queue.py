@@ -323,8 +323,8 @@ class Queue:
                 unauthorized=bool(get_fact(connection, "unauthorized")),
             )
 
-    def not_linked(self) -> list[tuple[str, int]]:
-        """Return why recordings were not linked and how many each time; the latest reason first."""
+    def unsent_recordings(self) -> list[tuple[str, int]]:
+        """Return why recordings were not sent and how many each time; the latest reason first."""
         skipped = and_(is_in(State.SKIPPED, notices), notices.c.kind == Kind.RECORD.value)
         query = (
             select(notices.c.answer, func.count())

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ..calls.model import Kind, Notice, Status
+from ..calls.model import MICROSECONDS, Kind, Notice, Status
 from .schedule import POPUPS
 from .schema import State
 from .texts import clean
@@ -190,7 +190,7 @@ def _row(notice: Notice, now: float, barrier: bool) -> dict[str, Any]:
     created = now
     if notice.afterwards and notice.kind in POPUPS:
         # a window is as old as what it shows, and is skipped (docs/delivery-rules.md, rule 5)
-        created = min(now, notice.at / 1_000_000)
+        created = min(now, notice.at / MICROSECONDS)
     return {
         "callid": notice.callid,
         "ext": notice.ext,

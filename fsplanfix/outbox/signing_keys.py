@@ -1,4 +1,4 @@
-"""The keys that sign links to recordings."""
+"""The keys that sign the URLs of recordings."""
 
 from __future__ import annotations
 

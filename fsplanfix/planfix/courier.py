@@ -28,7 +28,7 @@ from ..outbox.schedule import is_hopeless, is_stale, plan_pause
 from ..outbox.schema import State
 from ..outbox.store import Store
 from ..outbox.upkeep import Upkeep
-from ..recordings.files import Linkable
+from ..recordings.files import Availability
 from .api import PlanfixApi
 from .forms import UrlMaker, build_form
 
@@ -50,8 +50,8 @@ LOOK_AGAIN = 0.5
 OnDelivered = Callable[[Notice, float], None]
 """Called with a notice that Planfix accepted, and the seconds since it was written."""
 
-NOT_LINKED = "not linked:"
-"""How the reason begins for which a recording is not linked."""
+NOT_SENT = "not sent:"
+"""How the reason begins for which Planfix is not told of a recording."""
 
 SPELLINGS = ("Canceled", "Cancelled")
 """The status in Planfix's English and Russian help, in the order in which they are tried."""
@@ -75,7 +75,7 @@ class DeliverySettings:
 class Courier:
     """Sends the notices that are due.
 
-    make_url: makes the URL of a recording. linkable: tells whether a recording may be linked yet,
+    make_url: makes the URL of a recording. availability_of: tells whether Planfix may have it yet,
     by its path and the moment when FreeSWITCH had closed it (seconds since 1970).
     now: the store's clock, seconds since 1970. has_jumped: tells whether that clock has jumped
     since the last call. has_settled: tells once, a while after a jump or the start, that no worker
@@ -88,7 +88,7 @@ class Courier:
         client: PlanfixApi,
         make_url: UrlMaker,
         settings: DeliverySettings,
-        linkable: Callable[[str, float], Linkable],
+        availability_of: Callable[[str, float], Availability],
         now: Callable[[], float] = time.time,
         on_delivered: OnDelivered | None = None,
         has_jumped: Callable[[], bool] = lambda: False,
@@ -101,7 +101,7 @@ class Courier:
         self._make_url = make_url
         self._settings = settings
         self._now = now
-        self._linkable = linkable
+        self._availability_of = availability_of
         self._on_delivered = on_delivered
 
         self._pool = Pool(settings.concurrency)
@@ -201,35 +201,35 @@ class Courier:
         """Send a notice; return its outcome, None if it is to be tried later."""
         notice = queued.notice
 
-        link = Linkable()
+        available = Availability()
         if notice.kind is Kind.RECORD or notice.recording:
-            link = self._linkable(notice.recording, notice.at / 1_000_000)
-        if notice.kind is Kind.RECORD and link.problem:
+            available = self._availability_of(notice.recording, notice.at / 1_000_000)
+        if notice.kind is Kind.RECORD and available.problem:
             log.warning(
-                "recording_not_linked",
+                "recording_not_sent",
                 callid=notice.callid,
                 file=notice.recording,
-                problem=link.problem,
+                problem=available.problem,
             )
-            return Outcome(queued, State.SKIPPED, f"{NOT_LINKED} {link.problem}", tried=False)
+            return Outcome(queued, State.SKIPPED, f"{NOT_SENT} {available.problem}", tried=False)
 
         # Planfix may download the file soon after the command, so it must be complete
         # (docs/facts/planfix.md)
-        if notice.kind is Kind.RECORD and not link.is_final:
+        if notice.kind is Kind.RECORD and not available.is_final:
             self.claims.postpone(queued, LOOK_AGAIN)
             return None
 
         if self._settings.shadow:
             return Outcome(queued, State.SHADOW, tried=False)
 
-        # in a COMPLETED Planfix cannot be told that a link is temporary
-        is_lasting = link.is_final and not link.problem and not link.is_temporary
+        # in a COMPLETED Planfix cannot be told that a URL is temporary
+        is_lasting = available.is_final and not available.problem and not available.is_temporary
         has_link = bool(notice.linked_by) and is_lasting
         if notice.linked_by and not has_link:
             queued = replace(queued, notice=replace(notice, recording=""))
 
         try:
-            self._send(queued, link.is_temporary)
+            self._send(queued, available.is_temporary)
         except TransportError as error:
             # Python deletes `error` at the end of the clause, the lambda needs a name that stays
             problem = error

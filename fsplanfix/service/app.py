@@ -153,7 +153,7 @@ class App:
                 settings.planfix_canceled,
                 self._shadow,
             ),
-            self._recordings.linkable,
+            self._recordings.availability_of,
             now=self._store.now,
             on_delivered=self._tally.on_delivered,
             has_jumped=self._store.now.has_jumped,

@@ -23,7 +23,7 @@ import structlog
 from gevent.event import Event
 from gevent.lock import RLock
 
-from ..calls.model import Notice, Rules
+from ..calls.model import MICROSECONDS, Notice, Rules
 from ..calls.reconcile import Dump
 from ..calls.tracker import Tracker
 from ..errors import RecordError, StoreError
@@ -100,7 +100,7 @@ class Absence:
 
     def holds(self, record: Record) -> bool:
         """Tell whether a leg was up then, or later."""
-        return record.ended >= self.since - int(LAST_SIGN * 1_000_000)
+        return record.ended >= self.since - int(LAST_SIGN * MICROSECONDS)
 
 
 class Records(Protocol):
@@ -220,7 +220,7 @@ class History:
             return
 
         # all workers may be killed before the first sign of life is stored
-        since = since or until - int(AT_FIRST * 1_000_000)
+        since = since or until - int(AT_FIRST * MICROSECONDS)
         with self._lock:
             absence = Absence(server, core, since)
             if (known := self._absences().get(absence.name)) is not None:
@@ -229,7 +229,7 @@ class History:
             self._noted[absence.name] = self._steady()
 
             # records that were of no interest before may be so now
-            begin = since / 1_000_000 - LAST_SIGN
+            begin = since / MICROSECONDS - LAST_SIGN
             for folder, read in self._read.items():
                 self._move(folder, begin, is_back=True)
                 self._begin.pop(folder, None)
@@ -280,7 +280,7 @@ class History:
                     del self._noted[name]
 
     def _tell_all(self, absences: list[Absence]) -> None:
-        begin = min(absence.since for absence in absences) / 1_000_000 - LAST_SIGN
+        begin = min(absence.since for absence in absences) / MICROSECONDS - LAST_SIGN
         files = [(found, folder) for folder in self._folders for found in self._new(folder, begin)]
         files.sort(key=lambda one: one[0])
 

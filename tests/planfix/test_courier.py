@@ -15,7 +15,7 @@ from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi
 from fsplanfix.planfix.courier import Courier, DeliverySettings
-from fsplanfix.recordings.files import Linkable
+from fsplanfix.recordings.files import Availability
 from fsplanfix.simulators.planfix import Planfix
 
 from ..support.courier import COMPLETED, URLS, Clock, complete, send_all
@@ -45,7 +45,7 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
         client,
         URLS.url,
         DeliverySettings(),
-        lambda path, _: Linkable(path in ready),
+        lambda path, _: Availability(path in ready),
         now=clock,
     )
     store.save(told(events("group_answered")), {}, "s", clock())
@@ -60,11 +60,11 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
 
 
 @pytest.mark.parametrize(
-    ("linkable", "requests", "fields"),
+    ("availability", "requests", "fields"),
     [
-        (Linkable(), 7, {"event", "record_link"}),
-        (Linkable(is_temporary=True), 8, {"cmd", "record_link", "is_temp"}),
-        (Linkable(problem="the file is empty"), 7, set()),
+        (Availability(), 7, {"event", "record_link"}),
+        (Availability(is_temporary=True), 8, {"cmd", "record_link", "is_temp"}),
+        (Availability(problem="the file is empty"), 7, set()),
     ],
     ids=["lasting", "temporary", "never"],
 )
@@ -73,16 +73,16 @@ def test_a_link_goes_out_once_and_only_if_it_opens(
     client: PlanfixApi,
     planfix: Planfix,
     clock: Clock,
-    linkable: Linkable,
+    availability: Availability,
     requests: int,
     fields: set[str],
 ) -> None:
     said = told(events("group_answered"))
 
-    def judged(path: str, stopped: float) -> Linkable:
+    def judged(path: str, stopped: float) -> Availability:
         assert path.endswith(".wav")
         assert stopped == said[-1].at / 1_000_000
-        return linkable
+        return availability
 
     courier = Courier(store, client, URLS.url, DeliverySettings(), judged, now=clock)
     store.save(said, {}, "s", clock())

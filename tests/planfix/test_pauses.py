@@ -9,7 +9,7 @@ from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi
 from fsplanfix.planfix.courier import Courier, DeliverySettings
-from fsplanfix.recordings.files import Linkable
+from fsplanfix.recordings.files import Availability
 from fsplanfix.simulators.planfix import Planfix
 
 from ..support.courier import COMPLETED, URLS, Clock, send_all
@@ -99,7 +99,12 @@ def test_a_recording_that_is_not_ready_is_no_probe(
     store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     courier = Courier(
-        store, client, URLS.url, DeliverySettings(), lambda *_: Linkable(is_final=False), now=clock
+        store,
+        client,
+        URLS.url,
+        DeliverySettings(),
+        lambda *_: Availability(is_final=False),
+        now=clock,
     )
     planfix.answers.append(401)
     store.save([replace(COMPLETED, callid="c2")], {}, "s", clock())

@@ -12,7 +12,7 @@ from fsplanfix.errors import StoreError
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi
 from fsplanfix.planfix.courier import Courier, DeliverySettings
-from fsplanfix.recordings.files import Linkable
+from fsplanfix.recordings.files import Availability
 from fsplanfix.service.pipeline import Pipeline
 from fsplanfix.service.readiness import LONGEST_STEP, Readiness
 from fsplanfix.simulators.freeswitch import Switch
@@ -61,7 +61,7 @@ def test_a_courier_that_does_not_look_for_work_does_not_get_on(store: Store) -> 
     steady = Steady()
     client = PlanfixApi("http://127.0.0.1:1/", "token", concurrency=1)
     courier = Courier(
-        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Linkable()
+        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Availability()
     )
     readiness = Readiness(store, [], courier, steady)
     assert readiness.gets_on()
@@ -107,7 +107,7 @@ def test_a_courier_whose_own_statement_always_fails_does_not_get_on(
     steady, tried = Steady(), Event()
     client = PlanfixApi("http://127.0.0.1:1/", "token", concurrency=1)
     courier = Courier(
-        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Linkable()
+        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Availability()
     )
 
     def fails(*_: object) -> None:
@@ -131,7 +131,7 @@ def test_whether_it_is_ready_is_said_without_asking_the_store(
     """Each unasked request to /health/ready made the disk write."""
     client = PlanfixApi("http://127.0.0.1:1/", "token", concurrency=1)
     courier = Courier(
-        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Linkable()
+        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Availability()
     )
     pipeline = Pipeline("127.0.0.1:8021", Rules(), store, lambda: None)
     readiness = Readiness(store, [pipeline], courier)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from fsplanfix.calls.model import Direction, Kind, Notice, Status
 from fsplanfix.outbox.queue import LEASE, Queue
@@ -51,6 +52,16 @@ def let_leases_end(store: Store) -> None:
     ended = update(notices).values(leased_until=notices.c.leased_until - LEASE)
     with store.transaction() as connection:
         connection.execute(ended.where(notices.c.leased_until > 0))
+
+
+def forget_rules(store: Store) -> None:
+    """Leave out of every stored notice the rule behind it, as releases before 0.2.0 did."""
+    with store.transaction() as connection:
+        for row in connection.execute(select(notices.c.id, notices.c.body)).all():
+            body = json.loads(row.body)
+            del body["rule"]
+            shorter = update(notices).where(notices.c.id == row.id).values(body=json.dumps(body))
+            connection.execute(shorter)
 
 
 def settle(store: Store, queued: Queued, state: State, now: float, answer: str = "") -> None:

@@ -68,7 +68,7 @@ def heartbeat(at: int) -> SwitchEvent:
 
 
 def upto(name: str, wanted: str, count: int = 1) -> tuple[list[SwitchEvent], list[SwitchEvent]]:
-    """The events of a recording up to the `count`-th of a name, that one included, and the rest."""
+    """The events of a trace up to the `count`-th of a name, that one included, and the rest."""
     stream = events(name)
     at = [n for n, event in enumerate(stream) if event.name == wanted][count - 1] + 1
     return list(stream[:at]), list(stream[at:])
