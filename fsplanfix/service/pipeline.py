@@ -19,10 +19,11 @@ from ..calls import snapshot
 from ..calls.doubts import DOUBTS
 from ..calls.event_log import BY_RECORD, EventLog
 from ..calls.identity import REMEMBERED_CALLS
-from ..calls.model import Notice, Rules
+from ..calls.model import Notice
 from ..calls.overlap import without_known
 from ..calls.reconcile import Dump, missed
 from ..calls.tracker import Tracker
+from ..calls.whose import AnyRules
 from ..errors import GivenUp
 from ..freeswitch.events import SwitchEvent, hanging_up
 from ..history.merge import ENDED, is_unknown_end, missed_with_records
@@ -70,7 +71,7 @@ class Pipeline:
     def __init__(
         self,
         server: str,
-        rules: Rules,
+        rules: AnyRules,
         store: Store,
         on_saved: Callable[[], None],
         on_notice: Callable[[Notice], None] | None = None,

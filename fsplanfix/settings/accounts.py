@@ -14,7 +14,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from .. import settings_file
-from ..calls.model import ACCOUNT, Rules
+from ..calls.model import ACCOUNT
+from ..calls.whose import AccountRules
 from ..errors import SettingsError
 from . import (
     EMPTY_MATTERS,
@@ -84,9 +85,10 @@ class Accounts(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         return len(self.by_name)
 
-    def rules(self) -> dict[str, Rules]:
+    def rules(self) -> AccountRules:
         """Return the settings of the call rules of each company."""
-        return {name: settings.rules() for name, settings in self.by_name.items()}
+        rules = {name: settings.rules() for name, settings in self.by_name.items()}
+        return AccountRules(rules, self.machine.rules() if self.file else None)
 
 
 def load_accounts(kind: type[T], own: Mapping[str, str] | None = None) -> Accounts[T]:
