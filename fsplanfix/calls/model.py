@@ -195,6 +195,8 @@ class Notice:
 
     A COMPLETED with a recording may carry its link; linked_by is then the ordinal of the RECORD
     that need not be sent any more (rule 13).
+
+    account: the company whose call it is.
     """
 
     callid: str
@@ -215,6 +217,7 @@ class Notice:
     rule: str = ""
     contact: str = ""
     afterwards: bool = False
+    account: str = ACCOUNT
 
     @property
     def what(self) -> str:
