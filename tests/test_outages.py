@@ -553,7 +553,7 @@ def test_an_answer_that_cannot_be_stored_at_the_end_is_not_asked_for_twice(
         outage.setattr(Queue, "settle_and_claim", away)
         may_answer.set()
         with gevent.Timeout(PATIENCE):
-            while not worker.app._courier._outcomes:
+            while not worker.app._courier.claims.outcomes:
                 gevent.sleep(0.01)
         assert worker.end() == 1
     assert len(list(tmp_path.glob("*.answers-*"))) == 1

@@ -327,7 +327,7 @@ def stopped_without_a_store(
         may_answer.set()
         switch.play("in_one_answered", speed=0)
         with gevent.Timeout(PATIENCE):
-            while not (app._pipelines[0]._unsaved and app._courier._outcomes):
+            while not (app._pipelines[0]._unsaved and app._courier.claims.outcomes):
                 gevent.sleep(0.01)
         app.stop()
         assert running_app.get(timeout=PATIENCE) == 1

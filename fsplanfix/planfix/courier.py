@@ -19,16 +19,15 @@ from gevent.pool import Pool
 
 from ..calls.model import Kind, Notice, Status
 from ..errors import StoreError, TransportError
-from ..outbox.answers import KeptAnswers
 from ..outbox.archive import Archive
-from ..outbox.cleanup import TOO_LATE, Cleanup
-from ..outbox.leases import Leases
-from ..outbox.queue import Queue
+from ..outbox.claims import Claims
+from ..outbox.cleanup import TOO_LATE
 from ..outbox.records import Entry, Hold, Outcome, Queued
 from ..outbox.retry import until_store_answers
 from ..outbox.schedule import is_hopeless, is_stale, plan_pause
 from ..outbox.schema import State
 from ..outbox.store import Store
+from ..outbox.upkeep import Upkeep
 from ..recordings.files import Linkable
 from .api import PlanfixApi
 from .forms import UrlMaker, build_form
@@ -47,9 +46,6 @@ With this and statements built once, a core carried 185 calls/s instead of 151
 
 LOOK_AGAIN = 0.5
 """Seconds until a recording that is still being written or converted is tried again."""
-
-SKIP_EVERY = 1.0
-"""Seconds between two searches for call windows that come too late."""
 
 OnDelivered = Callable[[Notice, float], None]
 """Called with a notice that Planfix accepted, and the seconds since it was written."""
@@ -98,25 +94,17 @@ class Courier:
         has_jumped: Callable[[], bool] = lambda: False,
         has_settled: Callable[[], bool] = lambda: False,
     ) -> None:
+        upkeep = Upkeep(store, settings.popup_ttl, now, has_jumped, has_settled)
         self._store = store
-        self._queue = Queue(store)
-        self.leases = Leases(self._queue)
-        self._cleanup = Cleanup(store)
-        self._kept = KeptAnswers(store)
+        self.claims = Claims(store, upkeep, now)
         self._client = client
         self._make_url = make_url
         self._settings = settings
         self._now = now
-        self._has_jumped = has_jumped
         self._linkable = linkable
-        self._has_settled = has_settled
         self._on_delivered = on_delivered
 
         self._pool = Pool(settings.concurrency)
-        self._outcomes: list[Outcome] = []
-        self._in_hand: list[Outcome] = []
-        self._upcoming: float | None = None
-        self._skipped_at = 0.0
         self.got_on_at = time.monotonic()
         self._called = Event()
         self._stopping = False
@@ -135,56 +123,27 @@ class Courier:
     def finish(self, seconds: float) -> int:
         """Wait up to `seconds` for the requests under way, and write their outcomes.
 
-        Return how many outcomes could not be written: see `keep_the_rest`.
+        Return how many outcomes could not be written: see `Claims.keep_the_rest`.
         """
         with suppress(gevent.Timeout), gevent.Timeout(seconds):
             self._pool.join()
-            if self._outcomes:
-                until_store_answers(lambda: self._turn(0))
+            if self.claims.outcomes:
+                until_store_answers(lambda: self.claims.turn(0))
 
-        return self.keep_the_rest()
-
-    def keep_the_rest(self) -> int:
-        """Write the outcomes that are left to a file, for the next start; return how many.
-
-        docs/delivery-rules.md, rule 10. Also what a step has in hand that hangs in the store: if it
-        is written after all, the file changes nothing.
-        """
-        rest = [*self._in_hand, *self._outcomes]
-        self._in_hand, self._outcomes = [], []
-        if rest:
-            self._keep_outcomes(rest)
-        return len(rest)
-
-    def _keep_outcomes(self, outcomes: list[Outcome]) -> None:
-        """Write the outcomes to a file, and log where it is or what was lost."""
-        about = {
-            "count": len(outcomes),
-            "notices": ",".join(str(outcome.queued.id) for outcome in outcomes),
-            "callids": ",".join(outcome.queued.notice.callid for outcome in outcomes),
-        }
-        try:
-            file = self._kept.keep(outcomes)
-        except OSError as error:
-            hint = "the store did not answer; these requests are sent once more"
-            log.error("answers_lost", **about, problem=str(error), hint=hint)
-            return
-
-        hint = "the store did not answer; the next start takes them up"
-        log.error("answers_kept", **about, file=str(file), hint=hint)
+        return self.claims.keep_the_rest()
 
     # the greenlet
 
     def run(self) -> None:
         """Send until `stop`; a store that does not answer is tried again."""
         # before the first request: an answer kept at the last stop says that a notice was sent
-        until_store_answers(self._kept.take_up)
+        self.claims.take_up()
         while not self._stopping:
             self._called.clear()
             try:
                 self.step()
                 self.got_on_at = time.monotonic()
-                wait = 0.0 if self._outcomes else self._until_next()
+                wait = 0.0 if self.claims.outcomes else self._until_next()
             except StoreError as error:
                 log.error("store_unavailable", problem=str(error))
                 wait = 1.0
@@ -197,23 +156,21 @@ class Courier:
 
     def step(self) -> bool:
         """Write outcomes and begin the requests that may be sent; tell if there was anything."""
-        settled = bool(self._outcomes)
-        self._skip_stale(self._now())
+        settled = bool(self.claims.outcomes)
+        self.claims.upkeep.look()
         # before `setup` nobody knows where to send it (pairing.py)
         may_begin = self._may_send and not self._stopping
-        claimed = self._turn(self._pool.free_count() if may_begin else 0)
+        claimed = self.claims.turn(self._pool.free_count() if may_begin else 0)
         # A stop came while the store was slow. Nobody waits for what would begin now: sixteen
         # answers came as the process ended, and were asked for again.
         if self._stopping and claimed:
-            self._queue.give_back(claimed, self.leases.owner)
+            self.claims.give_back(claimed)
             return settled
 
         for queued in claimed:
             if is_stale(queued.notice, queued.created, self._now(), self._settings.popup_ttl):
-                self._outcomes.append(Outcome(queued, State.SKIPPED, TOO_LATE, tried=False))
-            # our own notice, claimed again: its lease ended while its request is under way
-            elif queued.id not in self.leases.held:
-                self.leases.held.add(queued.id)
+                self.claims.end(queued, Outcome(queued, State.SKIPPED, TOO_LATE, tried=False))
+            elif self.claims.hold(queued):
                 # rawlink: called once the pool counts its place as free. A call from within the
                 # request came too soon: if all ended at once, a step saw no room and nothing woke
                 # it again for 2.5 s (docs/performance.md)
@@ -221,57 +178,16 @@ class Courier:
 
         return settled or bool(claimed)
 
-    def _skip_stale(self, now: float) -> None:
-        """Skip the call windows that come too late; at most once a second."""
-        # 0 <=: after a jump back of the clock, the last search lies ahead
-        if 0 <= now - self._skipped_at < SKIP_EVERY:
-            return
-        self._skipped_at = now
-
-        if self._has_jumped():
-            log.warning("clock_jumped")
-            now = self._now()
-            self._cleanup.try_all_now(now)
-        elif self._has_settled():
-            # what other workers, or we, planned by the old time after the jump was noticed
-            self._cleanup.redate(now)
-        self._cleanup.fix_dates(now)
-
-        popup_ttl = self._settings.popup_ttl
-        if not popup_ttl:
-            return
-        skipped = self._cleanup.skip_stale(now, popup_ttl)
-        if skipped:
-            log.warning("skipped", notices=skipped, reason="call windows older than POPUP_TTL")
-
-    def _turn(self, most: int) -> list[Queued]:
-        """Settle and claim in one transaction: under load many answers share it."""
-        outcomes, self._outcomes = self._outcomes, []
-        self._in_hand += outcomes
-        try:
-            turn = self._queue.settle_and_claim(outcomes, most, self._now(), self.leases.owner)
-        except BaseException:
-            # settling twice is harmless; losing an outcome would send its request again
-            self._outcomes = [*outcomes, *self._outcomes]
-            raise
-        finally:
-            self._in_hand = [one for one in self._in_hand if one not in outcomes]
-
-        self.leases.held.difference_update(outcome.queued.id for outcome in outcomes)
-        self._upcoming = turn.upcoming
-        if turn.token_accepted:
-            log.info("planfix_token_accepted")
-        return turn.claimed
-
     @property
     def _may_send(self) -> bool:
         return self._client.has_aim or self._settings.shadow
 
     def _until_next(self) -> float:
         """Return the seconds to wait for the next notice that is planned."""
-        if self._upcoming is None or not self._may_send:
+        upcoming = self.claims.upcoming
+        if upcoming is None or not self._may_send:
             return IDLE
-        return min(max(self._upcoming - self._now(), 0.05), IDLE)
+        return min(max(upcoming - self._now(), 0.05), IDLE)
 
     def _deliver(self, queued: Queued) -> None:
         """Send a notice and keep its outcome for the next step."""
@@ -279,12 +195,7 @@ class Courier:
         try:
             outcome = self._outcome(queued)
         finally:
-            # Without an outcome the notice is no longer ours. It is planned for later, or an error
-            # stopped us: then its lease ends unrenewed, and a later step of any courier sends it.
-            if outcome is not None:
-                self._outcomes.append(outcome)
-            else:
-                self.leases.held.discard(queued.id)
+            self.claims.end(queued, outcome)
 
     def _outcome(self, queued: Queued) -> Outcome | None:
         """Send a notice; return its outcome, None if it is to be tried later."""
@@ -305,9 +216,7 @@ class Courier:
         # Planfix may download the file soon after the command, so it must be complete
         # (docs/facts/planfix.md)
         if notice.kind is Kind.RECORD and not link.is_final:
-            until_store_answers(
-                lambda: self._queue.postpone(queued, self._now() + LOOK_AGAIN, self.leases.owner)
-            )
+            self.claims.postpone(queued, LOOK_AGAIN)
             return None
 
         if self._settings.shadow:
@@ -405,7 +314,7 @@ class Courier:
 
         if problem.unauthorized:
             # logged once: the probe of every minute gets a 401 until the token is fixed
-            if self._queue.postpone_unauthorized(queued, now, self.leases.owner):
+            if self.claims.queue.postpone_unauthorized(queued, now, self.claims.leases.owner):
                 log.error(
                     "planfix_token_unknown",
                     hint="compare PLANFIX_TOKEN with the token in Planfix's settings",
@@ -424,6 +333,8 @@ class Courier:
         wait = plan_pause(queued.attempts + 1, random.random())  # noqa: S311 - jitter
         # Retry-After stops all
         hold = Hold(now, now + problem.retry_after) if problem.retry_after else None
-        self._queue.try_again(queued, now + wait, str(problem), hold, self.leases.owner)
+        self.claims.queue.try_again(
+            queued, now + wait, str(problem), hold, self.claims.leases.owner
+        )
         log.warning("not_delivered", again_in=round(wait, 1), **about)
         return None

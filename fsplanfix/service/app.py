@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,14 +16,11 @@ from prometheus_client import CollectorRegistry
 from ..admin.desk import Desk
 from ..calls import numbers
 from ..freeswitch.connection import Connection, Server
-from ..freeswitch.events import SwitchEvent
 from ..freeswitch.link import Link, NoFollower
-from ..freeswitch.phones import absent_users
 from ..freeswitch.socket_app import SocketApp
 from ..history.folder import Folder
 from ..outbox.archive import Archive
 from ..outbox.cleanup import Cleanup
-from ..outbox.exts_in_calls import ExtsInCalls
 from ..outbox.last_talk import LastTalk
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
@@ -56,7 +53,8 @@ from .greenlets import keep_running
 from .history import History
 from .leftovers import Leftovers
 from .metrics import Standing, Tally, exposition
-from .pipeline import Pipeline
+from .pipeline import Pipeline, keep_unsaved_events
+from .reachable import Reachable
 from .readiness import Readiness
 from .received import Received
 from .ring import First, RingPlan
@@ -301,6 +299,7 @@ class App:
             settings.user_domain,
             settings.dial_string,
         )
+        reachable = Reachable(self._connections, self._pipelines, self._store)
         # in shadow mode Planfix is not asked, so there is nothing to tell
         journal = None if self._shadow else partial(write_down, Archive(self._store))
         lookup = CallerLookup(
@@ -308,9 +307,8 @@ class App:
             self._contacts,
             plan,
             last_talk.find,
-            self._absent_users,
-            # a worker that hears no events asks the store
-            self._exts_in_calls if self._pipelines else ExtsInCalls(self._store).find,
+            reachable.absent,
+            reachable.in_calls,
             journal,
         )
         return SocketApp(
@@ -320,18 +318,6 @@ class App:
             settings.contact_deadline,
             spare // file_limits.SOCKET_SHARE,
         )
-
-    def _absent_users(
-        self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
-    ) -> Set[str]:
-        """Return which users have no phone at the FreeSWITCH that a call is on; see phones.py."""
-        linked, core = self._connections(), channel.get("Core-UUID")
-        asked = [one for one in linked if one.core == core] or linked[: len(linked) == 1]
-        return absent_users(asked[0], users, domain, seconds) if asked else frozenset()
-
-    def _exts_in_calls(self, _: float) -> Set[str]:
-        books = (pipeline.tracker.book for pipeline in self._pipelines)
-        return {ext for book in books for ext in book.exts_in_calls()}
 
     def _dashboard(self) -> DashboardConfig:
         settings = self._settings
@@ -388,7 +374,7 @@ class App:
             cleanup = partial(Cleanup(self._store).keep_deleting_old, self._settings.keep_days)
             wakeups = partial(keep_waking, self._store, self._courier.call)
             for name, work in (
-                ("leases", self._courier.leases.keep_renewing),
+                ("leases", self._courier.claims.leases.keep_renewing),
                 ("wake-ups", wakeups),
                 ("cleanup", cleanup),
                 ("agreement", self._make_agreement().keep_asking),
@@ -396,7 +382,7 @@ class App:
             ):
                 self._helpers.append(keep_running(name, work))
 
-            log.info("courier_ready", owner=self._courier.leases.owner)
+            log.info("courier_ready", owner=self._courier.claims.leases.owner)
 
         if "web" in self._roles and self._settings.recordings_keep_days:
             self._helpers.append(keep_running("retention", self._recordings.keep_deleting_old))
@@ -453,40 +439,19 @@ class App:
         gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
         unwritten = self._courier.finish(TIME_TO_FINISH)
         _kill(self._helpers)
-        is_whole = self._keep_unsaved_events()
-        unwritten += self._courier.keep_the_rest()
+
+        # until here a pipeline has asked the store again and again
+        for pipeline in self._pipelines:
+            pipeline.give_up()
+        gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
+        _kill(self._workers)
+        is_whole = keep_unsaved_events(self._pipelines)
+        unwritten += self._courier.claims.keep_the_rest()
         if self._web is not None:
             self._web.stop(timeout=1)
         self._client.close()
         self._store.close()
         return 0 if is_whole and not unwritten else 1
-
-    def _keep_unsaved_events(self) -> bool:
-        """Write events that are not stored to files; return whether there were none."""
-        # until here a pipeline has asked the store again and again
-        for pipeline in self._pipelines:
-            pipeline.give_up()
-
-        gevent.joinall(self._workers, timeout=TIME_TO_FINISH)
-        _kill(self._workers)
-        is_whole = True
-        for pipeline in self._pipelines:
-            try:
-                file = pipeline.keep_the_rest()
-            except Exception as error:  # the other pipelines' events are to be kept all the same
-                is_whole = False
-                log.error("events_lost", server=pipeline.server, problem=str(error) or repr(error))
-                continue
-            if file is not None:
-                is_whole = False
-                log.error(
-                    "events_kept",
-                    server=pipeline.server,
-                    file=str(file),
-                    hint="the store did not answer; the next start takes them up",
-                )
-
-        return is_whole
 
     def stop(self) -> None:
         """Ask for the end."""

@@ -6,7 +6,7 @@ Notices and the state of the calls they come from share a transaction.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -21,19 +21,18 @@ from ..calls.event_log import BY_RECORD, EventLog
 from ..calls.identity import REMEMBERED_CALLS
 from ..calls.model import Notice
 from ..calls.overlap import without_known
-from ..calls.reconcile import Dump, missed
 from ..calls.tracker import Tracker
 from ..calls.whose import AnyRules
 from ..errors import GivenUp
-from ..freeswitch.events import SwitchEvent, hanging_up
-from ..history.merge import ENDED, is_unknown_end, missed_with_records
-from ..history.record import Record
+from ..freeswitch.events import SwitchEvent
+from ..history.merge import is_unknown_end
 from ..outbox.batch import Batch
 from ..outbox.cores import Cores, Left
 from ..outbox.facts import SET_ASIDE
 from ..outbox.store import Store
-from .history import NO_RECORDS, Records, unheard
+from .history import NO_RECORDS, Records
 from .inbox import Comparison, Inbox, Item, Resync, Stop, events_in
+from .missed_events import MissedEvents
 from .progress import Progress
 from .set_aside import SetAside
 from .spool import Spool
@@ -103,10 +102,7 @@ class Pipeline:
         self._is_answered = False
         self._written_alive = 0
 
-        # comparisons with FreeSWITCH
-        self._doubted: set[tuple[str, str]] = set()
-        self._heard_until: dict[str, int] = {}
-        self._believes_at_once = False
+        self._missed = MissedEvents(server, records)
 
         # what must not be lost: notices before their commit, their events, items not fed yet
         self._decided: list[Notice] = []
@@ -254,7 +250,7 @@ class Pipeline:
 
     def _ask_at_once(self) -> None:
         """Have FreeSWITCH asked for its channels, and believe its first answer."""
-        self._believes_at_once = True
+        self._missed.believes_at_once = True
         self.in_doubt.set()
 
     # after a time in which nobody listened
@@ -264,10 +260,11 @@ class Pipeline:
 
         Another worker, or this one before a restart, may have received more events.
         """
+        heard_until = self._missed.heard_until
         for state in states:
             try:
                 known, until = self.tracker.book.legs, snapshot.heard_until(state)
-                self._heard_until |= {u: at for u, at in until.items() if u not in known}
+                heard_until |= {u: at for u, at in until.items() if u not in known}
                 snapshot.restore(self.tracker, state)
             except Exception as error:  # whatever another release may have written
                 log.error("open_call_unreadable", server=self.server, problem=repr(error))
@@ -275,7 +272,7 @@ class Pipeline:
             del self.tracker.calls[callid]
             self._event_log.close(callid, self.tracker)
         there = self.tracker.book.legs
-        self._heard_until = {u: at for u, at in self._heard_until.items() if u in there}
+        self._missed.heard_until = {u: at for u, at in heard_until.items() if u in there}
 
     def _catch_up(self, item: Resync) -> None:
         """Feed events for what was missed, by FreeSWITCH's account of its channels."""
@@ -299,8 +296,10 @@ class Pipeline:
         alive = [item.alive, *(left.alive for left in item.left)]
         events = list[SwitchEvent]()
         if item.channels is not None:
-            records, awaited = self._records_of(item.channels, item.is_last)
-            events = self._missed(item.channels, item.events, records, awaited)
+            records, awaited = self._missed.records_of(self.tracker, item.channels, item.is_last)
+            events = self._missed.after_absence(
+                self.tracker, item.channels, item.events, records, awaited
+            )
             channels = len(item.channels)
             log.info("reconciled", server=self.server, channels=channels, missed=len(events))
 
@@ -308,43 +307,6 @@ class Pipeline:
         self._commit()
         note, place = self._records.note_absence, (self.server, self.core)
         self._insist(partial(note, *place, max(alive), item.at))
-
-    def _records_of(self, channels: Sequence[Dump], is_last: bool) -> tuple[list[Record], set[str]]:
-        """Return what `unheard` finds; is_last: no comparison will end legs without a record."""
-        records, awaited = unheard(self._records, self.tracker, channels)
-        if is_last:
-            return records, set()
-
-        # the next comparison ends them; their records may be there by then
-        self._doubted |= {(ENDED, uuid) for uuid in awaited}
-        for uuid in awaited:
-            self._heard_until.setdefault(uuid, self.tracker.last_at)
-        return records, awaited
-
-    def _missed(
-        self,
-        channels: Sequence[Dump],
-        heard_since: Sequence[SwitchEvent] = (),
-        records: Sequence[Record] = (),
-        awaited: Set[str] = frozenset(),
-    ) -> list[SwitchEvent]:
-        """Return events for what was missed; a channel that cannot be read costs only itself."""
-        try:
-            return missed_with_records(
-                self.tracker, channels, heard_since, records, awaited, self._heard_until
-            )
-        except Exception:
-            log.exception("channels_not_understood", server=self.server, channels=len(channels))
-
-        # what is left of such a channel says that it is live
-        understood = []
-        for dump in channels:
-            try:
-                missed(self.tracker, [dump])
-                understood.append(dump)
-            except Exception:
-                understood.append({"Unique-ID": dump.get("Unique-ID", "")})
-        return missed(self.tracker, understood, heard_since)
 
     def _feed_missed(self, events: list[SwitchEvent], until: int) -> None:
         """Feed events that stand for what was missed, and note for `explain` in which calls.
@@ -381,45 +343,19 @@ class Pipeline:
         self.tracker.last_at = max(self.tracker.last_at, left.alive)
         # This is no sign of life: one would keep another worker from ending its calls.
         self._written_alive, self._is_answered = self.tracker.last_at, False
-        records, _ = self._records_of([], is_last=True)
-        self._feed_missed(self._missed([], (), records), int(time.time() * 1_000_000))
+        records, _ = self._missed.records_of(self.tracker, [], is_last=True)
+        missed = self._missed.after_absence(self.tracker, [], (), records)
+        self._feed_missed(missed, int(time.time() * 1_000_000))
         self._commit()
 
     # while FreeSWITCH is linked
 
     def _compare(self, item: Comparison) -> None:
-        """Feed events for what two comparisons in a row have missed.
-
-        See docs/call-rules.md, rule 16.
-        """
+        """Feed events for what two comparisons in a row have missed."""
         self._is_answered = True
-        if item.channels is None:
-            return
-
-        # One comparison proves nothing, unless an event was set aside: an event may be on its way
-        # while FreeSWITCH answers. A leg that hangs up and has no events meanwhile has ended.
-        live = [dump for dump in item.channels if dump != hanging_up(dump.get("Unique-ID", ""))]
-        doubted = {}
-        for event in self._missed(live):
-            legs = {event.leg, event.get("Other-Leg-Unique-ID")}
-            if not legs & item.touched:
-                doubted[event.name, event.leg] = event
-
-        at_once, self._believes_at_once = self._believes_at_once, False
-        sure = {key for key in doubted if at_once or key in self._doubted}
-        lost = [event for key, event in doubted.items() if key in sure]
-        if records := self._records.of({leg for name, leg in sure if name == ENDED}):
-            ended = {record.uuid for record in records}
-            lost = [
-                event
-                for event in self._missed(live, (), records)
-                if {event.leg, event.get("Other-Leg-Unique-ID")} & ended
-                or (event.name, event.leg) in sure
-            ]
-        self._doubted = set(doubted)
-        if lost:
-            log.warning("events_lost", server=self.server, count=len(lost))
-        self._feed(lost, is_heard=False)
+        if item.channels is not None:
+            lost = self._missed.by_comparison(self.tracker, item.channels, item)
+            self._feed(lost, is_heard=False)
 
     # into the store
 
@@ -498,3 +434,25 @@ class Pipeline:
             known = self._insist(partial(self._store.facts.get, SET_ASIDE))
             fact = self.set_aside.fact_after(known)
             self._insist(partial(self._store.facts.swap, SET_ASIDE, fact))
+
+
+def keep_unsaved_events(pipelines: Iterable[Pipeline]) -> bool:
+    """Write to files what pipelines that have ended could not store; return whether nothing was."""
+    is_whole = True
+    for pipeline in pipelines:
+        try:
+            file = pipeline.keep_the_rest()
+        except Exception as error:  # the other pipelines' events are to be kept all the same
+            is_whole = False
+            log.error("events_lost", server=pipeline.server, problem=str(error) or repr(error))
+            continue
+        if file is not None:
+            is_whole = False
+            log.error(
+                "events_kept",
+                server=pipeline.server,
+                file=str(file),
+                hint="the store did not answer; the next start takes them up",
+            )
+
+    return is_whole

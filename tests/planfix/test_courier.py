@@ -577,7 +577,7 @@ def test_an_answer_that_comes_after_the_time_to_finish_is_kept(
     assert courier.finish(0.01) == 0
     over.set()
     courier._pool.join()
-    assert courier.keep_the_rest() == 1
+    assert courier.claims.keep_the_rest() == 1
     next_one.stop()
     next_one.run()
     send_all(next_one)
@@ -629,7 +629,7 @@ def test_two_couriers_send_nothing_twice(
         Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
     ]
     runners = [gevent.spawn(c.run) for c in couriers]
-    renewals = [gevent.spawn(c.leases.keep_renewing) for c in couriers]
+    renewals = [gevent.spawn(c.claims.leases.keep_renewing) for c in couriers]
     planfix.wait_for(lambda crm: len(crm.received) >= 160, timeout=120)
     for courier in couriers:
         courier.stop()
@@ -776,7 +776,7 @@ def test_the_store_itself_notices_a_jump(
     monkeypatch.setattr(store.now, "_ask", lambda: real() - 70.0)
     with gevent.Timeout(60):  # a look that takes long says too little of the time, and is repeated
         while Queue(store).counts() != {"done": 1}:
-            courier._skipped_at = 0.0  # a second later
+            courier.claims.upkeep.looked_at = 0.0  # a second later
             send_all(courier)
 
 
@@ -924,6 +924,6 @@ def test_a_nul_in_an_answer_holds_up_nothing(store: Store, clock: Clock, code: b
         courier.step()
     (queued,) = Queue(store).listed([State.WAITING, State.REJECTED], 10)
     assert "a\ufffdb" in queued.answer
-    assert courier.leases.held == set()
+    assert courier.claims.leases.held == set()
     client.close()
     server.stop(timeout=0.1)

@@ -1,0 +1,120 @@
+"""What one courier has claimed of the outbox, and what became of it.
+
+docs/delivery-rules.md, rules 4, 8 and 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from .answers import KeptAnswers
+from .leases import Leases
+from .queue import Queue
+from .records import Outcome, Queued
+from .retry import until_store_answers
+from .store import Store
+from .upkeep import Upkeep
+
+log = structlog.get_logger(__name__)
+
+
+class Claims:
+    """The side of the outbox that one courier sees.
+
+    now: the store's clock, seconds since 1970. outcomes: what is not written yet. upcoming: when
+    the next notice may be sent (seconds since 1970), None if none is planned.
+    """
+
+    def __init__(self, store: Store, upkeep: Upkeep, now: Callable[[], float]) -> None:
+        self.queue = Queue(store)
+        self.leases = Leases(self.queue)
+        self.upkeep = upkeep
+        self.outcomes: list[Outcome] = []
+        self.upcoming: float | None = None
+        self._now = now
+        self._kept = KeptAnswers(store)
+        self._in_hand: list[Outcome] = []
+
+    def take_up(self) -> None:
+        """Settle what the last stop could not write, before the first request."""
+        until_store_answers(self._kept.take_up)
+
+    def turn(self, most: int) -> list[Queued]:
+        """Settle and claim in one transaction: under load many answers share it.
+
+        Return up to `most` notices. Raises StoreError.
+        """
+        outcomes, self.outcomes = self.outcomes, []
+        self._in_hand += outcomes
+        try:
+            turn = self.queue.settle_and_claim(outcomes, most, self._now(), self.leases.owner)
+        except BaseException:
+            # settling twice is harmless; losing an outcome would send its request again
+            self.outcomes = [*outcomes, *self.outcomes]
+            raise
+        finally:
+            self._in_hand = [one for one in self._in_hand if one not in outcomes]
+
+        self.leases.held.difference_update(outcome.queued.id for outcome in outcomes)
+        self.upcoming = turn.upcoming
+        if turn.token_accepted:
+            log.info("planfix_token_accepted")
+        return turn.claimed
+
+    def hold(self, queued: Queued) -> bool:
+        """Renew a notice's lease from now on; return whether it was not held already."""
+        # our own notice, claimed again: its lease ended while its request is under way
+        is_new = queued.id not in self.leases.held
+        self.leases.held.add(queued.id)
+        return is_new
+
+    def end(self, queued: Queued, outcome: Outcome | None) -> None:
+        """Keep a notice's outcome for the next turn.
+
+        Without one it is no longer ours. It is planned for later, or an error stopped us: then its
+        lease ends unrenewed, and a later step of any courier sends it.
+        """
+        if outcome is not None:
+            self.outcomes.append(outcome)
+        else:
+            self.leases.held.discard(queued.id)
+
+    def give_back(self, claimed: Iterable[Queued]) -> None:
+        """End the leases of notices that were claimed and are not sent. Raises StoreError."""
+        self.queue.give_back(claimed, self.leases.owner)
+
+    def postpone(self, queued: Queued, seconds: float) -> None:
+        """Plan a notice that was claimed but not tried, as soon as the store answers."""
+        owner = self.leases.owner
+        until_store_answers(lambda: self.queue.postpone(queued, self._now() + seconds, owner))
+
+    def keep_the_rest(self) -> int:
+        """Write the outcomes that are left to a file, for the next start; return how many.
+
+        docs/delivery-rules.md, rule 10. Also what a turn has in hand that hangs in the store: if it
+        is written after all, the file changes nothing.
+        """
+        rest = [*self._in_hand, *self.outcomes]
+        self._in_hand, self.outcomes = [], []
+        if rest:
+            self._keep(rest)
+        return len(rest)
+
+    def _keep(self, outcomes: list[Outcome]) -> None:
+        """Write the outcomes to a file, and log where it is or what was lost."""
+        about = {
+            "count": len(outcomes),
+            "notices": ",".join(str(outcome.queued.id) for outcome in outcomes),
+            "callids": ",".join(outcome.queued.notice.callid for outcome in outcomes),
+        }
+        try:
+            file = self._kept.keep(outcomes)
+        except OSError as error:
+            hint = "the store did not answer; these requests are sent once more"
+            log.error("answers_lost", **about, problem=str(error), hint=hint)
+            return
+
+        hint = "the store did not answer; the next start takes them up"
+        log.error("answers_kept", **about, file=str(file), hint=hint)
