@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .model import MICROSECONDS, Direction, Kind, Notice, Status
+from .model import ACCOUNT, MICROSECONDS, Direction, Kind, Notice, Status
 
 
 class Result(StrEnum):
@@ -56,6 +56,7 @@ class CallResult:
     the answer or to the end, None if no phone rang. talked: whole seconds, of all who talked.
     line: the number of ours. name: the client's, "" if unknown. recordings: how many.
     shares: who talked, in the order in which they got the client, then who else was rung.
+    account: whose call it was.
     """
 
     callid: str
@@ -69,6 +70,7 @@ class CallResult:
     talked: int
     recordings: int
     shares: tuple[Share, ...]
+    account: str = ACCOUNT
 
     @property
     def answered_by(self) -> str:
@@ -99,6 +101,7 @@ def result_of(told: Sequence[Notice]) -> CallResult | None:
         talked=sum(notice.duration for notice in parts),
         recordings=len(told) - len(parts),
         shares=_shares(parts),
+        account=first.account,
     )
 
 

@@ -18,6 +18,7 @@ from ..outbox.store import Store
 from ..planfix.commands import number_clicked
 from ..printable import printable
 from ..settings import RuleSettings, load
+from ..settings.accounts import load_accounts
 from .requests import show_requests
 from .root import cli, errors_as_one_line, open_store, say
 
@@ -79,7 +80,8 @@ def explain_command(
         if len(found) > 1:
             told = [_list(store, found, number), *told]
         elif found:
-            story = explain.story(archive, settings.rules(), found[0].callid)
+            rules = load_accounts(RuleSettings).rules()
+            story = explain.story(archive, rules, found[0].callid)
             told = ["\n".join(story), *told]
 
         if not told:
@@ -153,8 +155,8 @@ def _export(archive: Archive, callids: list[str], file: Path, mask: bool) -> Non
 def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
     """Show what Planfix would be told about recorded calls (traces)."""
     for trace in traces:
-        rules = load(RuleSettings, settings_of(trace)).rules()
-        if not show_requests(replay(trace, rules), as_json) and not as_json:
+        rules = load_accounts(RuleSettings, settings_of(trace)).rules()
+        if not show_requests(replay(trace, rules), as_json, rules) and not as_json:
             say(
                 f"{trace.name}: Planfix is told nothing "
                 "(no client took part, or the call is ignored)."

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ..calls.model import MICROSECONDS, Rules
+from ..calls.model import MICROSECONDS
 from ..errors import FolderError, RecordError
 from ..history.calls import Retold, legs_named, together
 from ..history.folder import ENDINGS, Folder
@@ -18,6 +18,7 @@ from ..outbox.store import Store
 from ..printable import printable
 from ..service.history import open_legs, store_call
 from ..settings import RecordSettings, RuleSettings, Settings, load
+from ..settings.accounts import Accounts, load_accounts
 from .requests import show_requests
 from .root import cli, errors_as_one_line, open_store, say
 
@@ -49,19 +50,20 @@ def history_command(since: datetime, folder: Path | None, dry_run: bool, as_json
     moment = since.timestamp()
     calls = list(_calls_since(moment, _folders(folder)))
     if dry_run:
-        rules = load(RuleSettings).rules()
+        rules = load_accounts(RuleSettings).rules()
         for call in calls:
-            show_requests(Retold(call, rules).notices, as_json)
+            show_requests(Retold(call, rules).notices, as_json, rules)
         return
 
-    settings = load(Settings)
+    accounts = load_accounts(Settings)
+    settings = accounts.machine
     if settings.keep_days and time.time() - moment > settings.keep_days * DAY:
         raise click.ClickException(
             "That is longer ago than KEEP_DAYS: it is not known any more which of these calls "
             "were told already."
         )
     with open_store() as store:
-        told = _tell(calls, settings, store)
+        told = _tell(calls, accounts, store)
     say(f"{len(calls)} calls were read, {told} of them are new and will be sent to Planfix.")
 
 
@@ -95,9 +97,9 @@ def _calls_since(moment: float, folders: Iterable[Folder]) -> Iterator[list[Reco
             yield call
 
 
-def _tell(calls: Iterable[list[Record]], settings: Settings, store: Store) -> int:
+def _tell(calls: Iterable[list[Record]], accounts: Accounts[Settings], store: Store) -> int:
     """Store what the store does not know; return how many calls that were."""
-    rules: Rules = settings.rules()
+    rules, settings = accounts.rules(), accounts.machine
     told = 0
     for call in calls:
         legs = {record.uuid for record in call}

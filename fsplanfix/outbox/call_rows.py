@@ -86,6 +86,7 @@ def _row(result: CallResult, now: float) -> dict[str, Any]:
         "talked": result.talked,
         "recordings": result.recordings,
         "closed": now,
+        "account": result.account,
     }
 
 
@@ -99,6 +100,7 @@ def _shares(result: CallResult) -> Iterable[dict[str, Any]]:
             "direction": result.direction.value,
             "status": share.status.value,
             "talked": share.talked,
+            "account": result.account,
         }
 
 

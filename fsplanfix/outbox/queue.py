@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from ..calls.model import Kind
 from .clock import JUMP, database_now
-from .facts import get_fact, put_fact
+from .facts import UNAUTHORIZED, get_fact, put_fact
 from .records import Backlog, Hold, Outcome, Queued, Turn, queued_from
 from .schedule import LONGEST_HOLD, PROBE_PAUSE
 from .schema import State, facts, holds_up, is_in, is_waiting, notices, open_calls
@@ -152,7 +152,7 @@ _settle_linked = (
 # FOR UPDATE: of all couriers that share a store, one at a time decides who sends the probe. Whoever
 # writes these facts does so in the order of their names, or two couriers would wait for each other
 # until PostgreSQL ends one of them, after a second.
-_pause = facts.c.name.in_(("hold_since", "hold_until", "unauthorized"))
+_pause = facts.c.name.in_(("hold_since", "hold_until", UNAUTHORIZED))
 _account = (
     select(facts.c.name, facts.c.value).where(_pause).order_by(facts.c.name).with_for_update()
 )
@@ -191,7 +191,7 @@ class Queue:
                 connection.execute(_settle_linked, linked)
 
             account = {str(name): str(value) for name, value in connection.execute(_account)}
-            token_accepted = "unauthorized" in account and any(
+            token_accepted = UNAUTHORIZED in account and any(
                 outcome.state == State.DONE for outcome in outcomes
             )
             if token_accepted:
@@ -200,7 +200,7 @@ class Queue:
 
             # a window skipped as stale was claimed as the probe but not sent: without this the
             # next probe would wait another minute
-            if "unauthorized" in account and any(not outcome.tried for outcome in outcomes):
+            if UNAUTHORIZED in account and any(not outcome.tried for outcome in outcomes):
                 self._probe_with_the_next(connection)
                 account.pop("hold_until", None)
 
@@ -211,7 +211,7 @@ class Queue:
                 # RETURNING gives the rows in no order
                 rows = sorted(leased.mappings(), key=lambda row: (row["due"], row["id"]))
 
-            if rows and "unauthorized" in account:
+            if rows and UNAUTHORIZED in account:
                 held = now + PROBE_PAUSE
                 self._hold(connection, Hold(now, held))
             upcoming = held or connection.execute(_upcoming, {"now": now}).scalar()
@@ -252,7 +252,7 @@ class Queue:
         """Plan a notice that was claimed but not tried. due: seconds since 1970."""
         with self._store.transaction() as connection:
             self._postpone(connection, queued, owner, due=due)
-            if get_fact(connection, "unauthorized"):
+            if get_fact(connection, UNAUTHORIZED):
                 self._probe_with_the_next(connection)
 
     @staticmethod
@@ -272,12 +272,12 @@ class Queue:
         Return whether this 401 is the first in a row.
         """
         with self._store.transaction() as connection:
-            news = not get_fact(connection, "unauthorized")
+            news = not get_fact(connection, UNAUTHORIZED)
 
             # no attempt is counted: the token was wrong, not the notice
             self._postpone(connection, queued, owner, due=now, answer="401")
             self._hold(connection, Hold(now, now + PROBE_PAUSE))
-            put_fact(connection, "unauthorized", str(now))
+            put_fact(connection, UNAUTHORIZED, str(now))
             return news
 
     @staticmethod
@@ -320,7 +320,7 @@ class Queue:
                     select(func.count()).where(is_in(State.REJECTED, notices))
                 ).scalar_one(),
                 oldest=oldest,
-                unauthorized=bool(get_fact(connection, "unauthorized")),
+                unauthorized=bool(get_fact(connection, UNAUTHORIZED)),
             )
 
     def unsent_recordings(self) -> list[tuple[str, int]]:
@@ -376,7 +376,7 @@ def _allowed(account: dict[str, str], most: int, now: float) -> tuple[int, float
     if since - JUMP < now < until:
         return 0, until
 
-    if "unauthorized" in account:
+    if UNAUTHORIZED in account:
         return min(most, 1), 0.0
     return most, 0.0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ..calls.model import MICROSECONDS, Kind, Notice, Status
+from ..calls.model import ACCOUNT, MICROSECONDS, Kind, Notice, Status
 from .schedule import POPUPS
 from .schema import State
 from .texts import clean
@@ -89,13 +89,17 @@ LOOKED_UP = "caller looked up:"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of the journal. at: seconds since 1970. callid, ext, phone: "" where unknown."""
+    """A line of the journal.
+
+    at: seconds since 1970. callid, ext, phone: "" where unknown. account: whose line it is.
+    """
 
     at: float
     what: str
     callid: str = ""
     ext: str = ""
     phone: str = ""
+    account: str = ACCOUNT
 
 
 def cleaned(notice: Notice) -> Notice:
@@ -140,7 +144,7 @@ def queued_from(row: Any) -> Queued:
 
 def entry_from(row: Any) -> Entry:
     """Return the line of the journal in a row of the table."""
-    return Entry(row["at"], row["what"], row["callid"], row["ext"], row["phone"])
+    return Entry(row["at"], row["what"], row["callid"], row["ext"], row["phone"], row["account"])
 
 
 def rows_of(new: Sequence[Notice], now: float) -> list[dict[str, Any]]:
@@ -199,6 +203,7 @@ def _row(notice: Notice, now: float, barrier: bool) -> dict[str, Any]:
         "position": notice.position,
         "barrier": barrier,
         "body": notice_json.dump_json(notice).decode(),
+        "account": notice.account,
         "created": created,
         "b_now": now,
         "b_callid": notice.callid,

@@ -19,9 +19,10 @@ from ..calls import snapshot
 from ..calls.doubts import DOUBTS
 from ..calls.event_log import BY_RECORD, EventLog
 from ..calls.identity import REMEMBERED_CALLS
-from ..calls.model import MICROSECONDS, Notice, Rules
+from ..calls.model import MICROSECONDS, Notice
 from ..calls.overlap import without_known
 from ..calls.tracker import Tracker
+from ..calls.whose import AnyRules
 from ..errors import GivenUp
 from ..freeswitch.events import SwitchEvent
 from ..history.merge import is_unknown_end
@@ -69,7 +70,7 @@ class Pipeline:
     def __init__(
         self,
         server: str,
-        rules: Rules,
+        rules: AnyRules,
         store: Store,
         on_saved: Callable[[], None],
         on_notice: Callable[[Notice], None] | None = None,
