@@ -17,7 +17,7 @@ from ..outbox.archive import Archive
 from ..outbox.records import Queued
 
 
-def N_(text: str) -> str:
+def N_(text: str) -> str:  # noqa: N802 - gettext's name
     """Return the text; pybabel finds it, and a `Voice` translates it later."""
     return text
 

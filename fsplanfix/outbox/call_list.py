@@ -94,7 +94,7 @@ class Unanswered:
     tried: int
 
 
-class whole(FunctionElement[int]):
+class whole(FunctionElement[int]):  # noqa: N801 - a function in SQL
     """SQL for a number of at least 0 without its fraction."""
 
     type = Integer()
