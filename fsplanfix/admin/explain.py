@@ -88,7 +88,9 @@ def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
 
 def _in_words(text: str) -> str:
     """Return a text of the story, a hang-up cause with its meaning."""
-    return f"{text}, {CAUSES[text]}" if text in CAUSES else text
+    if text not in CAUSES:
+        return text
+    return f"{text}, {CAUSES[text]}"
 
 
 def _header(notice: Notice) -> str:
@@ -118,7 +120,9 @@ def _told(queued: Queued, rule: str) -> Iterator[str]:
     notice = queued.notice
     # whether its link went out with a COMPLETED stands beside the recording
     is_end = notice.kind is Kind.COMPLETED
-    fields = build_form(replace(notice, recording="") if is_end else notice, _where)
+    if is_end:
+        notice = replace(notice, recording="")
+    fields = build_form(notice, _where)
     yield f"{MARKS[queued.state]}{timeline.line(fields, notice.at / MICROSECONDS)[1:]}"
 
     about = [rule]
@@ -151,7 +155,8 @@ def one_line(known: Known, call: ListedCall | None) -> str:
     result = "not over"
     if call is not None:
         talked = f" {call.talked} s" if call.talked else ""
-        result = f"{call.direction} {call.shares[0].ext if call.shares else '-'} {call.result}"
+        ext = call.shares[0].ext if call.shares else "-"
+        result = f"{call.direction} {ext} {call.result}"
         result += talked
     when = f"{datetime.fromtimestamp(known.at):%Y-%m-%d %H:%M:%S}"
     return printable(f"{when}  {result:<21} {known.callid}")

@@ -472,7 +472,8 @@ class Tracker:
         call.diversion, call.contact = leg.diversion or call.diversion, leg.contact or call.contact
         call.known |= leg.known
         take_account(call, leg)
-        call.own_data |= leg.own_data if leg.client_of == call.callid else {}
+        if leg.client_of == call.callid:
+            call.own_data |= leg.own_data
         call.ignored |= leg.ignored and not call.position
 
     # calls and their legs

@@ -58,4 +58,6 @@ class LastTalk:
 
         wanted = {"phone": phone[:LONGEST_PHONE], "since": self._now() - self._days * DAY}
         rows = self._read.rows(wanted, seconds)
-        return str(rows[0][0]) if rows else ""
+        if not rows:
+            return ""
+        return str(rows[0][0])
