@@ -113,13 +113,15 @@ def _row(call: ListedCall) -> str:
     exts = [share.ext or "-" for share in call.shares]
     more = f" +{len(exts) - 1}" if len(exts) > 1 else ""
     talked = _length(call.talked) if call.result == Result.ANSWERED else ""
+    ext = exts[0] if exts else ""
+    recorded = " *" if call.recordings else "  "
     return _line(
         datetime.fromtimestamp(call.began).astimezone().strftime("%Y-%m-%d %H:%M"),
         call.direction,
         printable(f"{call.phone} {call.name}".strip()),
-        printable(f"{call.result} {exts[0] if exts else ''}{more}"),
+        printable(f"{call.result} {ext}{more}"),
         "" if call.waited is None else _length(call.waited),
-        f"{talked}{' *' if call.recordings else '  '}",
+        f"{talked}{recorded}",
     )
 
 

@@ -214,15 +214,17 @@ class Desk:
         if not steps:
             return None
 
-        call = self._calls.one(callid)
         said = [step.queued.notice for step in steps if step.queued is not None]
-        first = said[0] if said else None
+        phone = line = way = ""
+        if said:
+            phone, line, way = said[0].phone, said[0].diversion, said[0].type.value
+
         return CallStory(
             callid,
-            first.phone if first else "",
-            first.diversion if first else "",
-            first.type.value if first else "",
-            call,
+            phone,
+            line,
+            way,
+            self._calls.one(callid),
             [_shown(step) for step in steps],
             sum(notice.kind is Kind.RECORD for notice in said),
         )

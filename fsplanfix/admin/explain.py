@@ -108,7 +108,9 @@ def _told(queued: Queued, rule: str) -> Iterator[str]:
     notice = queued.notice
     # whether its link went out with a COMPLETED stands beside the recording
     is_end = notice.kind is Kind.COMPLETED
-    fields = build_form(replace(notice, recording="") if is_end else notice, _where)
+    if is_end:
+        notice = replace(notice, recording="")
+    fields = build_form(notice, _where)
     yield f"{MARKS[queued.state]}{timeline.line(fields, notice.at / MICROSECONDS)[1:]}"
 
     about = [rule]
@@ -141,7 +143,8 @@ def one_line(known: Known, call: ListedCall | None) -> str:
     result = "not over"
     if call is not None:
         talked = f" {call.talked} s" if call.talked else ""
-        result = f"{call.direction} {call.shares[0].ext if call.shares else '-'} {call.result}"
+        ext = call.shares[0].ext if call.shares else "-"
+        result = f"{call.direction} {ext} {call.result}"
         result += talked
     when = f"{datetime.fromtimestamp(known.at):%Y-%m-%d %H:%M:%S}"
     return printable(f"{when}  {result:<21} {known.callid}")

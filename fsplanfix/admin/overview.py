@@ -175,7 +175,10 @@ def _doing(part: Part) -> str:
 
 def _since(part: Part, call: Call) -> float:
     """Return when a part began to be what it is, in seconds since 1970."""
-    return (call.born if part.accepted_at is None else part.accepted_at) / MICROSECONDS
+    began = call.born
+    if part.accepted_at is not None:
+        began = part.accepted_at
+    return began / MICROSECONDS
 
 
 def _by_call(queued: Sequence[Queued]) -> list[Rejected]:

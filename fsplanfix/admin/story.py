@@ -18,7 +18,7 @@ from ..outbox.archive import Archive
 from ..outbox.records import Queued
 
 
-def N_(text: str) -> str:
+def N_(text: str) -> str:  # noqa: N802 - gettext's name
     """Return the text; pybabel finds it, and a `Voice` translates it later."""
     return text
 
@@ -220,7 +220,7 @@ def _what(
     marks: name and leg of the events before it.
     """
     _ = voice.say
-    name = event.name
+    name, text = event.name, ""
     if name == "CHANNEL_CREATE":
         text = _("calls") if leg.inbound else _("is called")
         if leg.ignored:
@@ -236,13 +236,15 @@ def _what(
         # HANGUP_COMPLETE may come much later than HANGUP (docs/facts/freeswitch.md,
         # "Order of events"): the end is shown once
         is_shown = ("CHANNEL_HANGUP", leg.uuid) in marks
-        text = "" if is_shown else _hung_up(event, leg, marks, voice)
+        if not is_shown:
+            text = _hung_up(event, leg, marks, voice)
     elif name.startswith("RECORD_"):
         text = f"{_(HEARD[name])}: {event.get('Record-File-Path').rpartition('/')[2]}"
         if (cause := event.get("Record-Completion-Cause")) and cause != ORDINARY_END:
-            text += f" ({_(RECORDED[cause]) if cause in RECORDED else cause})"
-    else:
-        text = _(HEARD[name]) if name in HEARD else ""
+            shown = _(RECORDED[cause]) if cause in RECORDED else cause
+            text += f" ({shown})"
+    elif name in HEARD:
+        text = _(HEARD[name])
 
     return text
 
@@ -287,7 +289,9 @@ def _with_source(reason: str, notice: Notice, voice: Voice) -> str:
     if not notice.afterwards:
         return reason
     source = _("told from FreeSWITCH's records (rule 19)")
-    return f"{reason}; {source}" if reason else source
+    if not reason:
+        return source
+    return f"{reason}; {source}"
 
 
 def _reason(

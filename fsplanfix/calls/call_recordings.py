@@ -42,7 +42,8 @@ def end(kept: Kept, path: str, leg: str, at: int, cause: str) -> None:
             continue
         if known.leg != leg:
             known.ext = ""
-        known.stopped = at if known.stopped is None else max(at, known.stopped)
+        if known.stopped is None or known.stopped < at:
+            known.stopped = at
         known.discarded = cause in DISCARDED
 
 

@@ -32,10 +32,15 @@ def number_called(leg: Leg, dialled: str, rules: Rules) -> str:
     wanted = rules.numbering.normalize(dialled)
 
     if not leg.number:
-        return wanted if leg.is_trunk_user or is_outside_number(wanted) else ""
+        if leg.is_trunk_user or is_outside_number(wanted):
+            return wanted
+        return ""
+
     if rules.numbering.is_whole(leg.number) or not rules.numbering.is_whole(dialled):
         return leg.number
-    return wanted if ends_alike(wanted, leg.number) else leg.number
+    if ends_alike(wanted, leg.number):
+        return wanted
+    return leg.number
 
 
 def is_foreign(call: Call, leg: Leg) -> bool:
@@ -55,7 +60,12 @@ def counts_as(rules: Rules, call: Call, leg: Leg) -> str:
         return ""
     if leg.role is not Role.OUTSIDE or leg.client_of == call.callid:
         return leg.ext
-    return rules.aliases.get(leg.number, "" if leg.number == call.phone else leg.number)
+
+    if leg.number in rules.aliases:
+        return rules.aliases[leg.number]
+    if leg.number == call.phone:
+        return ""
+    return leg.number
 
 
 @dataclass(slots=True)
@@ -93,8 +103,11 @@ class Callids:
 
     def resume(self, call: Call) -> None:
         """Take over an open call that somebody else has begun, or we before a restart."""
-        times = call.callid.removeprefix(call.first_leg).lstrip("-")
-        self._keep(call.first_leg, _Past(int(times) if times.isdigit() else 1, call.callid))
+        times = 1
+        number = call.callid.removeprefix(call.first_leg).lstrip("-")
+        if number.isdigit():
+            times = int(number)
+        self._keep(call.first_leg, _Past(times, call.callid))
 
     def _keep(self, uuid: str, past: _Past) -> None:
         self._past[uuid] = past

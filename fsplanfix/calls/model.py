@@ -127,7 +127,9 @@ class Rules:
         """Return the ext Planfix knows for a directory user or a dialled number, "" if none."""
         if user in self.aliases:
             return self.aliases[user]
-        return user if user and self.ext_pattern.fullmatch(user) else ""
+        if user and self.ext_pattern.fullmatch(user):
+            return user
+        return ""
 
     @property
     def is_narrowed(self) -> bool:
@@ -148,7 +150,9 @@ class Rules:
             return range(min(count, 1))
         if self.missed is Missed.LAST:
             return range(max(count - 1, 0), count)
-        return range(count if self.missed is Missed.ALL else 0)
+        if self.missed is Missed.ALL:
+            return range(count)
+        return range(0)
 
     def users_of(self, ext: str) -> list[str]:
         """Return the directory users and outside numbers behind an ext of Planfix, in the order to
@@ -158,8 +162,9 @@ class Rules:
         come last.
         """
         named = [user for user, alias in self.aliases.items() if alias == ext and user != ext]
-        own = [ext] if self.ext_for(ext) == ext else []
-        return sorted([*named, *own], key=self.is_outside)
+        if self.ext_for(ext) == ext:
+            named.append(ext)
+        return sorted(named, key=self.is_outside)
 
     def is_outside(self, user: str) -> bool:
         """Tell whether an alias is a number outside the PBX, such as a mobile, and not a directory
@@ -169,10 +174,12 @@ class Rules:
 
 def _matches(patterns: Iterable[str], number: str) -> bool:
     """Tell whether a number is one of those named; a pattern with `*` at its end names many."""
-    return any(
-        number.startswith(pattern[:-1]) if pattern.endswith("*") else number == pattern
-        for pattern in patterns
-    )
+    for pattern in patterns:
+        if pattern == number:
+            return True
+        if pattern.endswith("*") and number.startswith(pattern[:-1]):
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,9 @@ def _read_phone(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
 
     # a gateway that does not know the caller shows its own login
     hidden = event.get("Caller-Privacy-Hide-Number") == "true" or (user and number == user)
-    leg.number = "" if hidden else number
+    leg.number = number
+    if hidden:
+        leg.number = ""
     leg.line = line_of(event, inbound=True, numbering=rules.numbering)
 
 
@@ -139,9 +141,10 @@ def _read_placed_leg(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
         or rules.ext_for(presence)
         or rules.aliases.get(number, "")
     )
-    if not leg.ext and not dialled_user and (not gateway or gateway in rules.house_gateways):
+    is_within = not dialled_user and (not gateway or gateway in rules.house_gateways)
+    if not leg.ext and not presence and is_within:
         # softphones register under random users (group_sales_random_contacts): the address is last
-        leg.ext = "" if presence else rules.ext_for(event.get("Caller-Destination-Number"))
+        leg.ext = rules.ext_for(event.get("Caller-Destination-Number"))
 
     if leg.ext:
         leg.role = Role.EMPLOYEE
@@ -164,12 +167,15 @@ def _read_number_behind(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
         leg.role = Role.EMPLOYEE
         return
 
-    leg.number = request if is_outside_number(request) else ""
+    leg.number = ""
+    if is_outside_number(request):
+        leg.number = request
     leg.line = line_of(event, inbound=False, numbering=rules.numbering)
 
 
 def _caller_number(event: SwitchEvent, numbering: Numbering) -> str:
     """Return the caller number; one of zeros only is hidden."""
-    number = numbering.normalize(event.get("Caller-Caller-ID-Number"))
     raw = event.get("Caller-Caller-ID-Number")
-    return number if raw.strip("+0") else ""
+    if not raw.strip("+0"):
+        return ""
+    return numbering.normalize(raw)

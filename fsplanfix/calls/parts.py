@@ -131,9 +131,9 @@ class Parts:
 
         That is somebody without an ext, or whoever is in a conference with him.
         """
-        ext = (
-            counts_as(self._rules.of(call.account), call, leg) if leg.role is Role.EMPLOYEE else ""
-        )
+        ext = ""
+        if leg.role is Role.EMPLOYEE:
+            ext = counts_as(self._rules.of(call.account), call, leg)
         if not any(part.is_talk and leg.uuid in part.legs for part in call.untold):
             talk = Part(ext, 0, Direction.IN, [leg.uuid], accepted_at=at)
             call.untold.append(talk)
@@ -284,11 +284,16 @@ class Parts:
         missed him (rule 15).
         """
         offers, untold = self._offers(call), self._untold_talks(call)
-        ends = [Status.CANCELED] * len(offers) if untold else self._missed_by(call, len(offers))
+        ends = self._missed_by(call, len(offers))
+        if untold:
+            ends = [Status.CANCELED] * len(offers)
 
-        canceled = "15" if call.unheard and not untold else "6"
         for offer, status in zip(offers, ends, strict=True):
-            rule = "3" if status is Status.MISSED else canceled
+            rule = "6"
+            if status is Status.MISSED:
+                rule = "3"
+            elif call.unheard and not untold:
+                rule = "15"
             self._complete(call, offer, status, at, rule)
 
         self._tell(call, untold, at)
@@ -303,16 +308,19 @@ class Parts:
             status = Status.CANCELED if call.unheard else Status.MISSED
             missed = [(rules.default_ext_of(call.diversion), status)]
 
+        rule = "15" if call.unheard else "6"
         for ext, status in missed:
             part = self.begin(call, ext, [], at, Direction.IN, rule="6")
-            self._complete(call, part, status, at, rule="15" if call.unheard else "6")
+            self._complete(call, part, status, at, rule)
 
     def _missed_by(self, call: Call, count: int) -> list[Status]:
         """Return how a call that nobody took ended for each employee, by MISSED (rule 6)."""
         if call.unheard:
             return [Status.CANCELED] * count
-        missed = self._rules.of(call.account).missed_of(count)
-        return [Status.MISSED if n in missed else Status.CANCELED for n in range(count)]
+        ends = [Status.CANCELED] * count
+        for place in self._rules.of(call.account).missed_of(count):
+            ends[place] = Status.MISSED
+        return ends
 
     @staticmethod
     def _untold_talks(call: Call) -> list[Part]:
@@ -323,7 +331,9 @@ class Parts:
         if call.talks or call.type is Direction.OUT:
             return []
         with_ext = [talk for talk in call.untold if talk.ext]
-        return with_ext or (call.untold if call.came_in else [])
+        if not with_ext and call.came_in:
+            return call.untold
+        return with_ext
 
     def _tell(self, call: Call, talks: list[Part], at: int) -> None:
         """Tell of talks that nobody was told of, those with the same ext as one."""

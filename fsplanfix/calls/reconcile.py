@@ -53,7 +53,9 @@ def missed(
     happened = [*_bridges(tracker, live)]
     for uuid, dump in there.items():
         known = tracker.book.get(uuid)
-        happened += _life(None if _is_new(known, dump) else known, dump)
+        if _is_new(known, dump):
+            known = None
+        happened += _life(known, dump)
 
     # ends first: a UUID that is used again must be free before it is created anew
     return [
@@ -114,7 +116,8 @@ def _life(leg: Leg | None, dump: Dump) -> Iterator[SwitchEvent]:
     the PBX placed to a party rings.
     """
     answered = _microseconds(dump, "Answered")
-    answered = max(answered, _created(dump)) if answered else 0
+    if answered:
+        answered = max(answered, _created(dump))
 
     progress = (_microseconds(dump, "Progress"), _microseconds(dump, "Progress-Media"))
     rang = min((at for at in progress if at), default=0)
@@ -161,7 +164,9 @@ def _bridges(tracker: Tracker, live: Mapping[str, Dump]) -> Iterator[SwitchEvent
 def _answered_by(dump: Dump, at: int) -> str:
     """Return what the bridge said of a leg's answer: 0 if it came later or not yet."""
     answered = _microseconds(dump, "Answered")
-    return str(answered if answered <= at else 0)
+    if answered > at:
+        return "0"
+    return str(answered)
 
 
 def _bridged(live: Mapping[str, Dump]) -> list[tuple[str, str]]:

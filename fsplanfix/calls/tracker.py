@@ -1,8 +1,7 @@
 """Turns the event stream of one FreeSWITCH into what Planfix is told: docs/call-rules.md.
 
 A function of the events alone: no clock, no timers. Feeding the same events again says nothing new.
-Who is on a leg is decided in parties.py, what belongs together in legs.py, what each employee's
-part comes to in parts.py; here events find the calls they are about.
+Events find their calls here; parties.py tells who is on a leg, parts.py what an employee had of it.
 """
 
 from __future__ import annotations
@@ -468,7 +467,8 @@ class Tracker:
         call.data = merged(call.data, leg.data)
         call.diversion, call.contact = leg.diversion or call.diversion, leg.contact or call.contact
         call.known |= leg.known
-        call.own_data |= leg.own_data if leg.client_of == call.callid else {}
+        if leg.client_of == call.callid:
+            call.own_data |= leg.own_data
         call.ignored |= leg.ignored and not call.position
 
     # calls and their legs

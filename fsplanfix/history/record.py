@@ -251,7 +251,7 @@ class _Reader(ContentHandler):
         self._way: list[str] = []
         self._text: list[str] = []
 
-    def startElement(self, name: str, attrs: Any) -> None:
+    def startElement(self, name: str, attrs: Any) -> None:  # noqa: N802 - SAX's name
         self._way.append(name)
         self._text = []
         match self._way:
@@ -269,7 +269,7 @@ class _Reader(ContentHandler):
     def characters(self, content: str) -> None:
         self._text.append(content)
 
-    def endElement(self, name: str) -> None:
+    def endElement(self, name: str) -> None:  # noqa: N802 - SAX's name
         text = "".join(self._text)[:LONGEST_VALUE]
         self._text = []
         flow = self.found.flow[-1] if self.found.flow else _Flow()

@@ -85,8 +85,11 @@ class Batch:
 
     def _of(self, callid: str) -> tuple[dict[str, str | None], dict[str, bytes], Set[str]]:
         """Return a call's state, its events, and whether it was reopened; empty where unknown."""
-        calls = {callid: self.calls[callid]} if callid in self.calls else {}
-        events = {callid: self.events[callid]} if callid in self.events else {}
+        calls, events = {}, {}
+        if callid in self.calls:
+            calls[callid] = self.calls[callid]
+        if callid in self.events:
+            events[callid] = self.events[callid]
         return calls, events, self.reopened & {callid}
 
     def _report_refused(self, store: Store, problem: str, write: Write) -> None:

@@ -96,7 +96,7 @@ class Unanswered:
     tried: int
 
 
-class whole(FunctionElement[int]):
+class whole(FunctionElement[int]):  # noqa: N801 - a function in SQL
     """SQL for a number of at least 0 without its fraction."""
 
     type = Integer()
@@ -145,12 +145,9 @@ class CallList:
 
         most: how many, MOST_AT_ONCE at most.
         """
-        values = {
-            **_values(search),
-            "most": min(most, MOST_AT_ONCE),
-            "before": after.began if after else None,
-            "before_callid": after.callid if after else None,
-        }
+        values = {**_values(search), "most": min(most, MOST_AT_ONCE)}
+        if after is not None:
+            values |= {"before": after.began, "before_callid": after.callid}
         given = frozenset(name for name, value in values.items() if value not in ("", None))
         query = _page(given, search.results)
         table = shares if search.ext else calls

@@ -60,9 +60,12 @@ def past_calls_of(server: str, core: str) -> ColumnElement[bool]:
 
 def alive(connection: Connection, server: str, core: str) -> int:
     """Return the last sign of life of a FreeSWITCH (microseconds since 1970), 0 if unknown."""
-    without = and_(cores.c.uuid == "", cores.c.server == server)
-    ours = or_(cores.c.uuid == core, without) if core else cores.c.server == server
-    return int(connection.execute(select(func.max(cores.c.alive)).where(ours)).scalar() or 0)
+    ours = cores.c.server == server
+    if core:
+        ours = or_(cores.c.uuid == core, and_(cores.c.uuid == "", cores.c.server == server))
+
+    query = select(func.max(cores.c.alive)).where(ours)
+    return int(connection.execute(query).scalar() or 0)
 
 
 def write_alive(

@@ -68,4 +68,6 @@ class LastTalk:
         since = self._now() - self._days * DAY
         wanted = {"phone": phone[:LONGEST_PHONE], "since": since, "account": self._account}
         rows = self._read.rows(wanted, seconds)
-        return str(rows[0][0]) if rows else ""
+        if not rows:
+            return ""
+        return str(rows[0][0])

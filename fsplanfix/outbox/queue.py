@@ -22,7 +22,6 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    true,
     update,
 )
 
@@ -288,11 +287,10 @@ class Queue:
 
         A notice whose lease went to another courier is left to that courier.
         """
-        still_ours = and_(
-            notices.c.id == queued.id,
-            is_waiting(notices),
-            notices.c.owner == owner if owner else true(),
-        )
+        still_ours = and_(notices.c.id == queued.id, is_waiting(notices))
+        if owner:
+            still_ours = and_(still_ours, notices.c.owner == owner)
+
         if "answer" in values:
             values["answer"] = values["answer"][:MAX_ANSWER_CHARS]
         again = update(notices).where(still_ours).values(due=due, leased_until=0, **values)

@@ -393,7 +393,8 @@ def _to_6(operations: Operations) -> None:
     # a release before version 6 kept the last signs of life as facts
     former = facts.c.name.like(f"{_ALIVE}%")
     for name, value in connection.execute(facts.select().where(former)).all():
-        server, alive = name.removeprefix(_ALIVE), int(value) if value.isdigit() else 0
+        server = name.removeprefix(_ALIVE)
+        alive = int(value) if value.isdigit() else 0
         is_known = and_(cores.c.uuid == "", cores.c.server == server)
         if connection.execute(cores.select().where(is_known)).first() is None:
             connection.execute(cores.insert().values(uuid="", server=server, alive=alive))
