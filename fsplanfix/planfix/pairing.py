@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 import gevent
 import structlog
 
+from ..calls.model import ACCOUNT
 from ..errors import StoreError
+from ..outbox.facts import fact_of
 from ..outbox.store import Store
 
 log = structlog.get_logger(__name__)
@@ -39,9 +41,9 @@ class Partner:
     token: str = field(repr=False)
 
 
-def stored_partner(store: Store) -> Partner | None:
+def stored_partner(store: Store, account: str = ACCOUNT) -> Partner | None:
     """Return the Planfix that `setup` told the store, None if it has not. Raises StoreError."""
-    return _read(store.facts.get(PAIRING))
+    return _read(store.facts.get(fact_of(PAIRING, account)))
 
 
 def _read(fact: str) -> Partner | None:
