@@ -10,7 +10,8 @@ from pathlib import Path
 from textwrap import fill
 
 from ..calls.event_log import unpacked
-from ..calls.model import Kind, Notice, Rules
+from ..calls.model import Kind, Notice
+from ..calls.whose import AnyRules
 from ..outbox.archive import Archive, Known
 from ..outbox.call_list import ListedCall
 from ..outbox.queue import SENT_BEFORE
@@ -64,7 +65,7 @@ CAUSES = {
 INDENT = " " * 15
 
 
-def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
+def story(archive: Archive, rules: AnyRules, callid: str) -> list[str]:
     """Return the lines about a call, [] if nothing is stored of it."""
     found = steps(archive, rules, callid, Voice(_in_words, _time))
     if not found:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..calls.event_log import BY_RECORD, UNHEARD, UNTIL, unpacked
-from ..calls.model import Kind, Leg, Notice, Role, Rules, Status
+from ..calls.model import Kind, Leg, Notice, Role, Status
 from ..calls.tracker import Tracker
+from ..calls.whose import AnyRules
 from ..freeswitch.events import SwitchEvent, moment
 from ..outbox.archive import Archive
 from ..outbox.records import Queued
@@ -107,7 +108,7 @@ REASONS: dict[tuple[str, str], str] = {
 """Why a rule makes a notice, by the rule's number and the notice's kind or status."""
 
 
-def steps(archive: Archive, rules: Rules, callid: str, voice: Voice) -> list[Step]:
+def steps(archive: Archive, rules: AnyRules, callid: str, voice: Voice) -> list[Step]:
     """Return the steps of a call in order, [] if nothing is stored of it. Raises StoreError."""
     said, noted = archive.about(callid)
     told = {_key(queued.notice): queued for queued in said}
@@ -131,7 +132,7 @@ def _key(notice: Notice) -> tuple[str, str, int]:
 
 def _played(
     events: list[SwitchEvent],
-    rules: Rules,
+    rules: AnyRules,
     told: dict[tuple[str, str, int], Queued],
     voice: Voice,
 ) -> Iterator[Step]:

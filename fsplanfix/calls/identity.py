@@ -38,6 +38,12 @@ def number_called(leg: Leg, dialled: str, rules: Rules) -> str:
     return wanted if ends_alike(wanted, leg.number) else leg.number
 
 
+def is_foreign(call: Call, leg: Leg) -> bool:
+    """Tell whether a leg in a call belongs to another company; the call's client is nobody's."""
+    is_client = leg.client_of == call.callid
+    return not is_client and "" not in (leg.account, call.account) and leg.account != call.account
+
+
 def counts_as(rules: Rules, call: Call, leg: Leg) -> str:
     """Return the ext a leg goes by in a call, "" if it has none.
 
@@ -45,7 +51,7 @@ def counts_as(rules: Rules, call: Call, leg: Leg) -> str:
     client's own number is nobody's but his.
     """
     # for one company another's employee is an outside party without a number
-    if leg.account and call.account and leg.account != call.account:
+    if is_foreign(call, leg):
         return ""
     if leg.role is not Role.OUTSIDE or leg.client_of == call.callid:
         return leg.ext
@@ -60,6 +66,7 @@ class _Past:
     callid: str = ""
     position: int = 0
     ordinals: dict[str, int] = field(default_factory=dict)
+    account: str = ""
 
 
 class Callids:
@@ -105,7 +112,6 @@ class Callids:
         """
         past = self._past.get(leg.uuid)
         call = Call(leg.uuid, direction, phone, diversion, at, [client.uuid], first_leg=leg.uuid)
-        call.ignored = not phone
         leg.has_named_call = True
 
         if past is None:
@@ -116,6 +122,8 @@ class Callids:
         elif leg.recovered:
             call.callid, call.position, call.ordinals = past.callid, past.position, past.ordinals
             call.unrouted = not past.position
+            if past.position:
+                call.account = past.account
             self.reopened.add(call.callid)
         else:
             call.callid = past.callid = self._numbered(leg.uuid, past)
@@ -133,3 +141,4 @@ class Callids:
         """Remember a call that is over."""
         past = self._past.setdefault(call.first_leg, _Past(1))
         past.callid, past.position, past.ordinals = call.callid, call.position, call.ordinals
+        past.account = call.account

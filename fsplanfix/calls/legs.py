@@ -8,7 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..freeswitch.events import SwitchEvent
 from .model import ACCOUNT, Leg, Role
+
+
+def end_unheard(leg: Leg, at: int) -> SwitchEvent:
+    """Return the end of a leg that is gone and nobody knows why; at: microseconds since 1970."""
+    return SwitchEvent.made_of(
+        {
+            "Event-Name": "CHANNEL_HANGUP_COMPLETE",
+            "Unique-ID": leg.uuid,
+            "Event-Date-Timestamp": str(at),
+        }
+    )
+
+
+def is_first_time(leg: Leg, event: SwitchEvent) -> bool:
+    """Remember an event of a leg by its Event-Sequence; return whether it is new.
+
+    After a new link, or from another worker, the same event may come twice.
+    """
+    number = event.number("Event-Sequence")
+    if number in leg.seen:
+        return False
+    if number:
+        leg.seen.append(number)
+    return True
 
 
 class LegBook:
@@ -91,12 +116,13 @@ class LegBook:
         """Yield the legs that were placed for a party."""
         return (leg for leg in list(self.legs.values()) if self.placed_for(leg) is party)
 
-    def exts_in_calls(self) -> set[str]:
-        """Return our exts whose phone has answered a call or placed one; ringing is none yet."""
+    def exts_in_calls(self, account: str = ACCOUNT) -> set[str]:
+        """Return an account's exts whose phone has answered a call or placed one; ringing is none
+        yet."""
         return {
             leg.ext
             for leg in self.legs.values()
-            if leg.ext and leg.account in ("", ACCOUNT)
+            if leg.ext and (leg.account or leg.read_for or ACCOUNT) == account
             if not leg.hanging and (leg.inbound or leg.answered)
         }
 

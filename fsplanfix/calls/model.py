@@ -134,14 +134,6 @@ class Rules:
         """Tell whether only a part of the switch is the company's."""
         return bool(self.domains or self.lines)
 
-    def tells_of(self, call: Call) -> bool:
-        """Tell whether a call is the company's."""
-        return not self.is_narrowed or call.account == ACCOUNT
-
-    def has_line(self, line: str) -> bool:
-        """Tell whether a line is the company's."""
-        return _matches(self.lines, line)
-
     def ignores(self, number: str) -> bool:
         """Tell whether a client's number or an ext is left out."""
         return _matches(self.ignore_numbers, number)
@@ -266,7 +258,8 @@ class Leg:
     the conference it is in.
 
     account: the account that was named for it by the strongest of what names one (account_by, see
-    whose.py); "" for none.
+    whose.py); "" for none. With several accounts, read_for is the one by whose rules the party on
+    it was read, and first the headers it was read from.
 
     client_of: the call whose client it is. calls: every call it has a part in. has_named_call: its
     UUID is a callid. seen: the Event-Sequence of the events taken for it.
@@ -295,6 +288,8 @@ class Leg:
 
     account: str = ""
     account_by: int = UNNAMED
+    read_for: str = ""
+    first: dict[str, str] = field(default_factory=dict)
 
     ringing: bool = False
     answered: bool = False

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..freeswitch.events import CONFERENCE, OURS, SwitchEvent, hanging_up, is_uuid, moment
+from .legs import end_unheard
 from .model import Leg
 from .tracker import Tracker
 
@@ -56,29 +57,16 @@ def missed(
 
     # ends first: a UUID that is used again must be free before it is created anew
     return [
-        *(_hangup(leg, tracker.last_at) for leg in _clients_last(gone)),
+        # the last sign of life is their end (rule 15)
+        *(end_unheard(leg, tracker.last_at) for leg in _clients_last(gone)),
         *(_creation(dump) for dump in sorted(born, key=_created)),
         *sorted(happened, key=lambda event: event.at),
     ]
 
 
-# how a leg ended, as far as anybody knows
-
-
 def _clients_last(legs: list[Leg]) -> list[Leg]:
     """A phone that is gone with its client did not outlive it: let the employees leave first."""
     return sorted(legs, key=lambda leg: bool(leg.client_of))
-
-
-def _hangup(leg: Leg, at: int) -> SwitchEvent:
-    """The leg is gone and nobody knows why; the last sign of life is its end (rule 15)."""
-    return SwitchEvent.made_of(
-        {
-            "Event-Name": "CHANNEL_HANGUP_COMPLETE",
-            "Unique-ID": leg.uuid,
-            "Event-Date-Timestamp": str(at),
-        }
-    )
 
 
 # how a leg began

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ..freeswitch.events import SwitchEvent
+from ..freeswitch.events import OURS, SwitchEvent
 from .model import Leg, Rules
 
 DATA_NAME = re.compile(r"data_(\w{1,64})")
@@ -42,6 +42,8 @@ def read_variables(leg: Leg, event: SwitchEvent, rules: Rules) -> bool:
     leg.contact = " ".join(found.get("contact_name", "").split())[:LONGEST_NAME] or leg.contact
     leg.known = leg.known or is_true(found.get("known", ""))
     leg.ignored = leg.ignored or is_true(found.get("ignore", ""))
+    if leg.first and "diversion" in found:
+        leg.first[f"{OURS}diversion"] = found["diversion"]
     leg.diversion = rules.numbering.normalize(found.get("diversion", "")) or leg.diversion
     return True
 

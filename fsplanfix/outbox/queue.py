@@ -260,11 +260,12 @@ class Queue:
             query = select(notices.c.state, func.count()).group_by(notices.c.state)
             return {str(row[0]): int(row[1]) for row in connection.execute(query)}
 
-    def listed(self, states: Iterable[State], limit: int) -> list[Queued]:
-        """Return the oldest notices in some states."""
+    def listed(self, states: Iterable[State], limit: int, account: str = "") -> list[Queued]:
+        """Return the oldest notices in some states, of one account or, with "", of all."""
+        whose = notices.c.account == account if account else true()
         with self._store.transaction() as connection:
             some = or_(*(is_in(state, notices) for state in states))
-            query = select(notices).where(some).order_by(notices.c.id).limit(limit)
+            query = select(notices).where(some, whose).order_by(notices.c.id).limit(limit)
             return [queued_from(row) for row in connection.execute(query).mappings()]
 
     def send_again(self, ids: Iterable[int], now: float) -> int:

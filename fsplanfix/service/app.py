@@ -18,7 +18,6 @@ from ..admin.desk import Desk
 from ..calls import numbers
 from ..calls.model import ACCOUNT
 from ..freeswitch.connection import Connection, Server
-from ..freeswitch.events import SwitchEvent
 from ..freeswitch.link import Link, NoFollower
 from ..freeswitch.socket_app import SocketApp
 from ..history.folder import Folder
@@ -33,7 +32,7 @@ from ..planfix.courier import MOST_AT_ONCE, Courier
 from ..planfix.pairing import keep_looking
 from ..recordings import convert
 from ..recordings.convert import Converter
-from ..settings import Settings
+from ..settings import DOMAIN, Settings
 from ..settings.accounts import Accounts
 from ..web import app as web_app
 from ..web import tls
@@ -85,6 +84,7 @@ class App:
         numbers.load()
         spare = self._spare = file_limits.spare()
         self._accounts = accounts
+        self._rules = accounts.rules()
         settings = self._settings = accounts.machine
         self._shadow = shadow
         self._roles = roles
@@ -107,9 +107,9 @@ class App:
         self._links: list[Link] = []
         machine = self._machine()
         made = {name: Company(name, own, machine) for name, own in accounts.items()}
-        former = made.get(ACCOUNT) or Company(ACCOUNT, settings, machine)
+        former = made.get(ACCOUNT) or Company(ACCOUNT, _before_accounts(settings), machine)
         self._keys = former.signing_keys
-        self._companies = Companies(made, self._account_of, former.recordings)
+        self._companies = Companies(made, self._rules, former.recordings)
         self._courier = self._make_courier()
         for company in self._companies.values():
             company.pairing.then(self._courier.call)
@@ -141,7 +141,7 @@ class App:
             convert=self._make_convert(),
             reachable=Reachable(self._connections, self._pipelines, self._store),
             shadow=self._shadow,
-            has_many=len(self._accounts) > 1,
+            has_many=not self._rules.is_one,
         )
 
     def _wake(self) -> None:
@@ -177,7 +177,7 @@ class App:
 
         pipeline = Pipeline(
             server.name,
-            self._settings.rules(),
+            self._rules,
             self._store,
             self._courier.call,
             self._tally.on_notice,
@@ -191,7 +191,7 @@ class App:
         """Return the part that ends the calls of FreeSWITCHes that no worker is linked to."""
         return Leftovers(
             self._store,
-            self._settings.rules(),
+            self._rules,
             self._courier.call,
             self._tally.on_notice,
             self._settings.freeswitch_gone_after,
@@ -220,7 +220,7 @@ class App:
             folders.append(self._received.folder)
         return History(
             folders,
-            settings.rules(),
+            self._rules,
             self._store,
             settings.history_rate,
             self._courier.call,
@@ -238,10 +238,6 @@ class App:
         hint = "recordings stay as they are: install ffmpeg (apt-get install ffmpeg)"
         log.error("ffmpeg_missing", hint=hint)
         return None
-
-    def _account_of(self, channel: SwitchEvent) -> str:
-        """Return the account that a client's call belongs to, "" for none."""
-        return ""
 
     def _make_socket_app(self, spare: int) -> SocketApp:
         """Return the part that answers the dialplan."""
@@ -303,7 +299,7 @@ class App:
         looking = partial(keep_looking, self._store, pairings)
         self._helpers.append(keep_running("pairing", looking))
         if "events" in self._roles:
-            warn_of_other_rules(self._store, self._settings)
+            warn_of_other_rules(self._store, self._accounts)
 
         for pipeline in self._pipelines:
             self._workers.append(keep_running(f"pipeline {pipeline.server}", pipeline.run))
@@ -400,6 +396,12 @@ class App:
     def stop(self) -> None:
         """Ask for the end."""
         self._stopping.set()
+
+
+def _before_accounts(settings: Settings) -> Settings:
+    """Return the settings by which links of the time with one company are opened."""
+    folder = str(settings.recordings_dir).partition(DOMAIN)[0]
+    return settings.model_copy(update={"recordings_dir": Path(folder)})
 
 
 def _kill(greenlets: Collection[gevent.Greenlet[..., Any]]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..calls.model import ACCOUNT
+from ..calls.whose import AccountRules, read_new_leg
 from ..errors import RecordingGone, RecordingUnknown
 from ..freeswitch.events import SwitchEvent
 from ..planfix.commands import INVALID_TOKEN, Answer
@@ -18,19 +19,19 @@ from .company import Company
 class Companies(Mapping[str, Company]):
     """The companies on the switch, by their accounts' names.
 
-    account_of: returns the account that a client's call belongs to, "" for none. former: opens the
-    links of the default account, also after others have taken its place.
+    rules: tell which account a call belongs to. former: opens the links of the default account,
+    also after others have taken its place.
     """
 
     def __init__(
         self,
         companies: Mapping[str, Company],
-        account_of: Callable[[SwitchEvent], str],
+        rules: AccountRules,
         former: Library,
     ) -> None:
         self._companies = dict(companies)
         self._former = former
-        self._account_of = account_of
+        self._rules = rules
 
     def __getitem__(self, name: str) -> Company:
         return self._companies[name]
@@ -40,12 +41,6 @@ class Companies(Mapping[str, Company]):
 
     def __len__(self) -> int:
         return len(self._companies)
-
-    @property
-    def only(self) -> Company | None:
-        """Return the only company, None if there are several."""
-        (first, *more) = self._companies.values()
-        return None if more else first
 
     def answer(self, fields: Mapping[str, str], name: str = "") -> Answer:
         """Answer a command of the Planfix whose token it has; see Commands.answer.
@@ -63,12 +58,13 @@ class Companies(Mapping[str, Company]):
 
         Nothing if the call is no company's.
         """
-        company = self.only or self._companies.get(self._account_of(channel))
+        account = ACCOUNT if self._rules.is_one else read_new_leg(channel, self._rules, "").account
+        company = self._companies.get(account)
         return company.lookup.find_variables(channel, seconds) if company is not None else {}
 
     def name_of(self, number: str, account: str) -> str:
         """Return the name that an account's Planfix gave a number lately, "" if none."""
-        company = self.only or self._companies.get(account)
+        company = self._companies.get(ACCOUNT if self._rules.is_one else account)
         # a company that has looked up nobody remembers nobody
         if company is None or "contacts" not in vars(company):
             return ""

@@ -42,7 +42,7 @@ class Machine:
     connections: those to FreeSWITCH that are up. address: PUBLIC_URL, or the one we listen at.
     public_url: PUBLIC_URL, "" if it is not set. made_key: the key for links that the store keeps.
     convert: begins to convert a recording; None if none is. reachable: who can be rung. has_many:
-    there are several companies.
+    the companies stand in ACCOUNTS_FILE.
     """
 
     store: Store

@@ -23,9 +23,10 @@ import structlog
 from gevent.event import Event
 from gevent.lock import RLock
 
-from ..calls.model import Notice, Rules
+from ..calls.model import Notice
 from ..calls.reconcile import Dump
 from ..calls.tracker import Tracker
+from ..calls.whose import AnyRules
 from ..errors import RecordError, StoreError
 from ..history.calls import Retold, legs_named, together
 from ..history.folder import Folder, Found
@@ -159,7 +160,7 @@ class History:
     def __init__(
         self,
         folders: Sequence[Folder],
-        rules: Rules,
+        rules: AnyRules,
         store: Store,
         rate: float,
         on_saved: Callable[[], None],

@@ -19,9 +19,11 @@ from ..calls import snapshot
 from ..calls.doubts import DOUBTS
 from ..calls.event_log import BY_RECORD, EventLog
 from ..calls.identity import REMEMBERED_CALLS
-from ..calls.model import Notice, Rules
+from ..calls.model import Notice
 from ..calls.overlap import without_known
 from ..calls.tracker import Tracker
+from ..calls.unclaimed import UNCLAIMED
+from ..calls.whose import AnyRules
 from ..errors import GivenUp
 from ..freeswitch.events import SwitchEvent
 from ..history.merge import is_unknown_end
@@ -69,7 +71,7 @@ class Pipeline:
     def __init__(
         self,
         server: str,
-        rules: Rules,
+        rules: AnyRules,
         store: Store,
         on_saved: Callable[[], None],
         on_notice: Callable[[Notice], None] | None = None,
@@ -426,6 +428,11 @@ class Pipeline:
             known = self._insist(partial(self._store.facts.get, DOUBTS))
             together = doubts.with_those_of(known)
             self._insist(partial(self._store.facts.swap, DOUBTS, together))
+
+        unclaimed = self.tracker.unclaimed
+        if unclaimed.is_due:
+            known = self._insist(partial(self._store.facts.get, UNCLAIMED))
+            self._insist(partial(self._store.facts.swap, UNCLAIMED, unclaimed.added_to(known)))
 
         if self.set_aside.has_news:
             self.set_aside.has_news = False

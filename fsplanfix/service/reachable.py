@@ -44,4 +44,4 @@ class Reachable:
             return self._stored.find(seconds, account)
 
         books = (pipeline.tracker.book for pipeline in self._pipelines)
-        return {ext for book in books for ext in book.exts_in_calls()}
+        return {ext for book in books for ext in book.exts_in_calls(account)}

@@ -14,9 +14,11 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from .. import settings_file
-from ..calls.model import ACCOUNT, Rules
+from ..calls.model import ACCOUNT
+from ..calls.whose import AccountRules
 from ..errors import SettingsError
 from . import (
+    DOMAIN,
     EMPTY_MATTERS,
     SECRETS,
     AccountSettings,
@@ -84,9 +86,10 @@ class Accounts(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         return len(self.by_name)
 
-    def rules(self) -> dict[str, Rules]:
+    def rules(self) -> AccountRules:
         """Return the settings of the call rules of each company."""
-        return {name: settings.rules() for name, settings in self.by_name.items()}
+        rules = {name: settings.rules() for name, settings in self.by_name.items()}
+        return AccountRules(rules, self.machine.rules() if self.file else None)
 
 
 def load_accounts(kind: type[T], own: Mapping[str, str] | None = None) -> Accounts[T]:
@@ -214,6 +217,8 @@ def _together(base: Table, table: Table) -> dict[str, Any]:
 
     domains = [name for name in map(str.strip, kept.get("domains", "").split(",")) if name]
     if len(domains) == 1:
+        for key in ("recordings_dir", "recordings_map"):
+            kept |= {key: kept[key].replace(DOMAIN, domains[0])} if key in kept else {}
         kept.setdefault("user_domain", domains[0])
         if "dial_string" not in kept:
             kept.setdefault("dial_context", domains[0])
@@ -238,7 +243,12 @@ def _named_as_here(sentence: str) -> str:
 
 def _clashes(accounts: Mapping[str, RuleSettings]) -> list[str]:
     """Return a sentence for each two accounts that could not be told apart."""
-    return [*_same_values(accounts), *_same_lines(accounts), *_foreign_domains(accounts)]
+    return [
+        *_same_values(accounts),
+        *_same_lines(accounts),
+        *_foreign_domains(accounts),
+        *_folders_without_a_domain(accounts),
+    ]
 
 
 def _same_values(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
@@ -298,3 +308,10 @@ def _foreign_domains(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
         domain = settings.user_domain.lower()
         if domain and settings.domains and domain not in settings.domains:
             yield f"[{name}] user_domain: {domain} is not one of its domains."
+
+
+def _folders_without_a_domain(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
+    """Yield a sentence for each account whose folder of recordings is not known."""
+    for name, settings in accounts.items():
+        if isinstance(settings, Settings) and DOMAIN in str(settings.recordings_dir):
+            yield f"[{name}] recordings_dir: {DOMAIN} needs an account with exactly one domain."

@@ -18,12 +18,13 @@ from gevent import pywsgi, socket
 
 from fsplanfix.admin.check import check_all
 from fsplanfix.admin.findings import Finding, Grade
-from fsplanfix.calls.model import Kind
+from fsplanfix.calls.model import ACCOUNT, Kind
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Outcome, Places
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.settings import Settings
+from fsplanfix.settings.accounts import Accounts
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
@@ -69,7 +70,7 @@ def look(
         if "PUBLIC_URL" in values:
             planfix.pbx_url = planfix.pbx_url or f"{values['PUBLIC_URL']}/planfix"
         chosen = Settings(_env_file=None, **{name.lower(): value for name, value in values.items()})  # type: ignore[arg-type, call-arg]
-        return list(check_all(chosen, tmp_path / ".env"))
+        return list(check_all(Accounts(chosen, {ACCOUNT: chosen}), tmp_path / ".env"))
 
     return found
 

@@ -17,6 +17,7 @@ from fsplanfix.calls import reconcile, snapshot
 from fsplanfix.calls.event_log import unpacked
 from fsplanfix.calls.model import Leg, Notice, Rules, Status
 from fsplanfix.calls.tracker import Tracker
+from fsplanfix.calls.whose import AccountRules
 from fsplanfix.errors import LinkDown
 from fsplanfix.freeswitch.events import SwitchEvent, hanging_up
 from fsplanfix.freeswitch.link import Gap
@@ -363,6 +364,14 @@ def test_who_may_be_a_gateway_is_kept_for_the_check(store: Store) -> None:
         }
         worker.hear(SwitchEvent.made_of(headers))
     assert store.facts.get("doubts") == '{"users": ["200"], "gateways": []}'
+
+
+def test_calls_of_no_account_are_kept_for_the_check(store: Store) -> None:
+    rules = AccountRules({"a": Rules(domains=frozenset({"a.example"}))}, Rules())
+    worker = Worker(store, rules=rules)
+    worker.hear(*events("fusionpbx/tenant_b_out"))
+    assert worker.said == []
+    assert store.facts.get("unclaimed") == '[["74950002000", "b.example", "", 1]]'
 
 
 # an event that cannot be taken

@@ -6,7 +6,7 @@ import dataclasses
 
 from sqlalchemy import update
 
-from fsplanfix.calls.model import Direction, Kind, Notice, Status
+from fsplanfix.calls.model import ACCOUNT, Direction, Kind, Notice, Status
 from fsplanfix.outbox.due import LEASE
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Outcome, Places, Queued
@@ -43,8 +43,8 @@ def canceled(ext: str, position: int) -> Notice:
     return notice(Kind.COMPLETED, ext, position, status=Status.CANCELED)
 
 
-def claim(store: Store, most: int, now: float, owner: str) -> list[Queued]:
-    return Queue(store).settle_and_claim([], Places(most), now, owner).claimed
+def claim(store: Store, most: int, now: float, owner: str, account: str = ACCOUNT) -> list[Queued]:
+    return Queue(store).settle_and_claim([], Places(most, only=account), now, owner).claimed
 
 
 def let_leases_end(store: Store) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from fsplanfix.admin.traces import read_trace, settings_of
 from fsplanfix.calls.model import Kind, Notice, Rules
 from fsplanfix.calls.tracker import Tracker
+from fsplanfix.calls.whose import AccountRules
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.settings import RuleSettings
 
@@ -86,7 +87,7 @@ def events(name: str) -> tuple[SwitchEvent, ...]:
     return tuple(event for body in bodies(name) if (event := SwitchEvent(body)).name in wanted)
 
 
-def told(stream: Iterable[SwitchEvent], rules: Rules | None = None) -> list[Notice]:
+def told(stream: Iterable[SwitchEvent], rules: Rules | AccountRules | None = None) -> list[Notice]:
     tracker = Tracker(rules or Rules())
     notices = [notice for event in stream for notice in tracker.feed(event)]
     assert not tracker.calls
