@@ -10,10 +10,11 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from ..calls.doubts import DOUBTS
+from ..calls.unclaimed import UNCLAIMED, read
 from ..errors import SettingsError, StoreError
 from ..outbox.facts import SET_ASIDE
 from ..outbox.queue import Queue
@@ -21,16 +22,15 @@ from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
 from ..planfix.pairing import Partner, stored_partner
 from ..settings import Settings
+from ..settings.accounts import Accounts
 from ..settings_file import UnknownName
 from ..web.tls import certificate
+from .check_accounts import check_accounts, check_key
 from .check_freeswitch import check_freeswitch
 from .check_machine import check_disks, check_ports, check_recordings
 from .check_planfix import check_planfix, check_public_url
 from .check_records import check_records
 from .findings import Finding, Grade, listed, short
-
-SHORTEST_TOKEN = 16
-"""Characters of a PBX_TOKEN that nobody guesses."""
 
 DEFAULT_PASSWORD = "ClueCon"  # noqa: S105 - FreeSWITCH's own, known to everybody
 
@@ -42,13 +42,37 @@ WAITS_TOO_LONG = 300.0
 
 
 def check_all(
-    settings: Settings, env_file: Path | None, unknown: Sequence[UnknownName] = ()
+    accounts: Accounts[Settings],
+    env_file: Path | None,
+    unknown: Sequence[UnknownName] = (),
+    only: str = "",
 ) -> Iterator[Finding]:
     """Check every part; leave out what cannot be checked because another part is broken.
 
     env_file: where settings were read from, if not only from the environment. unknown: the names
-    in it that are not settings.
+    in it that are not settings. only: the one account to check, "" for the machine and all.
     """
+    if not only:
+        yield from _check_machine(accounts, env_file, unknown)
+    if accounts.file is None:
+        return
+    partners = _partners(accounts)
+    yield from check_accounts(accounts, partners, [only] if only else [*accounts])
+
+
+def _partners(accounts: Accounts[Settings]) -> dict[str, Partner | None]:
+    """Return the Planfix of each account, None if `setup` is to tell it."""
+    partners = {name: _partner_in(own) for name, own in accounts.items()}
+    with suppress(StoreError), closing(Store(accounts.machine.store_url)) as store:
+        for name, partner in partners.items():
+            partners[name] = partner or stored_partner(store, name)
+    return partners
+
+
+def _check_machine(
+    accounts: Accounts[Settings], env_file: Path | None, unknown: Sequence[UnknownName]
+) -> Iterator[Finding]:
+    settings = accounts.machine
     yield from _check_settings(settings, env_file, unknown)
     keys: list[str] = []
     partner = _partner_in(settings)
@@ -60,6 +84,7 @@ def check_all(
                 *_check_mode(store),
                 *_check_queue(store),
                 *_check_notes(settings, store),
+                *_check_unclaimed(accounts, store),
             ]
             beside = store.beside.parent
             partner = partner or stored_partner(store)
@@ -77,7 +102,8 @@ def check_all(
     yield from check_recordings(settings)
     yield from check_records(settings)
     yield from check_public_url(settings, keys)
-    yield from check_planfix(settings, partner)
+    if accounts.file is None:
+        yield from check_planfix(settings, partner)
 
 
 def _partner_in(settings: Settings) -> Partner | None:
@@ -106,9 +132,8 @@ def _doubtful_file(env_file: Path | None, unknown: Sequence[UnknownName]) -> Ite
 
 
 def _doubtful_values(settings: Settings) -> Iterator[Finding]:
-    if len(settings.pbx_token.get_secret_value()) < SHORTEST_TOKEN:
-        what = "PBX_TOKEN is short enough to be guessed"
-        yield _doubtful("short-token", what, "generate a longer one: openssl rand -hex 16")
+    if not settings.accounts_file:
+        yield from check_key(settings)
 
     if any(server.password == DEFAULT_PASSWORD for server in settings.freeswitch_esl):
         what = "the event socket still uses the default password (ClueCon)"
@@ -121,6 +146,36 @@ def _doubtful_values(settings: Settings) -> Iterator[Finding]:
     if not settings.public_url:
         what = "PUBLIC_URL is missing: Planfix cannot reach us"
         yield _doubtful("no-public-url", what, "set it to the https address of this service")
+
+
+def _check_unclaimed(accounts: Accounts[Settings], store: Store) -> Iterator[Finding]:
+    """Report calls that belong to no account, with what to add to the settings."""
+    rules = accounts.rules()
+    left = [
+        (named, count)
+        for named, count in read(store.facts.get(UNCLAIMED))
+        if not rules.account_of_line(named.line) and not rules.account_of_domain(named.domain)
+    ]
+    if not left or not rules.is_narrowed:
+        return
+
+    lines = dict.fromkeys(short(named.line) for named, _ in left if named.line)
+    domains = dict.fromkeys(short(named.domain) for named, _ in left if named.domain)
+    names = dict.fromkeys(short(named.account) for named, _ in left if named.account)
+    shown = [
+        f"{what} {listed(list(found))}"
+        for what, found in (("line", lines), ("domain", domains), ("planfix_account", names))
+        if found
+    ]
+    what = f"{sum(count for _, count in left)} calls were of no account: {'; '.join(shown)}"
+    if accounts.file is None:
+        # the rest of the switch is not meant to be told
+        yield Finding("calls.unclaimed", Grade.OK, "calls", what)
+        return
+    line, domain = next(iter(lines), ""), next(iter(domains), "")
+    add = f'domains = ["{domain}"]' if domain else f'lines = ["{line}"]'
+    hint = f"whose are they? Add to the account in {accounts.file}: {add}"
+    yield Finding("calls.unclaimed", Grade.WARNING, "calls", what, hint)
 
 
 def _doubtful(reason: str, what: str, hint: str) -> Finding:

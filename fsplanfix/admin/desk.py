@@ -106,7 +106,7 @@ class Desk:
         store: Store,
         rules: Rules,
         is_linked: Callable[[], dict[str, bool]],
-        name_of: Callable[[str], str] = lambda _: "",
+        name_of: Callable[[str, str], str] = lambda *_: "",
         shadow: bool = False,
         is_paired: Callable[[], bool] = lambda: True,
     ) -> None:

@@ -86,7 +86,7 @@ class Overview:
 class Lookout:
     """Reads the overview.
 
-    name_of: the client's name behind a number, "" if it was not looked up lately.
+    name_of: the client's name behind a number, for an account; "" if it was not looked up lately.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Lookout:
         calls: CallList,
         hidden: str,
         is_linked: Callable[[], dict[str, bool]],
-        name_of: Callable[[str], str],
+        name_of: Callable[[str, str], str],
         is_paired: Callable[[], bool],
         shadow: bool,
     ) -> None:
@@ -160,7 +160,7 @@ class Lookout:
         parts = [
             (part.ext, _doing(part), _since(part, call)) for part in call.parts if not part.ended_at
         ]
-        name = call.contact or self._name_of(call.phone)
+        name = call.contact or self._name_of(call.phone, call.account)
         began = call.born / MICROSECONDS
         return LiveCall(
             call.callid, call.phone, name, call.diversion, call.type.value, began, parts

@@ -22,6 +22,7 @@ from ..calls.identity import REMEMBERED_CALLS
 from ..calls.model import MICROSECONDS, Notice
 from ..calls.overlap import without_known
 from ..calls.tracker import Tracker
+from ..calls.unclaimed import UNCLAIMED
 from ..calls.whose import AnyRules
 from ..errors import GivenUp
 from ..freeswitch.events import SwitchEvent
@@ -427,6 +428,11 @@ class Pipeline:
             known = self._insist(partial(self._store.facts.get, DOUBTS))
             together = doubts.with_those_of(known)
             self._insist(partial(self._store.facts.swap, DOUBTS, together))
+
+        unclaimed = self.tracker.unclaimed
+        if unclaimed.is_due:
+            known = self._insist(partial(self._store.facts.get, UNCLAIMED))
+            self._insist(partial(self._store.facts.swap, UNCLAIMED, unclaimed.added_to(known)))
 
         if self.set_aside.has_news:
             self.set_aside.has_news = False

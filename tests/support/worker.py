@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fsplanfix.calls.model import Notice, Rules, Status
+from fsplanfix.calls.whose import AnyRules
 from fsplanfix.errors import StoreError
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.freeswitch.link import Gap
@@ -21,7 +22,7 @@ class Worker:
     def __init__(
         self,
         store: Store,
-        rules: Rules | None = None,
+        rules: AnyRules | None = None,
         server: str = SERVER,
         records: Records = NO_RECORDS,
     ) -> None:
