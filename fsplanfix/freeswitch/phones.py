@@ -1,4 +1,4 @@
-"""Which of several users have no phone that could ring: asked of FreeSWITCH while a call waits."""
+"""Which users have a phone that could ring, and whose phone is outside: asked of FreeSWITCH."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ DOMAIN = re.compile(r"[A-Za-z0-9_.:-]{1,255}", re.ASCII)
 _NO_PHONE = "error/"
 """How `sofia_contact` and `verto_contact` begin if no phone is registered."""
 
+_REGISTERED = re.compile(r"\$\{(?:sofia|verto)_contact\(.*?\)\}", re.DOTALL)
+"""The part of a dial string that stands for the phones that are registered."""
+
+_ANOTHER_WAY = re.compile(r"(?:^|[\s,|:>}\]])(?!error/)[a-z_]+/", re.IGNORECASE)
+"""A dial string's way to something else: `sofia/gateway/…`, `loopback/…`, `user/…`."""
+
 
 def absent_users(
     connection: Connection, users: Sequence[str], domain: str, seconds: float
@@ -25,8 +31,7 @@ def absent_users(
 
     domain: "" for FreeSWITCH's own. seconds: for each of two questions at the most. Never raises.
     """
-    names = [user for user in users if USER.fullmatch(user)]
-    where = domain if DOMAIN.fullmatch(domain) else "${domain}"
+    names, where = _named(users), _where(domain)
     contacts = _ask(connection, [f"sofia_contact({name}@{where})" for name in names], seconds)
     suspects = [
         name
@@ -47,9 +52,43 @@ def absent_users(
     return frozenset(
         name
         for name, dial_string, verto in zip(suspects, dial_strings, vertos, strict=True)
-        if not (dial_string and "sofia_contact" not in dial_string)
-        and (not verto or verto.startswith(_NO_PHONE))
+        if not _leads_elsewhere(dial_string) and (not verto or verto.startswith(_NO_PHONE))
     )
+
+
+def outside_users(
+    connection: Connection, users: Sequence[str], domain: str, seconds: float
+) -> frozenset[str]:
+    """Return those of a domain's users who are dialled otherwise than by their registered phones.
+
+    What they are shown may go out to a trunk. domain: "" for FreeSWITCH's own. seconds: at the
+    most. None of them if FreeSWITCH cannot tell. Never raises.
+    """
+    names, where = _named(users), _where(domain)
+    questions = [f"user_data({name}@{where} param dial-string)" for name in names]
+    dial_strings = _ask(connection, questions, seconds)
+    return frozenset(
+        name
+        for name, dial_string in zip(names, dial_strings, strict=False)
+        if _leads_elsewhere(dial_string)
+    )
+
+
+def _named(users: Sequence[str]) -> list[str]:
+    return [user for user in users if USER.fullmatch(user)]
+
+
+def _where(domain: str) -> str:
+    return domain if DOMAIN.fullmatch(domain) else "${domain}"
+
+
+def _leads_elsewhere(dial_string: str) -> bool:
+    """Tell whether a user's dial string rings something besides his registered phones."""
+    rest, registered = _REGISTERED.subn("", dial_string.strip())
+    # FusionPBX gives error/user_busy to those who are not to be disturbed
+    if registered or rest.startswith(_NO_PHONE):
+        return bool(_ANOTHER_WAY.search(rest))
+    return bool(rest)
 
 
 def _ask(connection: Connection, questions: Sequence[str], seconds: float) -> list[str]:

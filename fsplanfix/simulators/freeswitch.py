@@ -28,7 +28,8 @@ from .session import Session, encoded
 _PAIR = r"[A-Za-z0-9_:]+=(?:[^{}\[\]\\,\s]|\\,|\\s)+"
 _VARIABLES = rf"\{{(?:{_PAIR},)*{_PAIR}\}}"
 _ORIGINATE = re.compile(
-    rf"originate (?P<vars>{_VARIABLES})(?:user/|sofia/gateway/[^\s{{}}]+?/)(?P<ext>[^@\s{{}}]+)"
+    rf"originate (?P<vars>{_VARIABLES})(?P<way>user/|sofia/gateway/[^\s{{}}]+?/)"
+    r"(?P<ext>[^@\s{}]+)"
     rf"(?:@[^\s{{}}]+)? (?P<rest>&[a-z_]+\((?:{_VARIABLES})?[^\s{{}}]*\)|[^\s&]+ XML [^\s]+)"
 )
 """What it takes, stricter than FreeSWITCH: names with values, commas and spaces escaped."""
@@ -52,6 +53,7 @@ class Switch:
     registered: those of them with a phone.
     contacts: what `sofia_contact` answers instead, by ext.
     dial_strings: those of users who have one of their own, by ext.
+    verto: exts that are logged in by verto.
     gateways: their states, by name.
     globals: its global variables.
     registrations: users and domains of the phones, told only by `show registrations`.
@@ -88,6 +90,7 @@ class Switch:
         self.ahead = 0.0
         self.contacts: dict[str, str] = {}
         self.dial_strings: dict[str, str] = {}
+        self.verto: set[str] = set()
         self.makecall = "makecall_answered"
         self.recordings_dir = ""
         self.cdr_dir = ""
@@ -191,9 +194,11 @@ class Switch:
             "user_exists": self._user_exists,
             "user_data": self._user_data,
             "sofia_contact": self._contact,
-            "verto_contact": lambda _: "",
+            "verto_contact": self._verto_contact,
             "expand": lambda text: expanded(text, self.globals, self.api),
-            "global_getvar": lambda name: {**self.globals, "core_uuid": self.core}.get(name, ""),
+            "global_getvar": lambda name: {**self.globals, "core_uuid": self.core}.get(
+                name, "-ERR no reply\n"
+            ),
             "strftime": lambda form: time.strftime(
                 form or "%Y-%m-%d %H:%M:%S", time.gmtime(time.time() + self.ahead)
             ),
@@ -237,6 +242,10 @@ class Switch:
         if ext in self.registered:
             return f"sofia/internal/sip:{ext}@127.0.0.1:6101"
         return "error/user_not_registered"
+
+    def _verto_contact(self, text: str) -> str:
+        ext = text.split("@", maxsplit=1)[0]
+        return f"verto.rtc/u:{ext}" if ext in self.verto else "error/user_not_registered"
 
     def _show(self, text: str) -> str:
         if text.strip() == "registrations as json":
@@ -282,7 +291,7 @@ class Switch:
             self._finish_job(
                 command, job, "-USAGE: <call url> <exten>|&<application_name>(<app_args>)\n"
             )
-        elif "}user/" not in command:
+        elif wanted["way"] != "user/":
             self._originate(command, job, wanted)
         elif wanted["ext"] not in self.users:
             self._finish_job(command, job, "-ERR SUBSCRIBER_ABSENT\n")

@@ -102,6 +102,24 @@ def test_a_colleague_is_called_without_a_word_of_planfix() -> None:
     assert "planfix" not in command
 
 
+def test_an_employee_on_a_mobile_is_called_by_his_number_for_a_colleague_too() -> None:
+    plan = DialPlan(
+        "sofia/gateway/a/{number}",
+        dial_strings={"101": "sofia/gateway/b/{number}"},
+        auto_answer=True,
+    )
+    command = originate_inside_command(
+        *("101", "79260000007", "anna", "102", plan, "u-1"),
+        outside=True,
+        user_dialled="89260000007",
+    )
+    assert "}sofia/gateway/b/89260000007 &bridge(" in command
+    assert command.endswith("}user/anna)")
+    assert "auto" not in command
+    with pytest.raises(DialRefused):
+        originate_inside_command("101", "x}", "anna", "102", plan, "u-1", outside=True)
+
+
 @pytest.mark.parametrize(
     "bad",
     [
