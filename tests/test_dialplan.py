@@ -155,6 +155,17 @@ def test_phones_that_are_off_are_passed_over(
     assert bool(call.variables.get("planfix_ring")) == (len(off) < 3)
 
 
+def test_a_user_whose_dial_string_is_a_trunk_rings_and_does_not_show_the_client_there(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    switch.registered -= {"103"}
+    switch.dial_strings["103"] = "sofia/gateway/trunk/79260000003"
+    with house(switch, planfix, tmp_path) as (_, plan):
+        call = Channel(switch, plan, Phones(picks_up={"103": 1}), CLIENT, LINE).run("public")
+    assert call.rang == ["102", "101", "102", "103"]
+    assert call.shown == {"101": "Ivan Petrov", "102": "Ivan Petrov", "103": CLIENT}
+
+
 MOBILE = "79260000002"
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 from ..errors import LinkError
 from .connection import Connection
+from .events import SwitchEvent
 
 USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 """A directory user as he may stand in a command."""
@@ -72,6 +73,32 @@ def outside_users(
         for name, dial_string in zip(names, dial_strings, strict=False)
         if _leads_elsewhere(dial_string)
     )
+
+
+class CallPhones:
+    """Asks the FreeSWITCH that a call is on. connections: returns those that are up."""
+
+    def __init__(self, connections: Callable[[], Sequence[Connection]]) -> None:
+        self._connections = connections
+
+    def absent(
+        self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
+    ) -> frozenset[str]:
+        """Return which users have no phone. channel: the call's data. See absent_users."""
+        connection = self._connection_of(channel)
+        return absent_users(connection, users, domain, seconds) if connection else frozenset()
+
+    def outside(
+        self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
+    ) -> frozenset[str]:
+        """Return which users may be outside. channel: the call's data. See outside_users."""
+        connection = self._connection_of(channel)
+        return outside_users(connection, users, domain, seconds) if connection else frozenset()
+
+    def _connection_of(self, channel: SwitchEvent) -> Connection | None:
+        linked, core = self._connections(), channel.get("Core-UUID")
+        asked = [one for one in linked if one.core == core] or linked[: len(linked) == 1]
+        return asked[0] if asked else None
 
 
 def _named(users: Sequence[str]) -> list[str]:

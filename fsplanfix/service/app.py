@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Set
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,8 @@ from prometheus_client import CollectorRegistry
 from ..admin.desk import Desk
 from ..calls import numbers
 from ..freeswitch.connection import Connection, Server
-from ..freeswitch.events import SwitchEvent
 from ..freeswitch.link import Link, NoFollower
-from ..freeswitch.phones import absent_users
+from ..freeswitch.phones import CallPhones
 from ..freeswitch.socket_app import SocketApp
 from ..history.folder import Folder
 from ..outbox.archive import Archive
@@ -308,7 +307,7 @@ class App:
             self._contacts,
             plan,
             last_talk.find,
-            self._absent_users,
+            CallPhones(self._connections),
             # a worker that hears no events asks the store
             self._exts_in_calls if self._pipelines else ExtsInCalls(self._store).find,
             journal,
@@ -320,14 +319,6 @@ class App:
             settings.contact_deadline,
             spare // file_limits.SOCKET_SHARE,
         )
-
-    def _absent_users(
-        self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
-    ) -> Set[str]:
-        """Return which users have no phone at the FreeSWITCH that a call is on; see phones.py."""
-        linked, core = self._connections(), channel.get("Core-UUID")
-        asked = [one for one in linked if one.core == core] or linked[: len(linked) == 1]
-        return absent_users(asked[0], users, domain, seconds) if asked else frozenset()
 
     def _exts_in_calls(self, _: float) -> Set[str]:
         books = (pipeline.tracker.book for pipeline in self._pipelines)
