@@ -11,9 +11,10 @@ import gevent
 import pytest
 import requests
 
+from fsplanfix.freeswitch.originate import Callee, DialPlan, originate_command
 from fsplanfix.simulators.channel import Channel, Phones
 from fsplanfix.simulators.dialplan import Dialplan
-from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.freeswitch import Switch, variables
 from fsplanfix.simulators.planfix import Planfix
 
 from .support.commands import call_cli
@@ -363,6 +364,35 @@ def test_the_client_sees_neither_the_ext_nor_the_name_of_the_employee(
     number = chosen if chosen and context == "planfix_click" else LINE
     assert call.variables["effective_caller_id_number"] == number
     assert call.shown == {CLIENT: number}
+
+
+@pytest.mark.parametrize(
+    ("context", "fusion"), [("planfix_click", False), ("default", False), (DOMAIN, True)]
+)
+def test_a_click_that_both_sides_record_has_one_recording(
+    switch: Switch,
+    tmp_path: Path,
+    context: str,
+    fusion: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """RECORD_CLICKS with a dialplan that records: FreeSWITCH wrote two files in different folders."""
+    begun: list[str] = []
+
+    def hear(event: str, fields: dict[str, str]) -> None:
+        if event == "RECORD_START":
+            begun.append(fields["Record-File-Path"])
+
+    monkeypatch.setattr(switch, "say", hear)
+    switch.speed = 50
+    plan = DialPlan("", context, recordings=f"{tmp_path}/ours")
+    command = originate_command("101", "101", Callee(CLIENT), plan, "u-1")
+    clicked = variables(re.findall(r"\{[^{}]*\}", command)[0])
+    files = dialplan(None, tmp_path, fusion)
+    Channel(switch, files, Phones(picks_up={CLIENT: 2}), "101", CLIENT, **clicked).run(context)
+    (path,) = begun
+    assert path.startswith(str(tmp_path))
+    assert "/ours/" not in path
 
 
 def test_ours_come_before_the_files_of_a_vanilla_configuration() -> None:

@@ -92,6 +92,33 @@ def test_a_click_in_planfix_makes_a_call(
     assert len(switch.originated) == 1
 
 
+@pytest.mark.parametrize("context", ["", "planfix_click"])
+def test_a_click_is_recorded_where_freeswitch_has_its_folder(
+    switch: Switch, planfix: Planfix, tmp_path: Path, context: str
+) -> None:
+    switch.speed = 20
+    settings = {
+        "RECORD_CLICKS": "true",
+        "RECORD_STEREO": "true",
+        "RECORDINGS_MAP": f"/usr/recordings:{tmp_path}",
+        "DIAL_CONTEXT": context,
+    }
+    with running(switch, planfix, tmp_path, **settings) as service:
+        service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161234567"})
+        planfix.wait_for(lambda crm: "OUTGOING" in [f.get("event") for f in crm.accepted])
+    (command,) = switch.originated
+    employee, *client = map(variables, re.findall(r"\{[^{}]*\}", command))
+    wanted = {
+        "execute_on_answer": f"record_session /usr/recordings/{employee['origination_uuid']}.wav",
+        "RECORD_STEREO": "true",
+    }
+    if context:
+        wanted = {f"nolocal:{name}": value for name, value in wanted.items()}
+        assert set(employee["export_vars"].split(",")) == set(wanted)
+        client = [employee]
+    assert wanted.items() <= client[0].items()
+
+
 @pytest.mark.parametrize(
     ("settings", "ringback"),
     [

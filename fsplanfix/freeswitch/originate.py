@@ -253,9 +253,11 @@ def _seen_by_client(number: str) -> dict[str, str]:
 def _of_client(callee: Callee, plan: DialPlan, uuid: str) -> dict[str, str]:
     """Return what the client's leg does once it is answered."""
     found = {}
-    # the employee's leg has answered before, and FreeSWITCH never runs its execute_on_answer
+    # the employee's leg has answered before, and FreeSWITCH never runs its execute_on_answer. The
+    # dialplan's own recording has the same name and takes the place of ours, wherever it puts the
+    # file (docs/facts/freeswitch.md, "Recordings").
     if plan.recordings:
-        found["execute_on_answer_1"] = f"record_session {plan.recordings}/{uuid}.wav"
+        found["execute_on_answer"] = f"record_session {plan.recordings}/{uuid}.wav"
         if plan.is_stereo:
             found["RECORD_STEREO"] = "true"
     if callee.digits:

@@ -84,7 +84,7 @@ class Leg:
         self.caller, self.name, self.destination = caller, name or caller, destination
         self.variables: dict[str, str] = {"uuid": self.uuid}
         self.other = ""
-        self.recording = ""
+        self.recordings: list[str] = []
         self.has_talked = False
 
     def headers(self) -> dict[str, str]:
@@ -112,34 +112,36 @@ class Leg:
         self.switch.say(event, {name: quote(value, safe="/:@+ ") for name, value in fields.items()})
 
     def answered(self) -> None:
-        """Run execute_on_answer, as FreeSWITCH does once when a leg answers."""
+        """Run every execute_on_answer…, as FreeSWITCH does once when a leg answers."""
         # only the answer runs it: a leg that has answered already is not recorded, as in the trace
         # makecall_answered (docs/facts/freeswitch.md, "Recordings")
         self.say("CHANNEL_ANSWER")
-        application, _, path = self.variables.get("execute_on_answer", "").partition(" ")
-        if application == "record_session":
-            self.record(path)
+        for name in list(self.variables):
+            application, _, path = self.variables[name].partition(" ")
+            if name.startswith("execute_on_answer") and application == "record_session":
+                self.record(path)
 
     def record(self, path: str) -> None:
         """Run record_session."""
+        # the same file is not recorded twice at a time (docs/facts/freeswitch.md, "Recordings")
+        if path in self.recordings:
+            return
         # RECORD_START comes at once, also where the file waits for the bridge
-        self.recording = path
+        self.recordings.append(path)
         self.say("RECORD_START", Record_File_Path=path)
 
     def stop_recording(self) -> None:
-        """End the recording, if there is one."""
-        if not self.recording:
-            return
-
+        """End the recordings, if there are any."""
         # with both of them the file holds the talk only, and none is kept without one
         # (docs/facts/freeswitch.md, "Recordings")
         waits = ("RECORD_BRIDGE_REQ", "RECORD_ANSWER_REQ")
         waits_for_talk = all(_is_true(self.variables.get(name)) for name in waits)
         cause = "empty-file" if waits_for_talk and not self.has_talked else "success-silence"
-        if cause != "empty-file":
-            write_tone(Path(self.recording))
-        self.say("RECORD_STOP", Record_File_Path=self.recording, Record_Completion_Cause=cause)
-        self.recording = ""
+        for path in self.recordings:
+            if cause != "empty-file":
+                write_tone(Path(path))
+            self.say("RECORD_STOP", Record_File_Path=path, Record_Completion_Cause=cause)
+        self.recordings.clear()
 
     def gone(self, cause: str) -> None:
         """Hang the leg up."""

@@ -80,7 +80,7 @@ def test_a_click_is_recorded_on_the_clients_leg(context: str) -> None:
     plan = DialPlan("sofia/gateway/trunk/{number}", context, recordings="/rec", is_stereo=True)
     command = made(callee=Callee("79161234567", digits="123"), plan=plan)
     wanted = {
-        "execute_on_answer_1": r"record_session\s/rec/u-1.wav",
+        "execute_on_answer": r"record_session\s/rec/u-1.wav",
         "execute_on_answer_2": r"send_dtmf\sWW123",
         "RECORD_STEREO": "true",
     }
@@ -88,7 +88,7 @@ def test_a_click_is_recorded_on_the_clients_leg(context: str) -> None:
         written = f"nolocal:{name}={value}" if context else f",{name}={value}"
         assert written in command
     if context:
-        names = r"\,".join(f"nolocal:{name}" for name in ("execute_on_answer_1", "RECORD_STEREO"))
+        names = r"\,".join(f"nolocal:{name}" for name in ("execute_on_answer", "RECORD_STEREO"))
         assert f"export_vars={names}\\,nolocal:execute_on_answer_2," in command
 
 
