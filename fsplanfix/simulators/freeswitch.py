@@ -55,6 +55,7 @@ class Switch:
     dial_strings: those of users who have one of their own, by ext.
     verto: exts that are logged in by verto.
     gateways: their states, by name.
+    contexts: those of the dialplan. applications: what stands in each of them.
     globals: its global variables.
     registrations: users and domains of the phones, told only by `show registrations`.
     denied: API commands it does not allow.
@@ -83,6 +84,7 @@ class Switch:
         self.version = "1.10.12-release"
         self.gateways = {"trunk": "NOREG"}
         self.contexts = {"default", "public"}
+        self.applications: list[str] = []
         self.globals = dict(GLOBALS)
         self.registrations: list[tuple[str, str]] = []
         self.modules = {"mod_json_cdr"}
@@ -204,7 +206,7 @@ class Switch:
             ),
             "sofia": lambda text: sofia(text, self.gateways),
             "list_users": lambda _: list_users(self.users, self.globals.get("domain", "")),
-            "xml_locate": lambda text: xml_locate(text, self.contexts),
+            "xml_locate": lambda text: xml_locate(text, self.contexts, self.applications),
             "module_exists": lambda name: str(name in self.modules).lower(),
         }
         if word in self.denied:

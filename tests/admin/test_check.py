@@ -19,8 +19,9 @@ from gevent import pywsgi, socket
 from fsplanfix.admin.check import check_all
 from fsplanfix.admin.findings import Finding, Grade
 from fsplanfix.calls.model import Kind
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.records import Outcome
+from fsplanfix.outbox.records import LOOKED_UP, Entry, Outcome
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.settings import Settings
@@ -31,6 +32,8 @@ from fsplanfix.simulators.playback import write_tone
 from ..support.commands import run_cli
 from ..support.outbox import FIRST
 from ..support.service import running
+from ..support.traces import events, told
+from ..support.worker import SERVER
 
 TOKEN = "0123456789abcdef"
 
@@ -204,6 +207,46 @@ def test_a_gateway_that_cannot_call(
     ]
 
 
+def test_every_gateway_that_a_setting_names_is_looked_at(
+    look: Callable[..., list[Finding]], switch: Switch
+) -> None:
+    switch.gateways = {"trunk": "NOREG", "second": "REGED", "third": "FAIL_WAIT"}
+    strings = ",".join(
+        f"{ext}:sofia/gateway/{name}/{{number}}"
+        for ext, name in (("101", "second"), ("102", "third"), ("103", "fuorth"), ("104", "trunk"))
+    )
+    findings = look(DIAL_STRINGS=strings)
+    says(findings, Grade.OK, "gateway trunk is up")
+    says(findings, Grade.OK, "gateway second is up")
+    says(findings, Grade.BROKEN, "gateway third is FAIL_WAIT")
+    hint = says(findings, Grade.BROKEN, "gateway fuorth does not exist").hint
+    assert "name yours in DIAL_STRINGS" in hint
+
+    # through a context only mobiles are called by these strings
+    for_mobiles = look(DIAL_CONTEXT="default", EXTENSION_ALIASES="79260000007:101")
+    says(for_mobiles, Grade.OK, "gateway trunk is up")
+
+
+def test_freeswitch_without_a_domain_needs_the_setting(
+    look: Callable[..., list[Finding]], switch: Switch
+) -> None:
+    """As FusionPBX is: a click said that no phone is registered, and the check said nothing."""
+    users = switch.users
+    assert not [finding for finding in look() if "USER_DOMAIN" in finding.what]
+
+    del switch.globals["domain"]
+    switch.users = set()
+    switch.registrations = [("101", "a.example"), ("101", "b.example"), ("102", "b.example")]
+    finding = says(look(DIAL_CONTEXT="default"), Grade.BROKEN, "USER_DOMAIN is missing")
+    assert "the domain of your users: b.example, a.example" in finding.hint
+    assert not [f for f in look(USER_DOMAIN="a.example") if "USER_DOMAIN" in f.what]
+
+    switch.registrations = []
+    says(look(), Grade.BROKEN, "USER_DOMAIN is missing")
+    switch.users, switch.denied = users, {"global_getvar"}
+    assert not [finding for finding in look() if "USER_DOMAIN" in finding.what]
+
+
 def test_a_pattern_that_fits_nobody(look: Callable[..., list[Finding]]) -> None:
     says(
         look(EXTENSION_PATTERN=r"^7\d{3}$"),
@@ -247,6 +290,26 @@ def test_logins_and_gateways_that_are_something_else(
     assert not [finding for finding in findings if finding.part == "events"]
     named = look(STORE_URL=where, TRUNK_USERS="200,gsm\u001b", HOUSE_GATEWAYS="branch")
     assert not [finding for finding in named if finding.part in ("users", "gateways")]
+
+
+def test_windows_for_known_clients_need_the_dialplan(
+    look: Callable[..., list[Finding]], tmp_path: Path
+) -> None:
+    where = f"sqlite:///{tmp_path}/known.db"
+    store = Store(where)
+    what = "the dialplan never asks who calls"
+    assert not [found for found in look(STORE_URL=where, WINDOWS="known") if what in found.what]
+
+    came_in = told(events("in_one_answered"))
+    store.save(came_in, {came_in[0].callid: None}, SERVER, store.now())
+    finding = says(look(STORE_URL=where, WINDOWS="known"), Grade.WARNING, what)
+    assert "00_2_planfix_ring.xml" in finding.hint
+    assert not [found for found in look(STORE_URL=where) if what in found.what]
+
+    looked_up = Entry(store.now(), f"{LOOKED_UP} no name (asked, 9 ms)", "u-1", "", "79161234567")
+    Archive(store).write_down(looked_up)
+    store.close()
+    assert not [found for found in look(STORE_URL=where, WINDOWS="known") if what in found.what]
 
 
 def test_an_event_that_was_set_aside_is_named(
@@ -301,6 +364,10 @@ def test_what_clients_see_after_a_click(look: Callable[..., list[Finding]], swit
 def test_the_context_of_clicks(look: Callable[..., list[Finding]], switch: Switch) -> None:
     says(look(DIAL_CONTEXT="default"), Grade.OK, "context default is in the dialplan")
     says(look(DIAL_CONTEXT="defualt"), Grade.BROKEN, "context defualt (DIAL_CONTEXT) is not in")
+    switch.applications = ["answer", "record_session"]
+    both = look(DIAL_CONTEXT="default", RECORD_CLICKS="true")
+    assert "RECORD_CLICKS=false" in says(both, Grade.WARNING, "may have two recordings").hint
+    assert not [finding for finding in look(DIAL_CONTEXT="default") if "two" in finding.what]
     switch.contexts = set()  # the dialplan comes from a database
     assert not [finding for finding in look(DIAL_CONTEXT="x") if "context" in finding.code]
 
