@@ -70,6 +70,14 @@ def house(
         yield service, dialplan(service, folder)
 
 
+def click(context: str, caller_id: str = "", recordings: str = "") -> dict[str, str]:
+    """The variables with which a click sends the employee's leg into a context."""
+    plan = DialPlan("", context, recordings=recordings)
+    callee = Callee(CLIENT, caller_id=caller_id)
+    command = originate_command("101", "101", callee, plan, "u-1")
+    return variables(command[command.index("{") : command.index("}")])
+
+
 def told(planfix: Planfix, callid: str) -> list[str]:
     said = []
     for fields in planfix.accepted:
@@ -350,20 +358,39 @@ def test_a_click_goes_through_its_context_and_is_recorded(
 )
 @pytest.mark.parametrize("chosen", ["", "74950000009"])
 def test_the_client_sees_neither_the_ext_nor_the_name_of_the_employee(
-    switch: Switch, tmp_path: Path, context: str, fusion: bool, chosen: str
+    switch: Switch,
+    tmp_path: Path,
+    context: str,
+    fusion: bool,
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As vanilla's directory gives them to each user."""
+    """As vanilla's directory gives them to each user. chosen: what fsplanfix knows, if anything."""
+    seen: list[tuple[str, str]] = []
+
+    def hear(event: str, fields: dict[str, str]) -> None:
+        if event == "CHANNEL_CREATE" and fields["Call-Direction"] == "outbound":
+            seen.append((fields["Caller-Caller-ID-Number"], fields["Caller-Caller-ID-Name"]))
+
+    monkeypatch.setattr(switch, "say", hear)
     switch.speed = 50
     plan = dialplan(None, tmp_path, fusion)
-    inside = {
-        "effective_caller_id_number": "101",
-        "effective_caller_id_name": "Extension 101",
-        **({"planfix_caller_id": chosen} if chosen else {}),
-    }
+    inside = {"effective_caller_id_number": "101", "effective_caller_id_name": "Extension 101"}
+    clicked = click(context, caller_id=chosen) | inside
+    Channel(switch, plan, Phones(picks_up={CLIENT: 2}), "101", CLIENT, **clicked).run(context)
+    assert seen == [(chosen or LINE,) * 2]
+
+
+@pytest.mark.parametrize(("context", "fusion"), [("default", False), (DOMAIN, True)])
+def test_who_dials_himself_shows_neither_his_ext_nor_his_name(
+    switch: Switch, tmp_path: Path, context: str, fusion: bool
+) -> None:
+    switch.speed = 50
+    plan = dialplan(None, tmp_path, fusion)
+    inside = {"effective_caller_id_number": "101", "effective_caller_id_name": "Extension 101"}
     call = Channel(switch, plan, Phones(picks_up={CLIENT: 2}), "101", CLIENT, **inside).run(context)
-    number = chosen if chosen and context == "planfix_click" else LINE
-    assert call.variables["effective_caller_id_number"] == number
-    assert call.shown == {CLIENT: number}
+    assert call.variables["effective_caller_id_number"] == LINE
+    assert call.shown == {CLIENT: LINE}
 
 
 @pytest.mark.parametrize(
@@ -385,9 +412,7 @@ def test_a_click_that_both_sides_record_has_one_recording(
 
     monkeypatch.setattr(switch, "say", hear)
     switch.speed = 50
-    plan = DialPlan("", context, recordings=f"{tmp_path}/ours")
-    command = originate_command("101", "101", Callee(CLIENT), plan, "u-1")
-    clicked = variables(re.findall(r"\{[^{}]*\}", command)[0])
+    clicked = click(context, recordings=f"{tmp_path}/ours")
     files = dialplan(None, tmp_path, fusion)
     Channel(switch, files, Phones(picks_up={CLIENT: 2}), "101", CLIENT, **clicked).run(context)
     (path,) = begun

@@ -158,18 +158,18 @@ def originate_command(
         "planfix_makecall": "1",
         "planfix_ext": user,
         "planfix_phone": callee.number,
-        # for the dialplan of DIAL_CONTEXT: the directory's variables replace effective_caller_id_*
-        # once the employee's leg is there (mod_dptools.c, user_outgoing_channel)
-        "planfix_caller_id": callee.caller_id,
         "effective_caller_id_number": shown,
         "effective_caller_id_name": shown,
     }
     if plan.auto_answer and not outside:
         variables |= AUTO_ANSWER
-    if plan.dial_context and of_client:
-        # the dialplan of the context places the client's leg, with these variables besides its own
-        variables["export_vars"] = r"\,".join(f"nolocal:{name}" for name in of_client)
-        variables |= {f"nolocal:{name}": value for name, value in of_client.items()}
+    if plan.dial_context:
+        # the dialplan of the context places the client's leg, with these variables besides its own.
+        # The directory's variables replace effective_caller_id_* once the employee's leg is there
+        # (mod_dptools.c, user_outgoing_channel), and the dialplan does.
+        exported = {**(_seen_by_client(shown) if callee.caller_id else {}), **of_client}
+        variables["export_vars"] = r"\,".join(f"nolocal:{name}" for name in exported)
+        variables |= {f"nolocal:{name}": value for name, value in exported.items()}
 
     first = _listed(variables) + employee
     if plan.dial_context:

@@ -445,9 +445,16 @@ class Called(Leg):
     """
 
     def __init__(self, channel: Channel, who: str, gateway: str, variables: dict[str, str]) -> None:
+        exported = {
+            name.removeprefix("nolocal:"): channel.variables[name]
+            for name in filter(None, channel.variables.get("export_vars", "").split(","))
+        }
+        own = exported | variables
+        # the leg's own go before effective_caller_id_* (docs/facts/freeswitch.md, "Commands")
         caller = channel.variables.get("effective_caller_id_number", channel.caller)
         name = channel.variables.get("effective_caller_id_name", channel.name)
-        name = variables.get("origination_caller_id_name", name)
+        caller = own.get("origination_caller_id_number", caller)
+        name = own.get("origination_caller_id_name", name)
         super().__init__(channel.switch, False, who, caller, name)
         self.who = who
         self.other = channel.uuid
@@ -456,6 +463,4 @@ class Called(Leg):
         else:
             self.variables["dialed_user"] = who
 
-        for exported in filter(None, channel.variables.get("export_vars", "").split(",")):
-            self.variables[exported.removeprefix("nolocal:")] = channel.variables[exported]
-        self.variables |= variables
+        self.variables |= own

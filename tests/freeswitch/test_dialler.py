@@ -123,11 +123,20 @@ def test_the_client_sees_our_number_and_never_the_employees_name(
     """The directory's effective_caller_id_* replace ours on the employee's leg."""
     plan = DialPlan("sofia/gateway/trunk/{number}", context)
     employee, *client = legs(switch, connection, plan, caller_id="74950000001")
-    assert employee["planfix_caller_id"] == "74950000001"
-    for leg in client:
-        assert leg["origination_caller_id_number"] == "74950000001"
-        assert leg["origination_caller_id_name"] == "74950000001"
     assert len(client) == (not context)
+    names = ["origination_caller_id_number", "origination_caller_id_name"]
+    if context:
+        names = [f"nolocal:{name}" for name in names]
+        assert employee["export_vars"].split(",") == names
+    (leg,) = client or [employee]
+    assert [leg[name] for name in names] == ["74950000001"] * 2
+
+
+def test_where_no_number_is_known_the_context_chooses_one(
+    switch: Switch, connection: Connection
+) -> None:
+    (leg,) = legs(switch, connection, DialPlan("sofia/gateway/trunk/{number}", "planfix_click"))
+    assert not [name for name in leg if name.startswith(("nolocal:", "export_vars"))]
 
 
 @pytest.mark.parametrize("user", ["101", "79260000007"])

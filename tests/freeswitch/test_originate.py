@@ -30,7 +30,7 @@ def test_the_employee_is_called_first_then_the_client() -> None:
         "originate {origination_uuid=u-1,origination_caller_id_number=79161234567,"
         "origination_caller_id_name=79161234567,originate_timeout=30,group_confirm_early_ok=false,"
         "call_timeout=60,transfer_ringback=%(800\\,3200\\,425),planfix_makecall=1,"
-        "planfix_ext=101,planfix_phone=79161234567,planfix_caller_id=74950000000,"
+        "planfix_ext=101,planfix_phone=79161234567,"
         "effective_caller_id_number=74950000000,effective_caller_id_name=74950000000}user/101 "
         "&bridge({ignore_early_media=false,bridge_answer_timeout=60,"
         "origination_caller_id_number=74950000000,origination_caller_id_name=74950000000}"
