@@ -73,7 +73,10 @@ class Phones:
 
 
 class Leg:
-    """One leg, which sends its events as the event socket would."""
+    """One leg, which sends its events as the event socket would.
+
+    recorded: what each of its recordings holds, by path: "the menu", "the ringing", "the talk".
+    """
 
     def __init__(
         self, switch: Switch, inbound: bool, destination: str, caller: str, name: str = ""
@@ -85,7 +88,8 @@ class Leg:
         self.variables: dict[str, str] = {"uuid": self.uuid}
         self.other = ""
         self.recordings: list[str] = []
-        self.has_talked = False
+        self.recorded: dict[str, list[str]] = {}
+        self.is_answered = False
 
     def headers(self) -> dict[str, str]:
         """Return the headers that every event of the leg and the channel data carry."""
@@ -115,6 +119,9 @@ class Leg:
         """Run every execute_on_answer…, as FreeSWITCH does once when a leg answers."""
         # only the answer runs it: a leg that has answered already is not recorded, as in the trace
         # makecall_answered (docs/facts/freeswitch.md, "Recordings")
+        if self.is_answered:
+            return
+        self.is_answered = True
         self.say("CHANNEL_ANSWER")
         for name in list(self.variables):
             application, _, path = self.variables[name].partition(" ")
@@ -130,15 +137,21 @@ class Leg:
         self.recordings.append(path)
         self.say("RECORD_START", Record_File_Path=path)
 
-    def stop_recording(self) -> None:
-        """End the recordings, if there are any."""
+    def sound(self, what: str) -> None:
+        """Note what the running recordings take in."""
         # with both of them the file holds the talk only, and none is kept without one
         # (docs/facts/freeswitch.md, "Recordings")
         waits = ("RECORD_BRIDGE_REQ", "RECORD_ANSWER_REQ")
         waits_for_talk = all(_is_true(self.variables.get(name)) for name in waits)
-        cause = "empty-file" if waits_for_talk and not self.has_talked else "success-silence"
         for path in self.recordings:
-            if cause != "empty-file":
+            if what == "the talk" or not waits_for_talk:
+                self.recorded.setdefault(path, []).append(what)
+
+    def stop_recording(self) -> None:
+        """End the recordings, if there are any."""
+        for path in self.recordings:
+            cause = "success-silence" if path in self.recorded else "empty-file"
+            if path in self.recorded:
                 write_tone(Path(path))
             self.say("RECORD_STOP", Record_File_Path=path, Record_Completion_Cause=cause)
         self.recordings.clear()
@@ -245,6 +258,8 @@ class Channel(Leg):
             "sched_transfer": self._schedule,
             "socket": self._socket,
             "hangup": self._hang_up,
+            "answer": lambda _: self.answered(),
+            "play_and_get_digits": lambda _: self.sound("the menu"),
         }
         if application not in known:
             # 502 (docs/facts/freeswitch.md, "Commands")
@@ -348,6 +363,7 @@ class Channel(Leg):
         ready = [leg for leg in legs if times[leg] < limits[leg]]
         first = min(ready, key=lambda leg: times[leg], default=None)
         wait = times[first] if first is not None else max(limits.values(), default=0.0)
+        self.sound("the ringing")
         try:
             gevent.sleep(wait / self.switch.speed)
         except (HungUp, Transferred) as end:
@@ -399,10 +415,11 @@ class Channel(Leg):
 
     def _talk(self, leg: Called) -> None:
         self.talked_with = leg.who
-        self.has_talked = True
         leg.answered()
         self.answered()
         self.say("CHANNEL_BRIDGE", Other_Leg_Unique_ID=leg.uuid)
+        self.sound("the talk")
+        leg.sound("the talk")
 
         try:
             gevent.sleep(self.phones.talks / self.switch.speed)
