@@ -93,7 +93,7 @@ class Switch:
         self.contacts: dict[str, str] = {}
         self.dial_strings: dict[str, str] = {}
         self.verto: set[str] = set()
-        self.makecall = "makecall_answered"
+        self.makecall: str | Path = "makecall_answered"
         self.recordings_dir = ""
         self.cdr_dir = ""
         self.on_record: Callable[[Path, str], object] = write_whole
@@ -308,7 +308,8 @@ class Switch:
         given = variables(wanted["vars"])
         # what is dialled stands behind the variables of the client's leg
         dialled = _NUMBER.findall(re.sub(r"\{[^{}]*\}", "", wanted["rest"]))
-        number = next(iter(dialled), given.get("planfix_phone", ""))
+        shown = given.get("origination_caller_id_number", "")
+        number = next(iter(dialled), given.get("planfix_phone", shown))
         swap = {steps[0].get("Caller-Caller-ID-Number"): number, "101": wanted["ext"]}
         keep: dict[str, str] = {}
         if "origination_uuid" in given:
