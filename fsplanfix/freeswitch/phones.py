@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from uuid import uuid4
+
+from cachetools import TTLCache
 
 from ..errors import LinkError
 from .connection import Connection
@@ -14,6 +17,12 @@ USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 """A directory user as he may stand in a command."""
 
 DOMAIN = re.compile(r"[A-Za-z0-9_.:-]{1,255}", re.ASCII)
+
+REMEMBERED = 60.0
+"""Seconds for which a user's dial string is not asked for again."""
+
+MOST_REMEMBERED = 10_000
+"""Users."""
 
 _NO_PHONE = "error/"
 """How `sofia_contact` and `verto_contact` begin if no phone is registered."""
@@ -65,21 +74,35 @@ def outside_users(
     What they are shown may go out to a trunk. domain: "" for FreeSWITCH's own. seconds: at the
     most. None of them if FreeSWITCH cannot tell. Never raises.
     """
+    told = _told_of(connection, users, domain, seconds)
+    return frozenset(user for user, is_outside in told.items() if is_outside)
+
+
+def _told_of(
+    connection: Connection, users: Sequence[str], domain: str, seconds: float
+) -> dict[str, bool]:
+    """Return of users whether they are outside, nothing of any if FreeSWITCH cannot tell."""
     names, where = _named(users), _where(domain)
     questions = [f"user_data({name}@{where} param dial-string)" for name in names]
     dial_strings = _ask(connection, questions, seconds)
-    return frozenset(
-        name
-        for name, dial_string in zip(names, dial_strings, strict=False)
-        if _leads_elsewhere(dial_string)
-    )
+    return dict(zip(names, map(_leads_elsewhere, dial_strings), strict=False))
 
 
 class CallPhones:
-    """Asks the FreeSWITCH that a call is on. connections: returns those that are up."""
+    """Asks the FreeSWITCH that a call is on. connections: returns those that are up.
 
-    def __init__(self, connections: Callable[[], Sequence[Connection]]) -> None:
+    now: seconds, for how long an answer is remembered.
+    """
+
+    def __init__(
+        self,
+        connections: Callable[[], Sequence[Connection]],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connections = connections
+        self._known: TTLCache[tuple[str, str, str], bool] = TTLCache(
+            MOST_REMEMBERED, REMEMBERED, now
+        )
 
     def absent(
         self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
@@ -93,7 +116,15 @@ class CallPhones:
     ) -> frozenset[str]:
         """Return which users may be outside. channel: the call's data. See outside_users."""
         connection = self._connection_of(channel)
-        return outside_users(connection, users, domain, seconds) if connection else frozenset()
+        if connection is None:
+            return frozenset()
+
+        # the directory may be a database or a web server, and it is the same for every call
+        found = {user: self._known.get((connection.core, domain, user)) for user in users}
+        unknown = [user for user, is_outside in found.items() if is_outside is None]
+        for user, is_outside in _told_of(connection, unknown, domain, seconds).items():
+            self._known[connection.core, domain, user] = found[user] = is_outside
+        return frozenset(user for user, is_outside in found.items() if is_outside)
 
     def _connection_of(self, channel: SwitchEvent) -> Connection | None:
         linked, core = self._connections(), channel.get("Core-UUID")

@@ -4,7 +4,8 @@ import pytest
 
 from fsplanfix.freeswitch.connection import Connection
 from fsplanfix.freeswitch.dialler import Phone, find_phone
-from fsplanfix.freeswitch.phones import absent_users, outside_users
+from fsplanfix.freeswitch.events import SwitchEvent
+from fsplanfix.freeswitch.phones import REMEMBERED, CallPhones, absent_users, outside_users
 from fsplanfix.simulators.freeswitch import Switch
 
 from ..support.cases import for_each
@@ -59,6 +60,32 @@ def test_a_dial_string_of_ones_own_may_lead_outside(
     assert (find_phone(connection, "105", "") is Phone.ABSENT) == (not leads_outside)
     outside = outside_users(connection, ["101", "105", "x}"], "", 30)
     assert outside == ({"105"} if leads_outside else set())
+
+
+def test_dial_strings_are_remembered_for_a_minute(switch: Switch, connection: Connection) -> None:
+    now = [0.0]
+    phones = CallPhones(lambda: [connection], lambda: now[0])
+    channel = SwitchEvent(b"Event-Name: CHANNEL_DATA\n\n")
+
+    def outside(*users: str) -> set[str]:
+        return set(phones.outside(channel, users, "", 30))
+
+    switch.dial_strings["105"] = "sofia/gateway/trunk/79260000005"
+    answer = switch.api
+    switch.api = lambda command: "-ERR"  # type: ignore[method-assign]
+    assert outside("101", "105") == set()
+    switch.api = answer  # type: ignore[method-assign]
+    assert outside("101", "105") == {"105"}
+    asked = len(switch.commands)
+    assert outside("101", "105") == {"105"}
+    assert len(switch.commands) == asked
+
+    assert outside("102", "105") == {"105"}
+    assert "102" in "".join(switch.commands[asked:])
+    assert "105" not in "".join(switch.commands[asked:])
+    del switch.dial_strings["105"]
+    now[0] = REMEMBERED + 1
+    assert outside("101", "105") == set()
 
 
 def test_a_user_of_verto_has_a_phone(switch: Switch, connection: Connection) -> None:
