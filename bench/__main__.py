@@ -29,6 +29,7 @@ from tests.support import postgres  # noqa: E402
 from . import (  # noqa: E402
     burst,
     calls,
+    last_talk,
     limits,
     open_calls,
     outbox,
@@ -310,6 +311,20 @@ def held(rounds: Rounds) -> Iterator[Row]:
     yield Row("the next call, silent Planfix", "ms", max(again) * 1000, "", None, None, 300)
 
 
+def last_talks(rounds: Rounds, database: Callable[[], str]) -> Iterator[Row]:
+    """How long a call waits for who talked with its client last, at a million calls."""
+    with tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder, ExitStack() as stack:
+        found: dict[str, Callable[[], float]] = {}
+        for kind, url in (("SQLite", f"sqlite:///{folder}/large.db"), ("PostgreSQL", database())):
+            store = last_talk.Million(url)
+            stack.callback(store.close)
+            found[kind] = store.find
+        rounds.take(found)
+    for kind in found:
+        what = f"last talk, 1,000,000 calls: {kind}"
+        yield Row(what, "ms", rounds.median(kind) * 1000, "", None, None, 2)
+
+
 def in_time(rounds: Rounds, database: Callable[[], str]) -> Iterator[Row]:
     """What people and other workers wait for."""
     measures: dict[str, tuple[Callable[[], float], float]] = {
@@ -357,6 +372,7 @@ def main(quick: bool, only: str) -> None:
             "claims": lambda rounds: claims(rounds, database),
             "start_up": start_up,
             "held": held,
+            "last_talks": lambda rounds: last_talks(rounds, database),
             "pages": open_pages,
             "in_time": lambda rounds: in_time(rounds, database),
         }

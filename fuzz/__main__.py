@@ -268,6 +268,7 @@ def attack(store_url: str, count: int, seed: int, figures: bool) -> int:
         print(f"memory {before[0]} -> {after[0]} kB, open files {before[1]} -> {after[1]}")
         print(
             f"calls placed {len(target.switch.originated)}, "
+            f"{sum('send_dtmf' in one for one in target.switch.originated)} with an extension, "
             f"Planfix asked {target.planfix.asked} times"
         )
         print("".join(f"{problem}\n" for problem in target.problems), flush=True)

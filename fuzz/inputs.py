@@ -30,6 +30,9 @@ SPOKEN_BY_FREESWITCH = ("Event-Name", "Event-Sequence", "Core-UUID")
 """What no caller, phone or dialplan has a say in, and without which an event is none."""
 
 COMMANDS = ["makeCall", "setup", "event", "contact", "record", "ping", "", "makecall"]
+BEFORE_EXTENSION = [",", ",,", ";ext=", " доб. ", "доб", " ext. ", "x", "#", ";", ""]
+"""What stands, or nearly stands, between a number and its extension."""
+
 FIELDS = [
     "cmd",
     "from",
@@ -95,15 +98,11 @@ class Inputs:
 
     def request(self) -> bytes:
         """Return an HTTP request to /planfix, most of them well formed with hostile fields."""
-        ext, number = (
-            str(self._random.randrange(10, 1000)),
-            f"7916{self._random.randrange(10**7):07}",
-        )
         fields = {
             "cmd": self._random.choice(COMMANDS[:2]),
             "token": self._token,
-            "from": ext,
-            "to": number,
+            "from": str(self._random.randrange(10, 1000)),
+            "to": self.clicked(),
         }
         for _ in range(self._random.randrange(1, 4)):
             fields[self._random.choice(FIELDS)] = self.text()
@@ -116,6 +115,14 @@ class Inputs:
         if self._random.random() < 0.1:
             body = self._mutated(body)
         return self._http("POST", "/planfix", body)
+
+    def clicked(self) -> str:
+        """Return the number of a click, half of them with an extension, honest or hostile."""
+        number = f"7916{self._random.randrange(10**7):07}"
+        if self._random.random() < 0.5:
+            return number
+        extensions = ["123", "1", "*1#", "9" * 10, "9" * 11, "1,2", "\u0661", self.text()]
+        return number + self._random.choice(BEFORE_EXTENSION) + self._random.choice(extensions)
 
     def listen(self) -> bytes:
         """Return an HTTP request for a recording: a real link, changed."""
@@ -217,16 +224,21 @@ class Inputs:
 
     def answer(self) -> dict[str, object]:
         """Return what Planfix says about a contact."""
-        manager = self._random.choice(
-            [
-                *("102", 103, None, ["101"], {"x": 1}, self.text(), -5, 1.5, True),
-                *(self.exts(), self.exts().split(","), [101, self.text(), ["102"]]),
-            ]
-        )
-        return {
-            "contact_name": self._random.choice([self.text(), self.text() * 50, None, 7]),
-            "manager": manager,
+        said: dict[str, object] = {
+            "contact_name": self._random.choice([self.text(), self.text() * 50, None, 7])
         }
+        # the editions of Planfix's page call him by two names
+        for name in self._random.choice([["manager"], ["responsible"], ["manager", "responsible"]]):
+            said[name] = self._employees()
+        return said
+
+    def _employees(self) -> object:
+        """Return what Planfix says of who looks after a contact."""
+        values = [
+            *("102", 103, None, ["101"], {"x": 1}, self.text(), -5, 1.5, True),
+            *(self.exts(), self.exts().split(","), [101, self.text(), ["102"]]),
+        ]
+        return self._random.choice(values)
 
     def verdict(self) -> tuple[int, bytes]:
         """Return the code and the words with which Planfix answers a notice; 200 has none."""

@@ -39,7 +39,7 @@ _QUESTION = (
     rf"\$\{{(?:(?:sofia|verto)_contact\({_USER_AT}\)|user_data\({_USER_AT} param dial-string\))\}}"
 )
 ALLOWED_IN_ESL = re.compile(
-    r"(?:show channels as json|global_getvar (?:domain|core_uuid)|uptime|"
+    r"(?:show (?:channels|registrations) as json|global_getvar (?:domain|core_uuid)|uptime|"
     r"uuid_dump [!#-&(-\[\]-~]{1,256} json|"
     r"user_exists id [0-9]{2,5} [A-Za-z0-9_.:\[\]-]{1,255}|"
     r"sofia_contact [0-9]{2,5}(?:@[A-Za-z0-9_.:\[\]-]{1,255})?|"

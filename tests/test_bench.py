@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import esl, limits, open_calls, outbox, pages, sockets, traffic, windows
+from bench import esl, last_talk, limits, open_calls, outbox, pages, sockets, traffic, windows
 from bench.__main__ import Rounds, Row
 from bench.programs import connector
 from fsplanfix.freeswitch.events import SwitchEvent
@@ -70,6 +70,12 @@ def test_calls_are_held_open_and_weighed() -> None:
     assert isinstance(holder.per_call, float)
     assert holder.round() > 0
     holder.end()
+
+
+def test_who_talked_last_is_found_among_many_calls(store_url: str) -> None:
+    store = last_talk.Million(store_url, 40)
+    assert store.find() > 0
+    store.close()
 
 
 def test_both_backlogs_are_claimed_from(store_url: str) -> None:

@@ -207,12 +207,20 @@ def test_numbers_follow_the_country(tmp_path: Path) -> None:
 def test_normalize_shows_the_rules_at_work(tmp_path: Path) -> None:
     numbers = ("989161234567", "0000001", "380501234567")
     rules = {"NUMBER_RULES": r"9(8\d{10})=$1", "AREA_CODE": "495", "DIAL_RULES": r"7(\d{10})=98$1"}
-    done = call_cli(tmp_path, "normalize", *numbers, **rules)
+    done = call_cli(tmp_path, "normalize", *numbers, "8 (495) 000-00-01 доб. 12", **rules)
     assert done.stdout.splitlines() == [
-        r"989161234567 -> 79161234567  (NUMBER_RULES: 9(8\d{10})=$1)  dialled as 989161234567",
-        "0000001 -> 74950000001  dialled as 984950000001",
+        "989161234567 -> 79161234567",
+        r"  by NUMBER_RULES: 9(8\d{10})=$1",
+        "  dialled as 989161234567",
+        "0000001 -> 74950000001",
+        "  dialled as 984950000001",
         "380501234567 -> 380501234567",
+        "8 (495) 000-00-01 доб. 12 -> 74950000001",
+        "  dialled as 984950000001",
+        "  then 12 after the answer",
     ]
+    nobody = call_cli(tmp_path, "normalize", "nobody at all", HIDDEN_NUMBER="").stdout
+    assert max(map(len, nobody.splitlines())) <= 80
 
 
 def test_a_wrong_country_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from fsplanfix.simulators.planfix import Planfix
 from .support.commands import call_cli
 from .support.deliveries import told
 from .support.service import running
+from .support.traces import path_of
 
 pytestmark = pytest.mark.no_cover
 
@@ -42,6 +43,48 @@ def test_a_click_in_planfix_makes_a_call(
     )
     assert told(planfix, first["callid"]) == [token.replace("101", "102") for token in outcome]
     assert len(switch.originated) == 1
+
+
+def test_a_click_on_a_colleague_rings_him_and_is_not_reported(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    switch.makecall, switch.speed = path_of("click_colleague"), 50
+    with running(switch, planfix, tmp_path) as service:
+        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "102"})
+        assert (answer.status_code, answer.json()) == (200, {})
+        service.wait_for("event=click_to_call .*ext=101.*phone=102")
+        honest = switch.play("in_one_answered")
+        planfix.wait_for(lambda crm: "COMPLETED" in [f.get("event") for f in crm.accepted])
+    assert {fields["callid"] for fields in planfix.accepted} == {honest}
+    (command,) = switch.originated
+    assert command.endswith("}user/102)")
+
+
+@pytest.mark.parametrize("context", ["", "planfix_click"])
+def test_a_click_is_recorded_where_freeswitch_has_its_folder(
+    switch: Switch, planfix: Planfix, tmp_path: Path, context: str
+) -> None:
+    switch.speed = 20
+    settings = {
+        "RECORD_CLICKS": "true",
+        "RECORD_STEREO": "true",
+        "RECORDINGS_MAP": f"/usr/recordings:{tmp_path}",
+        "DIAL_CONTEXT": context,
+    }
+    with running(switch, planfix, tmp_path, **settings) as service:
+        service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161234567"})
+        planfix.wait_for(lambda crm: "OUTGOING" in [f.get("event") for f in crm.accepted])
+    (command,) = switch.originated
+    employee, *client = map(variables, re.findall(r"\{[^{}]*\}", command))
+    wanted = {
+        "execute_on_answer": f"record_session /usr/recordings/{employee['origination_uuid']}.wav",
+        "RECORD_STEREO": "true",
+    }
+    if context:
+        wanted = {f"nolocal:{name}": value for name, value in wanted.items()}
+        assert set(employee["export_vars"].split(",")) == set(wanted)
+        client = [employee]
+    assert wanted.items() <= client[0].items()
 
 
 @pytest.mark.parametrize(

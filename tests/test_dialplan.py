@@ -21,6 +21,7 @@ from .support.dialplan import (
     FOLDER,
     FUSION,
     LINE,
+    click,
     dialplan,
     house,
     name,
@@ -101,6 +102,17 @@ def test_phones_that_are_off_are_passed_over(
     assert call.cause == ("NO_ANSWER" if len(off) == 3 else "NORMAL_CLEARING")
     # nobody to name: the static list is rung
     assert bool(call.variables.get("planfix_ring")) == (len(off) < 3)
+
+
+def test_a_user_whose_dial_string_is_a_trunk_rings_and_does_not_show_the_client_there(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    switch.registered -= {"103"}
+    switch.dial_strings["103"] = "sofia/gateway/trunk/79260000003"
+    with house(switch, planfix, tmp_path) as (_, plan):
+        call = Channel(switch, plan, Phones(picks_up={"103": 1}), CLIENT, LINE).run("public")
+    assert call.rang == ["102", "101", "102", "103"]
+    assert call.shown == {"101": "Ivan Petrov", "102": "Ivan Petrov", "103": CLIENT}
 
 
 MOBILE = "79260000002"
@@ -286,20 +298,66 @@ def test_a_click_goes_through_its_context_and_is_recorded(
 )
 @pytest.mark.parametrize("chosen", ["", "74950000009"])
 def test_the_client_sees_neither_the_ext_nor_the_name_of_the_employee(
-    switch: Switch, tmp_path: Path, context: str, fusion: bool, chosen: str
+    switch: Switch,
+    tmp_path: Path,
+    context: str,
+    fusion: bool,
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As vanilla's directory gives them to each user."""
+    """As vanilla's directory gives them to each user. chosen: what fsplanfix knows, if anything."""
+    seen: list[tuple[str, str]] = []
+
+    def hear(event: str, fields: dict[str, str]) -> None:
+        if event == "CHANNEL_CREATE" and fields["Call-Direction"] == "outbound":
+            seen.append((fields["Caller-Caller-ID-Number"], fields["Caller-Caller-ID-Name"]))
+
+    monkeypatch.setattr(switch, "say", hear)
     switch.speed = 50
     plan = dialplan(None, tmp_path, fusion)
-    inside = {
-        "effective_caller_id_number": "101",
-        "effective_caller_id_name": "Extension 101",
-        **({"planfix_caller_id": chosen} if chosen else {}),
-    }
+    inside = {"effective_caller_id_number": "101", "effective_caller_id_name": "Extension 101"}
+    clicked = click(context, caller_id=chosen) | inside
+    Channel(switch, plan, Phones(picks_up={CLIENT: 2}), "101", CLIENT, **clicked).run(context)
+    assert seen == [(chosen or LINE,) * 2]
+
+
+@pytest.mark.parametrize(("context", "fusion"), [("default", False), (DOMAIN, True)])
+def test_who_dials_himself_shows_neither_his_ext_nor_his_name(
+    switch: Switch, tmp_path: Path, context: str, fusion: bool
+) -> None:
+    switch.speed = 50
+    plan = dialplan(None, tmp_path, fusion)
+    inside = {"effective_caller_id_number": "101", "effective_caller_id_name": "Extension 101"}
     call = Channel(switch, plan, Phones(picks_up={CLIENT: 2}), "101", CLIENT, **inside).run(context)
-    number = chosen if chosen and context == "planfix_click" else LINE
-    assert call.variables["effective_caller_id_number"] == number
-    assert call.shown == {CLIENT: number}
+    assert call.variables["effective_caller_id_number"] == LINE
+    assert call.shown == {CLIENT: LINE}
+
+
+@pytest.mark.parametrize(
+    ("context", "fusion"), [("planfix_click", False), ("default", False), (DOMAIN, True)]
+)
+def test_a_click_that_both_sides_record_has_one_recording(
+    switch: Switch,
+    tmp_path: Path,
+    context: str,
+    fusion: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """RECORD_CLICKS with a dialplan that records: FreeSWITCH wrote two files in different folders."""
+    begun: list[str] = []
+
+    def hear(event: str, fields: dict[str, str]) -> None:
+        if event == "RECORD_START":
+            begun.append(fields["Record-File-Path"])
+
+    monkeypatch.setattr(switch, "say", hear)
+    switch.speed = 50
+    clicked = click(context, recordings=f"{tmp_path}/ours")
+    files = dialplan(None, tmp_path, fusion)
+    Channel(switch, files, Phones(picks_up={CLIENT: 2}), "101", CLIENT, **clicked).run(context)
+    (path,) = begun
+    assert path.startswith(str(tmp_path))
+    assert "/ours/" not in path
 
 
 def test_ours_come_before_the_files_of_a_vanilla_configuration() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fsplanfix.calls.model import Rules
+from fsplanfix.planfix.commands import number_clicked
 from fsplanfix.simulators.planfix import Planfix
 from fuzz.__main__ import SAID, judge
 from fuzz.answers import Answers, HostileSwitch
@@ -33,6 +35,7 @@ def test_thousands_of_hostile_inputs_do_no_harm() -> None:
     assert min(figures(r"^answers of FreeSWITCH +(\d+) ", done.stdout)) > 100
     assert min(figures(r"^answers of Planfix +(\d+)", done.stdout)) > 10
     assert min(figures(r"^calls placed (\d+), ", done.stdout)) > 2
+    assert min(figures(r"^calls placed .*, (\d+) with an extension", done.stdout)) > 0
     assert min(figures(r"Planfix asked (\d+) times", done.stdout)) > 25
 
 
@@ -66,6 +69,21 @@ def test_freeswitch_answers_with_everything_that_has_broken_something() -> None:
     assert re.search(r"[1-9]\d{4000}|x{9999}", said)
     for of_a_wrong_type in ('": null', '": true', '": -1', '": 1e+300', '": ["x"]', '": {"x"'):
         assert of_a_wrong_type in said
+
+
+def test_clicks_have_extensions_and_contacts_somebody_responsible() -> None:
+    inputs = Inputs(1, "token", "")
+    clicked = [number_clicked(inputs.clicked(), Rules()) for _ in range(300)]
+    for kind in (("", ""), ("number", ""), ("number", "digits")):
+        assert kind in [("number" * bool(n), "digits" * bool(d)) for n, d in clicked]
+    answers = [inputs.answer() for _ in range(300)]
+    assert {"102", None, True} <= {a.get("responsible") for a in answers if _is_plain(a)}
+    assert any(len(str(answer.get("responsible"))) > 2000 for answer in answers)
+    assert any("manager" not in answer for answer in answers)
+
+
+def _is_plain(answer: dict[str, object]) -> bool:
+    return isinstance(answer.get("responsible"), str | bool | None)
 
 
 @pytest.fixture

@@ -246,12 +246,18 @@ def test_what_the_log_says_of_a_caller(switch: Switch, planfix: Planfix, tmp_pat
         ("105", "79161234567", "no phone is registered"),
         ("199", "79161234567", "FreeSWITCH's directory has no such user"),
         ("101", "380501234567", "it is abroad"),
+        ("101", "101", "is your own extension"),
+        ("102", "79161234567", "FreeSWITCH has no domain of its own"),
         ("101", "78091234567", "it is a premium-rate number"),
     ],
 )
 def test_the_reason_of_a_click_that_calls_nobody(
     switch: Switch, planfix: Planfix, tmp_path: Path, ext: str, number: str, reason: str
 ) -> None:
+    # found in no domain, as on FusionPBX
+    switch.contacts["102"] = "error/user_not_registered"
+    if "no domain" in reason:
+        del switch.globals["domain"]
     with running(switch, planfix, tmp_path) as service:
         answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": ext, "to": number})
         shown = explained(tmp_path, number, until="click to call")

@@ -14,8 +14,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from ..calls.doubts import DOUBTS
+from ..calls.model import Windows
 from ..calls.unclaimed import UNCLAIMED, read
 from ..errors import SettingsError, StoreError
+from ..outbox.archive import Archive
 from ..outbox.facts import SET_ASIDE
 from ..outbox.queue import Queue
 from ..outbox.signing_keys import signing_keys
@@ -269,3 +271,9 @@ def _check_notes(settings: Settings, store: Store) -> Iterator[Finding]:
         what = f"exts are dialled through them: {listed(gateways)}"
         hint = f"if they lead to colleagues, set HOUSE_GATEWAYS={short(gateways[0])}"
         yield Finding("gateways.like-colleagues", Grade.WARNING, "gateways", what, hint)
+
+    # what is not asked is not known (docs/call-rules.md, rule 18)
+    if settings.windows is Windows.KNOWN and Archive(store).dialplan_never_asks():
+        what = "WINDOWS=known, and the dialplan never asks who calls: every client is a new one"
+        hint = "copy freeswitch-dialplan/public/00_2_planfix_ring.xml, or set WINDOWS=ring"
+        yield Finding("windows.never-asked", Grade.WARNING, "windows", what, hint)

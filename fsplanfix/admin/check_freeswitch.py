@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import LinkError
 from ..freeswitch.connection import Connection, Server
-from ..freeswitch.dialler import outbound_number
+from ..freeswitch.dialler import outbound_number, own_domain
 from ..settings import Settings
 from .check_records import check_module
 from .findings import Finding, Grade, listed
+from .switch_survey import domains
 
 OLDEST_VERSION = (1, 10, 3)
 """The version of FreeSWITCH that a click needs (freeswitch/originate.py)."""
@@ -26,6 +27,11 @@ MOST_ASKED = 50
 """Users that are asked about one by one."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}", re.ASCII)
+_GATEWAY = re.compile(r"sofia/gateway/([A-Za-z0-9_.-]+)/", re.ASCII)
+
+_RECORDS = re.compile(r'application="record_session"|uuid_record')
+"""How a dialplan records the employee's leg of a click. On the client's leg, its execute_on_answer
+takes the place of ours."""
 
 
 def check_freeswitch(settings: Settings, server: Server) -> Iterator[Finding]:
@@ -94,33 +100,61 @@ def _check_permissions(_: Settings, connection: Connection) -> Iterator[Finding]
         )
 
 
-def _check_gateway(settings: Settings, connection: Connection) -> Iterator[Finding]:
-    # with DIAL_CONTEXT the dialplan chooses the gateway
-    found = re.match(r"sofia/gateway/([A-Za-z0-9_.-]+)/", settings.dial_string)
-    if settings.dial_context or not found:
-        return
+def _check_gateways(settings: Settings, connection: Connection) -> Iterator[Finding]:
+    part = connection.server.name
+    for name, setting in _gateways(settings).items():
+        answer = connection.api(f"sofia status gateway {name}")
+        state = re.search(r"^State\s+(\S+)", answer, re.MULTILINE)
+        up = re.search(r"^Status\s+UP", answer, re.MULTILINE)
+        if not state:
+            what = f"gateway {name} does not exist"
+            hint = f"name yours in {setting}; `sofia status` lists them, FusionPBX's by UUID"
+            yield Finding("gateway.unknown", Grade.BROKEN, part, what, hint)
+        # NOREG is a gateway that does not register, and works
+        elif not up or state[1] not in ("REGED", "NOREG"):
+            what = f"gateway {name} is {state[1]}: clicks cannot call clients"
+            hint = f"fs_cli -p PASSWORD -x 'sofia status gateway {name}'"
+            yield Finding("gateway.down", Grade.BROKEN, part, what, hint)
+        else:
+            yield Finding("gateway.up", Grade.OK, part, f"gateway {name} is up")
 
-    answer, part = connection.api(f"sofia status gateway {found[1]}"), connection.server.name
-    state = re.search(r"^State\s+(\S+)", answer, re.MULTILINE)
-    up = re.search(r"^Status\s+UP", answer, re.MULTILINE)
-    if not state:
-        what = f"gateway {found[1]} does not exist"
-        yield Finding("gateway.unknown", Grade.BROKEN, part, what, "name yours in DIAL_STRING")
-    # NOREG is a gateway that does not register, and works
-    elif not up or state[1] not in ("REGED", "NOREG"):
-        what = f"gateway {found[1]} is {state[1]}: clicks cannot call clients"
-        hint = f"fs_cli -p PASSWORD -x 'sofia status gateway {found[1]}'"
-        yield Finding("gateway.down", Grade.BROKEN, part, what, hint)
-    else:
-        yield Finding("gateway.up", Grade.OK, part, f"gateway {found[1]} is up")
+
+def _gateways(settings: Settings) -> dict[str, str]:
+    """Return the gateways that clicks and rings call through, each with the setting that names it.
+
+    With DIAL_CONTEXT the dialplan chooses those of clients; mobiles are still called through ours.
+    """
+    has_mobiles = any(map(settings.rules().is_outside, settings.extension_aliases))
+    if settings.dial_context and not has_mobiles:
+        return {}
+
+    strings = [("DIAL_STRING", settings.dial_string)]
+    strings += [("DIAL_STRINGS", string) for string in settings.dial_strings.values()]
+    named = [(_GATEWAY.match(string), setting) for setting, string in reversed(strings)]
+    return {found[1]: setting for found, setting in reversed(named) if found}
+
+
+def _check_domain(settings: Settings, connection: Connection) -> Iterator[Finding]:
+    if settings.user_domain or own_domain(connection) != "":
+        return
+    what = "USER_DOMAIN is missing, and FreeSWITCH has no domain of its own: clicks find no phone"
+    hint = "set it to the domain of your users"
+    if found := domains(connection):
+        hint += f": {listed(found)}"
+    yield Finding("clicks.no-domain", Grade.BROKEN, connection.server.name, what, hint)
 
 
 def _check_context(settings: Settings, connection: Connection) -> Iterator[Finding]:
     context, part = settings.dial_context, connection.server.name
     if not context or not _SAFE_NAME.fullmatch(context):
         return
-    if "<context" in connection.api(f"xml_locate dialplan context name {context}"):
+    found = connection.api(f"xml_locate dialplan context name {context}")
+    if "<context" in found:
         yield Finding("context.found", Grade.OK, part, f"context {context} is in the dialplan")
+        if settings.record_clicks and _RECORDS.search(found):
+            what = f"clicks may have two recordings: context {context} records, and RECORD_CLICKS"
+            hint = "set RECORD_CLICKS=false, or let the context record nothing"
+            yield Finding("clicks.recorded-twice", Grade.WARNING, part, what, hint)
     # a dialplan that is not kept in files (FusionPBX) cannot be found this way
     elif "<context" in connection.api("xml_locate dialplan"):
         what = f"context {context} (DIAL_CONTEXT) is not in the dialplan: clicks cannot call"
@@ -209,5 +243,5 @@ def _check_clock(_: Settings, connection: Connection) -> Iterator[Finding]:
         yield Finding("freeswitch.clock", Grade.WARNING, connection.server.name, what, hint)
 
 
-OF_CLICKS = (_check_gateway, _check_context, _check_users)
+OF_CLICKS = (_check_gateways, _check_context, _check_domain, _check_users)
 """What depends on the settings of one company."""

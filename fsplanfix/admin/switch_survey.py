@@ -53,8 +53,7 @@ class Survey:
     @property
     def domains(self) -> list[str]:
         """Return the domains of the users, the one with the most users first."""
-        counted = Counter(domain for _, domain in self.users if _SAFE_NAME.fullmatch(domain))
-        return [domain for domain, _ in counted.most_common()]
+        return _domains(self.users)
 
     def sentences(self) -> list[str]:
         """Return what was found, in words."""
@@ -125,6 +124,16 @@ def _survey(connection: Connection, password: str) -> Survey:
         recordings=_global(connection, "recordings_dir"),
         has_click_context="<context" in click,
     )
+
+
+def domains(connection: Connection) -> list[str]:
+    """Return the domains of the users, as far as FreeSWITCH can tell; the most users first."""
+    return _domains(_users(connection))
+
+
+def _domains(users: Sequence[tuple[str, str]]) -> list[str]:
+    counted = Counter(domain for _, domain in users if _SAFE_NAME.fullmatch(domain))
+    return [domain for domain, _ in counted.most_common()]
 
 
 def _global(connection: Connection, name: str) -> str:

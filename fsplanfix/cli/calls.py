@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from textwrap import fill
 
 import click
 
@@ -16,11 +17,11 @@ from ..outbox.call_list import CallList, Search
 from ..outbox.reader import Reader
 from ..outbox.store import Store
 from ..planfix.commands import number_clicked
-from ..printable import printable
+from ..printable import WIDTH, printable
 from ..settings import RuleSettings, load
 from ..settings.accounts import load_accounts
 from .requests import show_requests
-from .root import ACCOUNT_OPTION, cli, errors_as_one_line, open_store, say
+from .root import ACCOUNT_OPTION, WHOLE_WORDS, cli, errors_as_one_line, open_store, say
 
 MOST_CANDIDATES = 10
 """Callids that are shown if a beginning fits more than one."""
@@ -197,18 +198,22 @@ def normalize_command(numbers: tuple[str, ...]) -> None:
         # with an extension behind it, as only Planfix writes a number
         number = clicked if digits else numbering.normalize(raw)
         if not number and raw.lower() != settings.hidden_number:
-            say(_no_number(raw, settings.hidden_number))
+            _say_folded(_no_number(raw, settings.hidden_number))
             continue
 
-        line = f"{raw} -> {number or settings.hidden_number}"
+        _say_folded(f"{raw} -> {number or settings.hidden_number}")
         rule = numbering.rule_for(raw)
         if rule is not None:
-            line += f"  (NUMBER_RULES: {rule})"
+            _say_folded(f"  by NUMBER_RULES: {rule}")
         if number and numbering.dialled(number) != number:
-            line += f"  dialled as {numbering.dialled(number)}"
+            _say_folded(f"  dialled as {numbering.dialled(number)}")
         if digits:
-            line += f"  then {digits} after the answer"
-        say(line)
+            _say_folded(f"  then {digits} after the answer")
+
+
+def _say_folded(text: str) -> None:
+    """Print a text in lines of WIDTH columns; a rule or a number is not divided."""
+    say(fill(printable(text), WIDTH, subsequent_indent="    ", **WHOLE_WORDS))
 
 
 def _no_number(raw: str, hidden: str) -> str:

@@ -16,6 +16,7 @@ import structlog
 from ..errors import DialRefused, LinkDown, LinkError
 from .connection import Connection
 from .originate import Callee, DialPlan, originate_command, originate_inside_command
+from .phones import absent_users, outside_users
 
 log = structlog.get_logger(__name__)
 
@@ -39,17 +40,20 @@ _CALLER_ID = re.compile(r"\+?[0-9]{7,15}", re.ASCII)
 class Phone(StrEnum):
     """What FreeSWITCH says about a user's phone.
 
-    UNCLEAR: FreeSWITCH cannot tell, so the phone is dialled.
+    UNCLEAR: FreeSWITCH cannot tell, or knows another way than a registered phone, so it is dialled.
+    HOMELESS: nobody can be looked up.
     """
 
     REGISTERED = "registered"
+    UNCLEAR = "unclear"
+    HOMELESS = "FreeSWITCH has no domain of its own; set USER_DOMAIN to the domain of your users"
     ABSENT = "no phone is registered"
     UNKNOWN = "FreeSWITCH's directory has no such user"
-    UNCLEAR = "unclear"
 
 
-_PREFERRED = (Phone.REGISTERED, Phone.UNCLEAR, Phone.ABSENT, Phone.UNKNOWN)
-"""Of several FreeSWITCHes, the one whose answer stands first is called through."""
+_PREFERRED = tuple(Phone)
+"""Of several FreeSWITCHes, the one whose answer stands first is called through. Of several reasons
+why nobody can be called, the first is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,13 @@ class Click:
         if found is None:
             return "OTHER"
         return found[1]
+
+
+Written = Callable[[Connection, str, str], str]
+"""Takes a FreeSWITCH, a user of the employee and the callid; returns the command that calls him.
+
+Raises DialRefused.
+"""
 
 
 class Clients(Protocol):
@@ -118,16 +129,11 @@ class Dialler:
         number: E.164 digits. digits: an extension, sent as DTMF after the answer. Raises
         DialRefused with the reason if no user can be reached, LinkDown if no FreeSWITCH is linked.
         """
-        reachable = self._reachable(ext, users)
-        found = next(reachable)
+        phones = self._reachable(ext, users)
+        first = next(phones)
+        callee = Callee(number, digits, dialled=self._as_dialled(number))
         # Planfix waits for the answer to its click: the phone may ring for 30 s
-        gevent.spawn(
-            self._call_client,
-            ext,
-            found,
-            reachable,
-            Callee(number, digits, dialled=self._as_dialled(number)),
-        )
+        gevent.spawn(self._call_client, ext, chain([first], phones), callee)
 
     def start_inside(
         self, ext: str, users: Sequence[str], dialled: str, colleagues: Sequence[str]
@@ -139,10 +145,16 @@ class Dialler:
         """
         inside = [colleague for colleague in colleagues if not self._is_outside(colleague)]
         _, colleague = next(self._reachable(dialled, inside))
-        connection, user = next(self._reachable(ext, users))
+        phones = self._reachable(ext, users)
+        first = next(phones)
+
+        def written(_: Connection, user: str, callid: str) -> str:
+            return originate_inside_command(
+                *(ext, user, colleague, dialled, self._plan, callid), *self._way_to(user)
+            )
+
         click = Click(str(uuid4()), ext, dialled, "")
-        command = originate_inside_command(ext, user, colleague, dialled, self._plan, click.callid)
-        gevent.spawn(self._call_colleague, connection, click, command)
+        gevent.spawn(self._place, click, chain([first], phones), written)
 
     def _reachable(self, ext: str, users: Sequence[str]) -> Iterator[tuple[Connection, str]]:
         """Yield the users of an ext that can be reached, each with its FreeSWITCH.
@@ -153,17 +165,15 @@ class Dialler:
         if not connections:
             raise LinkDown("There is no connection to FreeSWITCH.")
 
-        problem: Phone | None = Phone.UNKNOWN
+        best = Phone.UNKNOWN
         for user in users:
             connection, found = self._find(connections, user)
+            best = min(best, found, key=_PREFERRED.index)
             if found in (Phone.REGISTERED, Phone.UNCLEAR):
-                problem = None
                 yield connection, user
-            elif found is Phone.ABSENT and problem is not None:
-                problem = Phone.ABSENT
 
-        if problem is not None:
-            raise DialRefused(f"Extension {ext} cannot be called: {problem}")
+        if best not in (Phone.REGISTERED, Phone.UNCLEAR):
+            raise DialRefused(f"Extension {ext} cannot be called: {best}")
 
     def _find(self, connections: Sequence[Connection], user: str) -> tuple[Connection, Phone]:
         """Return the FreeSWITCH to call a user through, and what it says about the phone."""
@@ -180,27 +190,36 @@ class Dialler:
         return min(answers, key=lambda answer: _PREFERRED.index(answer[1]))
 
     def _call_client(
-        self,
-        ext: str,
-        found: tuple[Connection, str],
-        others: Iterator[tuple[Connection, str]],
-        callee: Callee,
+        self, ext: str, phones: Iterator[tuple[Connection, str]], callee: Callee
     ) -> None:
-        """Place the call, through the employee's next phone where one fails at once.
+        """Place the call to a client, whose name the employee's phone shows."""
+        click = Click(str(uuid4()), ext, callee.number, "")
+        name = self._clients.name_of(callee.number, click.callid)
+
+        def written(connection: Connection, user: str, callid: str) -> str:
+            shown = name
+            # a trunk must not learn the name
+            domain = self._plan.user_domain
+            if name and outside_users(connection, [user], domain, CHECK_TIMEOUT):
+                shown = ""
+            seen = self._caller_id_for(connection, user, callee.number)
+            return originate_command(
+                *(ext, user, replace(callee, name=shown, caller_id=seen), self._plan, callid),
+                *self._way_to(user),
+            )
+
+        self._place(click, phones, written)
+
+    def _place(
+        self, click: Click, phones: Iterator[tuple[Connection, str]], written: Written
+    ) -> None:
+        """Place a call, through the employee's next phone where one fails at once.
 
         What becomes of the call after that is known from its events.
         """
-        click = Click(str(uuid4()), ext, callee.number, "")
-        callee = replace(callee, name=self._clients.name_of(callee.number, click.callid))
-        for connection, user in chain([found], others):
-            seen = self._caller_id_for(connection, user, callee.number)
+        for connection, user in phones:
             try:
-                is_outside = self._is_outside(user)
-                command = originate_command(
-                    *(ext, user, replace(callee, caller_id=seen), self._plan, click.callid),
-                    outside=is_outside,
-                    user_dialled=self._as_dialled(user) if is_outside else "",
-                )
+                command = written(connection, user, click.callid)
             except DialRefused as problem:
                 # Planfix has its answer already; the journal and `explain` still get theirs
                 done = replace(click, outcome=f"-ERR {problem}")
@@ -213,8 +232,9 @@ class Dialler:
 
         self._finish(done)
 
-    def _call_colleague(self, connection: Connection, click: Click, command: str) -> None:
-        self._finish(self._call(connection, click, command))
+    def _way_to(self, user: str) -> tuple[bool, str]:
+        """Return whether a user is outside, and his number as the trunk takes it."""
+        return (True, self._as_dialled(user)) if self._is_outside(user) else (False, "")
 
     def _caller_id_for(self, connection: Connection, user: str, number: str) -> str:
         """Return the number a client sees: ours, the employee's own, or the line he called last."""
@@ -247,11 +267,16 @@ class Dialler:
         self._on_done(click)
 
 
-def _domain(connection: Connection, given: str) -> str:
-    """Return the domain of the users, "" if FreeSWITCH names none. Raises LinkError."""
-    # FusionPBX has no global `domain`: USER_DOMAIN names it there (docs/facts/freeswitch.md)
-    asked = given or connection.api("global_getvar domain", CHECK_TIMEOUT).strip()
-    return asked if _DOMAIN.fullmatch(asked) else ""
+def own_domain(connection: Connection) -> str | None:
+    """Return FreeSWITCH's own domain, "" if it has none, None if it does not tell.
+
+    Raises LinkError.
+    """
+    answer = connection.api("global_getvar domain", CHECK_TIMEOUT).strip()
+    # FusionPBX has none: USER_DOMAIN names it there (docs/facts/freeswitch.md)
+    if answer in ("", "-ERR no reply"):
+        return ""
+    return answer if _DOMAIN.fullmatch(answer) else None
 
 
 def find_phone(connection: Connection, user: str, domain: str) -> Phone:
@@ -261,20 +286,23 @@ def find_phone(connection: Connection, user: str, domain: str) -> Phone:
     user without a domain (mod_commands.c). If FreeSWITCH answers neither, the originate decides.
     """
     try:
-        asked = _domain(connection, domain)
-        if asked:
-            if connection.api(f"user_exists id {user} {asked}", CHECK_TIMEOUT).strip() == "false":
-                return Phone.UNKNOWN
-            user = f"{user}@{asked}"
-        contact = connection.api(f"sofia_contact {user}", CHECK_TIMEOUT).strip()
+        asked = domain or own_domain(connection)
+        if asked and (
+            connection.api(f"user_exists id {user} {asked}", CHECK_TIMEOUT).strip() == "false"
+        ):
+            return Phone.UNKNOWN
+        where = f"{user}@{asked}" if asked else user
+        contact = connection.api(f"sofia_contact {where}", CHECK_TIMEOUT).strip()
     except LinkError:
         return Phone.UNCLEAR
 
+    found = Phone.REGISTERED if "sip:" in contact else Phone.UNCLEAR
     if contact.startswith("error/"):
-        return Phone.ABSENT
-    if "sip:" in contact:
-        return Phone.REGISTERED
-    return Phone.UNCLEAR
+        if asked == "":
+            found = Phone.HOMELESS
+        elif absent_users(connection, [user], asked or "", CHECK_TIMEOUT):
+            found = Phone.ABSENT
+    return found
 
 
 def outbound_number(connection: Connection, user: str, domain: str) -> str:
@@ -283,7 +311,7 @@ def outbound_number(connection: Connection, user: str, domain: str) -> str:
     It is his `outbound_caller_id_number`, which FreeSWITCH's and FusionPBX's directories know.
     """
     try:
-        asked = _domain(connection, domain)
+        asked = domain or own_domain(connection)
         if not asked:
             return ""
         question = f"user_data {user}@{asked} var outbound_caller_id_number"

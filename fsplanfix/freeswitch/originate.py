@@ -137,10 +137,15 @@ def originate_command(
     number as the trunk takes it, "" for the number itself. Raises DialRefused if a part could be
     anything else.
     """
-    dialled, user_dialled = callee.dialled or callee.number, user_dialled or user
-    _check(callee, (_NUMBER if outside else _USER, user), (_AS_DIALLED, dialled))
-    if outside:
-        _check(callee, (_AS_DIALLED, user_dialled))
+    dialled = callee.dialled or callee.number
+    _check(
+        (_NUMBER, callee.number),
+        (_AS_DIALLED, dialled),
+        (_DIGITS, callee.digits),
+        (_NAME, callee.name),
+        (_CALLER_ID, callee.caller_id),
+    )
+    employee = _employee(ext, user, plan, outside, user_dialled)
 
     shown = callee.caller_id or HIDDEN
     of_client = _of_client(callee, plan, uuid)
@@ -155,24 +160,20 @@ def originate_command(
         "planfix_makecall": "1",
         "planfix_ext": user,
         "planfix_phone": callee.number,
-        # for the dialplan of DIAL_CONTEXT: the directory's variables replace effective_caller_id_*
-        # once the employee's leg is there (mod_dptools.c, user_outgoing_channel)
-        "planfix_caller_id": callee.caller_id,
         "effective_caller_id_number": shown,
         "effective_caller_id_name": shown,
     }
     if plan.auto_answer and not outside:
         variables |= AUTO_ANSWER
-    if plan.dial_context and of_client:
-        # the dialplan of the context places the client's leg, with these variables besides its own
-        variables["export_vars"] = r"\,".join(f"nolocal:{name}" for name in of_client)
-        variables |= {f"nolocal:{name}": value for name, value in of_client.items()}
+    if plan.dial_context:
+        # the dialplan of the context places the client's leg, with these variables besides its own.
+        # The directory's variables replace effective_caller_id_* once the employee's leg is there
+        # (mod_dptools.c, user_outgoing_channel), and the dialplan does.
+        exported = {**(_seen_by_client(shown) if callee.caller_id else {}), **of_client}
+        variables["export_vars"] = r"\,".join(f"nolocal:{name}" for name in exported)
+        variables |= {f"nolocal:{name}": value for name, value in exported.items()}
 
-    first = _listed(variables)
-    if outside:
-        first += dial_string.replace("{number}", user_dialled)
-    else:
-        first += _user(user, plan)
+    first = _listed(variables) + employee
     if plan.dial_context:
         return f"originate {first} {dialled} XML {plan.dial_context}"
 
@@ -181,40 +182,49 @@ def originate_command(
     return f"originate {first} &bridge({second})"
 
 
-def _check(callee: Callee, *parts: tuple[re.Pattern[str], str]) -> None:
+def _check(*parts: tuple[re.Pattern[str], str]) -> None:
     """Raise DialRefused if a part of a command could be anything else than it should be."""
-    of_callee = (
-        (_NUMBER, callee.number),
-        (_DIGITS, callee.digits),
-        (_NAME, callee.name),
-        (_CALLER_ID, callee.caller_id),
-    )
-    if not all(pattern.fullmatch(part) for pattern, part in (*of_callee, *parts)):
+    if not all(pattern.fullmatch(part) for pattern, part in parts):
         raise DialRefused("The user or the number cannot be dialled.")
+
+
+def _employee(ext: str, user: str, plan: DialPlan, outside: bool, user_dialled: str) -> str:
+    """Return how a user of an ext is called. Raises DialRefused if that could be anything else."""
+    user_dialled = user_dialled or user
+    if not outside:
+        _check((_USER, user))
+        return _user(user, plan)
+    _check((_NUMBER, user), (_AS_DIALLED, user_dialled))
+    return plan.dial_strings.get(ext, plan.dial_string).replace("{number}", user_dialled)
 
 
 def originate_inside_command(
-    ext: str, user: str, colleague: str, dialled: str, plan: DialPlan, uuid: str
+    ext: str,
+    user: str,
+    colleague: str,
+    dialled: str,
+    plan: DialPlan,
+    uuid: str,
+    outside: bool = False,
+    user_dialled: str = "",
 ) -> str:
     """Return the command that calls a user of an ext, and then a colleague.
 
-    colleague: the directory user behind the ext that was `dialled`. Raises DialRefused if a part
-    could be anything else.
+    colleague: the directory user behind the ext that was `dialled`. user, outside, user_dialled: as
+    for originate_command. Raises DialRefused if a part could be anything else.
     """
-    if not all(map(_USER.fullmatch, (ext, user, colleague, dialled))):
-        raise DialRefused("The user or the number cannot be dialled.")
-
+    _check((_USER, ext), (_USER, colleague), (_USER, dialled))
+    employee = _employee(ext, user, plan, outside, user_dialled)
     variables = {
         **_of_employee(dialled, dialled, plan, uuid),
         "call_timeout": str(plan.client_timeout),
         "transfer_ringback": plan.ringback.replace(",", r"\,"),
     }
-    if plan.auto_answer:
+    if plan.auto_answer and not outside:
         variables |= AUTO_ANSWER
 
-    first = _listed(variables) + _user(user, plan)
     second = _listed({**_heard_while_ringing(plan), **_seen_by_client(ext)})
-    return f"originate {first} &bridge({second}{_user(colleague, plan)})"
+    return f"originate {_listed(variables)}{employee} &bridge({second}{_user(colleague, plan)})"
 
 
 def _of_employee(name: str, number: str, plan: DialPlan, uuid: str) -> dict[str, str]:
@@ -246,9 +256,11 @@ def _seen_by_client(number: str) -> dict[str, str]:
 def _of_client(callee: Callee, plan: DialPlan, uuid: str) -> dict[str, str]:
     """Return what the client's leg does once it is answered."""
     found = {}
-    # the employee's leg has answered before, and FreeSWITCH never runs its execute_on_answer
+    # the employee's leg has answered before, and FreeSWITCH never runs its execute_on_answer. The
+    # dialplan's own recording has the same name and takes the place of ours, wherever it puts the
+    # file (docs/facts/freeswitch.md, "Recordings").
     if plan.recordings:
-        found["execute_on_answer_1"] = f"record_session {plan.recordings}/{uuid}.wav"
+        found["execute_on_answer"] = f"record_session {plan.recordings}/{uuid}.wav"
         if plan.is_stereo:
             found["RECORD_STEREO"] = "true"
     if callee.digits:

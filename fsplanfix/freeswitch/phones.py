@@ -1,21 +1,37 @@
-"""Which of several users have no phone that could ring: asked of FreeSWITCH while a call waits."""
+"""Which users have a phone that could ring, and whose phone is outside: asked of FreeSWITCH."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from uuid import uuid4
+
+from cachetools import TTLCache
 
 from ..errors import LinkError
 from .connection import Connection
+from .events import SwitchEvent
 
 USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 """A directory user as he may stand in a command."""
 
 DOMAIN = re.compile(r"[A-Za-z0-9_.:-]{1,255}", re.ASCII)
 
+REMEMBERED = 60.0
+"""Seconds for which a user's dial string is not asked for again."""
+
+MOST_REMEMBERED = 10_000
+"""Users."""
+
 _NO_PHONE = "error/"
 """How `sofia_contact` and `verto_contact` begin if no phone is registered."""
+
+_REGISTERED = re.compile(r"\$\{(?:sofia|verto)_contact\(.*?\)\}", re.DOTALL)
+"""The part of a dial string that stands for the phones that are registered."""
+
+_ANOTHER_WAY = re.compile(r"(?:^|[\s,|:>}\]])(?!error/)[a-z_]+/", re.IGNORECASE)
+"""A dial string's way to something else: `sofia/gateway/…`, `loopback/…`, `user/…`."""
 
 
 def absent_users(
@@ -25,8 +41,7 @@ def absent_users(
 
     domain: "" for FreeSWITCH's own. seconds: for each of two questions at the most. Never raises.
     """
-    names = [user for user in users if USER.fullmatch(user)]
-    where = domain if DOMAIN.fullmatch(domain) else "${domain}"
+    names, where = _named(users), _where(domain)
     contacts = _ask(connection, [f"sofia_contact({name}@{where})" for name in names], seconds)
     suspects = [
         name
@@ -47,9 +62,91 @@ def absent_users(
     return frozenset(
         name
         for name, dial_string, verto in zip(suspects, dial_strings, vertos, strict=True)
-        if not (dial_string and "sofia_contact" not in dial_string)
-        and (not verto or verto.startswith(_NO_PHONE))
+        if not _leads_elsewhere(dial_string) and (not verto or verto.startswith(_NO_PHONE))
     )
+
+
+def outside_users(
+    connection: Connection, users: Sequence[str], domain: str, seconds: float
+) -> frozenset[str]:
+    """Return those of a domain's users who are dialled otherwise than by their registered phones.
+
+    What they are shown may go out to a trunk. domain: "" for FreeSWITCH's own. seconds: at the
+    most. None of them if FreeSWITCH cannot tell. Never raises.
+    """
+    told = _told_of(connection, users, domain, seconds)
+    return frozenset(user for user, is_outside in told.items() if is_outside)
+
+
+def _told_of(
+    connection: Connection, users: Sequence[str], domain: str, seconds: float
+) -> dict[str, bool]:
+    """Return of users whether they are outside, nothing of any if FreeSWITCH cannot tell."""
+    names, where = _named(users), _where(domain)
+    questions = [f"user_data({name}@{where} param dial-string)" for name in names]
+    dial_strings = _ask(connection, questions, seconds)
+    return dict(zip(names, map(_leads_elsewhere, dial_strings), strict=False))
+
+
+class CallPhones:
+    """Asks the FreeSWITCH that a call is on. connections: returns those that are up.
+
+    now: seconds, for how long an answer is remembered.
+    """
+
+    def __init__(
+        self,
+        connections: Callable[[], Sequence[Connection]],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connections = connections
+        self._known: TTLCache[tuple[str, str, str], bool] = TTLCache(
+            MOST_REMEMBERED, REMEMBERED, now
+        )
+
+    def absent(
+        self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
+    ) -> frozenset[str]:
+        """Return which users have no phone. channel: the call's data. See absent_users."""
+        connection = self._connection_of(channel)
+        return absent_users(connection, users, domain, seconds) if connection else frozenset()
+
+    def outside(
+        self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
+    ) -> frozenset[str]:
+        """Return which users may be outside. channel: the call's data. See outside_users."""
+        connection = self._connection_of(channel)
+        if connection is None:
+            return frozenset()
+
+        # the directory may be a database or a web server, and it is the same for every call
+        found = {user: self._known.get((connection.core, domain, user)) for user in users}
+        unknown = [user for user, is_outside in found.items() if is_outside is None]
+        for user, is_outside in _told_of(connection, unknown, domain, seconds).items():
+            self._known[connection.core, domain, user] = found[user] = is_outside
+        return frozenset(user for user, is_outside in found.items() if is_outside)
+
+    def _connection_of(self, channel: SwitchEvent) -> Connection | None:
+        linked, core = self._connections(), channel.get("Core-UUID")
+        asked = [one for one in linked if one.core == core] or linked[: len(linked) == 1]
+        return asked[0] if asked else None
+
+
+def _named(users: Sequence[str]) -> list[str]:
+    return [user for user in users if USER.fullmatch(user)]
+
+
+def _where(domain: str) -> str:
+    return domain if DOMAIN.fullmatch(domain) else "${domain}"
+
+
+def _leads_elsewhere(dial_string: str) -> bool:
+    """Tell whether a user's dial string rings something besides his registered phones."""
+    rest, registered = _REGISTERED.subn("", dial_string.strip())
+    # FusionPBX gives error/user_busy to those who are not to be disturbed
+    if registered or rest.startswith(_NO_PHONE):
+        return bool(_ANOTHER_WAY.search(rest))
+    return bool(rest)
 
 
 def _ask(connection: Connection, questions: Sequence[str], seconds: float) -> list[str]:

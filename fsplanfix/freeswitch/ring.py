@@ -7,7 +7,7 @@ digits or a cleaned name.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from .phones import DOMAIN, USER
@@ -30,10 +30,15 @@ class Phone:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the phones show. name: the client's, "" if unknown. number: E.164 digits, or ""."""
+    """What the phones show.
+
+    name: the client's, "" if unknown. number: E.164 digits, or "". outside: directory users who
+    are reached through a trunk, and so are shown the number.
+    """
 
     name: str = ""
     number: str = ""
+    outside: Set[str] = frozenset()
 
 
 def ring_string(
@@ -44,10 +49,10 @@ def ring_string(
     steps: who rings at once, one step after the other. seconds: how long each step rings. domain:
     of the users, "" for FreeSWITCH's own. dial_string: how a number outside is dialled.
     """
-    name, left = clean(shown.name), MOST_RUNG
+    left = MOST_RUNG
     written = []
     for step in steps:
-        legs = [_leg(phone, seconds, name, shown.number, domain, dial_string) for phone in step]
+        legs = [_leg(phone, seconds, shown, domain, dial_string) for phone in step]
         legs = list(dict.fromkeys(filter(None, legs)))[:left]
         left -= len(legs)
         if legs:
@@ -58,20 +63,20 @@ def ring_string(
     return "{ignore_early_media=true}" + "|".join(written) if written else ""
 
 
-def _leg(phone: Phone, seconds: int, name: str, number: str, domain: str, dial_string: str) -> str:
+def _leg(phone: Phone, seconds: int, shown: Shown, domain: str, dial_string: str) -> str:
     """Return the dial string of one leg, "" if its user or number cannot be dialled."""
-    variables = f"leg_timeout={seconds}"
+    variables, name = f"leg_timeout={seconds}", clean(shown.name)
+    if phone.is_outside or phone.name in shown.outside:
+        # the client's name stays in the house, whatever effective_caller_id_name says
+        name = shown.number if _DIGITS.fullmatch(shown.number) else ""
+    if name:
+        variables += f",origination_caller_id_name={name}"
+
     if phone.is_outside:
         if not _NUMBER.fullmatch(phone.name):
             return ""
-        # the client's name stays in the house, whatever effective_caller_id_name says
-        if _DIGITS.fullmatch(number):
-            variables += f",origination_caller_id_name={number}"
         return f"[{variables}]" + dial_string.replace("{number}", phone.name)
-
     if not USER.fullmatch(phone.name):
         return ""
-    if name:
-        variables += f",origination_caller_id_name={name}"
     at = f"@{domain}" if DOMAIN.fullmatch(domain) else ""
     return f"[{variables}]user/{phone.name}{at}"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, func, select
 
 from ..calls.model import ACCOUNT, Direction, Kind
-from .records import Entry, Queued, entry_from, queued_from
+from .records import LOOKED_UP, Entry, Queued, entry_from, queued_from
 from .schema import calls, heard, journal, notices, open_calls
 from .store import Store
 
@@ -76,6 +76,14 @@ class Archive:
         query = select(calls.c.line).where(*came_in).order_by(calls.c.began.desc()).limit(1)
         with self._store.transaction() as connection:
             return str(connection.execute(query).scalar() or "")
+
+    def dialplan_never_asks(self) -> bool:
+        """Return whether calls came in, and the dialplan asked about no caller."""
+        came_in = select(calls.c.callid).where(calls.c.direction == Direction.IN).limit(1)
+        asked = select(journal.c.id).where(journal.c.what.startswith(LOOKED_UP))
+        with self._store.transaction() as connection:
+            newest = connection.execute(asked.order_by(journal.c.id.desc()).limit(1)).scalar()
+            return newest is None and connection.execute(came_in).scalar() is not None
 
     def calls(self, callid: str, phone: str) -> list[str]:
         """Return this callid if it is known, else the calls with a number (E.164 digits, or "")."""

@@ -30,18 +30,19 @@ def differences(
 ) -> dict[Difference, str]:
     """Return what differs in an answer to `ping`, and a sentence about each.
 
-    public_url: "" if we do not know how Planfix reaches us; then its address is not compared.
-    Nothing of a key is in the sentences.
+    public_url: "" if we do not know how Planfix reaches us; then its address is not compared. What
+    the answer leaves out is not compared either. Nothing of a key is in the sentences.
     """
     found = {}
-    key = keys.which(str(answer.get("pbxToken", "")))
-    if key is None:
-        found[Difference.KEY] = "holds another PBX key"
-    elif key is Key.FORMER:
-        found[Difference.FORMER_KEY] = "still holds the PBX key of PBX_TOKEN_OLD"
+    if "pbxToken" in answer:
+        key = keys.which(str(answer["pbxToken"]))
+        if key is None:
+            found[Difference.KEY] = "holds another PBX key"
+        elif key is Key.FORMER:
+            found[Difference.FORMER_KEY] = "still holds the PBX key of PBX_TOKEN_OLD"
 
     url = str(answer.get("pbxUrl", ""))
-    if public_url and url.rstrip("/") != our_address(public_url):
+    if "pbxUrl" in answer and public_url and url.rstrip("/") != our_address(public_url):
         shown = "".join(char for char in clean(url)[:LONGEST_ADDRESS] if char.isprintable())
         found[Difference.ADDRESS] = f"sends clicks to {shown or 'nowhere'}"
     return found

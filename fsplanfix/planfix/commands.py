@@ -204,6 +204,9 @@ class Commands:
     def _check(self, ext: str, to: Destination) -> None:
         """Raise DialRefused if this number, or one more call now, is not allowed."""
         allow, number = self._limits.allow, to.number
+        if number == ext:
+            raise DialRefused(f"{number} is your own extension: click a colleague's or a client's")
+
         if not to.colleagues:
             if allow is not None and not allow.fullmatch(number):
                 raise DialRefused(f"{number} is not among the numbers that DIAL_ALLOW allows")

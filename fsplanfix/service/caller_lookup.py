@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence, Set
+from typing import Protocol
 
 import gevent
 import structlog
@@ -25,8 +26,20 @@ TIME_TO_ASK = 0.1
 FindLast = Callable[[str, float], str]
 """Takes a number (E.164 digits) and seconds, returns the ext that talked with it last, or ""."""
 
-FindAbsent = Callable[[SwitchEvent, Sequence[str], str, float], Set[str]]
-"""Takes a channel's data, users, their domain and seconds; returns those without a phone."""
+
+class Phones(Protocol):
+    """What FreeSWITCH knows of users' phones; see CallPhones in freeswitch/phones.py."""
+
+    def absent(
+        self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
+    ) -> Set[str]:
+        """Return which of a domain's users have no phone, within `seconds` or a little more."""
+
+    def outside(
+        self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
+    ) -> Set[str]:
+        """Return which of a domain's users are shown to a trunk, within `seconds`."""
+
 
 FindBusy = Callable[[float], Set[str]]
 """Takes seconds, returns the exts that are in a call."""
@@ -69,7 +82,7 @@ class CallerLookup:
         contacts: Contacts,
         plan: RingPlan,
         find_last: FindLast,
-        find_absent: FindAbsent,
+        phones: Phones,
         find_busy: FindBusy,
         write_down: WriteDown | None = None,
         account: str = ACCOUNT,
@@ -79,7 +92,7 @@ class CallerLookup:
         self._plan = plan
         self._order = Order(rules, plan.first)
         self._find_last = find_last
-        self._find_absent = find_absent
+        self._phones = phones
         self._find_busy = find_busy
         self._journal = write_down
         self._account = account
@@ -150,17 +163,24 @@ class CallerLookup:
         # FusionPBX has many domains and says in each call which one is meant
         domain = channel.get("variable_domain_name") or self._plan.user_domain
 
+        outside: Set[str] = frozenset()
+
         def find_absent(users: list[str]) -> Set[str]:
-            # in a greenlet of its own: whoever asks FreeSWITCH takes a LinkDown as an answer, and
+            nonlocal outside
+            # in greenlets of their own: whoever asks FreeSWITCH takes a LinkDown as an answer, and
             # the end of the time that this call may be held is one
             time_to_ask = min(seconds, TIME_TO_ASK)
-            asking = gevent.spawn(self._find_absent, channel, users, domain, time_to_ask / 2)
-            asking.join(time_to_ask)
-            return asking.value or frozenset()
+            gone = gevent.spawn(self._phones.absent, channel, users, domain, time_to_ask / 2)
+            # only a name must be kept from the trunks
+            named = users if name else []
+            away = gevent.spawn(self._phones.outside, channel, named, domain, time_to_ask)
+            gevent.joinall([gone, away], timeout=time_to_ask)
+            outside = away.value or frozenset()
+            return gone.value or frozenset()
 
         busy = self._find_busy(min(seconds, TIME_TO_ASK))
         steps = self._order.steps(wanted, find_absent, busy)
-        shown = Shown(name, leg.number)
+        shown = Shown(name, leg.number, outside)
         return ring_string(steps, self._plan.seconds, shown, domain, self._plan.dial_string)
 
     def _manager(self, codes: Sequence[str]) -> str:

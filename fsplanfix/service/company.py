@@ -186,7 +186,7 @@ class Company:
             self.contacts,
             plan,
             last_talk.find,
-            machine.reachable.absent,
+            machine.reachable.phones,
             partial(machine.reachable.in_calls, account=self.name),
             journal,
             self.name,

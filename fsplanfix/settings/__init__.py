@@ -33,7 +33,7 @@ from pydantic_settings import (
 from .. import settings_file
 from ..calls.model import Missed, Rules, Windows
 from ..calls.number_rules import NumberRule
-from ..calls.numbers import normalize
+from ..calls.numbers import is_outside_number, normalize
 from ..errors import SettingsError
 from ..freeswitch import originate, tones
 from ..freeswitch.connection import Server
@@ -338,6 +338,20 @@ class Settings(RuleSettings, StoreSettings, RecordSettings, AccountSettings):
                 f"FreeSWITCH cannot be told to record into '{folder}'; "
                 "choose a folder of letters, digits and ._-/ alone."
             )
+        return value
+
+    @field_validator("outbound_caller_id")
+    @classmethod
+    def _clients_may_see_it(cls, value: str, info: ValidationInfo) -> str:
+        """Refuse an ext: clients never see one."""
+        pattern, digits = info.data.get("extension_pattern"), value.removeprefix("+")
+        what = ""
+        if pattern is not None and digits and pattern.fullmatch(digits):
+            what = "is an ext by EXTENSION_PATTERN"
+        elif digits and (not is_outside_number(digits) or not digits.strip("0")):
+            what = "is not a whole phone number"
+        if what:
+            raise ValueError(f"'{value}' {what}; write your company's number like 74950000001.")
         return value
 
     def pbx_keys(self) -> tuple[str, str]:

@@ -30,10 +30,11 @@ def list_users(users: Collection[str], domain: str) -> str:
     return "\n".join([head, *rows]) + "\n\n+OK\n"
 
 
-def xml_locate(text: str, contexts: Collection[str]) -> str:
-    """Return the dialplan, or one context of it, with nothing inside."""
+def xml_locate(text: str, contexts: Collection[str], applications: Collection[str]) -> str:
+    """Return the dialplan, or one context of it, with the same actions in each."""
+    actions = "".join(f'<action application="{name}"></action>\n' for name in applications)
     found = [
-        f'<context name="{name}">\n</context>\n'
+        f'<context name="{name}">\n{actions}</context>\n'
         for name in sorted(contexts)
         if text in ("dialplan", f"dialplan context name {name}")
     ]

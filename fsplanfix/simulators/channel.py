@@ -73,7 +73,10 @@ class Phones:
 
 
 class Leg:
-    """One leg, which sends its events as the event socket would."""
+    """One leg, which sends its events as the event socket would.
+
+    recorded: what each of its recordings holds, by path: "the menu", "the ringing", "the talk".
+    """
 
     def __init__(
         self, switch: Switch, inbound: bool, destination: str, caller: str, name: str = ""
@@ -84,8 +87,9 @@ class Leg:
         self.caller, self.name, self.destination = caller, name or caller, destination
         self.variables: dict[str, str] = {"uuid": self.uuid}
         self.other = ""
-        self.recording = ""
-        self.has_talked = False
+        self.recordings: list[str] = []
+        self.recorded: dict[str, list[str]] = {}
+        self.is_answered = False
 
     def headers(self) -> dict[str, str]:
         """Return the headers that every event of the leg and the channel data carry."""
@@ -112,34 +116,45 @@ class Leg:
         self.switch.say(event, {name: quote(value, safe="/:@+ ") for name, value in fields.items()})
 
     def answered(self) -> None:
-        """Run execute_on_answer, as FreeSWITCH does once when a leg answers."""
+        """Run every execute_on_answer…, as FreeSWITCH does once when a leg answers."""
         # only the answer runs it: a leg that has answered already is not recorded, as in the trace
         # makecall_answered (docs/facts/freeswitch.md, "Recordings")
+        if self.is_answered:
+            return
+        self.is_answered = True
         self.say("CHANNEL_ANSWER")
-        application, _, path = self.variables.get("execute_on_answer", "").partition(" ")
-        if application == "record_session":
-            self.record(path)
+        for name in list(self.variables):
+            application, _, path = self.variables[name].partition(" ")
+            if name.startswith("execute_on_answer") and application == "record_session":
+                self.record(path)
 
     def record(self, path: str) -> None:
         """Run record_session."""
+        # the same file is not recorded twice at a time (docs/facts/freeswitch.md, "Recordings")
+        if path in self.recordings:
+            return
         # RECORD_START comes at once, also where the file waits for the bridge
-        self.recording = path
+        self.recordings.append(path)
         self.say("RECORD_START", Record_File_Path=path)
 
-    def stop_recording(self) -> None:
-        """End the recording, if there is one."""
-        if not self.recording:
-            return
-
+    def sound(self, what: str) -> None:
+        """Note what the running recordings take in."""
         # with both of them the file holds the talk only, and none is kept without one
         # (docs/facts/freeswitch.md, "Recordings")
         waits = ("RECORD_BRIDGE_REQ", "RECORD_ANSWER_REQ")
         waits_for_talk = all(_is_true(self.variables.get(name)) for name in waits)
-        cause = "empty-file" if waits_for_talk and not self.has_talked else "success-silence"
-        if cause != "empty-file":
-            write_tone(Path(self.recording))
-        self.say("RECORD_STOP", Record_File_Path=self.recording, Record_Completion_Cause=cause)
-        self.recording = ""
+        for path in self.recordings:
+            if what == "the talk" or not waits_for_talk:
+                self.recorded.setdefault(path, []).append(what)
+
+    def stop_recording(self) -> None:
+        """End the recordings, if there are any."""
+        for path in self.recordings:
+            cause = "success-silence" if path in self.recorded else "empty-file"
+            if path in self.recorded:
+                write_tone(Path(path))
+            self.say("RECORD_STOP", Record_File_Path=path, Record_Completion_Cause=cause)
+        self.recordings.clear()
 
     def gone(self, cause: str) -> None:
         """Hang the leg up."""
@@ -243,6 +258,8 @@ class Channel(Leg):
             "sched_transfer": self._schedule,
             "socket": self._socket,
             "hangup": self._hang_up,
+            "answer": lambda _: self.answered(),
+            "play_and_get_digits": lambda _: self.sound("the menu"),
         }
         if application not in known:
             # 502 (docs/facts/freeswitch.md, "Commands")
@@ -346,6 +363,7 @@ class Channel(Leg):
         ready = [leg for leg in legs if times[leg] < limits[leg]]
         first = min(ready, key=lambda leg: times[leg], default=None)
         wait = times[first] if first is not None else max(limits.values(), default=0.0)
+        self.sound("the ringing")
         try:
             gevent.sleep(wait / self.switch.speed)
         except (HungUp, Transferred) as end:
@@ -397,10 +415,11 @@ class Channel(Leg):
 
     def _talk(self, leg: Called) -> None:
         self.talked_with = leg.who
-        self.has_talked = True
         leg.answered()
         self.answered()
         self.say("CHANNEL_BRIDGE", Other_Leg_Unique_ID=leg.uuid)
+        self.sound("the talk")
+        leg.sound("the talk")
 
         try:
             gevent.sleep(self.phones.talks / self.switch.speed)
@@ -443,9 +462,16 @@ class Called(Leg):
     """
 
     def __init__(self, channel: Channel, who: str, gateway: str, variables: dict[str, str]) -> None:
+        exported = {
+            name.removeprefix("nolocal:"): channel.variables[name]
+            for name in filter(None, channel.variables.get("export_vars", "").split(","))
+        }
+        own = exported | variables
+        # the leg's own go before effective_caller_id_* (docs/facts/freeswitch.md, "Commands")
         caller = channel.variables.get("effective_caller_id_number", channel.caller)
         name = channel.variables.get("effective_caller_id_name", channel.name)
-        name = variables.get("origination_caller_id_name", name)
+        caller = own.get("origination_caller_id_number", caller)
+        name = own.get("origination_caller_id_name", name)
         super().__init__(channel.switch, False, who, caller, name)
         self.who = who
         self.other = channel.uuid
@@ -454,6 +480,4 @@ class Called(Leg):
         else:
             self.variables["dialed_user"] = who
 
-        for exported in filter(None, channel.variables.get("export_vars", "").split(",")):
-            self.variables[exported.removeprefix("nolocal:")] = channel.variables[exported]
-        self.variables |= variables
+        self.variables |= own

@@ -21,14 +21,15 @@ from gevent.server import StreamServer
 
 from .answers import list_users, sofia, xml_locate
 from .expand import DIAL_STRING, expanded
-from .playback import Step, freshen, load, write_tone
+from .playback import Step, freshen, load, with_account, write_tone
 from .records import Records, write_whole
 from .session import Session, encoded
 
 _PAIR = r"[A-Za-z0-9_:]+=(?:[^{}\[\]\\,\s]|\\,|\\s)+"
 _VARIABLES = rf"\{{(?:{_PAIR},)*{_PAIR}\}}"
 _ORIGINATE = re.compile(
-    rf"originate (?P<vars>{_VARIABLES})(?:user/|sofia/gateway/[^\s{{}}]+?/)(?P<ext>[^@\s{{}}]+)"
+    rf"originate (?P<vars>{_VARIABLES})(?P<way>user/|sofia/gateway/[^\s{{}}]+?/)"
+    r"(?P<ext>[^@\s{}]+)"
     rf"(?:@[^\s{{}}]+)? (?P<rest>&[a-z_]+\((?:{_VARIABLES})?[^\s{{}}]*\)|[^\s&]+ XML [^\s]+)"
 )
 """What it takes, stricter than FreeSWITCH: names with values, commas and spaces escaped."""
@@ -52,7 +53,9 @@ class Switch:
     registered: those of them with a phone.
     contacts: what `sofia_contact` answers instead, by ext.
     dial_strings: those of users who have one of their own, by ext.
+    verto: exts that are logged in by verto.
     gateways: their states, by name.
+    contexts: those of the dialplan. applications: what stands in each of them.
     globals: its global variables.
     registrations: users and domains of the phones, told only by `show registrations`.
     denied: API commands it does not allow.
@@ -81,6 +84,7 @@ class Switch:
         self.version = "1.10.12-release"
         self.gateways = {"trunk": "NOREG"}
         self.contexts = {"default", "public"}
+        self.applications: list[str] = []
         self.globals = dict(GLOBALS)
         self.registrations: list[tuple[str, str]] = []
         self.modules = {"mod_json_cdr"}
@@ -88,7 +92,8 @@ class Switch:
         self.ahead = 0.0
         self.contacts: dict[str, str] = {}
         self.dial_strings: dict[str, str] = {}
-        self.makecall = "makecall_answered"
+        self.verto: set[str] = set()
+        self.makecall: str | Path = "makecall_answered"
         self.recordings_dir = ""
         self.cdr_dir = ""
         self.on_record: Callable[[Path, str], object] = write_whole
@@ -191,15 +196,17 @@ class Switch:
             "user_exists": self._user_exists,
             "user_data": self._user_data,
             "sofia_contact": self._contact,
-            "verto_contact": lambda _: "",
+            "verto_contact": self._verto_contact,
             "expand": lambda text: expanded(text, self.globals, self.api),
-            "global_getvar": lambda name: {**self.globals, "core_uuid": self.core}.get(name, ""),
+            "global_getvar": lambda name: {**self.globals, "core_uuid": self.core}.get(
+                name, "-ERR no reply\n"
+            ),
             "strftime": lambda form: time.strftime(
                 form or "%Y-%m-%d %H:%M:%S", time.gmtime(time.time() + self.ahead)
             ),
             "sofia": lambda text: sofia(text, self.gateways),
             "list_users": lambda _: list_users(self.users, self.globals.get("domain", "")),
-            "xml_locate": lambda text: xml_locate(text, self.contexts),
+            "xml_locate": lambda text: xml_locate(text, self.contexts, self.applications),
             "module_exists": lambda name: str(name in self.modules).lower(),
         }
         if word in self.denied:
@@ -237,6 +244,10 @@ class Switch:
         if ext in self.registered:
             return f"sofia/internal/sip:{ext}@127.0.0.1:6101"
         return "error/user_not_registered"
+
+    def _verto_contact(self, text: str) -> str:
+        ext = text.split("@", maxsplit=1)[0]
+        return f"verto.rtc/u:{ext}" if ext in self.verto else "error/user_not_registered"
 
     def _show(self, text: str) -> str:
         if text.strip() == "registrations as json":
@@ -282,7 +293,7 @@ class Switch:
             self._finish_job(
                 command, job, "-USAGE: <call url> <exten>|&<application_name>(<app_args>)\n"
             )
-        elif "}user/" not in command:
+        elif wanted["way"] != "user/":
             self._originate(command, job, wanted)
         elif wanted["ext"] not in self.users:
             self._finish_job(command, job, "-ERR SUBSCRIBER_ABSENT\n")
@@ -297,7 +308,8 @@ class Switch:
         given = variables(wanted["vars"])
         # what is dialled stands behind the variables of the client's leg
         dialled = _NUMBER.findall(re.sub(r"\{[^{}]*\}", "", wanted["rest"]))
-        number = next(iter(dialled), given.get("planfix_phone", ""))
+        shown = given.get("origination_caller_id_number", "")
+        number = next(iter(dialled), given.get("planfix_phone", shown))
         swap = {steps[0].get("Caller-Caller-ID-Number"): number, "101": wanted["ext"]}
         keep: dict[str, str] = {}
         if "origination_uuid" in given:
@@ -306,7 +318,7 @@ class Switch:
         job_steps = [step for step in steps if step.get("Event-Name") == "BACKGROUND_JOB"]
         keep |= {step.get("Job-UUID"): job for step in job_steps}
         fresh = freshen(steps, time.time(), self.core, keep, swap)
-        self._play(_with_account(fresh, given), self.speed)
+        self._play(with_account(fresh, given), self.speed)
 
     def _finish_job(self, command: str, job: str, text: str) -> None:
         fields = {
@@ -484,13 +496,3 @@ class Switch:
         self.core = str(uuid4())
         self.channels.clear()
         self.drop()
-
-
-def _with_account(steps: list[Step], given: dict[str, str]) -> list[Step]:
-    """Put the account that an originate gives to its first leg into that leg's events."""
-    account = given.get("planfix_account")
-    if not account:
-        return steps
-    line = f"\nUnique-ID: {given.get('origination_uuid', '')}\n"
-    more = f"{line}variable_planfix_account: {account}\n"
-    return [Step(step.after, step.body.replace(line, more, 1)) for step in steps]

@@ -103,3 +103,13 @@ def write_tone(path: Path) -> None:
         file.setsampwidth(2)
         file.setframerate(8000)
         file.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
+
+
+def with_account(steps: list[Step], given: dict[str, str]) -> list[Step]:
+    """Put the account that an originate gives to its first leg into that leg's events."""
+    account = given.get("planfix_account")
+    if not account:
+        return steps
+    line = f"\nUnique-ID: {given.get('origination_uuid', '')}\n"
+    more = f"{line}variable_planfix_account: {account}\n"
+    return [Step(step.after, step.body.replace(line, more, 1)) for step in steps]

@@ -18,8 +18,9 @@ from gevent import pywsgi, socket
 
 from fsplanfix.admin.findings import Finding, Grade
 from fsplanfix.calls.model import Kind
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.records import Outcome, Places
+from fsplanfix.outbox.records import LOOKED_UP, Entry, Outcome, Places
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.simulators.freeswitch import Switch
@@ -28,6 +29,8 @@ from fsplanfix.simulators.planfix import Planfix
 from ..support.commands import run_cli
 from ..support.findings import TOKEN, says
 from ..support.outbox import FIRST
+from ..support.traces import events, told
+from ..support.worker import SERVER
 
 
 def test_when_all_is_well_every_line_says_so(
@@ -65,6 +68,26 @@ def test_settings_that_work_but_should_not_stay(
 
 def test_a_store_that_cannot_be_used(look: Callable[..., list[Finding]]) -> None:
     says(look(STORE_URL="sqlite:////no/where/x.db"), Grade.BROKEN, "STORE_URL cannot be opened")
+
+
+def test_windows_for_known_clients_need_the_dialplan(
+    look: Callable[..., list[Finding]], tmp_path: Path
+) -> None:
+    where = f"sqlite:///{tmp_path}/known.db"
+    store = Store(where)
+    what = "the dialplan never asks who calls"
+    assert not [found for found in look(STORE_URL=where, WINDOWS="known") if what in found.what]
+
+    came_in = told(events("in_one_answered"))
+    store.save(came_in, {came_in[0].callid: None}, SERVER, store.now())
+    finding = says(look(STORE_URL=where, WINDOWS="known"), Grade.WARNING, what)
+    assert "00_2_planfix_ring.xml" in finding.hint
+    assert not [found for found in look(STORE_URL=where) if what in found.what]
+
+    looked_up = Entry(store.now(), f"{LOOKED_UP} no name (asked, 9 ms)", "u-1", "", "79161234567")
+    Archive(store).write_down(looked_up)
+    store.close()
+    assert not [found for found in look(STORE_URL=where, WINDOWS="known") if what in found.what]
 
 
 def test_an_event_that_was_set_aside_is_named(

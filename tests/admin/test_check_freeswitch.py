@@ -79,6 +79,46 @@ def test_a_gateway_that_cannot_call(
     ]
 
 
+def test_every_gateway_that_a_setting_names_is_looked_at(
+    look: Callable[..., list[Finding]], switch: Switch
+) -> None:
+    switch.gateways = {"trunk": "NOREG", "second": "REGED", "third": "FAIL_WAIT"}
+    strings = ",".join(
+        f"{ext}:sofia/gateway/{name}/{{number}}"
+        for ext, name in (("101", "second"), ("102", "third"), ("103", "fuorth"), ("104", "trunk"))
+    )
+    findings = look(DIAL_STRINGS=strings)
+    says(findings, Grade.OK, "gateway trunk is up")
+    says(findings, Grade.OK, "gateway second is up")
+    says(findings, Grade.BROKEN, "gateway third is FAIL_WAIT")
+    hint = says(findings, Grade.BROKEN, "gateway fuorth does not exist").hint
+    assert "name yours in DIAL_STRINGS" in hint
+
+    # through a context only mobiles are called by these strings
+    for_mobiles = look(DIAL_CONTEXT="default", EXTENSION_ALIASES="79260000007:101")
+    says(for_mobiles, Grade.OK, "gateway trunk is up")
+
+
+def test_freeswitch_without_a_domain_needs_the_setting(
+    look: Callable[..., list[Finding]], switch: Switch
+) -> None:
+    """As FusionPBX is: a click said that no phone is registered, and the check said nothing."""
+    users = switch.users
+    assert not [finding for finding in look() if "USER_DOMAIN" in finding.what]
+
+    del switch.globals["domain"]
+    switch.users = set()
+    switch.registrations = [("101", "a.example"), ("101", "b.example"), ("102", "b.example")]
+    finding = says(look(DIAL_CONTEXT="default"), Grade.BROKEN, "USER_DOMAIN is missing")
+    assert "the domain of your users: b.example, a.example" in finding.hint
+    assert not [f for f in look(USER_DOMAIN="a.example") if "USER_DOMAIN" in f.what]
+
+    switch.registrations = []
+    says(look(), Grade.BROKEN, "USER_DOMAIN is missing")
+    switch.users, switch.denied = users, {"global_getvar"}
+    assert not [finding for finding in look() if "USER_DOMAIN" in finding.what]
+
+
 def test_a_pattern_that_fits_nobody(look: Callable[..., list[Finding]]) -> None:
     says(
         look(EXTENSION_PATTERN=r"^7\d{3}$"),
@@ -134,5 +174,9 @@ def test_what_clients_see_after_a_click(look: Callable[..., list[Finding]], swit
 def test_the_context_of_clicks(look: Callable[..., list[Finding]], switch: Switch) -> None:
     says(look(DIAL_CONTEXT="default"), Grade.OK, "context default is in the dialplan")
     says(look(DIAL_CONTEXT="defualt"), Grade.BROKEN, "context defualt (DIAL_CONTEXT) is not in")
+    switch.applications = ["answer", "record_session"]
+    both = look(DIAL_CONTEXT="default", RECORD_CLICKS="true")
+    assert "RECORD_CLICKS=false" in says(both, Grade.WARNING, "may have two recordings").hint
+    assert not [finding for finding in look(DIAL_CONTEXT="default") if "two" in finding.what]
     switch.contexts = set()  # the dialplan comes from a database
     assert not [finding for finding in look(DIAL_CONTEXT="x") if "context" in finding.code]

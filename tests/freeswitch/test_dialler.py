@@ -123,11 +123,20 @@ def test_the_client_sees_our_number_and_never_the_employees_name(
     """The directory's effective_caller_id_* replace ours on the employee's leg."""
     plan = DialPlan("sofia/gateway/trunk/{number}", context)
     employee, *client = legs(switch, connection, plan, caller_id="74950000001")
-    assert employee["planfix_caller_id"] == "74950000001"
-    for leg in client:
-        assert leg["origination_caller_id_number"] == "74950000001"
-        assert leg["origination_caller_id_name"] == "74950000001"
     assert len(client) == (not context)
+    names = ["origination_caller_id_number", "origination_caller_id_name"]
+    if context:
+        names = [f"nolocal:{name}" for name in names]
+        assert employee["export_vars"].split(",") == names
+    (leg,) = client or [employee]
+    assert [leg[name] for name in names] == ["74950000001"] * 2
+
+
+def test_where_no_number_is_known_the_context_chooses_one(
+    switch: Switch, connection: Connection
+) -> None:
+    (leg,) = legs(switch, connection, DialPlan("sofia/gateway/trunk/{number}", "planfix_click"))
+    assert not [name for name in leg if name.startswith(("nolocal:", "export_vars"))]
 
 
 @pytest.mark.parametrize("user", ["101", "79260000007"])
@@ -201,6 +210,15 @@ def test_the_employees_phone_shows_the_clients_name(switch: Switch, connection: 
     assert employee["origination_caller_id_name"] == "Иванов Иван"
 
 
+def test_a_user_whose_dial_string_is_a_trunk_is_shown_the_number_and_not_the_name(
+    switch: Switch, connection: Connection
+) -> None:
+    """FreeSWITCH 1.10.12 sent the name in the From of the trunk's INVITE."""
+    switch.dial_strings["101"] = "sofia/gateway/trunk/79260000001"
+    employee, _ = legs(switch, connection, PLAN, clients=Known("Иванов Иван"))
+    assert employee["origination_caller_id_name"] == "79161234567"
+
+
 def test_a_directory_that_is_silent_names_no_number(
     switch: Switch, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +242,45 @@ def test_where_the_first_phone_fails_at_once_the_next_is_tried(
     asked = [re.findall(r"}user/(\d+)", command) for command in switch.commands]
     assert [found for found in asked if found] == [["105"], ["101"]]
     assert click.cause == "CALL_REJECTED"
+
+
+@pytest.mark.parametrize("users", [["105", "101"], ["105", "79260000007"]])
+def test_where_the_first_phone_fails_at_once_the_next_is_tried_for_a_colleague_too(
+    switch: Switch, connection: Connection, users: list[str]
+) -> None:
+    switch.makecall, switch.speed = "makecall_manager_declines", 50
+    switch.contacts = {"105": "sofia/internal/sip:105@127.0.0.1:6105"}
+    connection.subscribe([])
+    done: AsyncResult[Click] = AsyncResult()
+    clicks = Dialler(lambda: [connection], PLAN, "", Known(), is_outside, done.set)
+    clicks.start_inside("7", users, "102", ["102"])
+    click = done.get(timeout=60)
+    assert click is not None
+    asked = [re.findall(r"}\S+/(\d+) ", command) for command in switch.commands]
+    assert [found for found in asked if found] == [["105"], [users[1]]]
+    assert switch.originated[0].endswith("}user/102)")
+    assert click.cause == "CALL_REJECTED"
+
+
+@pytest.mark.parametrize("has_one", [True, False])
+def test_without_any_domain_the_refusal_names_the_setting(
+    switch: Switch, connection: Connection, has_one: bool
+) -> None:
+    """As on FusionPBX, where 101 is registered and cannot be found without its domain."""
+    if not has_one:
+        del switch.globals["domain"]
+    switch.contacts = {"101": "error/user_not_registered"}
+    reason = "no phone is registered" if has_one else "set USER_DOMAIN to the domain of your users"
+    with pytest.raises(DialRefused, match=f"Extension 101 cannot be called: .*{reason}"):
+        dialler([connection], []).start("101", ["101"], "79161234567")
+
+
+def test_a_freeswitch_that_does_not_tell_its_domain_is_asked_without(
+    switch: Switch, connection: Connection
+) -> None:
+    switch.denied = {"global_getvar"}
+    assert find_phone(connection, "105", "") is Phone.ABSENT
+    assert find_phone(connection, "101", "") is Phone.REGISTERED
 
 
 def test_a_click_that_cannot_be_spoken_is_told_all_the_same(

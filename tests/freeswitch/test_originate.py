@@ -30,7 +30,7 @@ def test_the_employee_is_called_first_then_the_client() -> None:
         "originate {origination_uuid=u-1,origination_caller_id_number=79161234567,"
         "origination_caller_id_name=79161234567,originate_timeout=30,group_confirm_early_ok=false,"
         "call_timeout=60,transfer_ringback=%(800\\,3200\\,425),planfix_makecall=1,"
-        "planfix_ext=101,planfix_phone=79161234567,planfix_caller_id=74950000000,"
+        "planfix_ext=101,planfix_phone=79161234567,"
         "effective_caller_id_number=74950000000,effective_caller_id_name=74950000000}user/101 "
         "&bridge({ignore_early_media=false,bridge_answer_timeout=60,"
         "origination_caller_id_number=74950000000,origination_caller_id_name=74950000000}"
@@ -80,7 +80,7 @@ def test_a_click_is_recorded_on_the_clients_leg(context: str) -> None:
     plan = DialPlan("sofia/gateway/trunk/{number}", context, recordings="/rec", is_stereo=True)
     command = made(callee=Callee("79161234567", digits="123"), plan=plan)
     wanted = {
-        "execute_on_answer_1": r"record_session\s/rec/u-1.wav",
+        "execute_on_answer": r"record_session\s/rec/u-1.wav",
         "execute_on_answer_2": r"send_dtmf\sWW123",
         "RECORD_STEREO": "true",
     }
@@ -88,7 +88,7 @@ def test_a_click_is_recorded_on_the_clients_leg(context: str) -> None:
         written = f"nolocal:{name}={value}" if context else f",{name}={value}"
         assert written in command
     if context:
-        names = r"\,".join(f"nolocal:{name}" for name in ("execute_on_answer_1", "RECORD_STEREO"))
+        names = r"\,".join(f"nolocal:{name}" for name in ("execute_on_answer", "RECORD_STEREO"))
         assert f"export_vars={names}\\,nolocal:execute_on_answer_2," in command
 
 
@@ -100,6 +100,24 @@ def test_a_colleague_is_called_without_a_word_of_planfix() -> None:
     )
     assert "origination_caller_id_number=102," in command
     assert "planfix" not in command
+
+
+def test_an_employee_on_a_mobile_is_called_by_his_number_for_a_colleague_too() -> None:
+    plan = DialPlan(
+        "sofia/gateway/a/{number}",
+        dial_strings={"101": "sofia/gateway/b/{number}"},
+        auto_answer=True,
+    )
+    command = originate_inside_command(
+        *("101", "79260000007", "anna", "102", plan, "u-1"),
+        outside=True,
+        user_dialled="89260000007",
+    )
+    assert "}sofia/gateway/b/89260000007 &bridge(" in command
+    assert command.endswith("}user/anna)")
+    assert "auto" not in command
+    with pytest.raises(DialRefused):
+        originate_inside_command("101", "x}", "anna", "102", plan, "u-1", outside=True)
 
 
 @pytest.mark.parametrize(

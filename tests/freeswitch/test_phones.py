@@ -3,8 +3,12 @@
 import pytest
 
 from fsplanfix.freeswitch.connection import Connection
-from fsplanfix.freeswitch.phones import absent_users
+from fsplanfix.freeswitch.dialler import Phone, find_phone
+from fsplanfix.freeswitch.events import SwitchEvent
+from fsplanfix.freeswitch.phones import REMEMBERED, CallPhones, absent_users, outside_users
 from fsplanfix.simulators.freeswitch import Switch
+
+from ..support.cases import for_each
 
 USERS = ["101", "104", "105", "199"]
 
@@ -27,6 +31,67 @@ def test_a_user_with_a_dial_string_of_his_own_needs_no_registration(
 ) -> None:
     switch.dial_strings["105"] = "sofia/gateway/trunk/79260000005"
     assert absent(connection, *USERS) == {"199"}
+
+
+REGISTERED = "${sofia_contact(*/${dialed_user}@${dialed_domain})}"
+VERTO = "${verto_contact(${dialed_user}@${dialed_domain})}"
+
+
+@for_each(
+    {
+        "sofia/gateway/trunk/79260000005": True,
+        "[leg_timeout=9]sofia/gateway/trunk/79260000005": True,
+        f"{REGISTERED},sofia/gateway/trunk/79260000005": True,
+        f"{{a=b}}{REGISTERED}|[x=1]loopback/79260000005/default": True,
+        "${cond(1 == 1 ? sofia/gateway/trunk/79260000005 : user/1)}": True,
+        REGISTERED: False,
+        f"{{^^:sip_invite_domain=${{dialed_domain}}:presence_id=x@y}}{REGISTERED},{VERTO}": False,
+        f"{{alert_info=http://www.notused.com}}{REGISTERED}": False,
+        "error/user_busy": False,
+        "": False,
+    }.items()
+)
+def test_a_dial_string_of_ones_own_may_lead_outside(
+    item: tuple[str, bool], switch: Switch, connection: Connection
+) -> None:
+    dial_string, leads_outside = item
+    switch.dial_strings["105"] = dial_string
+    assert ("105" in absent(connection, "101", "105")) == (not leads_outside)
+    assert (find_phone(connection, "105", "") is Phone.ABSENT) == (not leads_outside)
+    outside = outside_users(connection, ["101", "105", "x}"], "", 30)
+    assert outside == ({"105"} if leads_outside else set())
+
+
+def test_dial_strings_are_remembered_for_a_minute(switch: Switch, connection: Connection) -> None:
+    now = [0.0]
+    phones = CallPhones(lambda: [connection], lambda: now[0])
+    channel = SwitchEvent(b"Event-Name: CHANNEL_DATA\n\n")
+
+    def outside(*users: str) -> set[str]:
+        return set(phones.outside(channel, users, "", 30))
+
+    switch.dial_strings["105"] = "sofia/gateway/trunk/79260000005"
+    answer = switch.api
+    switch.api = lambda command: "-ERR"  # type: ignore[method-assign]
+    assert outside("101", "105") == set()
+    switch.api = answer  # type: ignore[method-assign]
+    assert outside("101", "105") == {"105"}
+    asked = len(switch.commands)
+    assert outside("101", "105") == {"105"}
+    assert len(switch.commands) == asked
+
+    assert outside("102", "105") == {"105"}
+    assert "102" in "".join(switch.commands[asked:])
+    assert "105" not in "".join(switch.commands[asked:])
+    del switch.dial_strings["105"]
+    now[0] = REMEMBERED + 1
+    assert outside("101", "105") == set()
+
+
+def test_a_user_of_verto_has_a_phone(switch: Switch, connection: Connection) -> None:
+    switch.verto.add("105")
+    assert absent(connection, *USERS) == {"199"}
+    assert find_phone(connection, "105", "") is Phone.UNCLEAR
 
 
 def test_what_cannot_be_a_user_is_not_asked_about(switch: Switch, connection: Connection) -> None:

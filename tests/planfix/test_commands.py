@@ -114,6 +114,14 @@ def test_a_colleague_may_be_clicked_too() -> None:
     assert dialled.destinations == [Destination("102", "", ("102",))]
 
 
+def test_a_click_on_ones_own_ext_is_refused_with_a_sentence() -> None:
+    dialled = Dialled()
+    answer = commands(dialled, allow="101").answer({**GOOD, "from": "101", "to": "101"})
+    reason = "101 is your own extension: click a colleague's or a client's"
+    assert answer == (400, {"error": "Invalid parameters", "reason": reason})
+    assert dialled == []
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

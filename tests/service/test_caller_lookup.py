@@ -1,6 +1,6 @@
 """From a channel's data to the variables the dialplan gets."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import gevent
 import pytest
@@ -24,12 +24,26 @@ CHANNEL = next(
 )
 
 
+class Phones:
+    """Stands where FreeSWITCH is asked about phones."""
+
+    def __init__(self, absent: Iterable[str] = (), outside: Iterable[str] = ()) -> None:
+        self._absent, self._outside = set(absent), set(outside)
+
+    def absent(self, _: SwitchEvent, users: Sequence[str], *__: object) -> set[str]:
+        return self._absent & set(users)
+
+    def outside(self, _: SwitchEvent, users: Sequence[str], *__: object) -> set[str]:
+        return self._outside & set(users)
+
+
 def found(
     answer: dict[str, object],
     rules: Rules | None = None,
     channel: str = CHANNEL,
     last: str = "",
-    absent: frozenset[str] = frozenset(),
+    absent: Iterable[str] = (),
+    outside: Iterable[str] = (),
     plan: RingPlan | None = None,
 ) -> dict[str, str]:
     asked: list[Mapping[str, str]] = []
@@ -44,7 +58,7 @@ def found(
         contacts,
         plan or RingPlan(),
         lambda phone, seconds: last,
-        lambda channel, users, domain, seconds: absent & set(users),
+        Phones(absent, outside),
         lambda seconds: frozenset(),
     )
     variables = lookup.find_variables(SwitchEvent(channel.encode()), 1.0)
@@ -106,9 +120,15 @@ def test_a_caller_nobody_knows_rings_the_group_in_the_domain_of_the_call() -> No
     )
     ring = "{ignore_early_media=true}[leg_timeout=20]user/102@two.example.com"
     plan = RingPlan(user_domain="pbx.example.com")
-    assert found({}, channel=channel, absent=frozenset({"101"}), plan=plan) == {
-        "planfix_ring": ring
-    }
+    assert found({}, channel=channel, absent=["101"], plan=plan) == {"planfix_ring": ring}
+
+
+def test_a_user_who_is_reached_through_a_trunk_is_shown_the_number() -> None:
+    """His mobile may be the dial string that FreeSWITCH's directory gives him."""
+    answer: dict[str, object] = {"contact_name": "Ivan Petrov"}
+    ring = found(answer, channel=with_group("101,102"), outside=["102"])["planfix_ring"]
+    assert "origination_caller_id_name=Ivan Petrov]user/101" in ring
+    assert "origination_caller_id_name=79161234567]user/102" in ring
 
 
 def test_a_hidden_caller_rings_the_group_and_is_not_asked_about() -> None:
@@ -123,16 +143,21 @@ def test_a_hidden_caller_rings_the_group_and_is_not_asked_about() -> None:
 def test_a_freeswitch_that_says_nothing_does_not_outlive_the_deadline() -> None:
     """Its own time-out and the deadline of the call are both a LinkDown."""
 
-    def hang(*_: object) -> frozenset[str]:
-        try:
-            gevent.sleep(3600)
-        except LinkDown:
-            gevent.sleep(3600)
-        return frozenset()
+    class Hung(Phones):
+        def absent(self, *_: object) -> set[str]:
+            try:
+                gevent.sleep(3600)
+            except LinkDown:
+                gevent.sleep(3600)
+            return set()
 
-    contacts = Contacts(lambda fields, seconds: {}, 1.5, lambda how, seconds: None)
+        def outside(self, *_: object) -> set[str]:
+            return self.absent()
+
+    answer = {"contact_name": "Ivan Petrov"}
+    contacts = Contacts(lambda fields, seconds: answer, 1.5, lambda how, seconds: None)
     lookup = CallerLookup(
-        Rules(), contacts, RingPlan(), lambda phone, seconds: "", hang, lambda _: frozenset()
+        Rules(), contacts, RingPlan(), lambda phone, seconds: "", Hung(), lambda _: frozenset()
     )
     channel = SwitchEvent(with_group("101").encode())
     with pytest.raises(LinkDown), gevent.Timeout(0, LinkDown("no end")):
@@ -226,7 +251,7 @@ def test_the_journal_has_each_lookup_with_its_call() -> None:
         contacts,
         RingPlan(),
         lambda phone, seconds: "",
-        lambda channel, users, domain, seconds: frozenset(),
+        Phones(),
         lambda seconds: frozenset(),
         kept.put,
     )

@@ -1,11 +1,12 @@
 """The dialplan files as an administrator copies them, with the service they ask."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fsplanfix.freeswitch.originate import Callee, DialPlan, originate_command
 from fsplanfix.simulators.dialplan import Dialplan
-from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.freeswitch import Switch, variables
 from fsplanfix.simulators.planfix import Planfix
 
 from .service import Service, running
@@ -31,10 +32,11 @@ def dialplan(
     fusion: bool = False,
     group: str = "101,102,103",
     rescue: str = NEVER,
+    more: Iterable[tuple[Path, str]] = (),
 ) -> Dialplan:
     """The files as an administrator copies them: with the address of the service, and what he changes."""
     address = service.socket_app if service else "127.0.0.1:9"
-    chosen = []
+    chosen: list[tuple[Path, str | None]] = [*more]
     for path in FILES:
         if (path.parent.name == "fusionpbx") == fusion:
             text = path.read_text(encoding="utf-8").replace("127.0.0.1:8084", address)
@@ -57,6 +59,14 @@ def house(
     own = {"CONTACT_DEADLINE": "5", "RECORDINGS_DIR": str(folder), **settings}
     with running(switch, planfix, folder, **own) as service:
         yield service, dialplan(service, folder)
+
+
+def click(context: str, caller_id: str = "", recordings: str = "") -> dict[str, str]:
+    """The variables with which a click sends the employee's leg into a context."""
+    plan = DialPlan("", context, recordings=recordings)
+    callee = Callee(CLIENT, caller_id=caller_id)
+    command = originate_command("101", "101", callee, plan, "u-1")
+    return variables(command[command.index("{") : command.index("}")])
 
 
 def told(planfix: Planfix, callid: str) -> list[str]:
