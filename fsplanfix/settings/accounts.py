@@ -31,6 +31,8 @@ from . import (
 
 NAME = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 
+NOT_A_NAME = "is not a name for an account; use up to 32 small letters a-z, digits and hyphens."
+
 MOST_ACCOUNTS = 10_000
 LARGEST_FILE = 10 * 1024 * 1024
 """Bytes. An account takes some hundred."""
@@ -176,10 +178,7 @@ def _wrong(name: str, table: Any) -> list[str]:
     inner = next((key for key, value in table.items() if isinstance(value, dict)), "")
     full = f"{name}.{inner}" if inner else name
     if not NAME.fullmatch(full):
-        return [
-            f"[{full[:80]}] is not a name for an account; "
-            "use up to 32 small letters a-z, digits and hyphens."
-        ]
+        return [f"[{full[:80]}] {NOT_A_NAME}"]
 
     wrong = [*filter(None, (_wrong_key(key, value) for key, value in table.items()))]
     if not any(table.get(key) for key in ("domains", "lines")):
