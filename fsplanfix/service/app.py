@@ -327,7 +327,7 @@ class App:
             self._is_linked,
             self._contacts.name_of,
             self._shadow,
-            lambda: self._pairing.partner is not None,
+            lambda _: self._pairing.partner is not None,
         )
         return DashboardConfig(
             desk=desk,

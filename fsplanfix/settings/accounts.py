@@ -121,7 +121,7 @@ def load_accounts(kind: type[T], own: Mapping[str, str] | None = None) -> Accoun
             wrong = [f"[{name}] {_named_as_here(s)}" for s in settings_file.sentences(kind, error)]
         problems += wrong
 
-    problems += _clashes(read)
+    problems += [*_clashes(read), *_too_much_seen(machine, read)]
     if problems:
         raise _refusal(problems, file)
     return Accounts(machine, read, file)
@@ -260,12 +260,28 @@ def _identity(settings: RuleSettings) -> Iterator[tuple[tuple[str, str], str]]:
 
     for key in filter(None, settings.pbx_keys()):
         yield ("key", key), "pbx_token: give each company a key of its own."
+    for password in _passwords(settings):
+        yield ("password", password), "password: each would see the other's calls."
     planfix = f"{settings.planfix_url} {settings.planfix_token.get_secret_value()}"
     if settings.planfix_url:
         yield (
             ("planfix", planfix),
             "planfix_url and planfix_token: each company has a Planfix of its own.",
         )
+
+
+def _too_much_seen(machine: RuleSettings, accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
+    """Yield a sentence for each account whose password shows the calls of all."""
+    if not isinstance(machine, Settings):
+        return
+    for name, settings in accounts.items():
+        if isinstance(settings, Settings) and {*_passwords(machine)} & {*_passwords(settings)}:
+            yield f"[{name}] has a password of the environment, which shows the calls of all."
+
+
+def _passwords(settings: Settings) -> list[str]:
+    words = settings.admin_password.get_secret_value(), settings.view_password.get_secret_value()
+    return [word for word in words if word]
 
 
 def _same_lines(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
