@@ -15,7 +15,8 @@ from ..admin import colors, timeline
 from ..errors import PortTakenError
 from ..service import logs
 from ..service.app import ROLES, App
-from ..settings import Settings, load, unknown_names
+from ..settings import Settings, unknown_names
+from ..settings.accounts import load_accounts
 from ..simulators import demo
 from ..simulators.freeswitch import Switch
 from ..simulators.planfix import Planfix
@@ -42,14 +43,15 @@ def run_command(roles: tuple[str, ...], shadow: bool) -> None:
     Roles: "events" follows FreeSWITCH, "courier" sends to Planfix, "web" answers HTTP, "socket"
     tells the dialplan who calls. Without --only, one process runs all of them.
     """
-    settings = load(Settings)
+    accounts = load_accounts(Settings)
+    settings = accounts.machine
     settings_file.become_owner()
     logs.set_up(settings.log_level, settings.log_format, settings.log_mask)
     for unknown in unknown_names():
         logs.log.warning("setting_unknown", name=unknown.name, hint=unknown.hint)
     if shadow:
         logs.log.warning("shadow_mode", hint="calls are processed, nothing is sent to Planfix")
-    app = App(settings, roles or ROLES, shadow)
+    app = App(accounts, roles or ROLES, shadow)
     # gevent's own handlers: they run between greenlets, not in the middle of one
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, app.stop)

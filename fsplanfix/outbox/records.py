@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -56,15 +56,40 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """How many notices may be claimed.
+
+    each: of an account, at most. others: of each account of which fewer may be, such as those with
+    requests under way. only: the account there is, "" if there are several. in_all: of several
+    accounts together.
+    """
+
+    each: int
+    others: Mapping[str, int] = field(default_factory=dict)
+    only: str = ACCOUNT
+    in_all: int = 0
+
+    def but(self, others: Mapping[str, int]) -> Places:
+        """Return the places with at most so many for some accounts."""
+        fewer = {
+            account: min(most, self.others.get(account, self.each))
+            for account, most in others.items()
+        }
+        if self.only:
+            return replace(self, each=fewer.get(self.only, self.each))
+        return replace(self, others={**self.others, **fewer})
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """Notices claimed for sending.
 
-    token_accepted: Planfix accepts our token again, after a 401. upcoming: when the next notice may
-    be sent (seconds since 1970), None if none is planned.
+    token_accepted: the accounts whose Planfix accepts our token again, after a 401. upcoming: when
+    the next notice may be sent (seconds since 1970), None if none is planned.
     """
 
     claimed: list[Queued]
-    token_accepted: bool
+    token_accepted: list[str]
     upcoming: float | None
 
 
@@ -81,6 +106,11 @@ class Backlog:
     rejected: int
     oldest: float | None
     unauthorized: bool
+
+
+def whose(account: str) -> dict[str, str]:
+    """Return the fields of a line of the log that say whose it is; none for the default account."""
+    return {} if account == ACCOUNT else {"account": account}
 
 
 LOOKED_UP = "caller looked up:"

@@ -152,13 +152,9 @@ def _index(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None
     Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
-_index("notices_due", notices.c.due, notices.c.id, where=is_waiting(notices))
-# no account waits behind another's backlog: each one's notices are found without reading the rest
-_index(
-    "notices_of_account",
-    *(notices.c.account, notices.c.due, notices.c.id),
-    where=is_waiting(notices),
-)
+# No account waits behind another's backlog: each one's notices are found without reading the rest.
+# No index begins with `due`: PostgreSQL took it to read through the backlog of the largest account.
+_index("notices_due", notices.c.account, notices.c.due, notices.c.id, where=is_waiting(notices))
 _index("notices_call", notices.c.callid, notices.c.position, where=is_waiting(notices))
 _index("notices_window", notices.c.created, where=is_window(notices))
 _index("notices_rejected", notices.c.id, where=is_in(State.REJECTED, notices))
@@ -432,7 +428,7 @@ def _to_9(operations: Operations) -> None:
             operations.add_column(table.name, _account())
 
     # made anew where the account belongs into them
-    for table in (calls, shares):
+    for table in (notices, calls, shares):
         wanted = {str(index.name) for index in table.indexes if "account" in index.columns}
         for index in inspect(connection).get_indexes(table.name):
             if index["name"] in wanted and "account" not in index["column_names"]:

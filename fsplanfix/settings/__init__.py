@@ -68,6 +68,7 @@ from .values import (
 )
 
 __all__ = [
+    "DOMAIN",
     "EMPTY_MATTERS",
     "SECRETS",
     "AccountSettings",
@@ -94,6 +95,9 @@ SECRETS = (
 )
 """Settings that may also stand in a file, which NAME_FILE names."""
 
+
+DOMAIN = "{domain}"
+"""What an account's folder of recordings may hold in place of the account's domain."""
 
 EMPTY_MATTERS = ("HIDDEN_NUMBER", "RING_FIRST")
 """Settings that mean something when they are empty. Any other empty setting counts as missing."""
@@ -326,6 +330,9 @@ class Settings(RuleSettings, StoreSettings, RecordSettings, AccountSettings):
         """Refuse a folder whose name would mean something in a command to FreeSWITCH."""
         given, mapped = info.data.get("recordings_dir"), info.data.get("recordings_map")
         folder = mapped[0] if mapped else str(given or "")
+        # each account puts its own domain there (accounts.py)
+        if info.data.get("accounts_file"):
+            folder = folder.replace(DOMAIN, "")
         if value and not COMMAND_SAFE.fullmatch(folder):
             raise ValueError(
                 f"FreeSWITCH cannot be told to record into '{folder}'; "

@@ -18,6 +18,7 @@ from ..calls.model import ACCOUNT
 from ..calls.whose import AccountRules
 from ..errors import SettingsError
 from . import (
+    DOMAIN,
     EMPTY_MATTERS,
     SECRETS,
     AccountSettings,
@@ -215,6 +216,8 @@ def _together(base: Table, table: Table) -> dict[str, Any]:
 
     domains = [name for name in map(str.strip, kept.get("domains", "").split(",")) if name]
     if len(domains) == 1:
+        for key in ("recordings_dir", "recordings_map"):
+            kept |= {key: kept[key].replace(DOMAIN, domains[0])} if key in kept else {}
         kept.setdefault("user_domain", domains[0])
         if "dial_string" not in kept:
             kept.setdefault("dial_context", domains[0])
@@ -239,7 +242,12 @@ def _named_as_here(sentence: str) -> str:
 
 def _clashes(accounts: Mapping[str, RuleSettings]) -> list[str]:
     """Return a sentence for each two accounts that could not be told apart."""
-    return [*_same_values(accounts), *_same_lines(accounts), *_foreign_domains(accounts)]
+    return [
+        *_same_values(accounts),
+        *_same_lines(accounts),
+        *_foreign_domains(accounts),
+        *_folders_without_a_domain(accounts),
+    ]
 
 
 def _same_values(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
@@ -315,3 +323,10 @@ def _foreign_domains(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
         domain = settings.user_domain.lower()
         if domain and settings.domains and domain not in settings.domains:
             yield f"[{name}] user_domain: {domain} is not one of its domains."
+
+
+def _folders_without_a_domain(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
+    """Yield a sentence for each account whose folder of recordings is not known."""
+    for name, settings in accounts.items():
+        if isinstance(settings, Settings) and DOMAIN in str(settings.recordings_dir):
+            yield f"[{name}] recordings_dir: {DOMAIN} needs an account with exactly one domain."

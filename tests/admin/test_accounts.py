@@ -142,7 +142,8 @@ def folder(tmp_path: Path) -> Path:
         said = [replace(notice, account=name) for notice in call(f"{name}1", 1e9 + n, "101")]
         store.save(said, {f"{name}1": None}, "s", now=1.0)
     Archive(store).write_down(Entry(2.0, "refused", phone="79161234567", account="b"))
-    for queued in claim(store, 2, 3.0, "me"):
+    for name in ("a", "b"):
+        (queued,) = claim(store, 2, 3.0, "me", name)
         settle(store, queued, State.REJECTED, 3.0, "Planfix rejected it: 400")
     store.close()
     (tmp_path / "accounts.toml").write_text(

@@ -20,7 +20,7 @@ from fsplanfix.admin.check import check_all
 from fsplanfix.admin.findings import Finding, Grade
 from fsplanfix.calls.model import ACCOUNT, Kind
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.records import Outcome
+from fsplanfix.outbox.records import Outcome, Places
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.settings import Settings
@@ -313,8 +313,8 @@ def test_what_waits_and_what_was_rejected(
     store = Store(where)
     store.save([replace(FIRST, ordinal=n) for n in range(3)], {}, "s", now=store.now() - 3600)
     queue = Queue(store)
-    (first, *_) = queue.settle_and_claim([], 1, store.now(), "owner").claimed
-    queue.settle_and_claim([Outcome(first, State.REJECTED, "400")], 0, store.now(), "owner")
+    (first, *_) = queue.settle_and_claim([], Places(1), store.now(), "owner").claimed
+    queue.settle_and_claim([Outcome(first, State.REJECTED, "400")], Places(0), store.now(), "owner")
     store.close()
     findings = look(STORE_URL=where)
     assert "queue list" in says(findings, Grade.WARNING, "1 notices were rejected").hint
@@ -329,13 +329,13 @@ def test_recordings_that_were_not_linked(
     records = [replace(FIRST, kind=Kind.RECORD, ext="", callid=f"c{n}") for n in range(3)]
     store.save(records, {}, "s", now=store.now())
     queue = Queue(store)
-    claimed = queue.settle_and_claim([], 3, store.now(), "owner").claimed
+    claimed = queue.settle_and_claim([], Places(3), store.now(), "owner").claimed
     reasons = ["outside RECORDINGS_DIR", "the file is empty", "outside RECORDINGS_DIR"]
     outcomes = [
         Outcome(queued, State.SKIPPED, f"not linked: {reason}", tried=False)
         for queued, reason in zip(claimed, reasons, strict=True)
     ]
-    queue.settle_and_claim(outcomes, 0, store.now(), "owner")
+    queue.settle_and_claim(outcomes, Places(0), store.now(), "owner")
     store.close()
     found = [finding for finding in look(STORE_URL=where) if "not-linked" in finding.code]
     assert [finding.what for finding in found] == [

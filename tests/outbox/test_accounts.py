@@ -1,5 +1,6 @@
 """The rows of several companies in one store."""
 
+import re
 from dataclasses import replace
 
 from sqlalchemy import inspect, text
@@ -7,17 +8,18 @@ from sqlalchemy import inspect, text
 from fsplanfix.calls.model import ACCOUNT, Notice
 from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.call_list import CallList, Search
+from fsplanfix.outbox.due import NEXT_OF_MANY, values_of
 from fsplanfix.outbox.exts_in_calls import ExtsInCalls
 from fsplanfix.outbox.last_talk import LastTalk
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.reader import Reader
-from fsplanfix.outbox.records import Entry
+from fsplanfix.outbox.records import Entry, Outcome, Places
 from fsplanfix.outbox.schema import State, calls, journal, notices, shares
 from fsplanfix.outbox.standing import DIFFERENCES, StandingReader
 from fsplanfix.outbox.store import Store
 
 from ..support.listed_calls import call, save
-from ..support.outbox import GROUP, ME, claim, settle
+from ..support.outbox import GROUP, ME, OFFERS, settle
 from ..support.service import PATIENCE
 
 CLIENT = "79161234567"
@@ -121,9 +123,8 @@ def test_a_company_lists_and_counts_its_own_calls(store: Store) -> None:
 def test_a_company_sees_how_its_own_notices_stand(store: Store) -> None:
     for account in ("a", "b"):
         store.save(of(account, GROUP[:2]), {}, "s", now=1.0)
-    for queued in claim(store, 10, 2.0, ME):
-        if queued.notice.account == "a":
-            settle(store, queued, State.REJECTED, 2.0, "400")
+    (queued,) = Queue(store).settle_and_claim([], Places(1, only="a"), 2.0, ME).claimed
+    settle(store, queued, State.REJECTED, 2.0, "400")
     store.facts.set("unauthorized b", "5.0")
     store.facts.set(f"{DIFFERENCES} b", '["key"]')
     of_a, of_b, of_all = (StandingReader(Reader(store), account) for account in ("a", "b", ""))
@@ -133,3 +134,76 @@ def test_a_company_sees_how_its_own_notices_stand(store: Store) -> None:
     assert [it.differs for it in found] == [(), ("key",), ("key",)]
     assert [len(it.rejected(5, lambda: True)) for it in (of_a, of_b, of_all)] == [1, 0, 1]
     assert Queue(store).counts() == {"waiting": 3, "rejected": 1}
+
+
+def claim(store: Store, places: Places, now: float = 2.0) -> list[str]:
+    """Claim, and tell whose notices were claimed."""
+    claimed = Queue(store).settle_and_claim([], places, now, ME).claimed
+    return sorted(one.notice.account for one in claimed)
+
+
+def test_no_company_gets_more_than_its_places(store: Store) -> None:
+    for account in ("a", "b", "c"):
+        for n in range(5):
+            store.save(of(account, call(f"c{n}", n, "101")[:1]), {}, "s", now=1.0)
+    many = Places(3, {"b": 1, "c": 0}, only="", in_all=100)
+    assert claim(store, many) == ["a", "a", "a", "b"]
+    assert claim(store, many) == ["a", "a", "b"]
+    assert claim(store, Places(2, only="c")) == ["c", "c"]
+    # the rest is shared, one to each before anybody gets another
+    assert claim(store, Places(3, only="", in_all=2)) == ["b", "c"]
+    assert claim(store, Places(3, only="", in_all=100)) == ["b", "b", "c", "c"]
+    assert claim(store, Places(3, only="", in_all=100)) == []
+
+
+def test_the_order_within_a_call_is_kept_for_each_of_many(store: Store) -> None:
+    for account in ("a", "b"):
+        store.save(of(account, GROUP), {}, "s", now=1.0)
+    many = Places(16, only="", in_all=100)
+    assert claim(store, many) == ["a", "b"]
+    assert claim(store, many) == []
+
+
+def test_a_pause_keeps_its_own_company_alone(store: Store) -> None:
+    for account in ("a", "b"):
+        store.save(of(account, OFFERS), {}, "s", now=1.0)
+    (queued,) = Queue(store).settle_and_claim([], Places(1, only="a"), 2.0, ME).claimed
+    assert Queue(store).postpone_unauthorized(queued, 2.0, ME)
+    many = Places(16, only="", in_all=100)
+    turn = Queue(store).settle_and_claim([], many, 3.0, ME)
+    assert [one.notice.account for one in turn.claimed] == ["b"]
+    assert turn.upcoming == 62.0
+    settled = [Outcome(one, State.DONE) for one in turn.claimed]
+    turn = Queue(store).settle_and_claim(settled, many, 4.0, ME)
+    assert [one.notice.account for one in turn.claimed] == ["b", "b"]
+    assert turn.token_accepted == []
+    # the probe, and nothing after it for a minute
+    turn = Queue(store).settle_and_claim([], many, 63.0, ME)
+    assert [one.notice.account for one in turn.claimed] == ["a"]
+    assert Queue(store).settle_and_claim([], many, 64.0, ME).claimed == []
+    accepted = [Outcome(one, State.DONE) for one in turn.claimed]
+    turn = Queue(store).settle_and_claim(accepted, many, 65.0, ME)
+    assert turn.token_accepted == ["a"]
+    assert [one.notice.account for one in turn.claimed] == ["a", "a"]
+
+
+def test_no_backlog_is_read_to_find_what_others_have(store: Store) -> None:
+    """By the index of accounts and times, on both databases."""
+    backlog = [replace(GROUP[6], account="a", callid=f"c{n}") for n in range(2000)]
+    store.save(backlog, {}, "s", now=1.0)
+    query = NEXT_OF_MANY[store.engine.dialect.name]
+    values = values_of(Places(16, only="", in_all=100), 2.0) | {"b_expected": 2.0}
+    sqlite = store.engine.dialect.name == "sqlite"
+    compiled = query.params(**values).compile(store.engine, compile_kwargs={"literal_binds": True})
+    with store.transaction() as connection:
+        if not sqlite:
+            connection.execute(text("ANALYZE notices"))
+        words = "EXPLAIN QUERY PLAN" if sqlite else "EXPLAIN"
+        rows = connection.exec_driver_sql(f"{words} {compiled}".replace("%", "%%")).all()
+    plan = "\n".join(map(str, rows))
+    used = (
+        "notices_due (account=? AND due<?)" if sqlite else "account)::text = with_notices.account"
+    )
+    assert used in plan
+    assert plan.count("notices_due") >= 2
+    assert not re.search(r"SCAN (notices|chosen|first|after)\b|Seq Scan on notices", plan)

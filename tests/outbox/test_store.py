@@ -17,9 +17,10 @@ from fsplanfix.calls.model import Kind, Notice, Status
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.cleanup import Cleanup
+from fsplanfix.outbox.due import LEASE
 from fsplanfix.outbox.leases import RENEW_EVERY
-from fsplanfix.outbox.queue import LEASE, Queue
-from fsplanfix.outbox.records import Queued
+from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.records import Places, Queued
 from fsplanfix.outbox.schema import State, facts, is_waiting, notices
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.wakeups import changes
@@ -189,17 +190,17 @@ def test_a_refused_notice_is_set_aside_and_the_call_goes_on(store: Store) -> Non
 def test_a_failed_notice_is_due_again_later_and_counts_its_tries(store: Store) -> None:
     store.save([FIRST], {}, "s", now=1.0)
     Queue(store).try_again(claim(store, 1, 1.0, ME)[0], due=50.0, answer="x" * 10_000)
-    assert Queue(store).settle_and_claim([], 0, 2.0, ME).upcoming == 50.0
+    assert Queue(store).settle_and_claim([], Places(0), 2.0, ME).upcoming == 50.0
     assert claim(store, 1, 49.0, ME) == []
     (again,) = claim(store, 1, 50.0, ME)
     assert (again.attempts, again.created) == (1, 1.0)
 
 
 def test_what_is_under_way_is_not_what_falls_due_next(store: Store) -> None:
-    assert Queue(store).settle_and_claim([], 0, 2.0, ME).upcoming is None
+    assert Queue(store).settle_and_claim([], Places(0), 2.0, ME).upcoming is None
     store.save([FIRST], {}, "s", now=1.0)
     claim(store, 1, 1.0, ME)
-    assert Queue(store).settle_and_claim([], 0, 2.0, ME).upcoming is None
+    assert Queue(store).settle_and_claim([], Places(0), 2.0, ME).upcoming is None
 
 
 def due(store: Store) -> dict[str, float]:
@@ -225,7 +226,7 @@ def test_what_waits_for_a_notice_that_failed_falls_due_no_sooner(store: Store) -
     assert set(due(store).values()) == {50.0}
     store.save([*GROUP[4:], notice(Kind.INCOMING, "101", 1, callid="c2")], {}, "s", now=3.0)
     assert sorted(due(store).values()) == [3.0, *[50.0] * (len(GROUP) - 1)]
-    assert Queue(store).settle_and_claim([], 0, 3.0, ME).upcoming == 50.0
+    assert Queue(store).settle_and_claim([], Places(0), 3.0, ME).upcoming == 50.0
 
 
 def test_one_phones_failure_holds_up_only_what_waits_for_it(store: Store) -> None:

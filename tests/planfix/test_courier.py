@@ -16,18 +16,20 @@ from gevent.event import Event
 from gevent.lock import Semaphore
 from gevent.server import StreamServer
 
-from fsplanfix.calls.model import Kind, Notice, Status
+from fsplanfix.calls.model import ACCOUNT, Kind, Notice, Status
 from fsplanfix.errors import StoreError, TransportError
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Turn
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi, seconds_to_wait
-from fsplanfix.planfix.courier import Courier, DeliverySettings
+from fsplanfix.planfix.courier import Courier
+from fsplanfix.planfix.delivery import DeliverySettings
 from fsplanfix.recordings.files import Linkable
 from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.planfix import Planfix
 
+from ..support.couriers import only_courier
 from ..support.outbox import GROUP, HOP, OFFERS, claim, let_leases_end, notice
 from ..support.traces import events, told
 
@@ -65,7 +67,7 @@ def client(planfix: Planfix) -> Iterator[PlanfixApi]:
 
 @pytest.fixture
 def courier(store: Store, client: PlanfixApi, clock: Clock) -> Courier:
-    return Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+    return only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
 
 
 def send_all(courier: Courier) -> None:
@@ -90,7 +92,7 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
     store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     ready: list[str] = []
-    courier = Courier(
+    courier = only_courier(
         store,
         client,
         URLS.url,
@@ -134,7 +136,7 @@ def test_a_link_goes_out_once_and_only_if_it_opens(
         assert stopped == said[-1].at / 1_000_000
         return linkable
 
-    courier = Courier(store, client, URLS.url, DeliverySettings(), judged, now=clock)
+    courier = only_courier(store, client, URLS.url, DeliverySettings(), judged, now=clock)
     store.save(said, {}, "s", clock())
     send_all(courier)
     assert len(planfix.accepted) == requests
@@ -237,7 +239,9 @@ def test_one_request_at_a_time_follows_the_other_at_once(
 ) -> None:
     """No room while one is under way: the end of it is what calls for the next, whoever else is silent."""
     store.save([replace(GROUP[0], callid=f"c{n}") for n in range(6)], {}, "s", clock())
-    courier = Courier(store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock)
+    courier = only_courier(
+        store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock
+    )
     with at_work(courier):
         planfix.wait_for(lambda crm: len(crm.accepted) == 6)
 
@@ -276,7 +280,7 @@ def test_whatever_planfix_does_once_the_call_is_told_in_order(
     how: int | str,
 ) -> None:
     manner = DeliverySettings(concurrency=1, popup_ttl=0)
-    courier = Courier(store, client, URLS.url, manner, complete, now=clock)
+    courier = only_courier(store, client, URLS.url, manner, complete, now=clock)
     store.save(GROUP, {}, "s", clock())
     over = Event()
     with monkeypatch.context() as now:
@@ -338,7 +342,9 @@ def test_late_windows_can_be_kept(
 ) -> None:
     store.save(GROUP[:1], {}, "s", clock())
     clock.ahead += 3600
-    send_all(Courier(store, client, URLS.url, DeliverySettings(popup_ttl=0), complete, now=clock))
+    send_all(
+        only_courier(store, client, URLS.url, DeliverySettings(popup_ttl=0), complete, now=clock)
+    )
     assert Queue(store).counts() == {"done": 1}
 
 
@@ -435,7 +441,7 @@ def test_the_spelling_of_canceled_is_found_out_once_and_kept(
     planfix.canceled = "Cancelled"
     for n in range(3):
         store.save([canceled(f"c{n}")], {}, "s", clock())
-        send_all(Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock))
+        send_all(only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock))
     assert [item.fields["status"] for item in planfix.received] == ["Canceled", *["Cancelled"] * 3]
     assert Queue(store).counts() == {"done": 3}
 
@@ -447,7 +453,9 @@ def test_the_spelling_of_canceled_can_be_fixed(
     planfix.canceled = spelling
     store.save([canceled("c")], {}, "s", clock())
     send_all(
-        Courier(store, client, URLS.url, DeliverySettings(canceled=spelling), complete, now=clock)
+        only_courier(
+            store, client, URLS.url, DeliverySettings(canceled=spelling), complete, now=clock
+        )
     )
     assert [item.code for item in planfix.received] == [200]
 
@@ -466,7 +474,7 @@ def test_another_courier_takes_over_when_one_is_gone(
 ) -> None:
     store.save([COMPLETED], {}, "s", clock())
     assert len(claim(store, 10, clock(), "one that was killed")) == 1
-    alive = Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+    alive = only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
     send_all(alive)
     assert planfix.received == []
     let_leases_end(store)
@@ -499,7 +507,8 @@ def test_a_turn_that_outlives_the_stop_begins_no_request(
 ) -> None:
     """The store was slow, and nobody waits for answers any more."""
     courier, next_one = (
-        Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
+        only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+        for _ in range(2)
     )
     store.save(GROUP, {}, "s", clock())
     real = Queue.settle_and_claim
@@ -530,7 +539,8 @@ def test_an_answer_in_the_hand_of_a_turn_that_hangs_is_kept_at_the_end(
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     courier, next_one = (
-        Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
+        only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+        for _ in range(2)
     )
     store.save(GROUP[:1], {}, "s", clock())
     courier.step()
@@ -567,7 +577,8 @@ def test_an_answer_that_comes_after_the_time_to_finish_is_kept(
     """The process has other things to end meanwhile."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     courier, next_one = (
-        Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
+        only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+        for _ in range(2)
     )
     over = Event()
     planfix.before = lambda _: over.wait()
@@ -589,8 +600,10 @@ def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
     store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     """It sees the answer when another has long done everything."""
-    frozen = Courier(store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock)
-    alive = Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+    frozen = only_courier(
+        store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock
+    )
+    alive = only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
     answered, thawed = Event(), Event()
 
     class Frozen:
@@ -601,7 +614,7 @@ def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
             answered.set()
             thawed.wait()
 
-    frozen._client = Frozen()  # type: ignore[assignment]
+    frozen._deliveries[ACCOUNT]._client = Frozen()  # type: ignore[assignment]
     store.save(GROUP, {}, "s", clock())
     frozen.step()
     assert answered.wait(60)
@@ -626,7 +639,8 @@ def test_two_couriers_send_nothing_twice(
     for n in range(20):
         store.save([replace(item, callid=f"c{n}") for item in GROUP], {}, "s", clock())
     couriers = [
-        Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
+        only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+        for _ in range(2)
     ]
     runners = [gevent.spawn(c.run) for c in couriers]
     renewals = [gevent.spawn(c.claims.leases.keep_renewing) for c in couriers]
@@ -683,7 +697,7 @@ def test_what_waits_for_another_try_survives_a_jump_of_any_size(
 ) -> None:
     """Its time was said by the clock of before: it is tried at once."""
     jumps: list[bool] = []
-    courier = Courier(
+    courier = only_courier(
         store,
         client,
         URLS.url,
@@ -716,7 +730,7 @@ def test_a_hold_by_a_time_that_is_over_stops_no_other_worker(
     code: int,
 ) -> None:
     """A worker that has not noticed the jump back writes when it began, too."""
-    behind_the_times = Courier(
+    behind_the_times = only_courier(
         store,
         client,
         URLS.url,
@@ -739,7 +753,7 @@ def test_what_is_planned_by_the_old_time_after_a_jump_was_noticed_is_tried_later
 ) -> None:
     """It was under way when the jump was noticed, or comes from a worker that is late."""
     settled: list[bool] = []
-    courier = Courier(
+    courier = only_courier(
         store,
         client,
         URLS.url,
@@ -760,7 +774,7 @@ def test_what_is_planned_by_the_old_time_after_a_jump_was_noticed_is_tried_later
 def test_the_store_itself_notices_a_jump(
     store: Store, client: PlanfixApi, planfix: Planfix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    courier = Courier(
+    courier = only_courier(
         store,
         client,
         URLS.url,
@@ -797,7 +811,7 @@ def test_a_window_too_late_is_no_probe(
 def test_a_recording_that_is_not_ready_is_no_probe(
     store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
-    courier = Courier(
+    courier = only_courier(
         store, client, URLS.url, DeliverySettings(), lambda *_: Linkable(is_final=False), now=clock
     )
     planfix.answers.append(401)
@@ -916,7 +930,9 @@ def test_a_nul_in_an_answer_holds_up_nothing(store: Store, clock: Clock, code: b
     server = StreamServer(("127.0.0.1", 0), speak)
     server.start()
     client = PlanfixApi(f"http://127.0.0.1:{server.server_port}/", "planfix-token", concurrency=1)
-    courier = Courier(store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock)
+    courier = only_courier(
+        store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock
+    )
     store.save(GROUP[:1], {}, "s", clock())
     with gevent.Timeout(60):
         courier.step()

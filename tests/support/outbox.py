@@ -6,9 +6,10 @@ import dataclasses
 
 from sqlalchemy import update
 
-from fsplanfix.calls.model import Direction, Kind, Notice, Status
-from fsplanfix.outbox.queue import LEASE, Queue
-from fsplanfix.outbox.records import Outcome, Queued
+from fsplanfix.calls.model import ACCOUNT, Direction, Kind, Notice, Status
+from fsplanfix.outbox.due import LEASE
+from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.records import Outcome, Places, Queued
 from fsplanfix.outbox.schema import State, notices
 from fsplanfix.outbox.store import Store
 
@@ -42,8 +43,8 @@ def canceled(ext: str, position: int) -> Notice:
     return notice(Kind.COMPLETED, ext, position, status=Status.CANCELED)
 
 
-def claim(store: Store, most: int, now: float, owner: str) -> list[Queued]:
-    return Queue(store).settle_and_claim([], most, now, owner).claimed
+def claim(store: Store, most: int, now: float, owner: str, account: str = ACCOUNT) -> list[Queued]:
+    return Queue(store).settle_and_claim([], Places(most, only=account), now, owner).claimed
 
 
 def let_leases_end(store: Store) -> None:
@@ -54,7 +55,7 @@ def let_leases_end(store: Store) -> None:
 
 
 def settle(store: Store, queued: Queued, state: State, now: float, answer: str = "") -> None:
-    Queue(store).settle_and_claim([Outcome(queued, state, answer)], 0, now, ME)
+    Queue(store).settle_and_claim([Outcome(queued, state, answer)], Places(0), now, ME)
 
 
 OFFERS = [notice(Kind.INCOMING, ext, n) for n, ext in enumerate(("101", "102", "103"), 1)]
