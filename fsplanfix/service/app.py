@@ -48,7 +48,7 @@ from .comparison import keep_comparing
 from .greenlets import keep_running
 from .history import History
 from .leftovers import Leftovers
-from .metrics import Standing, Tally, exposition
+from .metrics import AccountLabel, Standing, Tally, exposition
 from .pipeline import Pipeline, keep_unsaved_events
 from .reachable import Reachable
 from .readiness import Readiness
@@ -101,7 +101,7 @@ class App:
         self._store = Store(settings.store_url)
         keep_shadow_apart(self._store, shadow)
         self._registry = CollectorRegistry()
-        self._tally = Tally(self._registry)
+        self._tally = Tally(self._registry, AccountLabel(accounts))
         self._made_key = made_key(self._store, settings.secret_key.get_secret_value())
         self._pipelines: list[Pipeline] = []
         self._links: list[Link] = []
@@ -157,7 +157,8 @@ class App:
 
     def _web_server(self, listener: socket.socket, spare: int) -> WebServer:
         """Return the web server. spare: how many files it may share with others."""
-        self._registry.register(Standing(self._store, self._links, self._pipelines))
+        label = AccountLabel(self._accounts)
+        self._registry.register(Standing(self._store, self._links, self._pipelines, label))
         web = web_app.make(
             self._companies.answer,
             self._health(),
