@@ -27,6 +27,7 @@ import click  # noqa: E402
 from tests.support import postgres  # noqa: E402
 
 from . import (  # noqa: E402
+    accounts,
     burst,
     calls,
     limits,
@@ -286,6 +287,19 @@ def start_up(rounds: Rounds) -> Iterator[Row]:
     )
 
 
+def companies() -> Iterator[Row]:
+    """What 50 and 500 companies cost at rest, beside one."""
+    # once: it is said by the clock and by the system, not by chance
+    found = {count: accounts.at_rest(count) for count in accounts.COUNTS}
+    one = found[1]
+    for count in accounts.COUNTS:
+        share, memory = found[count].share * 100, (found[count].memory - one.memory) / 1e6
+        most = 1.0 if count > 1 else None
+        yield Row(f"CPU at rest, accounts: {count}", "%", share, "", None, None, most)
+        if count > 1:
+            yield Row(f"memory more than one, accounts: {count}", "MB", memory, "", None, None, 60)
+
+
 def held(rounds: Rounds) -> Iterator[Row]:
     """How long calls wait for the caller's name."""
     theirs, asked, cached = map(float, alone("lookups", "4").split())
@@ -356,6 +370,7 @@ def main(quick: bool, only: str) -> None:
             "socket_application": socket_application,
             "claims": lambda rounds: claims(rounds, database),
             "start_up": start_up,
+            "accounts": lambda _: companies(),
             "held": held,
             "pages": open_pages,
             "in_time": lambda rounds: in_time(rounds, database),

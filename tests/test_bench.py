@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import esl, limits, open_calls, outbox, pages, sockets, traffic, windows
+from bench import accounts, esl, limits, open_calls, outbox, pages, sockets, traffic, windows
 from bench.__main__ import Rounds, Row
 from bench.programs import connector
 from fsplanfix.freeswitch.events import SwitchEvent
@@ -36,6 +36,12 @@ def test_a_made_up_call_says_what_the_recorded_one_says() -> None:
         assert by_ext(tokens[1:]) == by_ext(wanted[1:])
     # the link to the recording goes out with a COMPLETED
     assert len(wanted) == 1 + traffic.REQUESTS + 1
+
+
+def test_companies_at_rest_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "SETTLED", 0.0)
+    monkeypatch.setattr(accounts, "WATCHED", 0.1)
+    assert accounts.at_rest(3).memory > 0
 
 
 def test_a_group_of_twenty_rings_twenty_phones() -> None:
