@@ -24,6 +24,7 @@ from ..admin.switch_survey import Survey, survey
 from ..errors import LinkError, SettingsError
 from ..freeswitch.connection import Server
 from ..printable import WIDTH
+from . import init_account
 from .root import cli, errors_as_one_line, say
 
 AFTER_FREESWITCH = ("extension_pattern", "user_domain", "dial_context", "dial_string")
@@ -87,6 +88,9 @@ class Socket(NamedTuple):
 @click.option(
     "--file", "file", type=click.Path(path_type=Path), help="File to write. Default: --env-file."
 )
+@click.option("--account", metavar="NAME", help="Add a company to ACCOUNTS_FILE, and nothing else.")
+@click.option("--domains", help="With --account: the domains of its users, with commas.")
+@click.option("--lines", help="With --account: the numbers of its lines, with commas.")
 @click.option("--force", is_flag=True, help="Change a file that is there without asking.")
 @errors_as_one_line
 def init_command(
@@ -99,6 +103,9 @@ def init_command(
     Without a terminal nothing is asked or tried: options that are missing take their defaults.
     """
     asks = sys.stdin.isatty()
+    if account := given.pop("account"):
+        init_account.add(account, given, asks)
+        return
     file = file or initial_settings.default_file()
     is_there = os.path.exists(file)
     if is_there and not asks and not force:
@@ -119,12 +126,7 @@ def init_command(
         values["FREESWITCH_ESL"] = f"esl://:{socket.server.password}@{socket.server.name}"
     values |= initial_settings.generated(present, new_secrets)
 
-    if initial_settings.write(file, values):
-        say(f"\nWrote {file} (readable only by {settings_file.owner_of(file)}).")
-        if is_there:
-            say(f"{file}.old is the file as it was.")
-    else:
-        say(f"\n{file} stays as it is.")
+    _write_settings(file, values)
 
     if fs_cli is None and asks and socket.server is not None and not socket.is_accepted:
         question = f"Write the new password into {FS_CLI_FILE}, where fs_cli finds it?"
@@ -142,6 +144,18 @@ def init_command(
     say(what_to_do(file, settings, socket.server, is_accepted=is_accepted, fs_cli=fs_cli))
     if problem is not None:
         raise problem
+
+
+def _write_settings(file: Path, values: Mapping[str, str]) -> None:
+    """Write the file of settings, and say what became of it."""
+    is_there = os.path.exists(file)
+    if not initial_settings.write(file, values):
+        say(f"\n{file} stays as it is.")
+        return
+
+    say(f"\nWrote {file} (readable only by {settings_file.owner_of(file)}).")
+    if is_there:
+        say(f"{file}.old is the file as it was.")
 
 
 def _write_fs_cli(file: Path, server: Server | None) -> None:

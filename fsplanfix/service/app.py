@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import socket
 from collections.abc import Callable, Collection
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ from .comparison import keep_comparing
 from .greenlets import keep_running
 from .history import History
 from .leftovers import Leftovers
-from .metrics import Standing, Tally, exposition
+from .metrics import AccountLabel, Standing, Tally, exposition
 from .pipeline import Pipeline, keep_unsaved_events
 from .reachable import Reachable
 from .readiness import Readiness
@@ -101,7 +101,7 @@ class App:
         self._store = Store(settings.store_url)
         keep_shadow_apart(self._store, shadow)
         self._registry = CollectorRegistry()
-        self._tally = Tally(self._registry)
+        self._tally = Tally(self._registry, AccountLabel(accounts))
         self._made_key = made_key(self._store, settings.secret_key.get_secret_value())
         self._pipelines: list[Pipeline] = []
         self._links: list[Link] = []
@@ -157,7 +157,8 @@ class App:
 
     def _web_server(self, listener: socket.socket, spare: int) -> WebServer:
         """Return the web server. spare: how many files it may share with others."""
-        self._registry.register(Standing(self._store, self._links, self._pipelines))
+        label = AccountLabel(self._accounts)
+        self._registry.register(Standing(self._store, self._links, self._pipelines, label))
         web = web_app.make(
             self._companies.answer,
             self._health(),
@@ -252,24 +253,31 @@ class App:
 
     def _dashboard(self) -> DashboardConfig:
         settings = self._settings
+        passwords = _passwords(settings)
+        if self._accounts.file:
+            for name, own in self._accounts.items():
+                passwords |= {f"{role} {name}": word for role, word in _passwords(own).items()}
         desk = Desk(
             self._store,
-            settings.rules(),
+            self._rules,
             self._is_linked,
             self._companies.name_of,
             self._shadow,
-            lambda: all(it.pairing.partner is not None for it in self._companies.values()),
+            self._is_paired,
         )
         return DashboardConfig(
             desk=desk,
-            passwords={
-                "admin": settings.admin_password.get_secret_value(),
-                "viewer": settings.view_password.get_secret_value(),
-            },
+            passwords=passwords,
             secret=self._keys[-1],
             public_url=settings.public_url or "",
             find_recording=self._companies.find_recording,
+            desk_of=cache(desk.of) if self._accounts.file else None,
         )
+
+    def _is_paired(self, account: str) -> bool:
+        """Tell whether it is known which Planfix an account belongs to, or "" all of them."""
+        looked_at = [self._companies[account]] if account else self._companies.values()
+        return all(company.pairing.partner is not None for company in looked_at)
 
     def _agreements(self) -> list[Agreement]:
         return [company.agreement for company in self._companies.values()]
@@ -402,6 +410,14 @@ def _before_accounts(settings: Settings) -> Settings:
     """Return the settings by which links of the time with one company are opened."""
     folder = str(settings.recordings_dir).partition(DOMAIN)[0]
     return settings.model_copy(update={"recordings_dir": Path(folder)})
+
+
+def _passwords(settings: Settings) -> dict[str, str]:
+    """Return the passwords of the dashboard by role."""
+    return {
+        "admin": settings.admin_password.get_secret_value(),
+        "viewer": settings.view_password.get_secret_value(),
+    }
 
 
 def _kill(greenlets: Collection[gevent.Greenlet[..., Any]]) -> None:
