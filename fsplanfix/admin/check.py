@@ -87,6 +87,7 @@ def _check_machine(
                 *_check_mode(store),
                 *_check_queue(store),
                 *_check_notes(settings, store),
+                *_check_windows(accounts, store),
                 *_check_unclaimed(accounts, store),
             ]
             beside = store.beside.parent
@@ -269,8 +270,17 @@ def _check_notes(settings: Settings, store: Store) -> Iterator[Finding]:
         hint = f"if they lead to colleagues, set HOUSE_GATEWAYS={short(gateways[0])}"
         yield Finding("gateways.like-colleagues", Grade.WARNING, "gateways", what, hint)
 
+
+def _check_windows(accounts: Accounts[Settings], store: Store) -> Iterator[Finding]:
+    """Report accounts that must know their clients and whose dialplan does not ask who they are."""
+    wanting = [name for name, own in accounts.items() if own.windows is Windows.KNOWN]
+    if not wanting:
+        return
+
     # what is not asked is not known (docs/call-rules.md, rule 18)
-    if settings.windows is Windows.KNOWN and Archive(store).dialplan_never_asks():
+    never_asked = Archive(store).never_asked_about()
+    for name in filter(never_asked.__contains__, wanting):
         what = "WINDOWS=known, and the dialplan never asks who calls: every client is a new one"
         hint = "copy freeswitch-dialplan/public/00_2_planfix_ring.xml, or set WINDOWS=ring"
-        yield Finding("windows.never-asked", Grade.WARNING, "windows", what, hint)
+        account = name if accounts.file else ""
+        yield Finding("windows.never-asked", Grade.WARNING, "windows", what, hint, account)

@@ -77,13 +77,13 @@ class Archive:
         with self._store.transaction() as connection:
             return str(connection.execute(query).scalar() or "")
 
-    def dialplan_never_asks(self) -> bool:
-        """Return whether calls came in, and the dialplan asked about no caller."""
-        came_in = select(calls.c.callid).where(calls.c.direction == Direction.IN).limit(1)
-        asked = select(journal.c.id).where(journal.c.what.startswith(LOOKED_UP))
+    def never_asked_about(self) -> set[str]:
+        """Return the accounts whose calls came in while the dialplan asked about no caller."""
+        came_in = select(calls.c.account).where(calls.c.direction == Direction.IN).distinct()
+        asked = select(journal.c.account).where(journal.c.what.startswith(LOOKED_UP)).distinct()
         with self._store.transaction() as connection:
-            newest = connection.execute(asked.order_by(journal.c.id.desc()).limit(1)).scalar()
-            return newest is None and connection.execute(came_in).scalar() is not None
+            called = set(connection.execute(came_in).scalars())
+            return called - set(connection.execute(asked).scalars())
 
     def calls(self, callid: str, phone: str) -> list[str]:
         """Return this callid if it is known, else the calls with a number (E.164 digits, or "")."""

@@ -11,7 +11,7 @@ from fsplanfix.admin.check import check_all
 from fsplanfix.admin.findings import Finding, Grade
 from fsplanfix.calls.unclaimed import UNCLAIMED
 from fsplanfix.outbox.archive import Archive
-from fsplanfix.outbox.records import Entry
+from fsplanfix.outbox.records import LOOKED_UP, Entry
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.settings import Settings
@@ -78,6 +78,27 @@ def test_the_check_goes_through_every_account(
     assert "settings.short-token" not in codes(findings, "a")
     one = look(monkeypatch, env, text, "b")
     assert {found.account for found in one} == {"b"}
+
+
+def test_each_account_that_must_know_its_clients_needs_the_dialplan(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], planfix: Planfix
+) -> None:
+    store = Store(env["STORE_URL"])
+    for name in ("a", "b", "c"):
+        store.save(
+            [replace(notice, account=name) for notice in call(f"call-{name}", 1000.0, "101")],
+            {f"call-{name}": None},
+            "s",
+            now=1.0,
+        )
+    asked = f"{LOOKED_UP} no name (asked, 9 ms)"
+    Archive(store).write_down(Entry(1.0, asked, "call-b", "", "79161234567", "b"))
+    store.close()
+    known = 'windows = "known"'
+    text = account("a", planfix, "1", known) + account("b", planfix, "2", known)
+    findings = look(monkeypatch, env, text + account("c", planfix, "3"))
+    named = [found.account for found in findings if found.code == "windows.never-asked"]
+    assert named == ["a"]
 
 
 def test_of_many_accounts_only_those_with_a_finding_are_shown(
