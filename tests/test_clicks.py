@@ -234,3 +234,34 @@ def test_a_click_dials_what_the_rules_say_and_reports_the_clients_number(
     assert any("}sofia/gateway/trunk/989260000007 " in command for command in switch.originated)
     phones = [set(re.findall(r"planfix_phone=(\d+)", command)) for command in switch.originated]
     assert phones == [{"79161234567"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("trace", "outcome"),
+    [
+        ("makecall_manager_no_answer", "the employee did not pick up"),
+        ("makecall_manager_declines", "the employee declined"),
+    ],
+)
+def test_a_click_that_the_employee_does_not_take_shows_in_explain_and_not_in_planfix(
+    switch: Switch, planfix: Planfix, tmp_path: Path, trace: str, outcome: str
+) -> None:
+    switch.makecall, switch.speed = path_of(trace), 50
+    with running(switch, planfix, tmp_path) as service:
+        service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161234567"})
+        callid = service.wait_for("click_to_call_failed.*callid=(\\S+)")[1]
+    assert [request.fields["cmd"] for request in planfix.received] == ["contact"]
+    explained = call_cli(tmp_path, "explain", callid, STORE_URL=f"sqlite:///{tmp_path}/store.db")
+    assert f"click to call: {outcome}" in explained.stdout
+
+
+def test_the_phone_rings_with_the_number_while_planfix_is_silent(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    switch.speed, planfix.delay = 50, 3600
+    with running(switch, planfix, tmp_path) as service:
+        service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "79161234567"})
+        service.wait_for("notice_created.*kind=OUTGOING")
+        service.process.kill()  # it would finish its requests to Planfix first
+    (command,) = switch.originated
+    assert ",origination_caller_id_name=79161234567," in command
