@@ -92,19 +92,26 @@ class Reader:
     ) -> Sequence[Any]:
         stop: list[Callable[[], None]] = []
 
-        def ask() -> Sequence[Any]:
-            with self._store.transaction() as connection:
-                driver: Any = connection.connection.driver_connection
-                if hasattr(driver, "cancel_safe"):
-                    stop.append(driver.cancel_safe)
-                return connection.execute(query, values).all()
+        def ask() -> Sequence[Any] | StoreError:
+            try:
+                with self._store.transaction() as connection:
+                    driver: Any = connection.connection.driver_connection
+                    if hasattr(driver, "cancel_safe"):
+                        stop.append(driver.cancel_safe)
+                    return connection.execute(query, values).all()
+            except StoreError as error:
+                # gevent would print it if it ended the greenlet
+                return error
 
         asking = gevent.spawn(ask)
         while not asking.ready():
             asking.join(LOOK_EVERY)
             if not asking.ready() and stop and not is_wanted():
                 stop.pop()()
-        return _rows(query, asking.get())
+        found = asking.get()
+        if isinstance(found, StoreError):
+            raise found
+        return _rows(query, found)
 
 
 @lru_cache(maxsize=256)
