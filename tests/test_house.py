@@ -19,7 +19,7 @@ TESTS = sorted(TESTS_FOLDER.rglob("*.py"))
 ONLY_USER = {
     "greenswitch": "freeswitch",
     "sqlalchemy": "outbox",
-    "requests": "planfix admin/probes.py",
+    "requests": "planfix admin/probes.py alerts/sender.py",
     "phonenumbers": "calls/numbers.py settings/values.py",
     "itsdangerous": "recordings",
     "alembic": "outbox",

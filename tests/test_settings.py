@@ -72,6 +72,8 @@ def test_without_an_address_and_a_token_setup_is_awaited(monkeypatch: pytest.Mon
     ("name", "value", "words"),
     [
         ("PLANFIX_URL", "example.planfix.com", "is not a web address"),
+        ("ALERT_COMMAND", "mail root", "name the program with its whole path"),
+        ("ALERT_URL", "http://alerts.example.com/secret", "write it like https://"),
         ("PLANFIX_URL", "http://example.planfix.com/tel/api", "begin it with https://"),
         ("PUBLIC_URL", "http://pbx.example.com", "begin it with https://"),
         ("PBX_TOKEN", "short", "at least 8"),
@@ -231,7 +233,11 @@ def test_a_recorded_calls_own_settings_go_before_the_environment(
 def test_a_secret_may_come_from_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
-    value = "esl://:fromfile@127.0.0.1:8021" if name == "freeswitch_esl" else "from-a-file"
+    addresses = {
+        "freeswitch_esl": "esl://:fromfile@127.0.0.1:8021",
+        "alert_url": "https://alerts.example.com/from-a-file",
+    }
+    value = addresses.get(name, "from-a-file")
     (tmp_path / "secret").write_text(value + "\n")
     monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv(f"{name.upper()}_FILE", str(tmp_path / "secret"))

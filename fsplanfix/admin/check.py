@@ -22,6 +22,7 @@ from ..planfix.pairing import Partner, stored_partner
 from ..settings import Settings
 from ..settings_file import UnknownName
 from ..web.tls import certificate
+from .check_alerts import check_alerts
 from .check_freeswitch import check_freeswitch
 from .check_machine import check_disks, check_ports, check_recordings
 from .check_planfix import check_planfix, check_public_url
@@ -41,12 +42,15 @@ WAITS_TOO_LONG = 300.0
 
 
 def check_all(
-    settings: Settings, env_file: Path | None, unknown: Sequence[UnknownName] = ()
+    settings: Settings,
+    env_file: Path | None,
+    unknown: Sequence[UnknownName] = (),
+    test_alert: bool = False,
 ) -> Iterator[Finding]:
     """Check every part; leave out what cannot be checked because another part is broken.
 
     env_file: where settings were read from, if not only from the environment. unknown: the names
-    in it that are not settings.
+    in it that are not settings. test_alert: whether a person is told that this is a test.
     """
     yield from _check_settings(settings, env_file, unknown)
     keys: list[str] = []
@@ -77,6 +81,7 @@ def check_all(
     yield from check_records(settings)
     yield from check_public_url(settings, keys)
     yield from check_planfix(settings, partner)
+    yield from check_alerts(settings, test_alert)
 
 
 def _partner_in(settings: Settings) -> Partner | None:

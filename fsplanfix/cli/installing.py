@@ -21,13 +21,14 @@ from .root import WHOLE_WORDS, cli, say
 
 @cli.command("check")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-def check_command(as_json: bool) -> None:
+@click.option("--test-alert", is_flag=True, help="Send an alert that says it is a test.")
+def check_command(as_json: bool, test_alert: bool) -> None:
     """Check the installation and suggest fixes.
 
     Exit code: 0 if all is well, 1 if there are warnings, 2 if something is broken.
     """
     counts = dict.fromkeys(Grade, 0)
-    for finding in _findings():
+    for finding in _findings(test_alert):
         counts[finding.grade] += 1
         if as_json:
             say(json.dumps({"mark": finding.mark, **asdict(finding)}, ensure_ascii=False))
@@ -72,7 +73,7 @@ def _summary(counts: dict[Grade, int]) -> str:
     return f"{', '.join(said)}."
 
 
-def _findings() -> Iterator[Finding]:
+def _findings(test_alert: bool) -> Iterator[Finding]:
     try:
         settings = load(Settings)
     except SettingsError as error:
@@ -86,4 +87,4 @@ def _findings() -> Iterator[Finding]:
     settings_file.become_owner()
     # problems are findings here, not log lines between them
     logs.set_up("CRITICAL")
-    yield from check.check_all(settings, file, unknown)
+    yield from check.check_all(settings, file, unknown, test_alert)

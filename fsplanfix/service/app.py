@@ -46,6 +46,7 @@ from ..web.records import RecordsConfig
 from ..web.server import Bounds, WebServer, listen
 from . import file_limits
 from .agreement import Agreement
+from .alarms import start_alarms
 from .caller_lookup import CallerLookup
 from .clicks import make_commands, write_down
 from .comparison import keep_comparing
@@ -396,6 +397,9 @@ class App:
         if "events" in self._roles:
             self._helpers.append(keep_running("leftovers", self._leftovers.run))
             self._helpers.append(keep_running("history", self._history.run))
+            self._helpers += start_alarms(
+                self._settings, self._store, self._is_linked, lambda: self._pairing.partner
+            )
 
         self._helpers.append(keep_running("store's file", self._readiness.look_over))
         self._helpers.append(keep_running("store's file, glance", self._readiness.glance))

@@ -17,6 +17,7 @@ from ..freeswitch.link import Link
 from ..outbox.queue import Queue
 from ..outbox.standing import DIFFERENCES
 from ..outbox.store import Store
+from ..outbox.trouble import count_not_linked
 from ..planfix.agreement import Difference
 from ..planfix.keys import Key
 from .logs import Unbreakable
@@ -100,7 +101,7 @@ class Standing(Collector):
 
     def __init__(self, store: Store, links: Sequence[Link], pipelines: Sequence[Pipeline]) -> None:
         self._queue = Queue(store)
-        self._facts = store.facts
+        self._store = store
         self._links = links
         self._pipelines = pipelines
 
@@ -162,12 +163,13 @@ class Standing(Collector):
     def _to_be_sent(self) -> Iterator[Metric]:
         try:
             found = self._queue.backlog()
+            not_linked = count_not_linked(self._store, self._store.now())
             differs = GaugeMetricFamily(
                 "fsplanfix_planfix_differs",
                 "Whether Planfix holds another key or address of ours",
                 labels=["what"],
             )
-            held = json.loads(self._facts.get(DIFFERENCES) or "[]")
+            held = json.loads(self._store.facts.get(DIFFERENCES) or "[]")
             for difference in Difference:
                 differs.add_metric([difference.value], float(difference.value in held))
         except StoreError:
@@ -191,6 +193,11 @@ class Standing(Collector):
         )
         yield GaugeMetricFamily(
             "fsplanfix_rejected_notices", "Notices that Planfix rejected", value=found.rejected
+        )
+        yield GaugeMetricFamily(
+            "fsplanfix_recordings_not_linked",
+            "Recordings of the last hour whose links can never work",
+            value=not_linked,
         )
         yield GaugeMetricFamily(
             "fsplanfix_account_paused",

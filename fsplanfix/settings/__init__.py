@@ -38,6 +38,7 @@ from .values import (
     Networks,
     Pattern,
     as_address,
+    as_alert_url,
     as_aliases,
     as_country,
     as_data_fields,
@@ -56,6 +57,7 @@ from .values import (
     as_or_none,
     as_our_address,
     as_pattern,
+    as_program,
     as_servers,
     as_upper,
 )
@@ -81,6 +83,7 @@ SECRETS = (
     "admin_password",
     "view_password",
     "cdr_secret",
+    "alert_url",
 )
 """Settings that may also stand in a file, which NAME_FILE names."""
 
@@ -275,6 +278,10 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
     admin_password: SecretStr = SecretStr("")
     view_password: SecretStr = SecretStr("")
     cdr_secret: SecretStr = SecretStr("")
+    alert_command: Annotated[
+        Path | None, BeforeValidator(as_or_none), AfterValidator(as_program)
+    ] = None
+    alert_url: Annotated[SecretStr, AfterValidator(as_alert_url)] = SecretStr("")
     log_format: Annotated[str, as_matching(re.compile("logfmt|json"), "json")] = "logfmt"
     log_mask: bool = False
     log_level: Annotated[
@@ -290,6 +297,7 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
     admin_password_file: str = ""
     view_password_file: str = ""
     cdr_secret_file: str = ""
+    alert_url_file: str = ""
     freeswitch_esl_file: str = ""
 
     @field_validator("record_clicks")

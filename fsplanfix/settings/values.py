@@ -13,6 +13,7 @@ import phonenumbers
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    SecretStr,
 )
 
 from ..calls.number_rules import read_rules
@@ -169,6 +170,23 @@ def as_folder(value: Path | None) -> Path | None:
         raise ValueError(
             "name the folder with its whole path, like /var/lib/freeswitch/recordings."
         )
+    return value
+
+
+def as_program(value: Path | None) -> Path | None:
+    """Check the whole path of a program."""
+    if value is not None and not value.is_absolute():
+        raise ValueError("name the program with its whole path, like /usr/local/bin/tell-me.")
+    return value
+
+
+def as_alert_url(value: SecretStr) -> SecretStr:
+    """Check an address that may hold a token: it is never shown."""
+    try:
+        if value.get_secret_value():
+            as_address(value.get_secret_value())
+    except ValueError:
+        raise ValueError("write it like https://alerts.example.com/hook.") from None
     return value
 
 
