@@ -92,26 +92,35 @@ class Reader:
     ) -> Sequence[Any]:
         stop: list[Callable[[], None]] = []
 
-        def ask() -> Sequence[Any] | StoreError:
-            try:
-                with self._store.transaction() as connection:
-                    driver: Any = connection.connection.driver_connection
-                    if hasattr(driver, "cancel_safe"):
-                        stop.append(driver.cancel_safe)
-                    return connection.execute(query, values).all()
-            except StoreError as error:
-                # gevent would print it if it ended the greenlet
-                return error
+        def ask() -> Sequence[Any]:
+            with self._store.transaction() as connection:
+                driver: Any = connection.connection.driver_connection
+                if hasattr(driver, "cancel_safe"):
+                    stop.append(driver.cancel_safe)
+                return connection.execute(query, values).all()
 
-        asking = gevent.spawn(ask)
+        asking = gevent.spawn(_caught, ask)
         while not asking.ready():
             asking.join(LOOK_EVERY)
             if not asking.ready() and stop and not is_wanted():
                 stop.pop()()
-        found = asking.get()
-        if isinstance(found, StoreError):
-            raise found
-        return _rows(query, found)
+        return _rows(query, _found(asking))
+
+
+def _caught(work: Callable[[], Sequence[Any]]) -> Sequence[Any] | StoreError:
+    """Return what `work` returns, or its error: gevent prints one that ends a greenlet."""
+    try:
+        return work()
+    except StoreError as error:
+        return error
+
+
+def _found(work: gevent.Greenlet[..., Sequence[Any] | StoreError]) -> Sequence[Any]:
+    """Return what a greenlet has found. Raises the StoreError that it met."""
+    found = work.get()
+    if isinstance(found, StoreError):
+        raise found
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -149,7 +158,7 @@ class _OtherProcess:
 
             if self._ender is not None:
                 self._ender.kill(block=False)
-            reading = gevent.spawn(self._read, json.dumps(asked))
+            reading = gevent.spawn(_caught, lambda: self._read(json.dumps(asked)))
             try:
                 while not reading.ready():
                     reading.join(LOOK_EVERY)
@@ -162,7 +171,7 @@ class _OtherProcess:
                 raise
 
             self._ender = gevent.spawn_later(IDLE, self.end)
-            return list(reading.get())
+            return list(_found(reading))
 
     def _read(self, line: str) -> list[Any]:
         """Send a question and return the rows of the answer. Other greenlets run meanwhile."""
