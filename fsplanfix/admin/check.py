@@ -24,7 +24,7 @@ from ..settings_file import UnknownName
 from ..web.tls import certificate
 from .check_alerts import check_alerts
 from .check_freeswitch import check_freeswitch
-from .check_machine import check_disks, check_ports, check_recordings
+from .check_machine import check_disks, check_mailboxes, check_ports, check_recordings
 from .check_planfix import check_planfix, check_public_url
 from .check_records import check_records
 from .findings import Finding, Grade, listed, short
@@ -78,6 +78,7 @@ def check_all(
     yield from check_ports(settings)
     yield from _check_https(settings)
     yield from check_recordings(settings)
+    yield from check_mailboxes(settings)
     yield from check_records(settings)
     yield from check_public_url(settings, keys)
     yield from check_planfix(settings, partner)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .model import Call, Recording
+from .model import Call, Recording, Rules
+from .voicemail import may_get_a_message
 
 Kept = list[tuple[list[Recording], str]]
 """Every list that a leg's recordings are kept in (its own, its calls'), each with the ext the leg
@@ -77,8 +78,21 @@ def is_recorded(call: Call, ext: str, start: int, end: int) -> bool:
     )
 
 
-def of_talks(call: Call) -> Iterator[Recording]:
-    """Yield the files that hold something of a talk (rule 13): a voicemail message does not."""
+def are_final(call: Call, rules: Rules) -> bool:
+    """Tell whether no file of a call that is over grows, and no other one comes (rule 13)."""
+    is_stopped = all(recording.stopped is not None for recording in call.recordings)
+    return is_stopped and not may_get_a_message(call, rules)
+
+
+def to_be_linked(call: Call) -> list[str]:
+    """Return the files whose links Planfix gets (rule 13)."""
+    if not call.talks and call.messages:
+        return call.messages
+    return [file.path for file in _of_talks(call)]
+
+
+def _of_talks(call: Call) -> Iterator[Recording]:
+    """Yield the files that hold something of a talk: a voicemail message does not."""
     for recording in call.recordings:
         if any(recording.overlaps(start, end) for start, end in call.talks):
             yield recording

@@ -96,6 +96,7 @@ class Rules:
     domains, lines: what belongs to the company, if a switch serves several; empty, all does.
     ignore_numbers: clients and exts that are left out. Lines and numbers may end with `*`.
 
+    voicemail: the message of a missed call is its recording.
     data_fields: what the call knows by itself (own_data.py) to the field of Planfix it goes into.
     """
 
@@ -117,6 +118,7 @@ class Rules:
     lines: tuple[str, ...] = ()
     data_fields: Mapping[str, str] = field(default_factory=dict)
     ignore_numbers: tuple[str, ...] = ()
+    voicemail: bool = False
     numbering: Numbering = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -265,6 +267,8 @@ class Leg:
     account: the account that was named for it by the strongest of what names one (account_by, see
     whose.py); "" for none.
 
+    messages: the files of what was said to a mailbox on it.
+
     client_of: the call whose client it is. calls: every call it has a part in. has_named_call: its
     UUID is a callid. seen: the Event-Sequence of the events taken for it.
     """
@@ -304,6 +308,7 @@ class Leg:
     data: dict[str, str] = field(default_factory=dict)
     own_data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
 
 
@@ -388,3 +393,4 @@ class Call:
     data: dict[str, str] = field(default_factory=dict)
     own_data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
-from ..freeswitch.events import CONFERENCE, SwitchEvent, is_membership, is_uuid
+from ..freeswitch.events import SwitchEvent, is_uuid
 from . import call_recordings
 from .doubts import Doubts
 from .hangup_causes import NO_PHONE, failure_of
@@ -21,6 +21,7 @@ from .own_data import read_own_data
 from .parties import parents_of, read_leg
 from .parts import Parts
 from .variables import is_true, merged, read_variables
+from .voicemail import has_rule, read_message, share_messages, subclasses
 from .whose import read_account, take_account
 
 REMEMBERED_LEGS = 10_000
@@ -28,7 +29,7 @@ REMEMBERED_LEGS = 10_000
 
 
 # each tells whether it found anything new
-_ON_EVERY_EVENT = (read_variables, read_account, read_own_data)
+_ON_EVERY_EVENT = (read_variables, read_account, read_own_data, read_message)
 
 
 class Tracker:
@@ -67,13 +68,13 @@ class Tracker:
 
         CUSTOM comes last: FreeSWITCH takes every name behind it for a subclass.
         """
-        return ["CHANNEL_CREATE", "CHANNEL_UUID", *self._handlers, CONFERENCE]
+        return ["CHANNEL_CREATE", "CHANNEL_UUID", *self._handlers, *subclasses(self.rules)]
 
     def feed(self, event: SwitchEvent) -> list[Notice]:
         """Take one event, in the order FreeSWITCH sent it; return what Planfix must be told."""
         self.last_at = max(self.last_at, event.at)
         uuid = event.leg
-        if not is_uuid(uuid) or (event.name == "CUSTOM" and not is_membership(event)):
+        if not is_uuid(uuid) or (event.name == "CUSTOM" and not has_rule(event, self.rules)):
             return []
 
         if event.name == "CHANNEL_CREATE":
@@ -403,8 +404,8 @@ class Tracker:
         if not call.legs:
             call_recordings.end_those_left(call, at)
 
-        if all(recording.stopped is not None for recording in call.recordings):
-            self._parts.record(call, [file.path for file in call_recordings.of_talks(call)], at)
+        if call_recordings.are_final(call, self.rules):
+            self._parts.record(call, call_recordings.to_be_linked(call), at)
             self.callids.end(call)
             del self.calls[call.callid]
 
@@ -422,9 +423,8 @@ class Tracker:
 
     def _recordings_about(self, leg: Leg) -> call_recordings.Kept:
         """Return every list a recording on this leg is kept in: its own and those of its calls."""
-        kept = [(leg.recordings, leg.ext)]
-        calls = self._calls_of(leg)
-        return kept + [(call.recordings, counts_as(self.rules, call, leg)) for call in calls]
+        of_calls = [(c.recordings, counts_as(self.rules, c, leg)) for c in self._calls_of(leg)]
+        return [(leg.recordings, leg.ext), *of_calls]
 
     # what every event may carry
 
@@ -472,6 +472,7 @@ class Tracker:
         call.diversion, call.contact = leg.diversion or call.diversion, leg.contact or call.contact
         call.known |= leg.known
         take_account(call, leg)
+        share_messages(call, leg)
         call.own_data |= leg.own_data if leg.client_of == call.callid else {}
         call.ignored |= leg.ignored and not call.position
 

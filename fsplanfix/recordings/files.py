@@ -104,6 +104,11 @@ class Files:
             return str(PurePosixPath(self._place[1]) / where.relative_to(self._place[0]))
         return path
 
+    def holds(self, path: str) -> bool:
+        """Tell whether FreeSWITCH's path leads into the folder."""
+        where = PurePosixPath(self.local(path))
+        return where.is_relative_to(self._folder) and ".." not in where.parts
+
     def find(self, path: str) -> Found:
         """Open a recording by FreeSWITCH's path of it, or the mp3 file that replaced it.
 

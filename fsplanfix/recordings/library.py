@@ -28,13 +28,20 @@ class Library:
     """The recordings in `folder` (RECORDINGS_DIR).
 
     other_server: the address of the server that serves them (RECORDINGS_URL), None if we do.
+    mailboxes: the messages that clients left (VOICEMAIL_DIR), None if they are not linked.
     """
 
     def __init__(
-        self, folder: Path, files: Files, urls: RecordingUrls, other_server: str | None
+        self,
+        folder: Path,
+        files: Files,
+        urls: RecordingUrls,
+        other_server: str | None,
+        mailboxes: Files | None = None,
     ) -> None:
         self._folder = folder
         self._files = files
+        self._mailboxes = mailboxes
         self._urls = urls
         self._other_server = other_server
 
@@ -48,7 +55,7 @@ class Library:
         if address and not self._other_server:
             return address
 
-        current = urlsplit(address).path if address else self._files.current_path(path)
+        current = urlsplit(address).path if address else self._holder(path).current_path(path)
         if self._other_server:
             return url_elsewhere(self._other_server, self._files.local(current), str(self._folder))
 
@@ -71,7 +78,13 @@ class Library:
 
         Raises RecordingUnknown or RecordingGone.
         """
-        return self._files.find(path)
+        return self._holder(path).find(path)
+
+    def _holder(self, path: str) -> Files:
+        """Return the files that a path may be among."""
+        if self._mailboxes is not None and self._mailboxes.holds(path):
+            return self._mailboxes
+        return self._files
 
     def linkable(self, path: str, stopped: float = 0.0) -> Linkable:
         """Tell whether a recording may be linked; begins its conversion if there is one to do.
@@ -83,7 +96,7 @@ class Library:
             return Linkable(is_temporary=not self._other_server and is_short_lived(address))
 
         try:
-            return self._files.linkable(path, stopped)
+            return self._holder(path).linkable(path, stopped)
         except RecordingRefused as refused:
             # another server may serve what we do not
             return Linkable(problem="" if self._other_server else str(refused))

@@ -258,10 +258,13 @@ class App:
             converter.submit if converter else None,
         )
 
+        mailboxes = None
+        if settings.voicemail and settings.voicemail_dir is not None:
+            mailboxes = Files(settings.voicemail_dir, settings.recordings_map)
+
         ours = settings.public_url or self.address or f"http://{settings.http_listen}"
-        return Library(
-            settings.recordings_dir, files, RecordingUrls(ours, self._keys), settings.recordings_url
-        )
+        urls = RecordingUrls(ours, self._keys)
+        return Library(settings.recordings_dir, files, urls, settings.recordings_url, mailboxes)
 
     def _on_converted(self) -> None:
         self._courier.call()

@@ -146,6 +146,7 @@ class RuleSettings(_Source):
         default_factory=dict
     )
     ignore_numbers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(as_numbers)] = ()
+    voicemail: Annotated[str, as_matching(re.compile("link|"), "link")] = ""
 
     def rules(self) -> Rules:
         """Return the settings of the call rules."""
@@ -170,6 +171,7 @@ class RuleSettings(_Source):
             data_fields=self.data_fields,
             lines=self._as_known(self.lines),
             ignore_numbers=self._as_known(self.ignore_numbers),
+            voicemail=bool(self.voicemail),
         )
 
     def _as_known(self, numbers: tuple[str, ...]) -> tuple[str, ...]:
@@ -251,6 +253,9 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
     recordings_dir: Annotated[Path, AfterValidator(as_folder)] = Path(
         "/var/lib/freeswitch/recordings"
     )
+    voicemail_dir: Annotated[
+        Path | None, BeforeValidator(as_or_none), AfterValidator(as_folder)
+    ] = None
     recordings_url: Annotated[str, AfterValidator(as_our_address)] | None = None
     recordings_map: Annotated[tuple[str, str] | None, NoDecode, BeforeValidator(as_map)] = None
     recordings_convert: Annotated[str, as_matching(re.compile("mp3|"), "mp3")] = ""
