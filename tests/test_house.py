@@ -24,6 +24,8 @@ ONLY_USER = {
     "itsdangerous": "recordings",
     "alembic": "outbox",
     "psycopg": "outbox",
+    "boto3": "recordings/bucket.py",
+    "botocore": "recordings/bucket.py",
 }
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 IMPURE = {"gevent", "time", "socket", "os", "random", "threading", "datetime", "subprocess", "uuid"}

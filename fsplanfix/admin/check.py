@@ -18,11 +18,13 @@ from ..outbox.facts import SET_ASIDE
 from ..outbox.queue import Queue
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
+from ..outbox.trouble import BUCKET_PROBLEM, bucket_problem
 from ..planfix.pairing import Partner, stored_partner
 from ..settings import Settings
 from ..settings_file import UnknownName
 from ..web.tls import certificate
 from .check_alerts import check_alerts
+from .check_bucket import check_bucket
 from .check_freeswitch import check_freeswitch
 from .check_machine import check_disks, check_mailboxes, check_ports, check_recordings
 from .check_planfix import check_planfix, check_public_url
@@ -79,6 +81,7 @@ def check_all(
     yield from _check_https(settings)
     yield from check_recordings(settings)
     yield from check_mailboxes(settings)
+    yield from check_bucket(settings)
     yield from check_records(settings)
     yield from check_public_url(settings, keys)
     yield from check_planfix(settings, partner)
@@ -178,6 +181,11 @@ def _check_queue(store: Store) -> Iterator[Finding]:
                 "or RECORDINGS_URL a server that has the files"
             )
             yield Finding("recordings.not-linked", Grade.WARNING, "recordings", what, hint)
+
+    problem = bucket_problem(store.facts.get(BUCKET_PROBLEM), store.now())
+    if problem:
+        what = f"recordings wait for their upload: {problem}"
+        yield Finding("bucket.waiting", Grade.WARNING, "bucket", what, "they are tried again")
 
     oldest = backlog.oldest
     if oldest is not None and store.now() - oldest > WAITS_TOO_LONG:

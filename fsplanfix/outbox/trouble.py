@@ -14,6 +14,10 @@ from .schema import State, facts, is_in, is_waiting, notices
 from .standing import DIFFERENCES
 from .store import Store
 
+BUCKET_PROBLEM = "bucket_problem"
+"""The name of the fact that recordings cannot be uploaded: JSON, `since` when (seconds since 1970)
+and the `problem`; "" if they can."""
+
 UNLINKED_WITHIN = 3600.0
 """Seconds for which a recording that was not linked counts as a trouble."""
 
@@ -27,7 +31,8 @@ class Trouble:
 
     is_failing: a notice fails for FAILS_FOR, and none that is younger was accepted. unauthorized:
     Planfix does not accept our token. rejected: notices for a person to decide on. not_linked:
-    recordings of the last hour whose links can never work. differs: see Standing.
+    recordings of the last hour whose links can never work. differs: see Standing. bucket: what has
+    kept recordings from being uploaded for FAILS_FOR, "" for nothing.
     """
 
     is_failing: bool
@@ -35,6 +40,7 @@ class Trouble:
     rejected: int
     not_linked: int
     differs: tuple[str, ...]
+    bucket: str
 
 
 _not_linked = select(func.count()).where(
@@ -70,6 +76,7 @@ _trouble: Select[Any] = select(
     select(func.count()).where(is_in(State.REJECTED, notices)).scalar_subquery().label("rejected"),
     _not_linked.scalar_subquery().label("not_linked"),
     select(facts.c.value).where(facts.c.name == DIFFERENCES).scalar_subquery().label("differs"),
+    select(facts.c.value).where(facts.c.name == BUCKET_PROBLEM).scalar_subquery().label("bucket"),
 )
 
 
@@ -83,7 +90,16 @@ def read_trouble(reader: Reader, now: float) -> Trouble:
         row.rejected,
         row.not_linked,
         tuple(json.loads(row.differs or "[]")),
+        bucket_problem(row.bucket or "", now),
     )
+
+
+def bucket_problem(fact: str, now: float) -> str:
+    """Return what has kept recordings from being uploaded for FAILS_FOR, "" for nothing."""
+    noted = json.loads(fact or "{}")
+    if not noted or now - noted["since"] < FAILS_FOR:
+        return ""
+    return str(noted["problem"])
 
 
 def count_not_linked(store: Store, now: float) -> int:

@@ -44,9 +44,6 @@ With this and statements built once, a core carried 185 calls/s instead of 151
 (docs/performance.md).
 """
 
-LOOK_AGAIN = 0.5
-"""Seconds until a recording that is still being written or converted is tried again."""
-
 OnDelivered = Callable[[Notice, float], None]
 """Called with a notice that Planfix accepted, and the seconds since it was written."""
 
@@ -216,7 +213,7 @@ class Courier:
         # Planfix may download the file soon after the command, so it must be complete
         # (docs/facts/planfix.md)
         if notice.kind is Kind.RECORD and not link.is_final:
-            self.claims.postpone(queued, LOOK_AGAIN)
+            self.claims.postpone(queued, link.wait)
             return None
 
         if self._settings.shadow:

@@ -275,6 +275,8 @@ def _of_notices(trouble: Trouble) -> dict[str, str]:
         seen["rejected"] = f"{trouble.rejected} notices were rejected by Planfix"
     if trouble.not_linked:
         seen["recordings"] = f"{trouble.not_linked} recordings of the last hour were not linked"
+    if trouble.bucket:
+        seen["bucket"] = f"recordings wait for their upload: {trouble.bucket}"
     # the former key is right while the key is changed: somebody is at it
     differs = [name for name in trouble.differs if name != Difference.FORMER_KEY]
     if differs:

@@ -33,6 +33,7 @@ from ..planfix.courier import Courier, DeliverySettings
 from ..planfix.keys import PbxKeys
 from ..planfix.pairing import Pairing, Partner
 from ..recordings import convert
+from ..recordings.archive import may_delete
 from ..recordings.convert import Converter
 from ..recordings.files import Files
 from ..recordings.library import Library
@@ -47,6 +48,7 @@ from ..web.server import Bounds, WebServer, listen
 from . import file_limits
 from .agreement import Agreement
 from .alarms import start_alarms
+from .archiving import make_archive
 from .caller_lookup import CallerLookup
 from .clicks import make_commands, write_down
 from .comparison import keep_comparing
@@ -251,11 +253,14 @@ class App:
             )
 
         converter = Converter(self._on_converted) if wanted and convert.is_installed() else None
+        archive = make_archive(settings, self._store, self._on_converted)
         files = Files(
             settings.recordings_dir,
             settings.recordings_map,
             settings.recordings_keep_days,
             converter.submit if converter else None,
+            archive.submit if archive else None,
+            partial(may_delete, archive) if archive else None,
         )
 
         mailboxes = None
@@ -264,7 +269,9 @@ class App:
 
         ours = settings.public_url or self.address or f"http://{settings.http_listen}"
         urls = RecordingUrls(ours, self._keys)
-        return Library(settings.recordings_dir, files, urls, settings.recordings_url, mailboxes)
+        return Library(
+            settings.recordings_dir, files, urls, settings.recordings_url, mailboxes, archive
+        )
 
     def _on_converted(self) -> None:
         self._courier.call()
@@ -342,6 +349,7 @@ class App:
             secret=self._keys[-1],
             public_url=settings.public_url or "",
             find_recording=self._recordings.find,
+            media_from=self._recordings.origin,
         )
 
     def _connections(self) -> list[Connection]:
