@@ -40,7 +40,7 @@ def asked_by_the_tracker() -> list[tuple[str, ...]]:
 
     asked: list[list[str]] = []
     tracker = Tracker(Rules())
-    for body in traffic.every_recording():
+    for body in traffic.every_trace():
         tracking = False
         event = Asked(body)
         tracking = True
@@ -50,8 +50,8 @@ def asked_by_the_tracker() -> list[tuple[str, ...]]:
 
 
 def send(count: int) -> None:
-    """Send recordings, one after the other and again, to whoever logs in; print the port first."""
-    frames = [traffic.frame(body) for body in traffic.every_recording()]
+    """Send traces, one after the other and again, to whoever logs in; print the port first."""
+    frames = [traffic.frame(body) for body in traffic.every_trace()]
     whole, rest = divmod(count, len(frames))
     with socket.create_server(("127.0.0.1", 0)) as server:
         print(server.getsockname()[1], flush=True)

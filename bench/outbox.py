@@ -18,7 +18,7 @@ from fsplanfix.calls.model import Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.records import Outcome, Queued
+from fsplanfix.outbox.records import Outcome, Places, Queued
 from fsplanfix.outbox.schema import State, notices
 from fsplanfix.outbox.store import Store
 
@@ -73,7 +73,9 @@ class Full:
         begun = self._clock()
         for _ in range(TURNS):
             outcomes = [Outcome(queued, State.DONE) for queued in self._claimed]
-            self._claimed = self._queue.settle_and_claim(outcomes, 1, self._now, OWNER).claimed
+            self._claimed = self._queue.settle_and_claim(
+                outcomes, Places(1), self._now, OWNER
+            ).claimed
             if bool(self._claimed) == self._outage:
                 raise RuntimeError(f"{len(self._claimed)} claimed")
         return (self._clock() - begun) / TURNS

@@ -40,14 +40,14 @@ def frame(body: bytes) -> bytes:
 
 @cache
 def recorded(name: str) -> list[tuple[float, bytes]]:
-    """Return the events of a recording that have a rule: what a subscription brings."""
+    """Return the events of a trace that have a rule: what a subscription brings."""
     wanted = set(Tracker(Rules()).event_names)
     found = [(at, body.encode()) for at, body in read_trace(TRACES / f"{name}.jsonl.gz")]
     return [(at, body) for at, body in found if SwitchEvent(body).name in wanted]
 
 
-def every_recording() -> list[bytes]:
-    """Return the events of all recordings, one call after the other."""
+def every_trace() -> list[bytes]:
+    """Return the events of all traces, one call after the other."""
     return [
         body
         for path in sorted(TRACES.glob("*.jsonl.gz"))

@@ -29,7 +29,7 @@ from tests.support import postgres  # noqa: E402
 from . import faults  # noqa: E402
 from .stage import Stage  # noqa: E402
 
-RECORDINGS = (
+TRACES = (
     "group_answered",
     "in_one_answered",
     "in_one_no_answer",
@@ -83,8 +83,8 @@ class Run:
             for group, again in faults.groups(self.stage.database).items()
         ]
         for _ in range(self._calls):
-            switch, recording = random.choice(self.stage.switches), random.choice(RECORDINGS)
-            players.spawn(self.stage.play, switch, recording, SPEED)
+            switch, trace = random.choice(self.stage.switches), random.choice(TRACES)
+            players.spawn(self.stage.play, switch, trace, SPEED)
         players.join()
         self._is_over = True
         gevent.joinall(breakers, raise_error=True)

@@ -235,12 +235,12 @@ class Stage:
 
     # calls and what came of them
 
-    def play(self, switch: Switch, recording: str, speed: float) -> None:
-        """Play one call to its end."""
+    def play(self, switch: Switch, trace: str, speed: float) -> None:
+        """Play one call to its end. trace: its name."""
         play = Play()
         self.plays.append(play)
         core = switch.core
-        switch.play(recording, speed, started=play.begin)
+        switch.play(trace, speed, started=play.begin)
         # a crash before its first event ends it, too
         play.has_crashed = play.has_crashed or switch.core != core
         play.ended = time.time()

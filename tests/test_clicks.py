@@ -16,16 +16,16 @@ pytestmark = pytest.mark.no_cover
 
 
 @pytest.mark.parametrize(
-    ("recording", "outcome"),
+    ("trace", "outcome"),
     [
         ("makecall_answered", ["O101", "A101", "S101"]),
         ("makecall_client_busy", ["O101", "B101"]),
     ],
 )
 def test_a_click_in_planfix_makes_a_call(
-    switch: Switch, planfix: Planfix, tmp_path: Path, recording: str, outcome: list[str]
+    switch: Switch, planfix: Planfix, tmp_path: Path, trace: str, outcome: list[str]
 ) -> None:
-    switch.makecall, switch.speed = recording, 20
+    switch.makecall, switch.speed = trace, 20
     with running(switch, planfix, tmp_path, OUTBOUND_CALLER_ID="74950000000") as service:
         answer = service.click(
             cmd="makeCall", token="pbx-token-1", **{"from": "102", "to": "+7 926 000-11-22"}

@@ -118,6 +118,22 @@ def test_the_picture_of_the_house_names_modules_that_exist_and_all_of_them() -> 
             assert f"`{found.name}/`" in drawn, found.name
 
 
+def test_a_room_with_a_table_of_its_modules_names_them_all() -> None:
+    rows = re.findall(
+        r"^\| (`[a-z_]+/[a-z_]+\.py`.*?) \|", text("docs/architecture.md"), re.MULTILINE
+    )
+    drawn = set(re.findall(r"`([a-z_]+/[a-z_]+\.py)`", "\n".join(rows)))
+    rooms = {module.partition("/")[0] for module in drawn}
+    there = {
+        f"{room}/{path.name}"
+        for room in rooms
+        for path in (ROOT / "fsplanfix" / room).glob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert drawn == there
+    assert "service" in rooms
+
+
 def test_the_table_of_imports_is_what_the_house_enforces() -> None:
     rows = re.findall(
         r"^\| `([a-z]+)/` \| [^|]+ \| ([^|]+) \|$", text("docs/architecture.md"), re.MULTILINE

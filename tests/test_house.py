@@ -102,6 +102,21 @@ def test_a_condition_inside_an_expression_stands_alone(path: Path) -> None:
 
 
 @for_each(MODULES, name)
+def test_at_is_in_seconds_except_of_events(path: Path) -> None:
+    """A time of FreeSWITCH's, in whole microseconds, is a `stamp` outside calls/ and freeswitch/."""
+    if path.relative_to(PACKAGE).parts[0] in ("calls", "freeswitch"):
+        return
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.AnnAssign):
+            unit = f"{ast.unparse(node.target)}: {ast.unparse(node.annotation)}"
+        elif isinstance(node, ast.arg) and node.annotation is not None:
+            unit = f"{node.arg}: {ast.unparse(node.annotation)}"
+        else:
+            continue
+        assert unit != "at: int", f"line {node.lineno}: call it stamp"
+
+
+@for_each(MODULES, name)
 def test_a_comprehension_names_nothing_by_the_way(path: Path) -> None:
     for inner in within(parsed(path), COMPREHENSIONS):
         assert not isinstance(inner, ast.NamedExpr), f"line {inner.lineno}: write a loop"

@@ -325,6 +325,6 @@ def test_a_folder_that_cannot_be_written_is_named(
     assert log[0].endswith(f"(is the folder there, and may user {os.getuid()} write to it?).")
 
 
-def test_every_recording_played_in_the_package_is_one_of_the_recorded_calls() -> None:
+def test_every_trace_played_in_the_package_is_one_of_the_recorded_calls() -> None:
     for name in names():
         assert path_of(name).exists()

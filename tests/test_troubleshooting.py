@@ -21,7 +21,8 @@ from fsplanfix.outbox.store import Store
 from fsplanfix.service.app import App
 from fsplanfix.service.leftovers import LOOK_EVERY, Leftovers
 from fsplanfix.service.spool import Spool
-from fsplanfix.settings import Settings, load
+from fsplanfix.settings import Settings
+from fsplanfix.settings.accounts import load_accounts
 from fsplanfix.simulators.channel import Channel, Phones
 from fsplanfix.simulators.dialplan import Dialplan
 from fsplanfix.simulators.freeswitch import Switch
@@ -135,8 +136,8 @@ def test_the_marks_before_a_notice(
 def test_a_recording_that_lies_elsewhere(switch: Switch, planfix: Planfix, tmp_path: Path) -> None:
     with running(switch, planfix, tmp_path, RECORDINGS_DIR=str(tmp_path)):
         callid = switch.play("in_one_answered", speed=0)
-        shown = explained(tmp_path, callid, until="not linked")
-    assert_shown("not linked: …", shown)
+        shown = explained(tmp_path, callid, until=r"not\s+sent:")
+    assert_shown("not sent: …", shown)
 
 
 # calls that are reported wrongly
@@ -315,7 +316,7 @@ def stopped_without_a_store(
     def away(*_: object, **__: object) -> NoReturn:
         raise StoreError("The database does not answer.")
 
-    app = App(load(Settings, settings_for(switch, planfix, folder)), ["events", "courier"])
+    app = App(load_accounts(Settings, settings_for(switch, planfix, folder)), ["events", "courier"])
     running_app = gevent.spawn(app.run)
     switch.wait_for_subscriber(PATIENCE)
     switch.play("in_one_no_answer", speed=0)

@@ -33,7 +33,7 @@ OTHERWISE = (("127.0.0.1:8021", "localhost:8021"), "00000000-0000-0000-0000-0000
 
 
 class Office:
-    """Workers beside one FreeSWITCH that plays a recording."""
+    """Workers beside one FreeSWITCH that plays a trace."""
 
     def __init__(self, name: str, store: Store, known_as: tuple[tuple[str, str], str]) -> None:
         self.name = name

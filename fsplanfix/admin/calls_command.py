@@ -15,6 +15,7 @@ from ..outbox.reader import Reader
 from ..outbox.store import Store
 from ..printable import printable
 from ..settings import RuleSettings, StoreSettings, load
+from ..settings.accounts import load_accounts
 from . import colors
 from .call_csv import all_pages, csv_text
 from .call_search import client_search
@@ -51,8 +52,15 @@ def since_when(text: str, now: datetime) -> float:
     "--number", metavar="N", default="", help="A client's number, or part of it, or name."
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with every field.")
+@click.option("--account", default="", metavar="NAME", help="Only this company (ACCOUNTS_FILE).")
 def show_calls(
-    today: bool, since: str | None, ext: str, missed: bool, number: str, as_csv: bool
+    today: bool,
+    since: str | None,
+    ext: str,
+    missed: bool,
+    number: str,
+    as_csv: bool,
+    account: str,
 ) -> None:
     """List the calls that are over, the latest first.
 
@@ -66,7 +74,7 @@ def show_calls(
         start = now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
 
     search = replace(
-        client_search(number, load(RuleSettings).country),
+        client_search(number, _country(account)),
         ext=ext,
         since=start,
         results=(Result.MISSED.value,) if missed else (),
@@ -74,7 +82,7 @@ def show_calls(
     store = Store(load(StoreSettings).store_url, create=False)
     reader = Reader(store)
     try:
-        calls = CallList(reader)
+        calls = CallList(reader, account)
         pages = all_pages(calls, search)
         if start is None:
             pages = iter([calls.page(search, MOST_WITHOUT_A_TIME)])
@@ -86,6 +94,12 @@ def show_calls(
     finally:
         reader.close()
         store.close()
+
+
+def _country(account: str) -> str:
+    """Return the country by which a number is written."""
+    accounts = load_accounts(RuleSettings)
+    return accounts.get(account, accounts.machine).country
 
 
 def _csv(pages: Iterator[list[ListedCall]]) -> Iterator[str]:
@@ -113,13 +127,15 @@ def _row(call: ListedCall) -> str:
     exts = [share.ext or "-" for share in call.shares]
     more = f" +{len(exts) - 1}" if len(exts) > 1 else ""
     talked = _length(call.talked) if call.result == Result.ANSWERED else ""
+    ext = exts[0] if exts else ""
+    recorded = " *" if call.recordings else "  "
     return _line(
         datetime.fromtimestamp(call.began).astimezone().strftime("%Y-%m-%d %H:%M"),
         call.direction,
         printable(f"{call.phone} {call.name}".strip()),
-        printable(f"{call.result} {exts[0] if exts else ''}{more}"),
+        printable(f"{call.result} {ext}{more}"),
         "" if call.waited is None else _length(call.waited),
-        f"{talked}{' *' if call.recordings else '  '}",
+        f"{talked}{recorded}",
     )
 
 

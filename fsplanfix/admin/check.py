@@ -8,21 +8,26 @@ from __future__ import annotations
 import json
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from ..calls.doubts import DOUBTS
+from ..calls.model import ACCOUNT
+from ..calls.unclaimed import UNCLAIMED, read
 from ..errors import SettingsError, StoreError
-from ..outbox.facts import SET_ASIDE
+from ..outbox.facts import SET_ASIDE, fact_and_account
 from ..outbox.queue import Queue
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
 from ..outbox.trouble import BUCKET_PROBLEM, bucket_problem
 from ..planfix.pairing import Partner, stored_partner
 from ..settings import Settings
+from ..settings.accounts import Accounts
 from ..settings_file import UnknownName
 from ..web.tls import certificate
+from .check_accounts import check_accounts, check_key
 from .check_alerts import check_alerts
 from .check_bucket import check_bucket
 from .check_freeswitch import check_freeswitch
@@ -30,9 +35,6 @@ from .check_machine import check_disks, check_mailboxes, check_ports, check_reco
 from .check_planfix import check_planfix, check_public_url
 from .check_records import check_records
 from .findings import Finding, Grade, listed, short
-
-SHORTEST_TOKEN = 16
-"""Characters of a PBX_TOKEN that nobody guesses."""
 
 DEFAULT_PASSWORD = "ClueCon"  # noqa: S105 - FreeSWITCH's own, known to everybody
 
@@ -44,16 +46,40 @@ WAITS_TOO_LONG = 300.0
 
 
 def check_all(
-    settings: Settings,
+    accounts: Accounts[Settings],
     env_file: Path | None,
     unknown: Sequence[UnknownName] = (),
+    only: str = "",
     test_alert: bool = False,
 ) -> Iterator[Finding]:
     """Check every part; leave out what cannot be checked because another part is broken.
 
     env_file: where settings were read from, if not only from the environment. unknown: the names
-    in it that are not settings. test_alert: whether a person is told that this is a test.
+    in it that are not settings. only: the one account to check, "" for the machine and all.
+    test_alert: whether a person is told that this is a test.
     """
+    if not only:
+        yield from _check_machine(accounts, env_file, unknown)
+        yield from check_alerts(accounts.machine, test_alert)
+    if accounts.file is None:
+        return
+    partners = _partners(accounts)
+    yield from check_accounts(accounts, partners, [only] if only else [*accounts])
+
+
+def _partners(accounts: Accounts[Settings]) -> dict[str, Partner | None]:
+    """Return the Planfix of each account, None if `setup` is to tell it."""
+    partners = {name: _partner_in(own) for name, own in accounts.items()}
+    with suppress(StoreError), closing(Store(accounts.machine.store_url)) as store:
+        for name, partner in partners.items():
+            partners[name] = partner or stored_partner(store, name)
+    return partners
+
+
+def _check_machine(
+    accounts: Accounts[Settings], env_file: Path | None, unknown: Sequence[UnknownName]
+) -> Iterator[Finding]:
+    settings = accounts.machine
     yield from _check_settings(settings, env_file, unknown)
     keys: list[str] = []
     partner = _partner_in(settings)
@@ -65,6 +91,7 @@ def check_all(
                 *_check_mode(store),
                 *_check_queue(store),
                 *_check_notes(settings, store),
+                *_check_unclaimed(accounts, store),
             ]
             beside = store.beside.parent
             partner = partner or stored_partner(store)
@@ -80,12 +107,12 @@ def check_all(
     yield from check_ports(settings)
     yield from _check_https(settings)
     yield from check_recordings(settings)
-    yield from check_mailboxes(settings)
-    yield from check_bucket(settings)
     yield from check_records(settings)
     yield from check_public_url(settings, keys)
-    yield from check_planfix(settings, partner)
-    yield from check_alerts(settings, test_alert)
+    if accounts.file is None:
+        yield from check_mailboxes(settings)
+        yield from check_bucket(settings)
+        yield from check_planfix(settings, partner)
 
 
 def _partner_in(settings: Settings) -> Partner | None:
@@ -114,9 +141,8 @@ def _doubtful_file(env_file: Path | None, unknown: Sequence[UnknownName]) -> Ite
 
 
 def _doubtful_values(settings: Settings) -> Iterator[Finding]:
-    if len(settings.pbx_token.get_secret_value()) < SHORTEST_TOKEN:
-        what = "PBX_TOKEN is short enough to be guessed"
-        yield _doubtful("short-token", what, "generate a longer one: openssl rand -hex 16")
+    if not settings.accounts_file:
+        yield from check_key(settings)
 
     if any(server.password == DEFAULT_PASSWORD for server in settings.freeswitch_esl):
         what = "the event socket still uses the default password (ClueCon)"
@@ -129,6 +155,36 @@ def _doubtful_values(settings: Settings) -> Iterator[Finding]:
     if not settings.public_url:
         what = "PUBLIC_URL is missing: Planfix cannot reach us"
         yield _doubtful("no-public-url", what, "set it to the https address of this service")
+
+
+def _check_unclaimed(accounts: Accounts[Settings], store: Store) -> Iterator[Finding]:
+    """Report calls that belong to no account, with what to add to the settings."""
+    rules = accounts.rules()
+    left = [
+        (named, count)
+        for named, count in read(store.facts.get(UNCLAIMED))
+        if not rules.account_of_line(named.line) and not rules.account_of_domain(named.domain)
+    ]
+    if not left or not rules.is_narrowed:
+        return
+
+    lines = dict.fromkeys(short(named.line) for named, _ in left if named.line)
+    domains = dict.fromkeys(short(named.domain) for named, _ in left if named.domain)
+    names = dict.fromkeys(short(named.account) for named, _ in left if named.account)
+    shown = [
+        f"{what} {listed(list(found))}"
+        for what, found in (("line", lines), ("domain", domains), ("planfix_account", names))
+        if found
+    ]
+    what = f"{sum(count for _, count in left)} calls were of no account: {'; '.join(shown)}"
+    if accounts.file is None:
+        # the rest of the switch is not meant to be told
+        yield Finding("calls.unclaimed", Grade.OK, "calls", what)
+        return
+    line, domain = next(iter(lines), ""), next(iter(domains), "")
+    add = f'domains = ["{domain}"]' if domain else f'lines = ["{line}"]'
+    hint = f"whose are they? Add to the account in {accounts.file}: {add}"
+    yield Finding("calls.unclaimed", Grade.WARNING, "calls", what, hint)
 
 
 def _doubtful(reason: str, what: str, hint: str) -> Finding:
@@ -172,20 +228,24 @@ def _check_queue(store: Store) -> Iterator[Finding]:
         hint = "fsplanfix queue list shows why; fsplanfix queue retry sends them again"
         yield Finding("queue.rejected", Grade.WARNING, "queue", what, hint)
 
-    for reason, count in Queue(store).not_linked():
+    for reason, count in _unsent(store).items():
         # an empty file is nobody's mistake here
         if not reason.endswith("empty"):
-            what = f"{count} recordings were {short(reason)}"
+            what = f"{count} recordings were not sent: {short(reason)}"
             hint = (
                 "RECORDINGS_DIR must be the folder where FreeSWITCH records, "
                 "or RECORDINGS_URL a server that has the files"
             )
-            yield Finding("recordings.not-linked", Grade.WARNING, "recordings", what, hint)
+            yield Finding("recordings.not-sent", Grade.WARNING, "recordings", what, hint)
 
-    problem = bucket_problem(store.facts.get(BUCKET_PROBLEM), store.now())
-    if problem:
-        what = f"recordings wait for their upload: {problem}"
-        yield Finding("bucket.waiting", Grade.WARNING, "bucket", what, "they are tried again")
+    for name, fact in store.facts.beginning(BUCKET_PROBLEM).items():
+        problem = bucket_problem(fact, store.now())
+        if problem:
+            account = fact_and_account(name)[1]
+            what = f"recordings wait for their upload: {problem}"
+            hint = "they are tried again"
+            whose = "" if account == ACCOUNT else account
+            yield Finding("bucket.waiting", Grade.WARNING, "bucket", what, hint, whose)
 
     oldest = backlog.oldest
     if oldest is not None and store.now() - oldest > WAITS_TOO_LONG:
@@ -193,6 +253,17 @@ def _check_queue(store: Store) -> Iterator[Finding]:
         what = f"{backlog.waiting} notices wait, the oldest for {minutes:.0f} minutes"
         hint = "is `fsplanfix run` running? Does Planfix answer?"
         yield Finding("queue.waiting", Grade.WARNING, "queue", what, hint)
+
+
+def _unsent(store: Store) -> Counter[str]:
+    """Return why recordings were not sent, and how many each time; the latest reason first.
+
+    The words before the reason are others in stores of releases before 0.2.0.
+    """
+    found = Counter[str]()
+    for answer, count in Queue(store).unsent_recordings():
+        found[answer.partition(": ")[2]] += count
+    return found
 
 
 def _check_notes(settings: Settings, store: Store) -> Iterator[Finding]:

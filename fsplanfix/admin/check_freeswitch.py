@@ -29,9 +29,11 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,255}", re.ASCII)
 
 
 def check_freeswitch(settings: Settings, server: Server) -> Iterator[Finding]:
-    """Check that FreeSWITCH can be followed, and that clicks can call."""
+    """Check that FreeSWITCH can be followed, and, where it serves one company, that clicks can
+    call."""
     connection = Connection(server, _ignore)
     part = server.name
+    clicks = () if settings.accounts_file else OF_CLICKS
     try:
         connection.connect()
         connection.subscribe(["HEARTBEAT"])
@@ -41,9 +43,7 @@ def check_freeswitch(settings: Settings, server: Server) -> Iterator[Finding]:
         for check in (
             _check_version,
             _check_permissions,
-            _check_gateway,
-            _check_context,
-            _check_users,
+            *clicks,
             _check_clock,
             check_module,
         ):
@@ -51,6 +51,19 @@ def check_freeswitch(settings: Settings, server: Server) -> Iterator[Finding]:
     except LinkError as error:
         hint = "see FREESWITCH_ESL and event_socket.conf.xml"
         yield Finding("freeswitch.unreachable", Grade.BROKEN, part, str(error), hint)
+    finally:
+        connection.stop()
+
+
+def check_clicks(settings: Settings, server: Server) -> Iterator[Finding]:
+    """Check that the clicks of one company of several can call."""
+    connection = Connection(server, _ignore)
+    try:
+        connection.connect()
+        for check in OF_CLICKS:
+            yield from check(settings, connection)
+    except LinkError:
+        return  # is reported once, for the whole machine
     finally:
         connection.stop()
 
@@ -122,7 +135,13 @@ def _check_users(settings: Settings, connection: Connection) -> Iterator[Finding
         return
 
     columns = [line.split("|") for line in lines[1:] if line.count("|") > DOMAIN_COLUMN]
-    domains = {fields[0]: fields[DOMAIN_COLUMN] for fields in columns}
+    # of several companies each has users of its own
+    own = settings.domains or {fields[DOMAIN_COLUMN].lower() for fields in columns}
+    domains = {
+        fields[0]: fields[DOMAIN_COLUMN]
+        for fields in columns
+        if fields[DOMAIN_COLUMN].lower() in own
+    }
     rules, part = settings.rules(), connection.server.name
     without = [user for user in domains if not rules.ext_for(user)]
 
@@ -188,3 +207,7 @@ def _check_clock(_: Settings, connection: Connection) -> Iterator[Finding]:
         hint = "synchronise both clocks (NTP); call windows would be dropped as too old"
         what = f"its clock differs from ours by {apart:+.0f} s"
         yield Finding("freeswitch.clock", Grade.WARNING, connection.server.name, what, hint)
+
+
+OF_CLICKS = (_check_gateway, _check_context, _check_users)
+"""What depends on the settings of one company."""

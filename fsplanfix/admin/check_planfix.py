@@ -38,11 +38,11 @@ def check_planfix(settings: Settings, partner: Partner | None) -> Iterator[Findi
         ours = "your PUBLIC_URL with /planfix"
         if settings.public_url:
             ours = our_address(settings.public_url)
-        cure = (
+        fix = (
             f"enter {ours} and PBX_TOKEN in Planfix and save it there, "
             "or set PLANFIX_URL and PLANFIX_TOKEN"
         )
-        yield Finding("planfix.unpaired", Grade.WARNING, "Planfix", what, cure)
+        yield Finding("planfix.unpaired", Grade.WARNING, "Planfix", what, fix)
         return
     if not settings.planfix_url:
         yield Finding("planfix.paired", Grade.OK, "Planfix", f"paired by `setup`: {partner.url}")
@@ -83,8 +83,8 @@ def _ask_without_ping(client: PlanfixApi, error: TransportError) -> Finding:
             return Finding("planfix.sound", Grade.OK, "Planfix", what)
 
     if error.unauthorized:
-        cure = "put the token that Planfix shows into PLANFIX_TOKEN"
-        return Finding("planfix.token", Grade.BROKEN, "Planfix", str(error), cure)
+        fix = "put the token that Planfix shows into PLANFIX_TOKEN"
+        return Finding("planfix.token", Grade.BROKEN, "Planfix", str(error), fix)
     return Finding(
         "planfix.unreachable", Grade.BROKEN, "Planfix", str(error), "is PLANFIX_URL right?"
     )
@@ -149,13 +149,13 @@ def check_public_url(settings: Settings, keys: list[str]) -> Iterator[Finding]:
         yield Finding("public-url.recordings", Grade.BROKEN, part, what, hint)
 
 
-def _check_certificate(name: str, url: str, cure: str) -> Iterator[Finding]:
+def _check_certificate(name: str, url: str, fix: str) -> Iterator[Finding]:
     """Check how long a certificate lasts. One that is not trusted fails every request anyway."""
     days = days_left(url, LONGEST_WAIT)
     if days is None:
         return
     what = f"its certificate is valid for {days:.0f} more days"
     if days < SHORT_CERTIFICATE:
-        yield Finding("certificate.ends", Grade.WARNING, name, what, cure)
+        yield Finding("certificate.ends", Grade.WARNING, name, what, fix)
     else:
         yield Finding("certificate.sound", Grade.OK, name, what)

@@ -106,7 +106,7 @@ class Desk:
         store: Store,
         rules: Rules,
         is_linked: Callable[[], dict[str, bool]],
-        name_of: Callable[[str], str] = lambda _: "",
+        name_of: Callable[[str, str], str] = lambda *_: "",
         shadow: bool = False,
         is_paired: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -209,24 +209,22 @@ class Desk:
 
         say: translates. clock: returns a time of day; its argument is in seconds since 1970.
         """
-        voice = story.Voice(
-            say,
-            lambda at: clock(at / 1_000_000),
-            lambda cause: say(story.CAUSES.get(cause, cause)),
-        )
+        voice = story.Voice(say, clock, lambda cause: say(story.CAUSES.get(cause, cause)))
         steps = story.steps(self._archive, self._rules, callid, voice)
         if not steps:
             return None
 
-        call = self._calls.one(callid)
         said = [step.queued.notice for step in steps if step.queued is not None]
-        first = said[0] if said else None
+        phone = line = way = ""
+        if said:
+            phone, line, way = said[0].phone, said[0].diversion, said[0].type.value
+
         return CallStory(
             callid,
-            first.phone if first else "",
-            first.diversion if first else "",
-            first.type.value if first else "",
-            call,
+            phone,
+            line,
+            way,
+            self._calls.one(callid),
             [_shown(step) for step in steps],
             sum(notice.kind is Kind.RECORD for notice in said),
         )
@@ -291,12 +289,11 @@ def _place(text: str) -> Place | None:
 
 
 def _shown(step: story.Step) -> StoryStep:
-    at = step.at / 1_000_000
     if step.queued is None:
         kind = "gap" if step.is_gap else "event"
         if step.is_note:
             kind = "note"
-        return StoryStep(at, printable(step.who), printable(step.text), kind)
+        return StoryStep(step.at, printable(step.who), printable(step.text), kind)
 
     queued = step.queued
     notice = queued.notice
@@ -309,4 +306,4 @@ def _shown(step: story.Step) -> StoryStep:
         queued.attempts,
         printable(readable(queued.answer)),
     )
-    return StoryStep(at, printable(step.who), "", "notice", step.reason, told)
+    return StoryStep(step.at, printable(step.who), "", "notice", step.reason, told)

@@ -10,7 +10,8 @@ from pathlib import Path
 from textwrap import fill
 
 from ..calls.event_log import unpacked
-from ..calls.model import Kind, Notice, Rules
+from ..calls.model import MICROSECONDS, Kind, Notice
+from ..calls.whose import AnyRules
 from ..outbox.archive import Archive, Known
 from ..outbox.call_list import ListedCall
 from ..outbox.queue import SENT_BEFORE
@@ -51,7 +52,7 @@ NEWS = (LOOKED_UP, "click to call: the employee picked up")
 INDENT = " " * 15
 
 
-def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
+def story(archive: Archive, rules: AnyRules, callid: str) -> list[str]:
     """Return the lines about a call, [] if nothing is stored of it."""
     found = steps(archive, rules, callid, Voice(str, _time, _with_meaning))
     if not found:
@@ -66,7 +67,7 @@ def story(archive: Archive, rules: Rules, callid: str) -> list[str]:
     return [
         *head,
         f"callid {printable(callid)}",
-        timeline.day(found[0].at / 1_000_000),
+        timeline.day(found[0].at),
         *(line for step in found for line in _lines(step)),
         *silent,
         *legend,
@@ -107,8 +108,10 @@ def _told(queued: Queued, rule: str) -> Iterator[str]:
     notice = queued.notice
     # whether its link went out with a COMPLETED stands beside the recording
     is_end = notice.kind is Kind.COMPLETED
-    fields = build_form(replace(notice, recording="") if is_end else notice, _where)
-    yield f"{MARKS[queued.state]}{timeline.line(fields, notice.at)[1:]}"
+    if is_end:
+        notice = replace(notice, recording="")
+    fields = build_form(notice, _where)
+    yield f"{MARKS[queued.state]}{timeline.line(fields, notice.at / MICROSECONDS)[1:]}"
 
     about = [rule]
     if queued.state == State.DONE:
@@ -131,7 +134,7 @@ def _where(_: str, path: str) -> str:
 
 def refusal(entry: Entry) -> str:
     """Return a line about something that led to no call, with its date."""
-    line = _line(int(entry.at * 1_000_000), "!", entry.ext or "-", entry.what)
+    line = _line(entry.at, "!", entry.ext or "-", entry.what)
     return f"{timeline.day(entry.at)}\n{line}"
 
 
@@ -140,20 +143,21 @@ def one_line(known: Known, call: ListedCall | None) -> str:
     result = "not over"
     if call is not None:
         talked = f" {call.talked} s" if call.talked else ""
-        result = f"{call.direction} {call.shares[0].ext if call.shares else '-'} {call.result}"
+        ext = call.shares[0].ext if call.shares else "-"
+        result = f"{call.direction} {ext} {call.result}"
         result += talked
     when = f"{datetime.fromtimestamp(known.at):%Y-%m-%d %H:%M:%S}"
     return printable(f"{when}  {result:<21} {known.callid}")
 
 
-def _line(at: int, mark: str, who: str, what: str) -> str:
-    line = printable(f"{mark} {timeline.clock(at / 1_000_000)}  {who:>11}  {what}")
+def _line(at: float, mark: str, who: str, what: str) -> str:
+    line = printable(f"{mark} {timeline.clock(at)}  {who:>11}  {what}")
     return fill(line, WIDTH, subsequent_indent=INDENT * 2)
 
 
-def _time(at: int) -> str:
-    """Return a time of day to the second. at: microseconds since 1970."""
-    return timeline.clock(at / 1_000_000)[:-3]
+def _time(at: float) -> str:
+    """Return a time of day to the second. at: seconds since 1970."""
+    return timeline.clock(at)[:-3]
 
 
 # a call to attach to a bug report

@@ -24,7 +24,7 @@ class Finding:
 
     code: names the finding for programs, and stays the same when its words change; part and reason
     with a full stop between them. part: what the line is about, for people. hint: how to fix it,
-    "" if there is nothing to do.
+    "" if there is nothing to do. account: the company it is about, "" for the whole machine.
     """
 
     code: str
@@ -32,6 +32,7 @@ class Finding:
     part: str
     what: str
     hint: str = ""
+    account: str = ""
 
     @property
     def mark(self) -> str:

@@ -11,7 +11,7 @@ import gevent
 import structlog
 
 from ..calls import snapshot
-from ..calls.model import Call, Direction, Part
+from ..calls.model import MICROSECONDS, Call, Direction, Part
 from ..calls.numbers import written
 from ..outbox.call_list import CallList, ListedCall, Search
 from ..outbox.reader import IsWanted
@@ -86,7 +86,7 @@ class Overview:
 class Lookout:
     """Reads the overview.
 
-    name_of: the client's name behind a number, "" if it was not looked up lately.
+    name_of: the client's name behind a number, for an account; "" if it was not looked up lately.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Lookout:
         calls: CallList,
         hidden: str,
         is_linked: Callable[[], dict[str, bool]],
-        name_of: Callable[[str], str],
+        name_of: Callable[[str, str], str],
         is_paired: Callable[[], bool],
         shadow: bool,
     ) -> None:
@@ -160,8 +160,8 @@ class Lookout:
         parts = [
             (part.ext, _doing(part), _since(part, call)) for part in call.parts if not part.ended_at
         ]
-        name = call.contact or self._name_of(call.phone)
-        began = call.born / 1_000_000
+        name = call.contact or self._name_of(call.phone, call.account)
+        began = call.born / MICROSECONDS
         return LiveCall(
             call.callid, call.phone, name, call.diversion, call.type.value, began, parts
         )
@@ -175,7 +175,10 @@ def _doing(part: Part) -> str:
 
 def _since(part: Part, call: Call) -> float:
     """Return when a part began to be what it is, in seconds since 1970."""
-    return (call.born if part.accepted_at is None else part.accepted_at) / 1_000_000
+    began = call.born
+    if part.accepted_at is not None:
+        began = part.accepted_at
+    return began / MICROSECONDS
 
 
 def _by_call(queued: Sequence[Queued]) -> list[Rejected]:
@@ -185,7 +188,7 @@ def _by_call(queued: Sequence[Queued]) -> list[Rejected]:
         notice = item.notice
         found = calls.setdefault(
             notice.callid,
-            Rejected(notice.callid, notice.phone, notice.at / 1_000_000, [], [], []),
+            Rejected(notice.callid, notice.phone, notice.at / MICROSECONDS, [], [], []),
         )
         found.ids.append(item.id)
         found.whats.append((notice.status or notice.kind, notice.ext))

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..calls.event_log import BY_RECORD, UNHEARD, UNTIL, unpacked
-from ..calls.model import Kind, Leg, Notice, Role, Rules, Status
+from ..calls.model import MICROSECONDS, Kind, Leg, Notice, Role, Status
 from ..calls.tracker import Tracker
+from ..calls.whose import AnyRules
 from ..freeswitch.events import SwitchEvent, moment
 from ..outbox.archive import Archive
 from ..outbox.records import Queued
 
 
-def N_(text: str) -> str:
+def N_(text: str) -> str:  # noqa: N802 - gettext's name
     """Return the text; pybabel finds it, and a `Voice` translates it later."""
     return text
 
@@ -26,12 +27,12 @@ def N_(text: str) -> str:
 class Voice:
     """How a story is told.
 
-    say: translates an English text. clock: returns a time of day; its argument is in microseconds
-    since 1970. name_cause: puts a hang-up cause into words.
+    say: translates an English text. clock: returns a time of day; its argument is in seconds since
+    1970. name_cause: puts a hang-up cause into words.
     """
 
     say: Callable[[str], str]
-    clock: Callable[[int], str]
+    clock: Callable[[float], str]
     name_cause: Callable[[str], str]
 
 
@@ -39,12 +40,12 @@ class Voice:
 class Step:
     """One thing that happened, or that Planfix was to be told.
 
-    at: microseconds since 1970. who: on whose side, "" if unknown. queued: the notice, None for an
+    at: seconds since 1970. who: on whose side, "" if unknown. queued: the notice, None for an
     event. reason: the rule behind the notice. is_gap: nobody listened. is_note: a line of the
     journal.
     """
 
-    at: int
+    at: float
     who: str
     text: str
     queued: Queued | None = None
@@ -120,7 +121,7 @@ REASONS: dict[tuple[str, str], str] = {
 """Why a rule makes a notice, by the rule's number and the notice's kind or status."""
 
 
-def steps(archive: Archive, rules: Rules, callid: str, voice: Voice) -> list[Step]:
+def steps(archive: Archive, rules: AnyRules, callid: str, voice: Voice) -> list[Step]:
     """Return the steps of a call in order, [] if nothing is stored of it. Raises StoreError."""
     said, noted = archive.about(callid)
     told = {_key(queued.notice): queued for queued in said}
@@ -131,11 +132,16 @@ def steps(archive: Archive, rules: Rules, callid: str, voice: Voice) -> list[Ste
     for queued in told.values():
         reason = _reason(queued.notice.rule, queued.notice, voice, talked=talked)
         reason = _with_source(reason, queued.notice, voice)
-        found.append(Step(queued.notice.at, queued.notice.ext, "", queued, reason))
+        found.append(_told_step(queued, reason))
 
     for entry in noted:
-        found.append(Step(int(entry.at * 1_000_000), entry.ext, entry.what, is_note=True))
+        found.append(Step(entry.at, entry.ext, entry.what, is_note=True))
     return sorted(found, key=lambda step: step.at)
+
+
+def _told_step(queued: Queued, reason: str) -> Step:
+    notice = queued.notice
+    return Step(notice.at / MICROSECONDS, notice.ext, "", queued, reason)
 
 
 def _key(notice: Notice) -> tuple[str, str, int]:
@@ -144,7 +150,7 @@ def _key(notice: Notice) -> tuple[str, str, int]:
 
 def _played(
     events: list[SwitchEvent],
-    rules: Rules,
+    rules: AnyRules,
     told: dict[tuple[str, str, int], Queued],
     voice: Voice,
 ) -> Iterator[Step]:
@@ -156,14 +162,14 @@ def _played(
     tracker, marks = Tracker(rules), set[tuple[str, str]]()
     for event in events:
         if event.name == UNHEARD:
-            yield Step(event.at, "", _gap(event, events, voice), is_gap=True)
+            yield Step(event.at / MICROSECONDS, "", _gap(event, events, voice), is_gap=True)
 
         # a leg is forgotten with its last event, and that one needs its name, too
         before = tracker.book.get(event.leg)
         notices = tracker.feed(event)
         leg = tracker.book.get(event.leg) or before
         if leg is not None and (text := _what(event, leg, tracker, marks, voice)):
-            yield Step(event.at, _who(leg, voice), text)
+            yield Step(event.at / MICROSECONDS, _who(leg, voice), text)
 
         marks.add((event.name, event.leg))
         talked = _talked_unseen(notices)
@@ -174,7 +180,7 @@ def _played(
                 rule = queued.notice.rule or notice.rule
                 reason = _reason(rule, notice, voice, event, talked)
                 reason = _with_source(reason, queued.notice, voice)
-                yield Step(queued.notice.at, queued.notice.ext, "", queued, reason)
+                yield _told_step(queued, reason)
 
 
 def _gap(gap: SwitchEvent, events: list[SwitchEvent], voice: Voice) -> str:
@@ -187,7 +193,10 @@ def _gap(gap: SwitchEvent, events: list[SwitchEvent], voice: Voice) -> str:
             "the service was not listening from %(since)s to %(until)s; "
             "FreeSWITCH's records tell what happened"
         )
-    return text % {"since": voice.clock(since), "until": voice.clock(until)}
+    return text % {
+        "since": voice.clock(since / MICROSECONDS),
+        "until": voice.clock(until / MICROSECONDS),
+    }
 
 
 def _who(leg: Leg, voice: Voice) -> str:
@@ -211,7 +220,7 @@ def _what(
     marks: name and leg of the events before it.
     """
     _ = voice.say
-    name = event.name
+    name, text = event.name, ""
     if name == "CHANNEL_CREATE":
         text = _("calls") if leg.inbound else _("is called")
         if leg.ignored:
@@ -228,13 +237,15 @@ def _what(
         # HANGUP_COMPLETE may come much later than HANGUP (docs/facts/freeswitch.md,
         # "Order of events"): the end is shown once
         is_shown = ("CHANNEL_HANGUP", leg.uuid) in marks
-        text = "" if is_shown else _hung_up(event, leg, marks, voice)
+        if not is_shown:
+            text = _hung_up(event, leg, marks, voice)
     elif name.startswith("RECORD_"):
         text = f"{_(HEARD[name])}: {event.get('Record-File-Path').rpartition('/')[2]}"
         if (cause := event.get("Record-Completion-Cause")) and cause != ORDINARY_END:
-            text += f" ({_(RECORDED[cause]) if cause in RECORDED else cause})"
-    else:
-        text = _(HEARD[name]) if name in HEARD else ""
+            shown = _(RECORDED[cause]) if cause in RECORDED else cause
+            text += f" ({shown})"
+    elif name in HEARD:
+        text = _(HEARD[name])
 
     return text
 
@@ -279,7 +290,9 @@ def _with_source(reason: str, notice: Notice, voice: Voice) -> str:
     if not notice.afterwards:
         return reason
     source = _("told from FreeSWITCH's records (rule 19)")
-    return f"{reason}; {source}" if reason else source
+    if not reason:
+        return source
+    return f"{reason}; {source}"
 
 
 def _reason(

@@ -38,12 +38,12 @@ def header(fields: Mapping[str, str]) -> str:
     return printable(text)
 
 
-def line(fields: Mapping[str, str], at: int, is_short: bool = False) -> str:
+def line(fields: Mapping[str, str], at: float, is_short: bool = False) -> str:
     """Return one line: the time of day, the ext and the request in words.
 
-    at: microseconds since 1970. is_short: the time has no hundredths of a second.
+    at: seconds since 1970. is_short: the time has no hundredths of a second.
     """
-    time = clock(at / 1_000_000)
+    time = clock(at)
     if is_short:
         time = time[:-3]
     return printable(f"  {time}  {fields.get('ext', '-'):>11}  {meaning(fields)}")

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from ..calls.model import Notice, Rules
+from ..calls.model import Notice
 from ..calls.tracker import Tracker
+from ..calls.whose import AnyRules
 from ..errors import TraceError
 from ..freeswitch.events import SwitchEvent
 
@@ -111,7 +112,7 @@ def _head(path: Path, lines: TextIO) -> tuple[str, dict[str, str]]:
         raise TraceError(f"{path}: line 1 is not the first line of a recorded call.") from None
 
 
-def replay(path: Path, rules: Rules) -> Iterator[Notice]:
+def replay(path: Path, rules: AnyRules) -> Iterator[Notice]:
     """Yield the notices that a trace leads to."""
     tracker = Tracker(rules)
     for _, body in read_trace(path):

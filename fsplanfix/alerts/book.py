@@ -69,7 +69,7 @@ class Book:
     """What is on, and what was not told yet, both by the alarm's name.
 
     told_at: when the last alert was sent. owner, until: the worker that sends alerts, and how long
-    it may. partner: the address of the Planfix we were paired with last, "" for none.
+    it may. partners: the address of the Planfix that each account was paired with last.
     Times are seconds since 1970.
     """
 
@@ -78,7 +78,7 @@ class Book:
     told_at: float = 0.0
     owner: str = ""
     until: float = 0.0
-    partner: str = ""
+    partners: dict[str, str] = field(default_factory=dict)
 
     def see(self, seen: Mapping[str, str], unsure: Set[str], now: float) -> None:
         """Note what is on now. seen: the alarms in words. unsure: those that nobody can judge."""

@@ -43,7 +43,8 @@ def end(kept: Kept, path: str, leg: str, at: int, cause: str) -> None:
             continue
         if known.leg != leg:
             known.ext = ""
-        known.stopped = at if known.stopped is None else max(at, known.stopped)
+        if known.stopped is None or known.stopped < at:
+            known.stopped = at
         known.discarded = cause in DISCARDED
 
 
@@ -63,13 +64,6 @@ def end_all(kept: Kept, leg: str, at: int, goes_on: bool) -> None:
                 recording.stopped = at
 
 
-def end_those_left(call: Call, at: int) -> None:
-    """No leg of the call is up any more: nothing can be written."""
-    for recording in call.recordings:
-        if recording.stopped is None:
-            recording.stopped = at
-
-
 def is_recorded(call: Call, ext: str, start: int, end: int) -> bool:
     """Tell whether a talk was recorded (rule 12)."""
     return any(
@@ -78,8 +72,12 @@ def is_recorded(call: Call, ext: str, start: int, end: int) -> bool:
     )
 
 
-def are_final(call: Call, rules: Rules) -> bool:
+def become_final(call: Call, rules: Rules, at: int) -> bool:
     """Tell whether no file of a call that is over grows, and no other one comes (rule 13)."""
+    # nothing can be written when no leg of the call is up any more
+    for recording in [] if call.legs else call.recordings:
+        recording.stopped = at if recording.stopped is None else recording.stopped
+
     is_stopped = all(recording.stopped is not None for recording in call.recordings)
     return is_stopped and not may_get_a_message(call, rules)
 

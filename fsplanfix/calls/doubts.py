@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 
 from ..freeswitch.events import SwitchEvent
-from .model import Leg, Role, Rules
+from .model import Leg, Role
 from .numbers import is_outside_number, is_service_number
+from .whose import AccountRules
 
 DOUBTS = "doubts"
 """The name under which they are kept in the store."""
@@ -25,7 +26,7 @@ MOST_NAMES = 100
 class Doubts:
     """Collects doubts. changed: there is a new one since a caller last cleared it."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: AccountRules) -> None:
         self.changed = False
         self._rules = rules
         self._shown: dict[str, set[str]] = {}
@@ -33,16 +34,17 @@ class Doubts:
 
     def look_at(self, leg: Leg, event: SwitchEvent) -> None:
         """Look at a leg that was created."""
+        rules = self._rules.of(leg.read_for)
         if leg.role is Role.EMPLOYEE and leg.inbound:
             user = event.get("variable_user_name") or event.get("variable_sip_auth_username")
-            number = self._rules.numbering.normalize(event.get("Caller-Caller-ID-Number"))
-            is_to_a_line = self._rules.numbering.is_whole(leg.dialled)
+            number = rules.numbering.normalize(event.get("Caller-Caller-ID-Number"))
+            is_to_a_line = rules.numbering.is_whole(leg.dialled)
             if is_to_a_line and is_outside_number(number) and number != user:
                 self._note(self._shown, user, number, ENOUGH_CALLERS)
         elif leg.role is Role.OUTSIDE and not leg.inbound:
             gateway = event.get("variable_sip_gateway_name")
-            is_ext = bool(self._rules.ext_for(leg.number))
-            if gateway and is_ext and not is_service_number(leg.number, self._rules.country):
+            is_ext = bool(rules.ext_for(leg.number))
+            if gateway and is_ext and not is_service_number(leg.number, rules.country):
                 self._note(self._carried, gateway, leg.number, ENOUGH_EXTS)
 
     def _note(self, seen: dict[str, set[str]], name: str, number: str, enough: int) -> None:

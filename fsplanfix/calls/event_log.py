@@ -150,7 +150,9 @@ class EventLog:
 
         # they were kept leg by leg; their numbers tell in which order they came
         bodies = [body for _, body in sorted(kept)]
-        return zlib.compress(b"\n\n".join(bodies), FASTEST) if bodies else b""
+        if not bodies:
+            return b""
+        return zlib.compress(b"\n\n".join(bodies), FASTEST)
 
 
 def _reduced(event: SwitchEvent) -> bytes:

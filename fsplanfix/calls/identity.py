@@ -32,10 +32,21 @@ def number_called(leg: Leg, dialled: str, rules: Rules) -> str:
     wanted = rules.numbering.normalize(dialled)
 
     if not leg.number:
-        return wanted if leg.is_trunk_user or is_outside_number(wanted) else ""
+        if leg.is_trunk_user or is_outside_number(wanted):
+            return wanted
+        return ""
+
     if rules.numbering.is_whole(leg.number) or not rules.numbering.is_whole(dialled):
         return leg.number
-    return wanted if ends_alike(wanted, leg.number) else leg.number
+    if ends_alike(wanted, leg.number):
+        return wanted
+    return leg.number
+
+
+def is_foreign(call: Call, leg: Leg) -> bool:
+    """Tell whether a leg in a call belongs to another company; the call's client is nobody's."""
+    is_client = leg.client_of == call.callid
+    return not is_client and "" not in (leg.account, call.account) and leg.account != call.account
 
 
 def counts_as(rules: Rules, call: Call, leg: Leg) -> str:
@@ -45,11 +56,16 @@ def counts_as(rules: Rules, call: Call, leg: Leg) -> str:
     client's own number is nobody's but his.
     """
     # for one company another's employee is an outside party without a number
-    if leg.account and call.account and leg.account != call.account:
+    if is_foreign(call, leg):
         return ""
     if leg.role is not Role.OUTSIDE or leg.client_of == call.callid:
         return leg.ext
-    return rules.aliases.get(leg.number, "" if leg.number == call.phone else leg.number)
+
+    if leg.number in rules.aliases:
+        return rules.aliases[leg.number]
+    if leg.number == call.phone:
+        return ""
+    return leg.number
 
 
 @dataclass(slots=True)
@@ -60,6 +76,7 @@ class _Past:
     callid: str = ""
     position: int = 0
     ordinals: dict[str, int] = field(default_factory=dict)
+    account: str = ""
 
 
 class Callids:
@@ -86,8 +103,11 @@ class Callids:
 
     def resume(self, call: Call) -> None:
         """Take over an open call that somebody else has begun, or we before a restart."""
-        times = call.callid.removeprefix(call.first_leg).lstrip("-")
-        self._keep(call.first_leg, _Past(int(times) if times.isdigit() else 1, call.callid))
+        times = 1
+        number = call.callid.removeprefix(call.first_leg).lstrip("-")
+        if number.isdigit():
+            times = int(number)
+        self._keep(call.first_leg, _Past(times, call.callid))
 
     def _keep(self, uuid: str, past: _Past) -> None:
         self._past[uuid] = past
@@ -105,7 +125,6 @@ class Callids:
         """
         past = self._past.get(leg.uuid)
         call = Call(leg.uuid, direction, phone, diversion, at, [client.uuid], first_leg=leg.uuid)
-        call.ignored = not phone
         leg.has_named_call = True
 
         if past is None:
@@ -116,6 +135,8 @@ class Callids:
         elif leg.recovered:
             call.callid, call.position, call.ordinals = past.callid, past.position, past.ordinals
             call.unrouted = not past.position
+            if past.position:
+                call.account = past.account
             self.reopened.add(call.callid)
         else:
             call.callid = past.callid = self._numbered(leg.uuid, past)
@@ -133,3 +154,4 @@ class Callids:
         """Remember a call that is over."""
         past = self._past.setdefault(call.first_leg, _Past(1))
         past.callid, past.position, past.ordinals = call.callid, call.position, call.ordinals
+        past.account = call.account

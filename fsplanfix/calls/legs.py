@@ -8,7 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..freeswitch.events import SwitchEvent
 from .model import ACCOUNT, Leg, Role
+
+
+def end_unheard(leg: Leg, at: int) -> SwitchEvent:
+    """Return the end of a leg that is gone and nobody knows why; at: microseconds since 1970."""
+    return SwitchEvent.made_of(
+        {
+            "Event-Name": "CHANNEL_HANGUP_COMPLETE",
+            "Unique-ID": leg.uuid,
+            "Event-Date-Timestamp": str(at),
+        }
+    )
+
+
+def is_first_time(leg: Leg, event: SwitchEvent) -> bool:
+    """Remember an event of a leg by its Event-Sequence; return whether it is new.
+
+    After a new link, or from another worker, the same event may come twice.
+    """
+    number = event.number("Event-Sequence")
+    if number in leg.seen:
+        return False
+    if number:
+        leg.seen.append(number)
+    return True
 
 
 class LegBook:
@@ -24,7 +49,9 @@ class LegBook:
     def placed_for(self, leg: Leg) -> Leg | None:
         """Return the party that `leg` was placed for, None if unknown."""
         way = self.way_to_party(leg)
-        return way[-1] if way and way[-1].role is not Role.GLUE else None
+        if not way or way[-1].role is Role.GLUE:
+            return None
+        return way[-1]
 
     def way_to_party(self, leg: Leg) -> list[Leg]:
         """Return the legs of loopbacks that a leg was placed through, and the party behind them.
@@ -48,9 +75,11 @@ class LegBook:
     def _before_loopback(self, half: Leg, passed: set[str]) -> Leg | None:
         """Return what lies before a half of a loopback that names no parent."""
         pair = self.legs.get(half.pair)
-        if pair is None or pair.uuid in passed:
-            return self.legs.get(half.peer) if half.role is Role.GLUE else None
-        return pair
+        if pair is not None and pair.uuid not in passed:
+            return pair
+        if half.role is not Role.GLUE:
+            return None
+        return self.legs.get(half.peer)
 
     def bridge(self, one: Leg, other: Leg) -> None:
         """Note that two legs are bridged with each other, and with nobody else."""
@@ -74,29 +103,39 @@ class LegBook:
                 return None
             passed.add(found.uuid)
             pair = self.legs.get(found.pair)
-            found = self.legs.get(pair.peer) if pair is not None else None
-        return None if found is leg else found
+            if pair is None:
+                return None
+            found = self.legs.get(pair.peer)
+
+        if found is leg:
+            return None
+        return found
 
     def ends_of(self, leg: Leg) -> tuple[Leg, Leg] | None:
         """Return the two parties of the bridge that a leg is part of, if both are known."""
         near: Leg | None = leg
         if leg.role is Role.GLUE:
             pair = self.legs.get(leg.pair)
-            near = self.opposite(pair) if pair is not None else None
+            if pair is None:
+                return None
+            near = self.opposite(pair)
 
         far = self.opposite(leg)
-        return (near, far) if near is not None and far is not None and near is not far else None
+        if near is None or far is None or near is far:
+            return None
+        return near, far
 
     def placed_for_party(self, party: Leg) -> Iterator[Leg]:
         """Yield the legs that were placed for a party."""
         return (leg for leg in list(self.legs.values()) if self.placed_for(leg) is party)
 
-    def exts_in_calls(self) -> set[str]:
-        """Return our exts whose phone has answered a call or placed one; ringing is none yet."""
+    def exts_in_calls(self, account: str = ACCOUNT) -> set[str]:
+        """Return an account's exts whose phone has answered a call or placed one; ringing is none
+        yet."""
         return {
             leg.ext
             for leg in self.legs.values()
-            if leg.ext and leg.account in ("", ACCOUNT)
+            if leg.ext and (leg.account or leg.read_for or ACCOUNT) == account
             if not leg.hanging and (leg.inbound or leg.answered)
         }
 

@@ -129,20 +129,14 @@ class Rules:
         """Return the ext Planfix knows for a directory user or a dialled number, "" if none."""
         if user in self.aliases:
             return self.aliases[user]
-        return user if user and self.ext_pattern.fullmatch(user) else ""
+        if user and self.ext_pattern.fullmatch(user):
+            return user
+        return ""
 
     @property
     def is_narrowed(self) -> bool:
         """Tell whether only a part of the switch is the company's."""
         return bool(self.domains or self.lines)
-
-    def tells_of(self, call: Call) -> bool:
-        """Tell whether a call is the company's."""
-        return not self.is_narrowed or call.account == ACCOUNT
-
-    def has_line(self, line: str) -> bool:
-        """Tell whether a line is the company's."""
-        return _matches(self.lines, line)
 
     def ignores(self, number: str) -> bool:
         """Tell whether a client's number or an ext is left out."""
@@ -158,7 +152,9 @@ class Rules:
             return range(min(count, 1))
         if self.missed is Missed.LAST:
             return range(max(count - 1, 0), count)
-        return range(count if self.missed is Missed.ALL else 0)
+        if self.missed is Missed.ALL:
+            return range(count)
+        return range(0)
 
     def users_of(self, ext: str) -> list[str]:
         """Return the directory users and outside numbers behind an ext of Planfix, in the order to
@@ -168,8 +164,9 @@ class Rules:
         come last.
         """
         named = [user for user, alias in self.aliases.items() if alias == ext and user != ext]
-        own = [ext] if self.ext_for(ext) == ext else []
-        return sorted([*named, *own], key=self.is_outside)
+        if self.ext_for(ext) == ext:
+            named.append(ext)
+        return sorted(named, key=self.is_outside)
 
     def is_outside(self, user: str) -> bool:
         """Tell whether an alias is a number outside the PBX, such as a mobile, and not a directory
@@ -179,10 +176,12 @@ class Rules:
 
 def _matches(patterns: Iterable[str], number: str) -> bool:
     """Tell whether a number is one of those named; a pattern with `*` at its end names many."""
-    return any(
-        number.startswith(pattern[:-1]) if pattern.endswith("*") else number == pattern
-        for pattern in patterns
-    )
+    for pattern in patterns:
+        if pattern == number:
+            return True
+        if pattern.endswith("*") and number.startswith(pattern[:-1]):
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +196,8 @@ class Notice:
 
     A COMPLETED with a recording may carry its link; linked_by is then the ordinal of the RECORD
     that need not be sent any more (rule 13).
+
+    account: the company whose call it is.
     """
 
     callid: str
@@ -217,6 +218,7 @@ class Notice:
     rule: str = ""
     contact: str = ""
     afterwards: bool = False
+    account: str = ACCOUNT
 
     @property
     def what(self) -> str:
@@ -265,9 +267,8 @@ class Leg:
     the conference it is in.
 
     account: the account that was named for it by the strongest of what names one (account_by, see
-    whose.py); "" for none.
-
-    messages: the files of what was said to a mailbox on it.
+    whose.py); "" for none. With several accounts, read_for is the one by whose rules the party on
+    it was read, and first the headers it was read from.
 
     client_of: the call whose client it is. calls: every call it has a part in. has_named_call: its
     UUID is a callid. seen: the Event-Sequence of the events taken for it.
@@ -296,6 +297,8 @@ class Leg:
 
     account: str = ""
     account_by: int = UNNAMED
+    read_for: str = ""
+    first: dict[str, str] = field(default_factory=dict)
 
     ringing: bool = False
     answered: bool = False
@@ -308,7 +311,6 @@ class Leg:
     data: dict[str, str] = field(default_factory=dict)
     own_data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)
-    messages: list[str] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
 
 

@@ -93,8 +93,11 @@ def _normalized(raw: str, numbering: Numbering) -> str:
         return text.lstrip("+")
     if len(digits) <= LONGEST_SHORT_NUMBER and not text.startswith("+"):
         return digits
+
     found = _local(text, numbering) or _e164(text, numbering.country)
-    return found or (digits if len(digits) <= LONGEST_NUMBER else "")
+    if not found and len(digits) <= LONGEST_NUMBER:
+        return digits
+    return found
 
 
 def _as_planfix_knows(raw: str, numbering: Numbering) -> str:
@@ -182,7 +185,11 @@ def refusal(number: str, country: str) -> str:
         return "it is a premium-rate number"
     if parsed.country_code != phonenumbers.country_code_for_region(country):
         return "it is abroad"
-    return "" if phonenumbers.region_code_for_number(parsed) in (country, None) else "it is abroad"
+
+    # several countries share a code: 7 is Russia's and Kazakhstan's
+    if phonenumbers.region_code_for_number(parsed) not in (country, None):
+        return "it is abroad"
+    return ""
 
 
 def _user_part(raw: str) -> str:

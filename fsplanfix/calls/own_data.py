@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from ..freeswitch.events import SwitchEvent
@@ -22,8 +22,11 @@ def read_own_data(leg: Leg, event: SwitchEvent, rules: Rules) -> bool:
         return False
     digits = event.get("variable_digits_dialed")
     queue = event.get("variable_cc_queue").partition("@")[0]
-    read = {"menu": "" if digits == "none" else digits, "queue": queue}
-    found = {name: value[:LONGEST_DATA_VALUE] for name, value in read.items() if value}
+    found = {}
+    if digits and digits != "none":
+        found["menu"] = digits[:LONGEST_DATA_VALUE]
+    if queue:
+        found["queue"] = queue[:LONGEST_DATA_VALUE]
 
     is_news = not found.items() <= leg.own_data.items()
     leg.own_data |= found
@@ -39,16 +42,27 @@ def own_data(
     """
     if not rules.data_fields:
         return {}
-    files = [file.path for file in call.recordings for span in spans if file.overlaps(*span)]
-    begun = part.accepted_at if part.accepted_at is not None else at
+
+    begun = at if part.accepted_at is None else part.accepted_at
     # after a transfer he waits from the end of the talk before
     free_since = max([call.born, *(end for _, end in call.talks if end <= begun)])
-    known: Mapping[str, str] = {
+    known = {
         "wait": str(max(begun - free_since, 0) // MICROSECONDS),
         "queue": call.own_data.get("queue", ""),
         "menu": call.own_data.get("menu", ""),
-        "ended_by": part.ended_by if status is Status.SUCCESS else "",
         "hops": str(sum(count for ext, count in call.ordinals.items() if ext != RECORDS)),
-        "recording": PurePosixPath(files[0]).name[:LONGEST_DATA_VALUE] if files else "",
+        "ended_by": "",
+        "recording": _first_file(call, spans),
     }
+    if status is Status.SUCCESS:
+        known["ended_by"] = part.ended_by
     return {name: known[field] for field, name in rules.data_fields.items() if known[field]}
+
+
+def _first_file(call: Call, spans: Sequence[tuple[int, int]]) -> str:
+    """Return the name of the first recording of these talks, "" if there is none."""
+    for recording in call.recordings:
+        for begun, ended in spans:
+            if recording.overlaps(begun, ended):
+                return PurePosixPath(recording.path).name[:LONGEST_DATA_VALUE]
+    return ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..freeswitch.events import SwitchEvent
 from .model import Leg, Role, Rules
-from .numbers import is_outside_number
+from .numbers import Numbering, is_outside_number
 
 PARENT_HEADERS = (
     "Other-Leg-Unique-ID",
@@ -19,6 +19,16 @@ PARENT_HEADERS = (
     "variable_planfix_client_uuid",
 )
 """Where a leg names the one it was placed for, in the order of docs/call-rules.md."""
+
+
+PARTY_HEADERS = (
+    *("Unique-ID", "Call-Direction", "Channel-Name", "Caller-Context"),
+    *("Caller-Caller-ID-Number", "Caller-Destination-Number", "Caller-Privacy-Hide-Number"),
+    *("variable_user_name", "variable_sip_auth_username", "variable_number_alias"),
+    *("variable_sip_to_user", "variable_sip_req_uri", "variable_sip_gateway_name"),
+    *("variable_dialed_user", "variable_presence_id", "variable_planfix_ext"),
+)
+"""What says who is on a leg."""
 
 
 def read_leg(event: SwitchEvent, rules: Rules) -> Leg:
@@ -62,7 +72,7 @@ def parents_of(event: SwitchEvent) -> list[str]:
 def _read_phone(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
     """Read a leg that came in: somebody of the house if he is logged in, else an outside party."""
     user = event.get("variable_user_name") or event.get("variable_sip_auth_username")
-    number = _caller_number(event, rules)
+    number = _caller_number(event, rules.numbering)
 
     if user and user not in rules.trunk_users:
         leg.ext = rules.ext_for(user) or rules.ext_for(event.get("variable_number_alias"))
@@ -81,8 +91,10 @@ def _read_phone(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
 
     # a gateway that does not know the caller shows its own login
     hidden = event.get("Caller-Privacy-Hide-Number") == "true" or (user and number == user)
-    leg.number = "" if hidden else number
-    leg.line = _line_dialled(event, rules)
+    leg.number = number
+    if hidden:
+        leg.number = ""
+    leg.line = line_of(event, inbound=True, numbering=rules.numbering)
 
 
 def _shows_another_number(user: str, number: str, rules: Rules) -> bool:
@@ -91,17 +103,21 @@ def _shows_another_number(user: str, number: str, rules: Rules) -> bool:
     return is_outside_number(number) and not is_own and not rules.ext_for(number)
 
 
-def _line_dialled(event: SwitchEvent, rules: Rules) -> str:
-    """Return the line that a client dialled.
+def line_of(event: SwitchEvent, inbound: bool, numbering: Numbering) -> str:
+    """Return the line that a client dialled or, on a placed leg, that he is shown; "" for none.
 
     FreeSWITCH turns a request to `gw+trunk` into the gateway's login before the CREATE; the number
     is then in To (report r11b).
     """
+    if not inbound:
+        shown = _caller_number(event, numbering)
+        return shown if is_outside_number(shown) else ""
+
     request = event.get("Caller-Destination-Number")
     to = event.get("variable_sip_to_user")
-    if not rules.numbering.is_whole(request) and rules.numbering.is_whole(to):
-        return rules.numbering.normalize(to)
-    return rules.numbering.normalize(request)
+    if not numbering.is_whole(request) and numbering.is_whole(to):
+        return numbering.normalize(to)
+    return numbering.normalize(request)
 
 
 # a leg placed by the PBX
@@ -125,16 +141,18 @@ def _read_placed_leg(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
         or rules.ext_for(presence)
         or rules.aliases.get(number, "")
     )
-    if not leg.ext and not dialled_user and (not gateway or gateway in rules.house_gateways):
+    is_within = not dialled_user and (not gateway or gateway in rules.house_gateways)
+    if not leg.ext and not presence and is_within:
         # softphones register under random users (group_sales_random_contacts): the address is last
-        leg.ext = "" if presence else rules.ext_for(event.get("Caller-Destination-Number"))
+        leg.ext = rules.ext_for(event.get("Caller-Destination-Number"))
 
     if leg.ext:
         leg.role = Role.EMPLOYEE
     elif dialled_user or gateway in rules.house_gateways or (presence and not gateway):
         leg.role = Role.HOUSE
     else:
-        leg.number, leg.line = number, _line_shown(event, rules)
+        leg.number = number
+        leg.line = line_of(event, inbound=False, numbering=rules.numbering)
 
 
 def _read_number_behind(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
@@ -149,18 +167,15 @@ def _read_number_behind(leg: Leg, event: SwitchEvent, rules: Rules) -> None:
         leg.role = Role.EMPLOYEE
         return
 
-    leg.number = request if is_outside_number(request) else ""
-    leg.line = _line_shown(event, rules)
+    leg.number = ""
+    if is_outside_number(request):
+        leg.number = request
+    leg.line = line_of(event, inbound=False, numbering=rules.numbering)
 
 
-def _line_shown(event: SwitchEvent, rules: Rules) -> str:
-    """Return the caller number that an outside party is shown, "" if it is no outside number."""
-    number = _caller_number(event, rules)
-    return number if is_outside_number(number) else ""
-
-
-def _caller_number(event: SwitchEvent, rules: Rules) -> str:
+def _caller_number(event: SwitchEvent, numbering: Numbering) -> str:
     """Return the caller number; one of zeros only is hidden."""
-    number = rules.numbering.normalize(event.get("Caller-Caller-ID-Number"))
     raw = event.get("Caller-Caller-ID-Number")
-    return number if raw.strip("+0") else ""
+    if not raw.strip("+0"):
+        return ""
+    return numbering.normalize(raw)

@@ -14,6 +14,7 @@ from .call_recordings import is_recorded
 from .identity import counts_as
 from .legs import LegBook
 from .model import (
+    ACCOUNT,
     MICROSECONDS,
     RECORDS,
     Call,
@@ -23,27 +24,29 @@ from .model import (
     Notice,
     Part,
     Role,
-    Rules,
     Status,
     Windows,
 )
 from .own_data import own_data
+from .unclaimed import Unclaimed
 from .variables import merged
+from .whose import AccountRules
 
 
 class Parts:
     """Begins and ends parts. said: what Planfix must be told, until somebody takes it."""
 
-    def __init__(self, rules: Rules, book: LegBook) -> None:
+    def __init__(self, rules: AccountRules, book: LegBook, unclaimed: Unclaimed) -> None:
         self.said: list[Notice] = []
         self._rules = rules
         self._book = book
+        self._unclaimed = unclaimed
 
     # offers
 
     def offer(self, call: Call, leg: Leg, at: int) -> None:
         """An employee's phone rings for the client (rules 1 and 3)."""
-        ext = counts_as(self._rules, call, leg)
+        ext = counts_as(self._rules.of(call.account), call, leg)
         if call.over or not ext:
             return
         part = self._part_of(call, ext, at)
@@ -67,7 +70,7 @@ class Parts:
 
     def _opens_at_the_answer(self, call: Call) -> bool:
         """Tell whether an offer of this call is kept from Planfix until it is taken (rule 18)."""
-        windows = self._rules.windows
+        windows = self._rules.of(call.account).windows
         if call.type is not Direction.IN or windows is Windows.RING:
             return False
         return windows is Windows.ANSWER or not call.known
@@ -86,7 +89,7 @@ class Parts:
         if call.over:
             return
 
-        ext = counts_as(self._rules, call, leg)
+        ext = counts_as(self._rules.of(call.account), call, leg)
         if ext or both_answered:
             self._leave_others(call, ext, at)
 
@@ -128,7 +131,9 @@ class Parts:
 
         That is somebody without an ext, or whoever is in a conference with him.
         """
-        ext = counts_as(self._rules, call, leg) if leg.role is Role.EMPLOYEE else ""
+        ext = ""
+        if leg.role is Role.EMPLOYEE:
+            ext = counts_as(self._rules.of(call.account), call, leg)
         if not any(part.is_talk and leg.uuid in part.legs for part in call.untold):
             talk = Part(ext, 0, Direction.IN, [leg.uuid], accepted_at=at)
             call.untold.append(talk)
@@ -141,7 +146,7 @@ class Parts:
         talks = call.talks or any(part.is_talk for part in call.parts)
         is_his = any(leg.uuid in part.legs for part in call.parts)
         if is_his and both_answered and not talks and not call.over:
-            self._accept(call, leg, counts_as(self._rules, call, leg), at)
+            self._accept(call, leg, counts_as(self._rules.of(call.account), call, leg), at)
         else:
             self.hear(call, leg, at)
 
@@ -279,15 +284,21 @@ class Parts:
         missed him (rule 15).
         """
         offers, untold = self._offers(call), self._untold_talks(call)
-        ends = [Status.CANCELED] * len(offers) if untold else self._missed_by(call, len(offers))
+        ends = self._missed_by(call, len(offers))
+        if untold:
+            ends = [Status.CANCELED] * len(offers)
 
-        canceled = "15" if call.unheard and not untold else "6"
         for offer, status in zip(offers, ends, strict=True):
-            rule = "3" if status is Status.MISSED else canceled
+            rule = "6"
+            if status is Status.MISSED:
+                rule = "3"
+            elif call.unheard and not untold:
+                rule = "15"
             self._complete(call, offer, status, at, rule)
 
         self._tell(call, untold, at)
-        if call.type is Direction.OUT or not call.unrouted or not self._rules.report_unrouted:
+        rules = self._rules.of(call.account)
+        if call.type is Direction.OUT or not call.unrouted or not rules.report_unrouted:
             return
 
         ends = self._missed_by(call, len(call.tried))
@@ -295,18 +306,21 @@ class Parts:
         # nobody was even tried: the line's own ext answers for the call
         if not missed and call.came_in:
             status = Status.CANCELED if call.unheard else Status.MISSED
-            missed = [(self._rules.default_ext_of(call.diversion), status)]
+            missed = [(rules.default_ext_of(call.diversion), status)]
 
+        rule = "15" if call.unheard else "6"
         for ext, status in missed:
             part = self.begin(call, ext, [], at, Direction.IN, rule="6")
-            self._complete(call, part, status, at, rule="15" if call.unheard else "6")
+            self._complete(call, part, status, at, rule)
 
     def _missed_by(self, call: Call, count: int) -> list[Status]:
         """Return how a call that nobody took ended for each employee, by MISSED (rule 6)."""
         if call.unheard:
             return [Status.CANCELED] * count
-        missed = self._rules.missed_of(count)
-        return [Status.MISSED if n in missed else Status.CANCELED for n in range(count)]
+        ends = [Status.CANCELED] * count
+        for place in self._rules.of(call.account).missed_of(count):
+            ends[place] = Status.MISSED
+        return ends
 
     @staticmethod
     def _untold_talks(call: Call) -> list[Part]:
@@ -317,7 +331,9 @@ class Parts:
         if call.talks or call.type is Direction.OUT:
             return []
         with_ext = [talk for talk in call.untold if talk.ext]
-        return with_ext or (call.untold if call.came_in else [])
+        if not with_ext and call.came_in:
+            return call.untold
+        return with_ext
 
     def _tell(self, call: Call, talks: list[Part], at: int) -> None:
         """Tell of talks that nobody was told of, those with the same ext as one."""
@@ -325,7 +341,7 @@ class Parts:
             his = [talk for talk in talks if talk.ext == ext]
             first = his[0].accepted_at
             start = at if first is None else first
-            shown = ext or self._rules.default_ext_of(call.diversion)
+            shown = ext or self._rules.of(call.account).default_ext_of(call.diversion)
 
             part = self.begin(call, shown, [], start, Direction.IN, rule="6")
             part.accepted_at = start
@@ -402,7 +418,7 @@ class Parts:
                 start = at if talk.accepted_at is None else talk.accepted_at
                 end = at if talk.ended_at is None else talk.ended_at
                 spans.append((start, end))
-        own = own_data(call, part, status, at, spans, self._rules)
+        own = own_data(call, part, status, at, spans, self._rules.of(call.account))
         call.talks += spans
 
         call.parts.remove(part)
@@ -423,9 +439,8 @@ class Parts:
         )
 
     def _say(self, call: Call, kind: Kind, part: Part, at: int, rule: str, **more: Any) -> None:
-        # decided once, with the first word (docs/call-rules.md, "Whose call")
-        if not call.position and not self._rules.tells_of(call):
-            call.ignored = True
+        if not call.position and not call.ignored:
+            self._decide(call, at)
         if call.ignored:
             return
         call.position += 1
@@ -441,6 +456,20 @@ class Parts:
                 ext=part.ext,
                 ordinal=part.ordinal,
                 rule=rule,
+                account=call.account or ACCOUNT,
                 **more,
             )
         )
+
+    def _decide(self, call: Call, at: int) -> None:
+        """Decide once, with the first word, whether a call is told, and as whose.
+
+        docs/call-rules.md, "Whose call".
+        """
+        if not self._rules.tells_of(call):
+            self._unclaimed.count(call, at)
+            call.ignored = True
+            return
+        if not self._rules.is_narrowed:
+            call.account = ACCOUNT
+        call.ignored = not call.phone or self._rules.of(call.account).ignores(call.phone)

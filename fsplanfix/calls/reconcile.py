@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..freeswitch.events import CONFERENCE, OURS, SwitchEvent, hanging_up, is_uuid, moment
+from .legs import end_unheard
 from .model import Leg
 from .tracker import Tracker
 
@@ -52,33 +53,22 @@ def missed(
     happened = [*_bridges(tracker, live)]
     for uuid, dump in there.items():
         known = tracker.book.get(uuid)
-        happened += _life(None if _is_new(known, dump) else known, dump)
+        if _is_new(known, dump):
+            known = None
+        happened += _life(known, dump)
 
     # ends first: a UUID that is used again must be free before it is created anew
     return [
-        *(_hangup(leg, tracker.last_at) for leg in _clients_last(gone)),
+        # the last sign of life is their end (rule 15)
+        *(end_unheard(leg, tracker.last_at) for leg in _clients_last(gone)),
         *(_creation(dump) for dump in sorted(born, key=_created)),
         *sorted(happened, key=lambda event: event.at),
     ]
 
 
-# how a leg ended, as far as anybody knows
-
-
 def _clients_last(legs: list[Leg]) -> list[Leg]:
     """A phone that is gone with its client did not outlive it: let the employees leave first."""
     return sorted(legs, key=lambda leg: bool(leg.client_of))
-
-
-def _hangup(leg: Leg, at: int) -> SwitchEvent:
-    """The leg is gone and nobody knows why; the last sign of life is its end (rule 15)."""
-    return SwitchEvent.made_of(
-        {
-            "Event-Name": "CHANNEL_HANGUP_COMPLETE",
-            "Unique-ID": leg.uuid,
-            "Event-Date-Timestamp": str(at),
-        }
-    )
 
 
 # how a leg began
@@ -126,7 +116,8 @@ def _life(leg: Leg | None, dump: Dump) -> Iterator[SwitchEvent]:
     the PBX placed to a party rings.
     """
     answered = _microseconds(dump, "Answered")
-    answered = max(answered, _created(dump)) if answered else 0
+    if answered:
+        answered = max(answered, _created(dump))
 
     progress = (_microseconds(dump, "Progress"), _microseconds(dump, "Progress-Media"))
     rang = min((at for at in progress if at), default=0)
@@ -173,7 +164,9 @@ def _bridges(tracker: Tracker, live: Mapping[str, Dump]) -> Iterator[SwitchEvent
 def _answered_by(dump: Dump, at: int) -> str:
     """Return what the bridge said of a leg's answer: 0 if it came later or not yet."""
     answered = _microseconds(dump, "Answered")
-    return str(answered if answered <= at else 0)
+    if answered > at:
+        return "0"
+    return str(answered)
 
 
 def _bridged(live: Mapping[str, Dump]) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .model import MICROSECONDS, Direction, Kind, Notice, Status
+from .model import ACCOUNT, MICROSECONDS, Direction, Kind, Notice, Status
 
 
 class Result(StrEnum):
@@ -56,6 +56,7 @@ class CallResult:
     the answer or to the end, None if no phone rang. talked: whole seconds, of all who talked.
     line: the number of ours. name: the client's, "" if unknown. recordings: how many.
     shares: who talked, in the order in which they got the client, then who else was rung.
+    account: whose call it was.
     """
 
     callid: str
@@ -69,12 +70,14 @@ class CallResult:
     talked: int
     recordings: int
     shares: tuple[Share, ...]
+    account: str = ACCOUNT
 
     @property
     def answered_by(self) -> str:
         """Return the ext that talked first, "" if nobody with an ext did."""
-        first = self.shares[0] if self.shares else None
-        return first.ext if first is not None and first.status is Status.SUCCESS else ""
+        if self.shares and self.shares[0].status is Status.SUCCESS:
+            return self.shares[0].ext
+        return ""
 
 
 def result_of(told: Sequence[Notice]) -> CallResult | None:
@@ -99,6 +102,7 @@ def result_of(told: Sequence[Notice]) -> CallResult | None:
         talked=sum(notice.duration for notice in parts),
         recordings=len(told) - len(parts),
         shares=_shares(parts),
+        account=first.account,
     )
 
 
@@ -108,8 +112,10 @@ def _result(direction: Direction, parts: Sequence[Notice]) -> Result:
 
     ends = [notice for notice in parts if notice.kind is Kind.COMPLETED]
     if direction is Direction.OUT:
-        failures = [notice.status for notice in ends if notice.status in UNANSWERED]
-        return UNANSWERED[failures[-1]] if failures and failures[-1] else Result.UNKNOWN
+        for notice in reversed(ends):
+            if notice.status in UNANSWERED:
+                return UNANSWERED[notice.status]
+        return Result.UNKNOWN
 
     # With MISSED=none all get Canceled, and the call was missed all the same.
     if any(notice.rule == "15" for notice in ends):
@@ -129,7 +135,8 @@ def _waited(parts: Sequence[Notice]) -> int | None:
         return None
 
     answers = [notice.at for notice in parts if notice.kind is Kind.ACCEPTED]
-    until = min(answers) if answers else max(notice.at for notice in parts)
+    # who was not answered waited until the end
+    until = min(answers, default=max(notice.at for notice in parts))
     return max(until - min(rings), 0) // MICROSECONDS
 
 

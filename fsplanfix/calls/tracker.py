@@ -1,8 +1,7 @@
 """Turns the event stream of one FreeSWITCH into what Planfix is told: docs/call-rules.md.
 
 A function of the events alone: no clock, no timers. Feeding the same events again says nothing new.
-Who is on a leg is decided in parties.py, what belongs together in legs.py, what each employee's
-part comes to in parts.py; here events find the calls they are about.
+Events find their calls here; parties.py tells who is on a leg, parts.py what an employee had of it.
 """
 
 from __future__ import annotations
@@ -11,25 +10,22 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from ..freeswitch.events import SwitchEvent, is_uuid
-from . import call_recordings
+from . import call_recordings, whose
 from .doubts import Doubts
 from .hangup_causes import NO_PHONE, failure_of
-from .identity import Callids, counts_as, ends_alike, number_called
-from .legs import LegBook
-from .model import Call, Direction, Leg, Notice, Part, Recording, Role, Rules, Status
+from .identity import Callids, counts_as, ends_alike, is_foreign, number_called
+from .legs import LegBook, end_unheard, is_first_time
+from .model import Call, Direction, Leg, Notice, Part, Recording, Role, Status
 from .own_data import read_own_data
-from .parties import parents_of, read_leg
+from .parties import parents_of
 from .parts import Parts
+from .unclaimed import Unclaimed
 from .variables import is_true, merged, read_variables
-from .voicemail import has_rule, read_message, share_messages, subclasses
-from .whose import read_account, take_account
+from .voicemail import has_rule, note_message, subclasses
+from .whose import AnyRules, all_rules
 
 REMEMBERED_LEGS = 10_000
 """Ended legs that are still known, so that a CHANNEL_CREATE that arrives twice starts nothing."""
-
-
-# each tells whether it found anything new
-_ON_EVERY_EVENT = (read_variables, read_account, read_own_data, read_message)
 
 
 class Tracker:
@@ -39,15 +35,16 @@ class Tracker:
     last cleared it. last_at: the last sign of life of this FreeSWITCH, microseconds since 1970.
     """
 
-    def __init__(self, rules: Rules) -> None:
-        self.rules = rules
+    def __init__(self, rules: AnyRules) -> None:
+        self.rules = all_rules(rules)
         self.book = LegBook()
         self.calls: dict[str, Call] = {}
         self.callids = Callids(self.calls)
-        self.doubts = Doubts(rules)
+        self.doubts = Doubts(self.rules)
+        self.unclaimed = Unclaimed()
         self.changed: set[str] = set()
         self.last_at = 0
-        self._parts = Parts(rules, self.book)
+        self._parts = Parts(self.rules, self.book, self.unclaimed)
         self._ended: OrderedDict[str, int] = OrderedDict()
         self._handlers: dict[str, Callable[[Leg, SwitchEvent], None]] = {
             "CHANNEL_PROGRESS": self._on_progress,
@@ -83,7 +80,7 @@ class Tracker:
             self._on_uuid(uuid, event)
         elif handler := self._handlers.get(event.name):
             leg = self.book.get(uuid)
-            if leg is not None and self._remember(leg, event):
+            if leg is not None and is_first_time(leg, event):
                 self._note_variables(leg, event)
                 handler(leg, event)
                 self.changed.update(leg.calls)
@@ -110,7 +107,10 @@ class Tracker:
     # a leg appears
 
     def _on_create(self, uuid: str, event: SwitchEvent) -> None:
-        leg = read_leg(event, self.rules)
+        named = parents_of(event)
+        parent = next((uuid for uuid in named if uuid in self.book.legs), (*named, "")[0])
+        before = self._account_of(parent or event.get("variable_other_loopback_leg_uuid"))
+        leg = whose.read_new_leg(event, self.rules, before)
         known = self.book.get(uuid)
         # `sofia recover` creates the leg anew under its UUID: the call goes on (rule 17)
         if known is not None and leg.recovered:
@@ -126,24 +126,25 @@ class Tracker:
         if known is not None:
             self._end_unheard(known, event.at)
 
-        self._remember(leg, event)
-        named = parents_of(event)
-        leg.parent = next((uuid for uuid in named if uuid in self.book.legs), (*named, "")[0])
-
+        is_first_time(leg, event)
+        leg.parent = parent
         self.book.legs[uuid] = leg
         self.doubts.look_at(leg, event)
         self._note_variables(leg, event)
         self._place(leg, event.at)
         self.changed.update(leg.calls)
 
+    def _account_of(self, uuid: str) -> str:
+        """Return the account by whose rules a leg that is placed for this one is read."""
+        leg = self.book.get(uuid)
+        if leg is None:
+            return ""
+        named = next((call.account for call in self._calls_of(leg)[::-1] if call.account), "")
+        return named or leg.account or leg.read_for
+
     def _end_unheard(self, leg: Leg, at: int) -> None:
         """A leg of this UUID is created anew, so the one we know has ended."""
-        headers = {
-            "Event-Name": "CHANNEL_HANGUP_COMPLETE",
-            "Unique-ID": leg.uuid,
-            "Event-Date-Timestamp": str(at),
-        }
-        self._on_hangup_complete(leg, SwitchEvent.made_of(headers))
+        self._on_hangup_complete(leg, end_unheard(leg, at))
         self.changed.update(leg.calls)
 
     def _place(self, leg: Leg, at: int) -> None:
@@ -154,6 +155,7 @@ class Tracker:
                 self._new_incoming(leg, at)
             return
 
+        whose.read_with(sponsor, leg, self.rules)
         if sponsor.role is Role.OUTSIDE and not sponsor.client_of:
             self._new_incoming(sponsor, at)
 
@@ -172,7 +174,8 @@ class Tracker:
 
     def _new_incoming(self, leg: Leg, at: int) -> None:
         """A client calls, or we call him before any employee (call-back, reminder)."""
-        phone = leg.number or (self.rules.hidden_number if leg.inbound else "")
+        hidden = self.rules.of(leg.read_for).hidden_number
+        phone = leg.number or (hidden if leg.inbound else "")
         call = self.callids.begin(leg, Direction.IN, phone, leg.line, at, client=leg)
         call.came_in = leg.inbound
         self._open(call, leg, [leg])
@@ -183,7 +186,7 @@ class Tracker:
         It is the next gateway tried for the same number, a number rung beside the first, the next
         client, or somebody the employee consults while he talks with the first.
         """
-        phone = number_called(leg, employee.dialled, self.rules)
+        phone = number_called(leg, employee.dialled, self.rules.of(leg.read_for))
         found = self._outgoing(employee)
         if found is not None:
             call, part = found
@@ -203,7 +206,8 @@ class Tracker:
         named_after = leg if employee.has_named_call else employee
         call = self.callids.begin(named_after, Direction.OUT, phone, leg.line, at, client=leg)
         self._open(call, leg, [employee, *self.book.way_to_party(leg), leg])
-        self._parts.begin(call, employee.ext, [employee.uuid], at, Direction.OUT, rule="7")
+        ext = self._ext_in(call, employee)
+        self._parts.begin(call, ext, [employee.uuid], at, Direction.OUT, rule="7")
 
     def _outgoing(self, employee: Leg) -> tuple[Call, Part] | None:
         """Return the latest outgoing call that goes on from an employee's leg, and his part."""
@@ -216,7 +220,6 @@ class Tracker:
 
     def _open(self, call: Call, client: Leg, legs: list[Leg]) -> None:
         self.calls[call.callid] = call
-        call.ignored |= self.rules.ignores(call.phone)
         client.client_of = call.callid
         for leg in legs:
             self._join(call, leg)
@@ -227,7 +230,7 @@ class Tracker:
             return
         self._join(call, leg)
 
-        ext = counts_as(self.rules, call, leg)
+        ext = self._ext_in(call, leg)
         if ext and ext not in call.tried:
             call.tried.append(ext)
 
@@ -291,6 +294,7 @@ class Tracker:
             return
         if not one.client_of and not other.client_of:
             for employee, outside in ((one, other), (other, one)):
+                whose.read_with(employee, outside, self.rules)
                 if employee.role is Role.EMPLOYEE and outside.role is Role.OUTSIDE:
                     self._place(outside, at)
                     if not outside.client_of:
@@ -324,6 +328,7 @@ class Tracker:
 
     def _on_conference(self, leg: Leg, event: SwitchEvent) -> None:
         """Members of a conference hear each other, without any bridge (rule 6)."""
+        note_message(leg, self._calls_of(leg), event, self.rules)
         action, room = event.get("Action"), event.get("Conference-Name")
         if action == "add-member" and room:
             leg.room = room
@@ -388,7 +393,7 @@ class Tracker:
 
         # no phone rang because none was registered: the user dialled says for whom it was (rule 6)
         if not call.tried and event.get("variable_originate_disposition") in NO_PHONE:
-            ext = self.rules.ext_for(event.get("variable_dialed_user"))
+            ext = self.rules.of(call.account).ext_for(event.get("variable_dialed_user"))
             call.tried += [ext] if ext else []
 
     def _finish(self, call: Call, at: int) -> None:
@@ -401,10 +406,7 @@ class Tracker:
 
         if not call.over:
             return
-        if not call.legs:
-            call_recordings.end_those_left(call, at)
-
-        if call_recordings.are_final(call, self.rules):
+        if call_recordings.become_final(call, self.rules.of(call.account), at):
             self._parts.record(call, call_recordings.to_be_linked(call), at)
             self.callids.end(call)
             del self.calls[call.callid]
@@ -423,26 +425,16 @@ class Tracker:
 
     def _recordings_about(self, leg: Leg) -> call_recordings.Kept:
         """Return every list a recording on this leg is kept in: its own and those of its calls."""
-        of_calls = [(c.recordings, counts_as(self.rules, c, leg)) for c in self._calls_of(leg)]
-        return [(leg.recordings, leg.ext), *of_calls]
+        calls = [call for call in self._calls_of(leg) if not is_foreign(call, leg)]
+        own = (leg.recordings, leg.ext)
+        return [own, *((call.recordings, self._ext_in(call, leg)) for call in calls)]
 
     # what every event may carry
 
-    @staticmethod
-    def _remember(leg: Leg, event: SwitchEvent) -> bool:
-        """Remember an event by its Event-Sequence; return whether it is new.
-
-        After a new link, or from another worker, the same event may come twice.
-        """
-        number = event.number("Event-Sequence")
-        if number in leg.seen:
-            return False
-        if number:
-            leg.seen.append(number)
-        return True
-
     def _note_variables(self, leg: Leg, event: SwitchEvent) -> None:
-        news = [read(leg, event, self.rules) for read in _ON_EVERY_EVENT]
+        is_named = whose.read_account(leg, event, self.rules)
+        rules = self.rules.of(leg.read_for)
+        news = [is_named, read_variables(leg, event, rules), read_own_data(leg, event, rules)]
         if any(news):
             for call in self._calls_of(leg):
                 self._share_variables(call, leg)
@@ -468,18 +460,23 @@ class Tracker:
                 self.changed.update(leg.calls)
 
     def _share_variables(self, call: Call, leg: Leg) -> None:
+        whose.take_account(call, leg, self.book, self.rules)
+        if is_foreign(call, leg):
+            return
         call.data = merged(call.data, leg.data)
         call.diversion, call.contact = leg.diversion or call.diversion, leg.contact or call.contact
         call.known |= leg.known
-        take_account(call, leg)
-        share_messages(call, leg)
-        call.own_data |= leg.own_data if leg.client_of == call.callid else {}
+        if leg.client_of == call.callid:
+            call.own_data |= leg.own_data
         call.ignored |= leg.ignored and not call.position
 
     # calls and their legs
 
     def _calls_of(self, leg: Leg) -> list[Call]:
         return [self.calls[callid] for callid in leg.calls if callid in self.calls]
+
+    def _ext_in(self, call: Call, leg: Leg) -> str:
+        return counts_as(self.rules.of(call.account), call, leg)
 
     def _legs(self, uuids: Iterable[str]) -> list[Leg]:
         legs = (self.book.get(uuid) for uuid in uuids)
@@ -494,7 +491,9 @@ class Tracker:
         call.legs.append(leg.uuid)
         self._share_variables(call, leg)
 
-        ext = counts_as(self.rules, call, leg)
+        if is_foreign(call, leg):
+            return
+        ext = self._ext_in(call, leg)
         # the file goes on under both: it may hold a talk of either call
         running = [recording for recording in leg.recordings if recording.stopped is None]
         call.recordings += [Recording(r.path, r.leg, r.started, ext) for r in running]

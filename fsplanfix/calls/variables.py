@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ..freeswitch.events import SwitchEvent
+from ..freeswitch.events import OURS, SwitchEvent
 from .model import Leg, Rules
 
 DATA_NAME = re.compile(r"data_(\w{1,64})")
@@ -36,16 +36,25 @@ def read_variables(leg: Leg, event: SwitchEvent, rules: Rules) -> bool:
     found = event.ours()
     if not found:
         return False
-    named = ((DATA_NAME.fullmatch(name), value) for name, value in found.items())
-    data = {match[1]: value[:LONGEST_DATA_VALUE] for match, value in named if match and value}
+
+    data = {}
+    for name, value in found.items():
+        match = DATA_NAME.fullmatch(name)
+        if match and value:
+            data[match[1]] = value[:LONGEST_DATA_VALUE]
     leg.data = merged(leg.data, data)
     leg.contact = " ".join(found.get("contact_name", "").split())[:LONGEST_NAME] or leg.contact
     leg.known = leg.known or is_true(found.get("known", ""))
     leg.ignored = leg.ignored or is_true(found.get("ignore", ""))
+    if leg.first and "diversion" in found:
+        leg.first[f"{OURS}diversion"] = found["diversion"]
     leg.diversion = rules.numbering.normalize(found.get("diversion", "")) or leg.diversion
     return True
 
 
 def merged(old: dict[str, str], new: dict[str, str]) -> dict[str, str]:
     """Return data fields with newer values, never more than MOST_DATA_FIELDS."""
-    return dict(list({**old, **new}.items())[:MOST_DATA_FIELDS]) if new else old
+    if not new:
+        return old
+    fields = {**old, **new}
+    return dict(list(fields.items())[:MOST_DATA_FIELDS])

@@ -18,8 +18,9 @@ from ..outbox.store import Store
 from ..planfix.commands import number_clicked
 from ..printable import printable
 from ..settings import RuleSettings, load
+from ..settings.accounts import load_accounts
 from .requests import show_requests
-from .root import cli, errors_as_one_line, open_store, say
+from .root import ACCOUNT_OPTION, cli, errors_as_one_line, open_store, say
 
 MOST_CANDIDATES = 10
 """Callids that are shown if a beginning fits more than one."""
@@ -43,9 +44,10 @@ cli.command("calls")(errors_as_one_line(calls_command.show_calls))
 )
 @click.option("--mask", is_flag=True, help="With --export: replace phone numbers by made-up ones.")
 @click.option("--since", metavar="T", help="With a number: only since a time: 2h, 3d, 2026-11-18.")
+@ACCOUNT_OPTION
 @errors_as_one_line
 def explain_command(
-    call: str, last: bool, file: Path | None, mask: bool, since: str | None
+    call: str, last: bool, file: Path | None, mask: bool, since: str | None, account: str
 ) -> None:
     """Explain what happened in a call.
 
@@ -53,7 +55,7 @@ def explain_command(
     are listed in docs/call-rules.md. The beginning of a callid is enough. A number with several
     calls gives one line for each, the newest last. Times are those of the machine, or of TZ.
     """
-    settings = load(RuleSettings)
+    accounts = load_accounts(RuleSettings)
     if not call and not last:
         raise click.UsageError("Give a callid or a phone number, or --last.")
     if mask and file is None:
@@ -62,32 +64,47 @@ def explain_command(
 
     with open_store() as store:
         archive = Archive(store)
-        number = normalize(call, settings.country)
+        number = normalize(call, accounts.get(account, accounts.machine).country)
         if last:
             # the events of a call are stored when it is over
             callid = archive.last_call() if file is None else archive.last_ended_call()
             found = [Known(callid, 0.0)] if callid else []
         else:
             found = _find(archive, call, number, start)
+        if account:
+            found = [known for known in found if _is_of(archive, known.callid, account)]
         if file is not None:
             _export(archive, [known.callid for known in found][-1:], file, mask)
             return
 
-        # a click that was refused led to no call: only its number is known
-        refused = archive.refused(number) if number and not last else []
-        told = [explain.refusal(entry) for entry in refused if entry.at >= start]
+        told = [] if last else _refusals(archive, number, start, account)
         if len(found) > 1:
             told = [_list(store, found, number), *told]
         elif found:
-            story = explain.story(archive, settings.rules(), found[0].callid)
+            story = explain.story(archive, accounts.rules(), found[0].callid)
             told = ["\n".join(story), *told]
 
         if not told:
-            if not call:
-                raise click.ClickException("No calls yet.")
-            raise click.ClickException(f"No record of call or number {printable(call[:80])}.")
+            raise _nothing_known(call)
         for line in "\n\n".join(told).split("\n"):
             _show(line)
+
+
+def _nothing_known(call: str) -> click.ClickException:
+    if not call:
+        return click.ClickException("No calls yet.")
+    return click.ClickException(f"No record of call or number {printable(call[:80])}.")
+
+
+def _refusals(archive: Archive, number: str, start: float, account: str) -> list[str]:
+    """Return what is to be told of clicks that were refused: only their number is known."""
+    if not number:
+        return []
+    return [
+        explain.refusal(entry)
+        for entry in archive.refused(number)
+        if entry.at >= start and account in ("", entry.account)
+    ]
 
 
 def _show(line: str) -> None:
@@ -117,6 +134,12 @@ def _find(archive: Archive, call: str, number: str, start: float) -> list[Known]
             "\n".join([f"Several calls begin with {call}:", *candidates, *more])
         )
     return found
+
+
+def _is_of(archive: Archive, callid: str, account: str) -> bool:
+    """Tell whether a call is one of an account's."""
+    said, noted = archive.about(callid)
+    return account in {queued.notice.account for queued in said} | {e.account for e in noted}
 
 
 def _list(store: Store, found: list[Known], number: str) -> str:
@@ -153,8 +176,8 @@ def _export(archive: Archive, callids: list[str], file: Path, mask: bool) -> Non
 def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
     """Show what Planfix would be told about recorded calls (traces)."""
     for trace in traces:
-        rules = load(RuleSettings, settings_of(trace)).rules()
-        if not show_requests(replay(trace, rules), as_json) and not as_json:
+        rules = load_accounts(RuleSettings, settings_of(trace)).rules()
+        if not show_requests(replay(trace, rules), as_json, rules) and not as_json:
             say(
                 f"{trace.name}: Planfix is told nothing "
                 "(no client took part, or the call is ignored)."

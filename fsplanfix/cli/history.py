@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ..calls.model import Rules
+from ..calls.model import MICROSECONDS
 from ..errors import FolderError, RecordError
 from ..history.calls import Retold, legs_named, together
 from ..history.folder import ENDINGS, Folder
@@ -18,8 +18,9 @@ from ..outbox.store import Store
 from ..printable import printable
 from ..service.history import open_legs, store_call
 from ..settings import RecordSettings, RuleSettings, Settings, load
+from ..settings.accounts import Accounts, load_accounts
 from .requests import show_requests
-from .root import cli, errors_as_one_line, open_store, say
+from .root import ACCOUNT_OPTION, cli, errors_as_one_line, name_of_account, open_store, say
 
 DAY = 86400.0
 
@@ -36,8 +37,11 @@ DAY = 86400.0
 @click.option(
     "--json", "as_json", is_flag=True, help="With --dry-run: one JSON object per request."
 )
+@ACCOUNT_OPTION
 @errors_as_one_line
-def history_command(since: datetime, folder: Path | None, dry_run: bool, as_json: bool) -> None:
+def history_command(
+    since: datetime, folder: Path | None, dry_run: bool, as_json: bool, account: str
+) -> None:
     """Tell calls from FreeSWITCH's call detail records.
 
     The service does that by itself for calls it could not hear. This command does it for any time:
@@ -47,21 +51,24 @@ def history_command(since: datetime, folder: Path | None, dry_run: bool, as_json
         raise click.UsageError("--json needs --dry-run.")
 
     moment = since.timestamp()
+    name_of_account(account, load_accounts(RuleSettings))
     calls = list(_calls_since(moment, _folders(folder)))
     if dry_run:
-        rules = load(RuleSettings).rules()
+        rules = load_accounts(RuleSettings).rules()
         for call in calls:
-            show_requests(Retold(call, rules).notices, as_json)
+            notices = Retold(call, rules).notices
+            show_requests([n for n in notices if account in ("", n.account)], as_json, rules)
         return
 
-    settings = load(Settings)
+    accounts = load_accounts(Settings)
+    settings = accounts.machine
     if settings.keep_days and time.time() - moment > settings.keep_days * DAY:
         raise click.ClickException(
             "That is longer ago than KEEP_DAYS: it is not known any more which of these calls "
             "were told already."
         )
     with open_store() as store:
-        told = _tell(calls, settings, store)
+        told = _tell(calls, accounts, store, account)
     say(f"{len(calls)} calls were read, {told} of them are new and will be sent to Planfix.")
 
 
@@ -91,19 +98,24 @@ def _calls_since(moment: float, folders: Iterable[Folder]) -> Iterator[list[Reco
             found[record.uuid] = record
 
     for call in together(found.values()):
-        if max(record.ended for record in call) >= moment * 1_000_000:
+        if max(record.ended for record in call) >= moment * MICROSECONDS:
             yield call
 
 
-def _tell(calls: Iterable[list[Record]], settings: Settings, store: Store) -> int:
-    """Store what the store does not know; return how many calls that were."""
-    rules: Rules = settings.rules()
+def _tell(
+    calls: Iterable[list[Record]], accounts: Accounts[Settings], store: Store, account: str
+) -> int:
+    """Store what the store does not know, of one account or, with "", of all; return how many
+    calls that were."""
+    rules, settings = accounts.rules(), accounts.machine
     told = 0
     for call in calls:
         legs = {record.uuid for record in call}
         if open_legs(store) & legs.union(*map(legs_named, call)):
             continue
         retold = Retold(call, rules)
+        if account and any(notice.account != account for notice in retold.notices):
+            continue
         known = store.closed(retold.callids)
         if not retold.notices or not retold.callids - known:
             continue

@@ -15,24 +15,32 @@ from ..admin.findings import Finding, Grade
 from ..errors import SettingsError
 from ..printable import WIDTH, printable
 from ..service import logs
-from ..settings import Settings, load, unknown_names
-from .root import WHOLE_WORDS, cli, say
+from ..settings import Settings, unknown_names
+from ..settings.accounts import load_accounts
+from .root import ACCOUNT_OPTION, WHOLE_WORDS, cli, name_of_account, say
 
 
 @cli.command("check")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.option("--test-alert", is_flag=True, help="Send an alert that says it is a test.")
-def check_command(as_json: bool, test_alert: bool) -> None:
+@ACCOUNT_OPTION
+def check_command(as_json: bool, test_alert: bool, account: str) -> None:
     """Check the installation and suggest fixes.
 
     Exit code: 0 if all is well, 1 if there are warnings, 2 if something is broken.
     """
-    counts = dict.fromkeys(Grade, 0)
-    for finding in _findings(test_alert):
+    counts, heading = dict.fromkeys(Grade, 0), ""
+    for finding in _findings(account, test_alert):
         counts[finding.grade] += 1
         if as_json:
-            say(json.dumps({"mark": finding.mark, **asdict(finding)}, ensure_ascii=False))
+            fields = asdict(finding)
+            if not finding.account:
+                del fields["account"]
+            say(json.dumps({"mark": finding.mark, **fields}, ensure_ascii=False))
         else:
+            if finding.account != heading:
+                heading = finding.account
+                say(f"[{heading}]" if heading else "")
             _show(finding)
 
     if as_json:
@@ -73,9 +81,9 @@ def _summary(counts: dict[Grade, int]) -> str:
     return f"{', '.join(said)}."
 
 
-def _findings(test_alert: bool) -> Iterator[Finding]:
+def _findings(account: str, test_alert: bool) -> Iterator[Finding]:
     try:
-        settings = load(Settings)
+        accounts = load_accounts(Settings)
     except SettingsError as error:
         # what helps with all of them stands once, below the last
         hints = [""] * (len(error.problems) - 1) + [error.hint]
@@ -87,4 +95,5 @@ def _findings(test_alert: bool) -> Iterator[Finding]:
     settings_file.become_owner()
     # problems are findings here, not log lines between them
     logs.set_up("CRITICAL")
-    yield from check.check_all(settings, file, unknown, test_alert)
+    name_of_account(account, accounts)
+    yield from check.check_all(accounts, file, unknown, account, test_alert)

@@ -9,11 +9,15 @@ from datetime import datetime
 import click
 
 from ..admin import colors
+from ..calls.model import ACCOUNT
 from ..outbox.queue import Queue
+from ..outbox.reader import Reader
 from ..outbox.records import Queued
 from ..outbox.schema import State
+from ..outbox.standing import Standing, StandingReader
+from ..outbox.store import Store
 from ..printable import WIDTH, printable
-from .root import cli, errors_as_one_line, open_store, say
+from .root import ACCOUNT_OPTION, cli, errors_as_one_line, open_store, say
 
 MOST = 1_000_000
 """Notices that --all means."""
@@ -27,32 +31,41 @@ def queue_group() -> None:
 @queue_group.command("list")
 @click.option("--all", "everything", is_flag=True, help="Include notices still waiting to be sent.")
 @click.option("--limit", default=100, show_default=True, help="Show at most this many.")
+@ACCOUNT_OPTION
 @errors_as_one_line
-def queue_list_command(everything: bool, limit: int) -> None:
+def queue_list_command(everything: bool, limit: int, account: str) -> None:
     """List rejected notices with Planfix's answer.
 
     Times are those of this machine.
     """
     with open_store() as store:
-        queue = Queue(store)
-        backlog = queue.backlog()
+        standing = _standing(store, account)
         states = [State.REJECTED]
         if everything:
             states.append(State.WAITING)
 
-        found = queue.listed(states, limit)
+        found = Queue(store).listed(states, limit, account)
         if found:
             head = f"{'number':>8}  {'when':<20}{'client':<13}{'ext':<6}what"
             colors.show(head, is_bold=True)
+        has_several = any(item.notice.account != ACCOUNT for item in found)
         for item in found:
-            _show(item)
+            _show(item, item.notice.account if has_several else "")
 
-        paused = "; paused: Planfix does not accept our token" if backlog.unauthorized else ""
-        say(f"{backlog.waiting} waiting, {backlog.rejected} rejected{paused}")
+        paused = "; paused: Planfix does not accept our token" if standing.unauthorized else ""
+        say(f"{standing.waiting} waiting, {standing.rejected} rejected{paused}")
 
 
-def _show(item: Queued) -> None:
-    """Print a notice, its call and Planfix's answer."""
+def _standing(store: Store, account: str) -> Standing:
+    reader = Reader(store)
+    try:
+        return StandingReader(reader, account).standing(lambda: True)
+    finally:
+        reader.close()
+
+
+def _show(item: Queued, account: str) -> None:
+    """Print a notice, its call and Planfix's answer. account: "" if there is only one."""
     notice, when = item.notice, f"{datetime.fromtimestamp(item.created):%Y-%m-%d %H:%M:%S}"
     row = f"{item.id:>8}  {when:<20}{notice.phone:<13}{notice.ext or '-':<6}{notice.what}"
     if item.state is State.WAITING:
@@ -60,7 +73,8 @@ def _show(item: Queued) -> None:
     say(printable(row)[:WIDTH])
 
     indent = " " * 10
-    say(f"{indent}{printable(f'call {notice.callid}')}")
+    of_account = f" of {account}" if account else ""
+    say(f"{indent}{printable(f'call {notice.callid}{of_account}')}")
     if item.answer:
         is_rejected = item.state is State.REJECTED
         colors.show(
@@ -71,12 +85,13 @@ def _show(item: Queued) -> None:
 @queue_group.command("retry")
 @click.argument("ids", metavar="[NUMBER]...", nargs=-1, type=int)
 @click.option("--all", "everything", is_flag=True, help="All rejected notices.")
+@ACCOUNT_OPTION
 @errors_as_one_line
-def queue_retry_command(ids: tuple[int, ...], everything: bool) -> None:
+def queue_retry_command(ids: tuple[int, ...], everything: bool, account: str) -> None:
     """Send rejected notices again."""
     with open_store() as store:
         queue = Queue(store)
-        chosen = _chosen(queue, ids, everything)
+        chosen = _chosen(queue, ids, everything, account)
         say(f"{queue.send_again(chosen, store.now())} will be sent again.")
 
 
@@ -84,12 +99,13 @@ def queue_retry_command(ids: tuple[int, ...], everything: bool) -> None:
 @click.argument("ids", metavar="[NUMBER]...", nargs=-1, type=int)
 @click.option("--all", "everything", is_flag=True, help="All rejected notices.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@ACCOUNT_OPTION
 @errors_as_one_line
-def queue_drop_command(ids: tuple[int, ...], everything: bool, yes: bool) -> None:
+def queue_drop_command(ids: tuple[int, ...], everything: bool, yes: bool, account: str) -> None:
     """Delete rejected notices; Planfix never gets them."""
     with open_store() as store:
         queue = Queue(store)
-        chosen = _chosen(queue, ids, everything)
+        chosen = _chosen(queue, ids, everything, account)
         if chosen and not yes:
             if not sys.stdin.isatty():
                 raise click.UsageError("Nobody can be asked here: add --yes to delete.")
@@ -99,12 +115,12 @@ def queue_drop_command(ids: tuple[int, ...], everything: bool, yes: bool) -> Non
         say(f"{queue.drop(chosen)} deleted.")
 
 
-def _chosen(queue: Queue, ids: Sequence[int], everything: bool) -> list[int]:
+def _chosen(queue: Queue, ids: Sequence[int], everything: bool, account: str) -> list[int]:
     """Return the numbers of the notices that are meant."""
     if not ids and not everything:
         raise click.UsageError("Give the numbers that `queue list` shows, or --all.")
 
-    rejected = [item.id for item in queue.listed([State.REJECTED], MOST)]
+    rejected = [item.id for item in queue.listed([State.REJECTED], MOST, account)]
     if everything:
         return rejected
     unknown = sorted(set(ids) - set(rejected))

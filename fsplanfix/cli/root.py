@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from .. import settings_file
+from ..admin.findings import listed
 from ..errors import FsplanfixError, StoreError
 from ..outbox.store import Store
 from ..printable import lines
@@ -18,6 +19,18 @@ from ..settings import StoreSettings, load
 
 WHOLE_WORDS: dict[str, Any] = {"break_on_hyphens": False, "break_long_words": False}
 """Options of textwrap.fill."""
+
+
+ACCOUNT_OPTION = click.option(
+    "--account", default="", metavar="NAME", help="Only this company (ACCOUNTS_FILE)."
+)
+
+
+def name_of_account(name: str, accounts: Collection[str]) -> str:
+    """Return the account that --account names, "" for all. Raises click.UsageError."""
+    if name and name not in accounts:
+        raise click.UsageError(f"There is no account {name}; there are {listed([*accounts])}.")
+    return name
 
 
 def errors_as_one_line(command: Callable[..., Any]) -> Callable[..., Any]:

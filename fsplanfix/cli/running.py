@@ -15,7 +15,8 @@ from ..admin import colors, timeline
 from ..errors import PortTakenError
 from ..service import logs
 from ..service.app import ROLES, App
-from ..settings import Settings, load, unknown_names
+from ..settings import Settings, unknown_names
+from ..settings.accounts import load_accounts
 from ..simulators import demo
 from ..simulators.freeswitch import Switch
 from ..simulators.planfix import Planfix
@@ -42,14 +43,15 @@ def run_command(roles: tuple[str, ...], shadow: bool) -> None:
     Roles: "events" follows FreeSWITCH, "courier" sends to Planfix, "web" answers HTTP, "socket"
     tells the dialplan who calls. Without --only, one process runs all of them.
     """
-    settings = load(Settings)
+    accounts = load_accounts(Settings)
+    settings = accounts.machine
     settings_file.become_owner()
     logs.set_up(settings.log_level, settings.log_format, settings.log_mask)
     for unknown in unknown_names():
         logs.log.warning("setting_unknown", name=unknown.name, hint=unknown.hint)
     if shadow:
         logs.log.warning("shadow_mode", hint="calls are processed, nothing is sent to Planfix")
-    app = App(settings, roles or ROLES, shadow)
+    app = App(accounts, roles or ROLES, shadow)
     # gevent's own handlers: they run between greenlets, not in the middle of one
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, app.stop)
@@ -82,7 +84,7 @@ def demo_command(serve: bool, port: int | None) -> None:
     raise SystemExit(demo.run(serve, planfix, voice))
 
 
-def _show_request(fields: Mapping[str, str], at: int) -> None:
+def _show_request(fields: Mapping[str, str], at: float) -> None:
     color = colors.BY_EVENT.get(fields.get("status") or fields.get("event", ""))
     colors.show(timeline.line(fields, at, is_short=True), color)
 
@@ -107,7 +109,7 @@ def simulate_group() -> None:
 )
 @click.option(
     "--play",
-    "recordings",
+    "traces",
     multiple=True,
     type=click.Choice(names()),
     metavar="NAME",
@@ -116,7 +118,7 @@ def simulate_group() -> None:
 @click.option("--recordings-dir", default="", help="Leave a recording of each call here, a tone.")
 @errors_as_one_line
 def simulate_freeswitch_command(
-    listen: str, password: str, speed: float, recordings: tuple[str, ...], recordings_dir: str
+    listen: str, password: str, speed: float, traces: tuple[str, ...], recordings_dir: str
 ) -> None:
     """Simulate FreeSWITCH: play recorded calls to every client, in a loop."""
     switch = Switch(_address(listen), password, speed=speed)
@@ -126,10 +128,10 @@ def simulate_freeswitch_command(
     say(f"Set FREESWITCH_ESL={url} to follow it. Ctrl-C ends it.")
     with _until_interrupted():
         while True:
-            for recording in recordings or names():
+            for trace in traces or names():
                 switch.wait_for_subscriber(timeout=10**9)
-                say(f"playing {recording}")
-                switch.play(recording)
+                say(f"playing {trace}")
+                switch.play(trace)
 
 
 @simulate_group.command("planfix")

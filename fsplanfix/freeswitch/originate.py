@@ -63,7 +63,8 @@ class DialPlan:
     answer by itself. ringback: what the employee hears while the client's phone rings and the
     network sends no sound of its own. click_timeout, client_timeout: seconds that the two phones
     ring. recordings: FreeSWITCH's folder for recordings of clicks, "" if none are made. is_stereo:
-    whether each side has a channel of its own in them.
+    whether each side has a channel of its own in them. account: whose call it is, "" if there is
+    one company.
     """
 
     dial_string: str
@@ -76,6 +77,7 @@ class DialPlan:
     client_timeout: int = CLIENT_TIMEOUT
     recordings: str = ""
     is_stereo: bool = False
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,7 @@ def _of_employee(name: str, number: str, plan: DialPlan, uuid: str) -> dict[str,
         "origination_caller_id_number": number,
         "origination_caller_id_name": name,
         "originate_timeout": str(plan.click_timeout),
+        "planfix_account": plan.account,
         **ONLY_WHEN_ANSWERED,
     }
 

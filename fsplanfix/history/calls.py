@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..calls.event_log import EventLog
-from ..calls.model import Notice, Rules
+from ..calls.model import Notice
 from ..calls.tracker import Tracker
+from ..calls.whose import AnyRules
 from ..freeswitch.events import is_uuid
 from .record import Record, uuids_of
 from .story import events_of, parents_of
@@ -55,7 +56,7 @@ class Retold:
     callid.
     """
 
-    def __init__(self, records: Sequence[Record], rules: Rules) -> None:
+    def __init__(self, records: Sequence[Record], rules: AnyRules) -> None:
         self.notices: list[Notice] = []
         self.stories: dict[str, bytes] = {}
         tracker, kept = Tracker(rules), EventLog()

@@ -154,8 +154,8 @@ def _of_live(dump: Dump) -> Record:
     """Return what is known of a live leg in the form of a record: who it was bridged with."""
     times = {}
     for what in ("Created", "Answered", "Bridged", "Transfer"):
-        if at := moment(dump.get(f"Caller-Channel-{what}-Time", "")):
-            times[what.lower()] = at
+        if stamp := moment(dump.get(f"Caller-Channel-{what}-Time", "")):
+            times[what.lower()] = stamp
 
     begins = "variable_"
     variables = {n.removeprefix(begins): v for n, v in dump.items() if n.startswith(begins)}

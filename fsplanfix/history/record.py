@@ -72,11 +72,11 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """A dialplan application that the leg ran. at: microseconds since 1970."""
+    """A dialplan application that the leg ran. stamp: microseconds since 1970."""
 
     name: str
     data: str
-    at: int
+    stamp: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +157,8 @@ def _checked(found: _Found) -> Record:
     flow = sorted(found.flow, key=lambda one: moment(one.index))
     profiles = tuple(_profile(one) for one in flow[:MOST_PROFILES])
     applications = (
-        Application(name, data[:LONGEST_VALUE], moment(at))
-        for name, data, at in found.applications[:MOST_APPLICATIONS]
+        Application(name, data[:LONGEST_VALUE], moment(stamp))
+        for name, data, stamp in found.applications[:MOST_APPLICATIONS]
         if name in APPLICATIONS
     )
     record = Record(uuid, found.core, variables, profiles, tuple(applications))
@@ -170,8 +170,8 @@ def _checked(found: _Found) -> Record:
 def _profile(flow: _Flow) -> Profile:
     times = {}
     for name, text in flow.times.items():
-        if at := moment(text):
-            times[name.removesuffix("_time")] = at
+        if stamp := moment(text):
+            times[name.removesuffix("_time")] = stamp
     return Profile(flow.caller, frozenset(filter(is_uuid, flow.others)), times)
 
 
@@ -203,8 +203,8 @@ def _from_json(raw: bytes) -> _Found:
     ran = _list(_dict(whole.get("app_log")).get("applications"))
     for one in map(_dict, ran):
         names = ("app_name", "app_data", "app_stamp")
-        name, data, at = (_text(one.get(name)) for name in names)
-        found.applications.append((name, data, at))
+        name, data, stamp = (_text(one.get(name)) for name in names)
+        found.applications.append((name, data, stamp))
 
     for one in map(_dict, _list(whole.get("callflow"))):
         found.flow.append(_flow_of_json(one))
@@ -215,7 +215,7 @@ def _flow_of_json(one: dict[str, Any]) -> _Flow:
     profile = _dict(one.get("caller_profile"))
     flow = _Flow(index=_text(one.get("profile_index")))
     flow.caller = {name: _text(profile[name]) for name in CALLER & profile.keys()}
-    flow.times = {name: _text(at) for name, at in _dict(one.get("times")).items()}
+    flow.times = {name: _text(stamp) for name, stamp in _dict(one.get("times")).items()}
     for kind in ("originator", "originatee"):
         others = _list(_dict(profile.get(kind)).get(f"{kind}_caller_profiles"))
         flow.others += [_text(other.get("uuid")) for other in map(_dict, others)]
@@ -251,7 +251,7 @@ class _Reader(ContentHandler):
         self._way: list[str] = []
         self._text: list[str] = []
 
-    def startElement(self, name: str, attrs: Any) -> None:
+    def startElement(self, name: str, attrs: Any) -> None:  # noqa: N802 - SAX's name
         self._way.append(name)
         self._text = []
         match self._way:
@@ -261,15 +261,15 @@ class _Reader(ContentHandler):
                 self.found.flow.append(_Flow(index=attrs.get("profile_index", "")))
             case ["cdr", "app_log", "application"]:
                 names = ("app_name", "app_data", "app_stamp")
-                name, data, at = (attrs.get(name, "") for name in names)
-                self.found.applications.append((name, data, at))
+                name, data, stamp = (attrs.get(name, "") for name in names)
+                self.found.applications.append((name, data, stamp))
             case _ if len(self._way) > 12:
                 raise RecordError("it is nested too deeply")
 
     def characters(self, content: str) -> None:
         self._text.append(content)
 
-    def endElement(self, name: str) -> None:
+    def endElement(self, name: str) -> None:  # noqa: N802 - SAX's name
         text = "".join(self._text)[:LONGEST_VALUE]
         self._text = []
         flow = self.found.flow[-1] if self.found.flow else _Flow()

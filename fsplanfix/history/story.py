@@ -44,14 +44,14 @@ ENDS, CREATES, RINGS, ANSWERS, LOSES, BRIDGES, RECORDS, ENDS_AT_ONCE, PARTS, STO
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """Two legs that were put together, from `at` to `until` (microseconds since 1970).
+    """Two legs that were put together, from `stamp` to `until` (microseconds since 1970).
 
     is_left: before that, one of them was put together with a third.
     """
 
     one: Record
     other: Record
-    at: int
+    stamp: int
     until: int
     is_left: bool
 
@@ -132,7 +132,7 @@ def _life(record: Record, bridges: Sequence[Bridge], depth: int) -> Iterator[Tol
 
     name = record.variable("channel_name")
     is_placed = record.variable("direction") == "outbound"
-    rang = [at for at in (record.first("progress"), record.first("progress_media")) if at]
+    rang = [stamp for stamp in (record.first("progress"), record.first("progress_media")) if stamp]
     if rang and is_placed and not name.startswith("loopback/"):
         yield _told("CHANNEL_PROGRESS", record, max(min(rang), record.created), RINGS)
 
@@ -144,19 +144,19 @@ def _life(record: Record, bridges: Sequence[Bridge], depth: int) -> Iterator[Tol
     yield from _recordings(record, bridges)
 
     # a leg that did something in the tick in which it ended must have done it before
-    moments = {record.created, answered, *(bridge.at for bridge in bridges)}
-    at = max(record.ended, *moments)
-    rank = ENDS_AT_ONCE if at in moments else ENDS
+    moments = {record.created, answered, *(bridge.stamp for bridge in bridges)}
+    stamp = max(record.ended, *moments)
+    rank = ENDS_AT_ONCE if stamp in moments else ENDS
     cause = record.variable("hangup_cause")
     # what made it lose came before
     if cause == "LOSE_RACE":
         rank = LOSES
     # the leg that was called ends first, unless the caller gave up
     place = 1 if cause == "ORIGINATOR_CANCEL" else -depth
-    yield _told("CHANNEL_HANGUP", record, at, rank, place, _end(record))
+    yield _told("CHANNEL_HANGUP", record, stamp, rank, place, _end(record))
 
     # a phone that is gone with its client did not outlive it
-    yield _told("CHANNEL_HANGUP_COMPLETE", record, at, IS_GONE, -depth, _end(record))
+    yield _told("CHANNEL_HANGUP_COMPLETE", record, stamp, IS_GONE, -depth, _end(record))
 
 
 def answered_at(record: Record) -> int:
@@ -213,13 +213,13 @@ def _conference(record: Record) -> Iterator[Told]:
     room = record.variable("conference_name")
     for ran in record.applications:
         if room and ran.name == "conference":
-            at = max(ran.at, answered_at(record))
+            stamp = max(ran.stamp, answered_at(record))
             member = {
                 "Event-Subclass": CONFERENCE,
                 "Action": "add-member",
                 "Conference-Name": room,
             }
-            yield _told("CUSTOM", record, at, RECORDS, more=member)
+            yield _told("CUSTOM", record, stamp, RECORDS, more=member)
             return
 
 
@@ -234,16 +234,18 @@ def _recordings(record: Record, bridges: Sequence[Bridge]) -> Iterator[Told]:
     if cause == "uri-failure" or not (goes_on or cause or record.variable("record_ms")):
         return
 
-    stops = {ran.data: ran.at for ran in record.applications if ran.name == "stop_record_session"}
+    stops = {
+        ran.data: ran.stamp for ran in record.applications if ran.name == "stop_record_session"
+    }
     begun: dict[str, int] = {}
-    for path, at in _ordered(record):
-        begun.setdefault(path, _begin(record, at, bridges))
+    for path, stamp in _ordered(record):
+        begun.setdefault(path, _begin(record, stamp, bridges))
 
-    for n, (path, at) in enumerate(begun.items(), start=1):
-        if not at:
+    for n, (path, stamp) in enumerate(begun.items(), start=1):
+        if not stamp:
             continue
         file = {"Record-File-Path": path}
-        yield _told("RECORD_START", record, at, RECORDS, more=file)
+        yield _told("RECORD_START", record, stamp, RECORDS, more=file)
         if goes_on and path not in stops:
             continue
         # only the cause of the last is known
@@ -261,7 +263,7 @@ def _ordered(record: Record) -> Iterator[tuple[str, int]]:
     for ran in record.applications:
         if ran.name == "record_session" and ran.data:
             found = True
-            yield ran.data, ran.at
+            yield ran.data, ran.stamp
     if found or not record.variable("record_ms"):
         return
 
@@ -272,14 +274,14 @@ def _ordered(record: Record) -> Iterator[tuple[str, int]]:
         yield queued, record.first("bridged") or record.created
 
 
-def _begin(record: Record, at: int, bridges: Sequence[Bridge]) -> int:
+def _begin(record: Record, stamp: int, bridges: Sequence[Bridge]) -> int:
     """Return when a recording began that was ordered at a time, 0 if it never did."""
     if is_true(record.variable("RECORD_ANSWER_REQ")):
         answered = answered_at(record)
-        at = max(at, answered) if answered else 0
-    if is_true(record.variable("RECORD_BRIDGE_REQ")) and at:
-        at = min((max(at, b.at) for b in bridges if b.until > at), default=0)
-    return at
+        stamp = max(stamp, answered) if answered else 0
+    if is_true(record.variable("RECORD_BRIDGE_REQ")) and stamp:
+        stamp = min((max(stamp, b.stamp) for b in bridges if b.until > stamp), default=0)
+    return stamp
 
 
 # two legs
@@ -295,23 +297,23 @@ def bridges_of(legs: Mapping[str, Record]) -> list[Bridge]:
     found: dict[tuple[str, ...], list[int]] = {}
     for uuid, record in legs.items():
         for n, profile in enumerate(record.profiles):
-            at = profile.times.get("bridged", 0)
-            peer = _peer(record, n, legs, named_by.get(uuid, ())) if at else None
+            stamp = profile.times.get("bridged", 0)
+            peer = _peer(record, n, legs, named_by.get(uuid, ())) if stamp else None
             if peer is None:
                 continue
             moments = found.setdefault(tuple(sorted((uuid, peer.uuid))), [])
-            if all(abs(at - known) > TICK for known in moments):
-                moments.append(at)
+            if all(abs(stamp - known) > TICK for known in moments):
+                moments.append(stamp)
 
-    begun = sorted((at, pair) for pair, moments in found.items() for at in moments)
+    begun = sorted((stamp, pair) for pair, moments in found.items() for stamp in moments)
     bridges: list[Bridge] = []
     next_of: dict[str, int] = {}
-    for at, pair in reversed(begun):
+    for stamp, pair in reversed(begun):
         one, other = sorted((legs[uuid] for uuid in pair), key=lambda leg: leg.created)
-        until = _until(one, other, at)
+        until = _until(one, other, stamp)
         is_left = any(next_of.get(uuid, until + 1) <= until for uuid in pair)
-        bridges.append(Bridge(one, other, at, until, is_left))
-        next_of |= dict.fromkeys(pair, at)
+        bridges.append(Bridge(one, other, stamp, until, is_left))
+        next_of |= dict.fromkeys(pair, stamp)
     return bridges[::-1]
 
 
@@ -323,14 +325,14 @@ def _peer(
     named_by: the legs that name this one.
     """
     profile = record.profiles[n]
-    at = profile.times["bridged"]
+    stamp = profile.times["bridged"]
     is_last = not any("bridged" in later.times for later in record.profiles[n + 1 :])
     last = _last_peer(record)
 
     # both note the same moment
     named = {*profile.others, *named_by} | ({last} if is_last else set())
     known = [legs[uuid] for uuid in sorted(named - {record.uuid}) if uuid in legs]
-    same = [(_distance(other, at), other.uuid != last, other.uuid) for other in known]
+    same = [(_distance(other, stamp), other.uuid != last, other.uuid) for other in known]
     near = min((one for one in same if one[0] <= TICK), default=None)
     if near is not None:
         return legs[near[-1]]
@@ -350,28 +352,28 @@ def _bridged_with(record: Record) -> set[str]:
     return {_last_peer(record)}.union(*(profile.others for profile in record.profiles))
 
 
-def _distance(record: Record, at: int) -> int:
+def _distance(record: Record, stamp: int) -> int:
     """Return how far from a moment the leg was bridged, microseconds."""
     bridged = [p.times["bridged"] for p in record.profiles if "bridged" in p.times]
-    return min((abs(one - at) for one in bridged), default=2 * TICK)
+    return min((abs(one - stamp) for one in bridged), default=2 * TICK)
 
 
-def _until(one: Record, other: Record, at: int) -> int:
+def _until(one: Record, other: Record, stamp: int) -> int:
     ends = [one.ended, other.ended]
     for record in (one, other):
         for profile in record.profiles:
-            if abs(profile.times.get("bridged", 0) - at) <= TICK and "transfer" in profile.times:
-                ends.append(max(profile.times["transfer"], at))
+            if abs(profile.times.get("bridged", 0) - stamp) <= TICK and "transfer" in profile.times:
+                ends.append(max(profile.times["transfer"], stamp))
     return min(ends)
 
 
 def _together(bridge: Bridge) -> Iterator[Told]:
     more = {
         "Other-Leg-Unique-ID": bridge.other.uuid,
-        "Caller-Channel-Answered-Time": _answered_by(bridge.one, bridge.at),
-        "Other-Leg-Channel-Answered-Time": _answered_by(bridge.other, bridge.at),
+        "Caller-Channel-Answered-Time": _answered_by(bridge.one, bridge.stamp),
+        "Other-Leg-Channel-Answered-Time": _answered_by(bridge.other, bridge.stamp),
     }
-    yield _told("CHANNEL_BRIDGE", bridge.one, bridge.at, BRIDGES, more=more)
+    yield _told("CHANNEL_BRIDGE", bridge.one, bridge.stamp, BRIDGES, more=more)
     if bridge.is_left:
         return
 
@@ -385,10 +387,10 @@ def _together(bridge: Bridge) -> Iterator[Told]:
     yield _told("CHANNEL_UNBRIDGE", one, bridge.until, rank, more=more)
 
 
-def _answered_by(record: Record, at: int) -> str:
+def _answered_by(record: Record, stamp: int) -> str:
     """Return what the bridge said of a leg's answer: 0 if it came later or not at all."""
     answered = answered_at(record)
-    return str(answered if answered <= at else 0)
+    return str(answered if answered <= stamp else 0)
 
 
 # events
@@ -397,21 +399,21 @@ def _answered_by(record: Record, at: int) -> str:
 def _told(
     name: str,
     record: Record,
-    at: int,
+    stamp: int,
     rank: int,
     place: int = 0,
     more: Mapping[str, str] | None = None,
 ) -> Told:
-    return at, rank, place, SwitchEvent.made_of(_base(name, record, at) | dict(more or {}))
+    return stamp, rank, place, SwitchEvent.made_of(_base(name, record, stamp) | dict(more or {}))
 
 
-def _base(name: str, record: Record, at: int) -> dict[str, str]:
+def _base(name: str, record: Record, stamp: int) -> dict[str, str]:
     """Return the headers of any event of a leg; each carries what the dialplan has told us."""
     headers = {
         "Event-Name": name,
         "Core-UUID": record.core,
         "Unique-ID": record.uuid,
-        "Event-Date-Timestamp": str(at),
+        "Event-Date-Timestamp": str(stamp),
         BY_RECORD: "true",
     }
     for variable, value in record.variables.items():

@@ -18,7 +18,8 @@ from pydantic import TypeAdapter
 from sqlalchemy import bindparam, update
 
 from ..errors import StoreError
-from .queue import MAX_ANSWER_CHARS, NOW
+from .due import NOW
+from .queue import MAX_ANSWER_CHARS
 from .records import Outcome
 from .schema import State, notices
 from .store import Store

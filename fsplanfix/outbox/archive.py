@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Select, func, select
 
-from ..calls.model import Direction, Kind
+from ..calls.model import ACCOUNT, Direction, Kind
 from .records import Entry, Queued, entry_from, queued_from
 from .schema import calls, heard, journal, notices, open_calls
 from .store import Store
@@ -64,9 +64,15 @@ class Archive:
         with self._store.transaction() as connection:
             return [entry_from(line) for line in connection.execute(query).mappings()]
 
-    def last_line(self, phone: str) -> str:
-        """Return the line that a number (E.164 digits) called last, "" if none is known."""
-        came_in = (calls.c.phone == phone, calls.c.direction == Direction.IN, calls.c.line != "")
+    def last_line(self, phone: str, account: str = ACCOUNT) -> str:
+        """Return the line of an account that a number called last, "" if none is known.
+
+        phone: E.164 digits.
+        """
+        came_in = (
+            *(calls.c.phone == phone, calls.c.account == account),
+            *(calls.c.direction == Direction.IN, calls.c.line != ""),
+        )
         query = select(calls.c.line).where(*came_in).order_by(calls.c.began.desc()).limit(1)
         with self._store.transaction() as connection:
             return str(connection.execute(query).scalar() or "")

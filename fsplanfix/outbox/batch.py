@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from ..calls.model import Notice
+from ..calls.model import ACCOUNT, Notice
 from ..errors import GivenUp, StoreError
 from .archive import Archive
 from .records import Entry
@@ -85,23 +85,28 @@ class Batch:
 
     def _of(self, callid: str) -> tuple[dict[str, str | None], dict[str, bytes], Set[str]]:
         """Return a call's state, its events, and whether it was reopened; empty where unknown."""
-        calls = {callid: self.calls[callid]} if callid in self.calls else {}
-        events = {callid: self.events[callid]} if callid in self.events else {}
+        calls, events = {}, {}
+        if callid in self.calls:
+            calls[callid] = self.calls[callid]
+        if callid in self.events:
+            events[callid] = self.events[callid]
         return calls, events, self.reopened & {callid}
 
     def _report_refused(self, store: Store, problem: str, write: Write) -> None:
         """Report a refused piece in the log and in the journal."""
         # one piece: a notice, or the state of a call
         if self.notices:
-            callid = self.notices[0].callid
+            callid, account = self.notices[0].callid, self.notices[0].account
             what = self.notices[0].what
         else:
-            callid = next(iter(self.calls), "")
+            callid, account = next(iter(self.calls), ""), ACCOUNT
             what = "the state of the call"
         log.error("write_refused", callid=callid, what=what, problem=problem)
 
         line = f"not kept: {what}: {problem[:MAX_PROBLEM_CHARS]}"
         try:
-            write(lambda: Archive(store).write_down(Entry(store.now(), line, callid)))
+            write(
+                lambda: Archive(store).write_down(Entry(store.now(), line, callid, account=account))
+            )
         except StoreError as error:
             log.error("write_refused", callid=callid, what="a line about it", problem=str(error))

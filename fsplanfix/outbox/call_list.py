@@ -6,7 +6,7 @@ million rows is as fast as the first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Float,
     Integer,
     Select,
+    Table,
     and_,
     bindparam,
     case,
@@ -27,11 +28,11 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from ..calls.model import Direction, Status
+from ..calls.model import ACCOUNT, Direction, Status
 from ..calls.result import Result, Share
 from .call_rows import folded
 from .reader import IsWanted, Reader
-from .schema import calls, shares
+from .schema import calls, is_of_many, shares
 
 
 class Place(NamedTuple):
@@ -75,6 +76,7 @@ class ListedCall:
     talked: int
     recordings: int
     shares: list[Share] = field(default_factory=list)
+    account: str = ACCOUNT
 
     @property
     def place(self) -> Place:
@@ -94,7 +96,7 @@ class Unanswered:
     tried: int
 
 
-class whole(FunctionElement[int]):
+class whole(FunctionElement[int]):  # noqa: N801 - a function in SQL
     """SQL for a number of at least 0 without its fraction."""
 
     type = Integer()
@@ -117,17 +119,20 @@ MOST_AT_ONCE = 101
 _ROW = (
     *(calls.c.callid, calls.c.began, calls.c.direction, calls.c.phone, calls.c.line),
     *(calls.c.name, calls.c.result, calls.c.waited, calls.c.talked, calls.c.recordings),
+    calls.c.account,
 )
 
 
 class CallList:
     """Reads the calls of a store that are over. Raises StoreError.
 
-    Times are seconds since 1970. is_wanted: see Reader.rows.
+    account: whose calls, "" for those of all. Times are seconds since 1970. is_wanted: see
+    Reader.rows.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, account: str = "") -> None:
         self._reader = reader
+        self._account = account
 
     def page(
         self,
@@ -140,21 +145,33 @@ class CallList:
 
         most: how many, MOST_AT_ONCE at most.
         """
-        values = {
-            **_values(search),
-            "most": min(most, MOST_AT_ONCE),
-            "before": after.began if after else None,
-            "before_callid": after.callid if after else None,
-        }
+        values = {**_values(search), "most": min(most, MOST_AT_ONCE)}
+        if after is not None:
+            values |= {"before": after.began, "before_callid": after.callid}
         given = frozenset(name for name, value in values.items() if value not in ("", None))
         query = _page(given, search.results)
+        table = shares if search.ext else calls
         named = {name: values[name] for name in given}
-        return self._with_shares(self._reader.rows(query, named, is_wanted), is_wanted)
+        return self._with_shares(self._rows(query, table, named, is_wanted), is_wanted)
 
     def one(self, callid: str) -> ListedCall | None:
         """Return a call by its callid, None if it is unknown or not over."""
-        found = self._reader.rows(_one, {"its_callid": callid})
+        found = self._rows(_one, calls, {"its_callid": callid})
         return next(iter(self._with_shares(found)), None)
+
+    def _rows(
+        self,
+        query: Select[Any],
+        table: Table,
+        values: Mapping[str, Any],
+        is_wanted: IsWanted = lambda: True,
+    ) -> Sequence[Any]:
+        """Return the rows of a query, those of our account alone. table: where they come from."""
+        if not self._account:
+            return self._reader.rows(query, values, is_wanted)
+        named = {**values, "account": self._account}
+        of_account = _of_account(query, table, self._account != ACCOUNT)
+        return self._reader.rows(of_account, named, is_wanted)
 
     def _with_shares(
         self, rows: Sequence[Any], is_wanted: IsWanted = lambda: True
@@ -178,11 +195,14 @@ class CallList:
         since 1970 by the local time.
         """
         values = {"since": since, "until": until, "offset": offset}
-        return self._reader.rows(_hours, values, is_wanted)
+        return self._rows(_hours, calls, values, is_wanted)
 
     def exts(self, since: float, until: float, is_wanted: IsWanted = lambda: True) -> Sequence[Any]:
-        """Return how many calls each ext had with each direction and status, and talked seconds."""
-        return self._reader.rows(_exts, {"since": since, "until": until}, is_wanted)
+        """Return how many calls each ext had with each direction and status, and talked seconds.
+
+        A row has its account, too.
+        """
+        return self._rows(_exts, shares, {"since": since, "until": until}, is_wanted)
 
     def unanswered(
         self,
@@ -199,7 +219,7 @@ class CallList:
         """
         values = {"since": since, "until": until, "hidden": hidden}
         limited = {**values, "most": min(most, MOST_AT_ONCE)}
-        rows = self._reader.rows(_unanswered_rows, limited, is_wanted)
+        rows = self._rows(_unanswered_rows, calls, limited, is_wanted)
         listed = self._with_shares(rows, is_wanted)
         found = [
             Unanswered(call, row.times, row.tried) for call, row in zip(listed, rows, strict=True)
@@ -211,7 +231,7 @@ class CallList:
     ) -> int:
         """Return how many clients were missed and not talked with since; see `unanswered`."""
         values = {"since": since, "until": until, "hidden": hidden}
-        (row,) = self._reader.rows(_unanswered_count, values, is_wanted)
+        (row,) = self._rows(_unanswered_count, calls, values, is_wanted)
         return int(row.found)
 
 
@@ -247,7 +267,8 @@ _hours = select(_hour, *_SUMS).where(_between(calls.c.began)).group_by(_hour)
 _is_elsewhere = and_(
     shares.c.direction == Direction.IN.value, shares.c.status == Status.CANCELED.value
 )
-_key = (shares.c.ext, shares.c.direction, shares.c.status)
+# 101 of one company and 101 of another are two people
+_key = (shares.c.account, shares.c.ext, shares.c.direction, shares.c.status)
 _exts = (
     select(*_key, func.count().label("calls"), func.sum(shares.c.talked).label("talked"))
     .where(_between(shares.c.began), ~_is_elsewhere)
@@ -315,7 +336,11 @@ def _page(given: frozenset[str], results: tuple[str, ...]) -> Select[Any]:
 
 # the last missed call of each client with whom nobody has talked since
 _later = calls.alias("later")
-_same_client = and_(_later.c.phone == calls.c.phone, _later.c.began > calls.c.began)
+_same_client = and_(
+    _later.c.phone == calls.c.phone,
+    _later.c.began > calls.c.began,
+    _later.c.account == calls.c.account,
+)
 _is_settled = exists().where(
     _same_client,
     or_(
@@ -337,6 +362,7 @@ _unanswered_count = _unanswered.with_only_columns(func.count().label("found"))
 _missed = calls.alias("missed")
 _missed_times = select(func.count()).where(
     _missed.c.phone == calls.c.phone,
+    _missed.c.account == calls.c.account,
     _missed.c.result == Result.MISSED.value,
     _between(_missed.c.began),
 )
@@ -351,8 +377,16 @@ _unanswered_rows = (
 )
 
 
+@lru_cache(maxsize=256)
+def _of_account(query: Select[Any], table: Table, of_many: bool) -> Select[Any]:
+    """Return a query for the rows of one account, the same object each time."""
+    of_one = query.where(table.c.account == bindparam("account"))
+    return of_one.where(is_of_many(table)) if of_many else of_one
+
+
 def _listed(row: Any) -> ListedCall:
     return ListedCall(
         *(row.callid, row.began, row.direction, row.phone, row.line, row.name),
         *(row.result, row.waited, row.talked, row.recordings),
+        account=row.account,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, delete, select
 
-from ..calls.model import Notice
+from ..calls.model import MICROSECONDS, Notice
 from ..calls.result import CallResult, result_of
 from .records import notice_json
 from .schema import LONGEST_PHONE, calls, notices, shares
@@ -74,7 +74,7 @@ def write_results(
 def _row(result: CallResult, now: float) -> dict[str, Any]:
     return {
         "callid": result.callid,
-        "began": result.began / 1_000_000,
+        "began": result.began / MICROSECONDS,
         "direction": result.direction.value,
         "phone": result.phone[:LONGEST_PHONE],
         "line": result.line[:LONGEST_PHONE],
@@ -86,6 +86,7 @@ def _row(result: CallResult, now: float) -> dict[str, Any]:
         "talked": result.talked,
         "recordings": result.recordings,
         "closed": now,
+        "account": result.account,
     }
 
 
@@ -95,10 +96,11 @@ def _shares(result: CallResult) -> Iterable[dict[str, Any]]:
             "callid": result.callid,
             "ext": share.ext,
             "place": place,
-            "began": result.began / 1_000_000,
+            "began": result.began / MICROSECONDS,
             "direction": result.direction.value,
             "status": share.status.value,
             "talked": share.talked,
+            "account": result.account,
         }
 
 

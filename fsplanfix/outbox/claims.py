@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from ..errors import StoreError
 from .answers import KeptAnswers
+from .archive import Archive
 from .leases import Leases
 from .queue import Queue
-from .records import Outcome, Queued
+from .records import Entry, Hold, Outcome, Places, Queued, whose
 from .retry import until_store_answers
 from .store import Store
 from .upkeep import Upkeep
@@ -23,8 +25,9 @@ log = structlog.get_logger(__name__)
 class Claims:
     """The side of the outbox that one courier sees.
 
-    now: the store's clock, seconds since 1970. outcomes: what is not written yet. upcoming: when
-    the next notice may be sent (seconds since 1970), None if none is planned.
+    now: the store's clock, seconds since 1970. facts: what workers share. outcomes: what is not
+    written yet. upcoming: when the next notice may be sent (seconds since 1970), None if none is
+    planned.
     """
 
     def __init__(self, store: Store, upkeep: Upkeep, now: Callable[[], float]) -> None:
@@ -33,7 +36,9 @@ class Claims:
         self.upkeep = upkeep
         self.outcomes: list[Outcome] = []
         self.upcoming: float | None = None
-        self._now = now
+        self.now = now
+        self.facts = store.facts
+        self._store = store
         self._kept = KeptAnswers(store)
         self._in_hand: list[Outcome] = []
 
@@ -41,15 +46,15 @@ class Claims:
         """Settle what the last stop could not write, before the first request."""
         until_store_answers(self._kept.take_up)
 
-    def turn(self, most: int) -> list[Queued]:
+    def turn(self, places: Places) -> list[Queued]:
         """Settle and claim in one transaction: under load many answers share it.
 
-        Return up to `most` notices. Raises StoreError.
+        Return as many notices as there are places. Raises StoreError.
         """
         outcomes, self.outcomes = self.outcomes, []
         self._in_hand += outcomes
         try:
-            turn = self.queue.settle_and_claim(outcomes, most, self._now(), self.leases.owner)
+            turn = self.queue.settle_and_claim(outcomes, places, self.now(), self.leases.owner)
         except BaseException:
             # settling twice is harmless; losing an outcome would send its request again
             self.outcomes = [*outcomes, *self.outcomes]
@@ -59,8 +64,8 @@ class Claims:
 
         self.leases.held.difference_update(outcome.queued.id for outcome in outcomes)
         self.upcoming = turn.upcoming
-        if turn.token_accepted:
-            log.info("planfix_token_accepted")
+        for account in turn.token_accepted:
+            log.info("planfix_token_accepted", **whose(account))
         return turn.claimed
 
     def hold(self, queued: Queued) -> bool:
@@ -88,7 +93,34 @@ class Claims:
     def postpone(self, queued: Queued, seconds: float) -> None:
         """Plan a notice that was claimed but not tried, as soon as the store answers."""
         owner = self.leases.owner
-        until_store_answers(lambda: self.queue.postpone(queued, self._now() + seconds, owner))
+        until_store_answers(lambda: self.queue.postpone(queued, self.now() + seconds, owner))
+
+    def try_again(self, queued: Queued, due: float, answer: str, hold: Hold | None) -> None:
+        """Plan the next try; see Queue.try_again. Raises StoreError."""
+        self.queue.try_again(queued, due, answer, hold, self.leases.owner)
+
+    def postpone_unauthorized(self, queued: Queued, now: float) -> bool:
+        """Pause an account after a 401; see Queue.postpone_unauthorized. Raises StoreError."""
+        return self.queue.postpone_unauthorized(queued, now, self.leases.owner)
+
+    def note_try(self, queued: Queued, problem: str, now: float) -> None:
+        """Write a failed try into the journal, if its answer is another than before.
+
+        So an outage of days is one line (docs/delivery-rules.md, rule 4). Raises StoreError.
+        """
+        if problem == queued.answer:
+            return
+
+        notice = queued.notice
+        what = f"try {queued.attempts + 1} to send {notice.what}: {problem}"
+        line = Entry(now, what, notice.callid, notice.ext, account=notice.account)
+        try:
+            Archive(self._store).write_down(line)
+        except StoreError as error:
+            if not error.permanent:
+                raise
+            # a line that the database refuses must not keep the notice from being planned
+            log.error("not_written", callid=notice.callid, what="a try", problem=str(error))
 
     def keep_the_rest(self) -> int:
         """Write the outcomes that are left to a file, for the next start; return how many.

@@ -5,15 +5,17 @@ docs/delivery-rules.md, rules 5 and 9.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import gevent
 import structlog
-from sqlalchemy import Delete, Update, and_, delete, exists, select, update
+from sqlalchemy import Delete, Update, and_, delete, exists, literal, select, update
 
 from ..errors import StoreError
 from .call_rows import forget_calls
-from .queue import CLOCK_JUMP, NOW, expected_time, is_free
+from .due import CLOCK_JUMP, NOW, expected_time, is_free, later_than
+from .facts import is_fact
+from .pauses import HOLD_UNTIL
 from .schedule import JITTER, LONGEST_RETRY_PAUSE
 from .schema import (
     State,
@@ -21,7 +23,6 @@ from .schema import (
     cores,
     facts,
     heard,
-    is_waiting,
     is_window,
     journal,
     notices,
@@ -49,13 +50,17 @@ class Cleanup:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def skip_stale(self, now: float, popup_ttl: float) -> int:
+    def skip_stale(
+        self, now: float, popup_ttl: float, accounts: Collection[str] | None = None
+    ) -> int:
         """Skip the call windows older than `popup_ttl` seconds (rule 5); return how many.
 
-        now: seconds since 1970.
+        now: seconds since 1970. accounts: whose, None for those of all.
         """
         # not only those that are due: one that waits for another notice would come later still
         late = and_(is_window(notices), notices.c.created < now - popup_ttl, is_free)
+        if accounts is not None:
+            late = and_(late, notices.c.account.in_(accounts))
         some = update(notices).where(
             notices.c.id.in_(select(notices.c.id).where(late).limit(ROWS_AT_ONCE))
         )
@@ -69,7 +74,7 @@ class Cleanup:
         """
         farthest = now + LONGEST_RETRY_PAUSE * (1 + JITTER) + CLOCK_JUMP
         misdated = (
-            update(notices).where(is_waiting(notices), notices.c.due > farthest).values(due=NOW)
+            update(notices).where(notices.c.id.in_(later_than(literal(farthest)))).values(due=NOW)
         )
         with self._store.transaction() as connection:
             connection.execute(misdated, {"now": now})
@@ -83,15 +88,12 @@ class Cleanup:
 
         # if Planfix still wants us to wait (Retry-After), it says so again
         with self._store.transaction() as connection:
-            connection.execute(delete(facts).where(facts.c.name == "hold_until"))
+            connection.execute(delete(facts).where(is_fact(HOLD_UNTIL)))
 
     def redate(self, now: float) -> None:
         """Make every waiting notice due now. now: seconds since 1970."""
         # a jump back of less than 7 minutes is too small for fix_dates to see
-        later = and_(is_waiting(notices), notices.c.due > NOW)
-        some = update(notices).where(
-            notices.c.id.in_(select(notices.c.id).where(later).limit(ROWS_AT_ONCE))
-        )
+        some = update(notices).where(notices.c.id.in_(later_than(NOW).limit(ROWS_AT_ONCE)))
         self._in_pieces(some.values(due=NOW), now)
 
     def clean(self, before: float) -> int:

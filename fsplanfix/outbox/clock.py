@@ -34,7 +34,7 @@ That is the longest transaction (Limits in time_limits.py).
 """
 
 
-class database_now(FunctionElement[float]):
+class database_now(FunctionElement[float]):  # noqa: N801 - a function in SQL
     """SQL for the time of the statement, in seconds since 1970, by the database's clock."""
 
     type = Float()

@@ -60,9 +60,12 @@ def past_calls_of(server: str, core: str) -> ColumnElement[bool]:
 
 def alive(connection: Connection, server: str, core: str) -> int:
     """Return the last sign of life of a FreeSWITCH (microseconds since 1970), 0 if unknown."""
-    without = and_(cores.c.uuid == "", cores.c.server == server)
-    ours = or_(cores.c.uuid == core, without) if core else cores.c.server == server
-    return int(connection.execute(select(func.max(cores.c.alive)).where(ours)).scalar() or 0)
+    ours = cores.c.server == server
+    if core:
+        ours = or_(cores.c.uuid == core, and_(cores.c.uuid == "", cores.c.server == server))
+
+    query = select(func.max(cores.c.alive)).where(ours)
+    return int(connection.execute(query).scalar() or 0)
 
 
 def write_alive(
@@ -70,13 +73,13 @@ def write_alive(
     insert: Callable[[Any], Any],
     server: str,
     core: str,
-    at: int,
+    stamp: int,
     now: float,
 ) -> None:
     """Write that a FreeSWITCH was heard.
 
-    insert: Store.insert. at: its last sign of life by its own clock (microseconds since 1970), or
-    0. now: seconds since 1970.
+    insert: Store.insert. stamp: its last sign of life by its own clock (microseconds since 1970),
+    or 0. now: seconds since 1970.
     """
     # a worker that lags behind must not set back what another has seen
     new = insert(cores)
@@ -84,7 +87,7 @@ def write_alive(
     statement = new.on_conflict_do_update(
         index_elements=["uuid", "server"], set_={"alive": last, "heard": new.excluded.heard}
     )
-    connection.execute(statement, [{"uuid": core, "server": server, "alive": at, "heard": now}])
+    connection.execute(statement, [{"uuid": core, "server": server, "alive": stamp, "heard": now}])
 
 
 class Cores:

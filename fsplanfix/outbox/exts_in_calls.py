@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 
-from ..calls.model import Kind
+from ..calls.model import ACCOUNT, Kind
 from .quick_read import QuickRead
 from .schema import notices, open_calls
 from .store import Store
@@ -17,6 +17,7 @@ QUERY = (
     .select_from(open_calls.join(_began, _began.c.callid == open_calls.c.callid))
     .where(
         open_calls.c.closed == 0,
+        _began.c.account == bindparam("account"),
         # who takes a call or places one is busy; a phone that rings is not
         or_(_began.c.kind == Kind.ACCEPTED.value, _began.c.kind == Kind.OUTGOING.value),
         _began.c.ext != "",
@@ -30,7 +31,8 @@ QUERY = (
         .exists(),
     )
 )
-"""Finds the exts whose part in an open call has begun with an answer or a call, and is not over."""
+"""Finds the exts of `account` whose part in an open call has begun with an answer or a call, and is
+not over."""
 
 
 class ExtsInCalls:
@@ -39,6 +41,9 @@ class ExtsInCalls:
     def __init__(self, store: Store) -> None:
         self._read = QuickRead(store, QUERY, "exts in calls")
 
-    def find(self, seconds: float) -> set[str]:
-        """Return them, none if the store does not say within `seconds`. Never raises."""
-        return {str(row[0]) for row in self._read.rows({}, seconds)}
+    def find(self, seconds: float, account: str = ACCOUNT) -> set[str]:
+        """Return those of an account, none if the store does not say within `seconds`.
+
+        Never raises.
+        """
+        return {str(row[0]) for row in self._read.rows({"account": account}, seconds)}

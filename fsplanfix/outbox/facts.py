@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..calls.model import ACCOUNT
 from .schema import facts
 
 if TYPE_CHECKING:
@@ -15,6 +16,27 @@ if TYPE_CHECKING:
 
 SET_ASIDE = "set_aside"
 """The name of the fact about the last event that could not be processed."""
+
+UNAUTHORIZED = "unauthorized"
+"""The name of the fact that Planfix does not know our token: since when, seconds since 1970."""
+
+
+def fact_of(name: str, account: str) -> str:
+    """Return the name of a fact that is one account's; the default account's are the oldest."""
+    return name if account == ACCOUNT else f"{name} {account}"
+
+
+def fact_and_account(name: str) -> tuple[str, str]:
+    """Return what `fact_of` was given."""
+    fact, _, account = name.partition(" ")
+    return fact, account or ACCOUNT
+
+
+def is_fact(*names: str) -> ColumnElement[bool]:
+    """Return the condition that a fact has one of some names, whichever account's it is."""
+    # no IN: its parameters are only known when it runs, too late for reader.py
+    fact = facts.c.name
+    return or_(*(or_(fact == name, fact.like(f"{name} %")) for name in names))
 
 
 class Facts:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Select, bindparam, select
 
-from ..calls.model import Status
+from ..calls.model import ACCOUNT, Status
 from .quick_read import QuickRead
 from .schema import LONGEST_PHONE, calls, shares
 from .store import Store
@@ -23,6 +23,7 @@ def _last_talk() -> Select[Any]:
     latest = (
         select(calls.c.callid, calls.c.began)
         .where(calls.c.phone == bindparam("phone"), calls.c.began >= bindparam("since"))
+        .where(calls.c.account == bindparam("account"))
         .order_by(calls.c.began.desc())
         .limit(CALLS_LOOKED_AT)
         .subquery("latest")
@@ -34,18 +35,26 @@ def _last_talk() -> Select[Any]:
 
 
 QUERY = _last_talk()
-"""Finds the ext that talked with `phone` last, `since` then (seconds since 1970)."""
+"""Finds the ext of `account` that talked with `phone` last, `since` then (seconds since 1970)."""
 
 
 class LastTalk:
     """Finds who talked with a client last.
 
-    days: how long a talk counts, 0 for not at all. now: seconds since 1970.
+    days: how long a talk counts, 0 for not at all. now: seconds since 1970. account: with whose
+    employees.
     """
 
-    def __init__(self, store: Store, days: float, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        days: float,
+        now: Callable[[], float] = time.time,
+        account: str = ACCOUNT,
+    ) -> None:
         self._read = QuickRead(store, QUERY, "last talk")
         self._days = days
+        self._account = account
         self._now = now
 
     def find(self, phone: str, seconds: float) -> str:
@@ -56,6 +65,9 @@ class LastTalk:
         if not self._days or not phone:
             return ""
 
-        wanted = {"phone": phone[:LONGEST_PHONE], "since": self._now() - self._days * DAY}
+        since = self._now() - self._days * DAY
+        wanted = {"phone": phone[:LONGEST_PHONE], "since": since, "account": self._account}
         rows = self._read.rows(wanted, seconds)
-        return str(rows[0][0]) if rows else ""
+        if not rows:
+            return ""
+        return str(rows[0][0])

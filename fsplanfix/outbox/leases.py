@@ -11,7 +11,8 @@ import gevent
 import structlog
 
 from ..errors import StoreError
-from .queue import LEASE, Queue
+from .due import LEASE
+from .queue import Queue
 
 log = structlog.get_logger(__name__)
 

@@ -12,39 +12,37 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
     Connection,
-    Float,
+    Select,
     and_,
     bindparam,
     delete,
-    exists,
     func,
     or_,
     select,
     true,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from ..calls.model import Kind
-from .clock import JUMP, database_now
-from .facts import get_fact, put_fact
-from .records import Backlog, Hold, Outcome, Queued, Turn, queued_from
-from .schedule import LONGEST_HOLD, PROBE_PAUSE
-from .schema import State, facts, holds_up, is_in, is_waiting, notices, open_calls
+from .clock import database_now
+from .due import (
+    LEASE,
+    NEXT_OF_MANY,
+    NEXT_OF_ONE,
+    NOW,
+    PLANNED_OF_MANY,
+    PLANNED_OF_ONE,
+    expected_time,
+    values_of,
+)
+from .facts import UNAUTHORIZED, fact_of, get_fact, is_fact, put_fact
+from .pauses import Pauses, probe_with_the_next, put_hold
+from .records import Backlog, Hold, Outcome, Places, Queued, Turn, queued_from
+from .schedule import PROBE_PAUSE
+from .schema import State, facts, is_in, is_waiting, notices, open_calls
 from .store import Store
-
-LEASE = 12.0
-"""Seconds, by the database's clock, that a notice belongs to the courier that sends it.
-
-Renewed while the request is under way (docs/delivery-rules.md, rule 8).
-"""
-
-CLOCK_JUMP = 60.0
-"""Seconds of tolerance.
-
-A time further ahead than the longest plan plus this was written before the clock jumped back.
-"""
 
 SENT_BEFORE = "sent with the COMPLETED"
 """What is written beside a RECORD whose link was in the COMPLETED."""
@@ -52,80 +50,19 @@ SENT_BEFORE = "sent with the COMPLETED"
 MAX_ANSWER_CHARS = 500
 """Characters of Planfix's answer that are kept."""
 
-NOW: BindParameter[float] = bindparam("now", type_=Float)
-"""Seconds since 1970."""
 
-# docs/delivery-rules.md, rule 3, as SQL:
-#
-#   EXISTS (SELECT * FROM notices AS before
-#           WHERE before.callid = notices.callid AND before.state = 'waiting'
-#             AND before.id < notices.id
-#             AND (before.ext = notices.ext
-#                  OR before.barrier AND (before.kind != 'COMPLETED'
-#                                         OR notices.kind != 'COMPLETED')
-#                  OR notices.kind = 'record'))
-#
-# Compared by id and not by position: two workers may number a call's notices differently.
-_before = notices.alias("before")
-_waits = exists().where(
-    and_(
-        _before.c.callid == notices.c.callid,
-        is_waiting(_before),
-        _before.c.id < notices.c.id,
-        or_(
-            _before.c.ext == notices.c.ext,
-            holds_up(_before, notices.c.kind),
-            notices.c.kind == Kind.RECORD.value,
-        ),
+def _lease(following: Select[Any]) -> ReturningUpdate[Any]:
+    return (
+        update(notices)
+        .where(notices.c.id.in_(select(following.cte("next").c.id)))
+        .values(leased_until=database_now() + LEASE, owner=bindparam("b_owner"))
+        .returning(*notices.c)
     )
-)
-EXPECTED: BindParameter[float] = bindparam("b_expected", type_=Float)
-"""The database's time as far as a worker knows, seconds since 1970; see `expected_time`."""
-
-is_free = or_(
-    notices.c.leased_until == 0,
-    and_(
-        func.abs(database_now() - EXPECTED) < JUMP,
-        or_(
-            notices.c.leased_until <= database_now(),
-            notices.c.leased_until > database_now() + (LEASE + CLOCK_JUMP),
-        ),
-    ),
-)
-"""No courier is sending the notice: it has no lease, or one that has ended.
-
-By the database's clock. With the workers' own clocks 20 s apart, a lease of 12 s was over for one
-while the other still sent, and every notice in flight was sent twice. So it was when the database's
-clock jumped: a lease counts as ended only while that clock shows what is expected.
-"""
 
 
-def expected_time(store: Store) -> float:
-    """Return the database's time as it should be, 0 while no lease may count as ended.
+_lease_one = _lease(NEXT_OF_ONE)
+_lease_many = {dialect: _lease(query) for dialect, query in NEXT_OF_MANY.items()}
 
-    After a jump of the database's clock, couriers that are alive renew their leases by the new time
-    first. Raises StoreError.
-    """
-    now = store.now()
-    return now if store.now.steady_for(LEASE) else 0.0
-
-
-# SKIP LOCKED: couriers that claim at the same time get different notices, and none waits.
-# SQLite has no such clause and SQLAlchemy leaves it out there; its transactions do not overlap.
-_next = (
-    select(notices.c.id)
-    .where(is_waiting(notices), notices.c.due <= NOW, is_free, ~_waits)
-    .order_by(notices.c.due, notices.c.id)
-    .limit(bindparam("b_most"))
-    .with_for_update(skip_locked=True, of=notices)
-    .cte("next")
-)
-_lease = (
-    update(notices)
-    .where(notices.c.id.in_(select(_next.c.id)))
-    .values(leased_until=database_now() + LEASE, owner=bindparam("b_owner"))
-    .returning(*notices.c)
-)
 # not DONE: what Planfix accepted stays so, whatever another courier writes later
 _settle = (
     update(notices)
@@ -149,15 +86,7 @@ _settle_linked = (
     .values(state=State.DONE, answer=SENT_BEFORE, settled=NOW, leased_until=0.0)
 )
 
-# FOR UPDATE: of all couriers that share a store, one at a time decides who sends the probe. Whoever
-# writes these facts does so in the order of their names, or two couriers would wait for each other
-# until PostgreSQL ends one of them, after a second.
-_pause = facts.c.name.in_(("hold_since", "hold_until", "unauthorized"))
-_account = (
-    select(facts.c.name, facts.c.value).where(_pause).order_by(facts.c.name).with_for_update()
-)
-_forget_pause = delete(facts).where(_pause)
-_upcoming = select(func.min(notices.c.due)).where(is_waiting(notices), notices.c.due > NOW)
+_is_unauthorized = select(facts.c.name).where(is_fact(UNAUTHORIZED)).limit(1)
 
 
 class Queue:
@@ -167,56 +96,54 @@ class Queue:
         self._store = store
 
     def settle_and_claim(
-        self, outcomes: Sequence[Outcome], most: int, now: float, owner: str
+        self, outcomes: Sequence[Outcome], places: Places, now: float, owner: str
     ) -> Turn:
-        """Write outcomes and claim up to `most` notices, in one transaction.
+        """Write outcomes and claim as many notices as there are places, in one transaction.
 
-        A notice is claimed if it is due and nothing it must wait for is unsent. While Planfix asks
-        us to wait, none is claimed. While it does not accept our token, one a minute is.
+        A notice is claimed if it is due and nothing it must wait for is unsent. While a Planfix
+        asks us to wait, none of its account is claimed. While it does not accept our token, one a
+        minute is.
 
         now: seconds since 1970. owner: the courier's name.
         """
-        rows: Sequence[Any] = ()
         expected = expected_time(self._store)
 
         # one transaction for both: with four per request a core carried 64 calls/s instead of 97
         # (docs/performance.md)
         with self._store.transaction() as connection:
-            if outcomes:
-                connection.execute(
-                    _settle, [_settled(outcome, now) for outcome in sorted(outcomes, key=_by_id)]
-                )
-            linked = [_linked(outcome, now) for outcome in outcomes if outcome.has_link]
-            if linked:
-                connection.execute(_settle_linked, linked)
+            _settle_all(connection, outcomes, now)
+            pauses = Pauses(connection)
+            accepted = pauses.end_where_accepted(outcomes)
+            pauses.probe_again(outcomes)
 
-            account = {str(name): str(value) for name, value in connection.execute(_account)}
-            token_accepted = "unauthorized" in account and any(
-                outcome.state == State.DONE for outcome in outcomes
-            )
-            if token_accepted:
-                connection.execute(_forget_pause)
-                account = {}
-
-            # a window skipped as stale was claimed as the probe but not sent: without this the
-            # next probe would wait another minute
-            if "unauthorized" in account and any(not outcome.tried for outcome in outcomes):
-                self._probe_with_the_next(connection)
-                account.pop("hold_until", None)
-
-            most, held = _allowed(account, most, now)
-            if most:
-                given = {"now": now, "b_most": most, "b_owner": owner, "b_expected": expected}
-                leased = connection.execute(_lease, given)
+            rows: Sequence[Any] = ()
+            places = places.but(pauses.places(now))
+            if places.each and (places.only or places.in_all):
+                values = {**values_of(places, now), "b_owner": owner, "b_expected": expected}
+                leased = connection.execute(self._lease(places), values)
                 # RETURNING gives the rows in no order
                 rows = sorted(leased.mappings(), key=lambda row: (row["due"], row["id"]))
 
-            if rows and "unauthorized" in account:
-                held = now + PROBE_PAUSE
-                self._hold(connection, Hold(now, held))
-            upcoming = held or connection.execute(_upcoming, {"now": now}).scalar()
+            pauses.hold_after_probes({str(row["account"]) for row in rows}, now)
+            upcoming = self._upcoming(connection, pauses, places, now)
 
-        return Turn([queued_from(row) for row in rows], token_accepted, upcoming)
+        return Turn([queued_from(row) for row in rows], accepted, upcoming)
+
+    def _lease(self, places: Places) -> ReturningUpdate[Any]:
+        return _lease_one if places.only else _lease_many[self._store.engine.dialect.name]
+
+    @staticmethod
+    def _upcoming(
+        connection: Connection, pauses: Pauses, places: Places, now: float
+    ) -> float | None:
+        """Return when the next notice may be sent, None if none is planned."""
+        if not places.only:
+            planned = connection.execute(PLANNED_OF_MANY, {"now": now}).scalar()
+            return min(filter(None, [planned, *pauses.ends(now)]), default=None)
+
+        held = pauses.until(places.only, now)
+        of_one = {"now": now, "b_account": places.only}
+        return held or connection.execute(PLANNED_OF_ONE, of_one).scalar()
 
     def renew(self, ids: Iterable[int], owner: str) -> None:
         """Renew the leases of notices whose requests are still under way."""
@@ -238,46 +165,38 @@ class Queue:
     ) -> None:
         """Plan the next try of a notice that was not delivered.
 
-        due: when (seconds since 1970). hold: while nothing at all is sent, None for no such pause.
-        owner: the courier's name, "" for any.
+        due: when (seconds since 1970). hold: while nothing of its account is sent, None for no such
+        pause. owner: the courier's name, "" for any.
         """
         with self._store.transaction() as connection:
             self._postpone(
                 connection, queued, owner, due=due, answer=answer, attempts=queued.attempts + 1
             )
             if hold:
-                self._hold(connection, hold)
+                put_hold(connection, queued.notice.account, hold)
 
     def postpone(self, queued: Queued, due: float, owner: str) -> None:
         """Plan a notice that was claimed but not tried. due: seconds since 1970."""
         with self._store.transaction() as connection:
             self._postpone(connection, queued, owner, due=due)
-            if get_fact(connection, "unauthorized"):
-                self._probe_with_the_next(connection)
-
-    @staticmethod
-    def _hold(connection: Connection, hold: Hold) -> None:
-        """Let nothing be sent for a while."""
-        put_fact(connection, "hold_since", str(hold.since))
-        put_fact(connection, "hold_until", str(hold.until))
-
-    @staticmethod
-    def _probe_with_the_next(connection: Connection) -> None:
-        """Let the next notice be the probe after a 401: this one was not sent."""
-        connection.execute(delete(facts).where(facts.c.name == "hold_until"))
+            account = queued.notice.account
+            if get_fact(connection, fact_of(UNAUTHORIZED, account)):
+                probe_with_the_next(connection, account)
 
     def postpone_unauthorized(self, queued: Queued, now: float, owner: str = "") -> bool:
-        """Pause everything after a 401 but one probe a minute (docs/delivery-rules.md, rule 4).
+        """Pause an account after a 401 but for one probe a minute (docs/delivery-rules.md, rule 4).
 
         Return whether this 401 is the first in a row.
         """
         with self._store.transaction() as connection:
-            news = not get_fact(connection, "unauthorized")
+            account = queued.notice.account
+            unauthorized = fact_of(UNAUTHORIZED, account)
+            news = not get_fact(connection, unauthorized)
 
             # no attempt is counted: the token was wrong, not the notice
             self._postpone(connection, queued, owner, due=now, answer="401")
-            self._hold(connection, Hold(now, now + PROBE_PAUSE))
-            put_fact(connection, "unauthorized", str(now))
+            put_hold(connection, account, Hold(now, now + PROBE_PAUSE))
+            put_fact(connection, unauthorized, str(now))
             return news
 
     @staticmethod
@@ -288,11 +207,10 @@ class Queue:
 
         A notice whose lease went to another courier is left to that courier.
         """
-        still_ours = and_(
-            notices.c.id == queued.id,
-            is_waiting(notices),
-            notices.c.owner == owner if owner else true(),
-        )
+        still_ours = and_(notices.c.id == queued.id, is_waiting(notices))
+        if owner:
+            still_ours = and_(still_ours, notices.c.owner == owner)
+
         if "answer" in values:
             values["answer"] = values["answer"][:MAX_ANSWER_CHARS]
         again = update(notices).where(still_ours).values(due=due, leased_until=0, **values)
@@ -320,11 +238,11 @@ class Queue:
                     select(func.count()).where(is_in(State.REJECTED, notices))
                 ).scalar_one(),
                 oldest=oldest,
-                unauthorized=bool(get_fact(connection, "unauthorized")),
+                unauthorized=connection.execute(_is_unauthorized).first() is not None,
             )
 
-    def not_linked(self) -> list[tuple[str, int]]:
-        """Return why recordings were not linked and how many each time; the latest reason first."""
+    def unsent_recordings(self) -> list[tuple[str, int]]:
+        """Return why recordings were not sent and how many each time; the latest reason first."""
         skipped = and_(is_in(State.SKIPPED, notices), notices.c.kind == Kind.RECORD.value)
         query = (
             select(notices.c.answer, func.count())
@@ -341,11 +259,12 @@ class Queue:
             query = select(notices.c.state, func.count()).group_by(notices.c.state)
             return {str(row[0]): int(row[1]) for row in connection.execute(query)}
 
-    def listed(self, states: Iterable[State], limit: int) -> list[Queued]:
-        """Return the oldest notices in some states."""
+    def listed(self, states: Iterable[State], limit: int, account: str = "") -> list[Queued]:
+        """Return the oldest notices in some states, of one account or, with "", of all."""
+        whose = notices.c.account == account if account else true()
         with self._store.transaction() as connection:
             some = or_(*(is_in(state, notices) for state in states))
-            query = select(notices).where(some).order_by(notices.c.id).limit(limit)
+            query = select(notices).where(some, whose).order_by(notices.c.id).limit(limit)
             return [queued_from(row) for row in connection.execute(query).mappings()]
 
     def send_again(self, ids: Iterable[int], now: float) -> int:
@@ -366,19 +285,14 @@ class Queue:
             return int(connection.execute(delete(notices).where(rejected)).rowcount)
 
 
-def _allowed(account: dict[str, str], most: int, now: float) -> tuple[int, float]:
-    """Return how many notices may be claimed now, and until when none may (0: some may)."""
-    until = float(account.get("hold_until", 0))
-    # An older release did not write when it began. One that begins later than now was set before
-    # the clock jumped back, or by a worker that had not noticed the jump yet: it stopped all
-    # workers for as long as the jump was.
-    since = float(account.get("hold_since", until - LONGEST_HOLD))
-    if since - JUMP < now < until:
-        return 0, until
-
-    if "unauthorized" in account:
-        return min(most, 1), 0.0
-    return most, 0.0
+def _settle_all(connection: Connection, outcomes: Sequence[Outcome], now: float) -> None:
+    if outcomes:
+        connection.execute(
+            _settle, [_settled(outcome, now) for outcome in sorted(outcomes, key=_by_id)]
+        )
+    linked = [_linked(outcome, now) for outcome in outcomes if outcome.has_link]
+    if linked:
+        connection.execute(_settle_linked, linked)
 
 
 def _by_id(outcome: Outcome) -> int:

@@ -80,10 +80,11 @@ class Reader:
         self, path: Path, query: Select[Any], values: Mapping[str, Any], is_wanted: IsWanted
     ) -> Sequence[Any]:
         statement, own = _compiled(query)
-        given = {
-            name: clean(value) if isinstance(value, str) else value
-            for name, value in {**own, **values}.items()
-        }
+        given = {**own, **values}
+        for name, value in given.items():
+            if isinstance(value, str):
+                given[name] = clean(value)
+
         asked = {"file": path.as_uri(), "statement": statement, "values": given}
         return _rows(query, self._other.ask(asked, is_wanted))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from ..calls.model import Kind, Notice, Status
+from ..calls.model import ACCOUNT, MICROSECONDS, Kind, Notice, Status
 from .schedule import POPUPS
 from .schema import State
 from .texts import clean
@@ -56,15 +56,40 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """How many notices may be claimed.
+
+    each: of an account, at most. others: of each account of which fewer may be, such as those with
+    requests under way. only: the account there is, "" if there are several. in_all: of several
+    accounts together.
+    """
+
+    each: int
+    others: Mapping[str, int] = field(default_factory=dict)
+    only: str = ACCOUNT
+    in_all: int = 0
+
+    def but(self, others: Mapping[str, int]) -> Places:
+        """Return the places with at most so many for some accounts."""
+        fewer = {
+            account: min(most, self.others.get(account, self.each))
+            for account, most in others.items()
+        }
+        if self.only:
+            return replace(self, each=fewer.get(self.only, self.each))
+        return replace(self, others={**self.others, **fewer})
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """Notices claimed for sending.
 
-    token_accepted: Planfix accepts our token again, after a 401. upcoming: when the next notice may
-    be sent (seconds since 1970), None if none is planned.
+    token_accepted: the accounts whose Planfix accepts our token again, after a 401. upcoming: when
+    the next notice may be sent (seconds since 1970), None if none is planned.
     """
 
     claimed: list[Queued]
-    token_accepted: bool
+    token_accepted: list[str]
     upcoming: float | None
 
 
@@ -83,19 +108,28 @@ class Backlog:
     unauthorized: bool
 
 
+def whose(account: str) -> dict[str, str]:
+    """Return the fields of a line of the log that say whose it is; none for the default account."""
+    return {} if account == ACCOUNT else {"account": account}
+
+
 LOOKED_UP = "caller looked up:"
 """How the journal's line about a lookup begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of the journal. at: seconds since 1970. callid, ext, phone: "" where unknown."""
+    """A line of the journal.
+
+    at: seconds since 1970. callid, ext, phone: "" where unknown. account: whose line it is.
+    """
 
     at: float
     what: str
     callid: str = ""
     ext: str = ""
     phone: str = ""
+    account: str = ACCOUNT
 
 
 def cleaned(notice: Notice) -> Notice:
@@ -140,7 +174,7 @@ def queued_from(row: Any) -> Queued:
 
 def entry_from(row: Any) -> Entry:
     """Return the line of the journal in a row of the table."""
-    return Entry(row["at"], row["what"], row["callid"], row["ext"], row["phone"])
+    return Entry(row["at"], row["what"], row["callid"], row["ext"], row["phone"], row["account"])
 
 
 def rows_of(new: Sequence[Notice], now: float) -> list[dict[str, Any]]:
@@ -190,7 +224,7 @@ def _row(notice: Notice, now: float, barrier: bool) -> dict[str, Any]:
     created = now
     if notice.afterwards and notice.kind in POPUPS:
         # a window is as old as what it shows, and is skipped (docs/delivery-rules.md, rule 5)
-        created = min(now, notice.at / 1_000_000)
+        created = min(now, notice.at / MICROSECONDS)
     return {
         "callid": notice.callid,
         "ext": notice.ext,
@@ -199,6 +233,7 @@ def _row(notice: Notice, now: float, barrier: bool) -> dict[str, Any]:
         "position": notice.position,
         "barrier": barrier,
         "body": notice_json.dump_json(notice).decode(),
+        "account": notice.account,
         "created": created,
         "b_now": now,
         "b_callid": notice.callid,

@@ -25,7 +25,7 @@ from sqlalchemy import (
     or_,
 )
 
-from ..calls.model import Kind
+from ..calls.model import ACCOUNT, Kind
 from ..errors import StoreError
 from .schedule import POPUPS
 from .texts import CleanString, CleanText
@@ -53,7 +53,7 @@ class State(StrEnum):
     """Not sent, in shadow mode."""
 
 
-VERSION = 8
+VERSION = 9
 """Raised with every change of the tables; `migrate` brings an older store up to it."""
 
 LONGEST_CALLID = 300
@@ -62,10 +62,19 @@ LONGEST_CALLID = 300
 LONGEST_PHONE = 32
 """Characters of a number in `calls`; what is longer is cut off there."""
 
+LONGEST_ACCOUNT = 32
+"""Characters of an account's name."""
+
 CHANNEL = "fsplanfix_notices"
 """PostgreSQL's channel on which workers tell each other of new notices."""
 
 metadata = MetaData()
+
+
+def _account() -> Column[str]:
+    """Return the column with the account whose row it is; ACCOUNT before version 9."""
+    return Column("account", CleanString(LONGEST_ACCOUNT), nullable=False, server_default=ACCOUNT)
+
 
 notices = Table(
     "notices",
@@ -88,6 +97,7 @@ notices = Table(
     Column("answer", CleanText, nullable=False, server_default=""),
     Column("owner", CleanString(64), nullable=False, server_default=""),
     Column("settled", Float, nullable=False, server_default="0"),
+    _account(),
     UniqueConstraint("callid", "ext", "kind", "ordinal", name="notices_key"),
 )
 """The notices for Planfix.
@@ -129,11 +139,22 @@ def holds_up(before: FromClause, kind: ColumnElement[Any]) -> ColumnElement[bool
     return and_(before.c.barrier, or_(before.c.kind != ended, kind != ended))
 
 
+def is_of_many(table: FromClause) -> ColumnElement[bool]:
+    """Return the condition that a row is of one of several companies, and not of the only one.
+
+    An index with it costs a store of one company nothing, and only a query that names the condition
+    uses it: SQLite would also look for a client's number among all calls of his company.
+    """
+    return table.c.account != literal_column(f"'{ACCOUNT}'")
+
+
 def _index(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None:
     Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
-_index("notices_due", notices.c.due, notices.c.id, where=is_waiting(notices))
+# No account waits behind another's backlog: each one's notices are found without reading the rest.
+# No index begins with `due`: PostgreSQL took it to read through the backlog of the largest account.
+_index("notices_due", notices.c.account, notices.c.due, notices.c.id, where=is_waiting(notices))
 _index("notices_call", notices.c.callid, notices.c.position, where=is_waiting(notices))
 _index("notices_window", notices.c.created, where=is_window(notices))
 _index("notices_rejected", notices.c.id, where=is_in(State.REJECTED, notices))
@@ -190,6 +211,7 @@ journal = Table(
     Column("ext", CleanString(64), nullable=False),
     Column("phone", CleanString(32), nullable=False, index=True),
     Column("what", CleanText, nullable=False),
+    _account(),
 )
 """Lines for people that Planfix does not get, such as a click that was refused.
 
@@ -224,6 +246,7 @@ calls = Table(
     Column("talked", Integer, nullable=False),
     Column("recordings", Integer, nullable=False),
     Column("closed", Float, nullable=False, index=True),
+    _account(),
 )
 """One row for each call that is over (calls/result.py).
 
@@ -232,12 +255,21 @@ seconds, waited NULL if no phone rang. name_folded: the name without capitals, f
 """
 
 # with what tells whether a client was talked with since: 60,000 missed calls of a month ask that
-Index("calls_by_phone", calls.c.phone, calls.c.began, calls.c.result, calls.c.direction)
+Index(
+    "calls_by_phone",
+    *(calls.c.phone, calls.c.began, calls.c.result, calls.c.direction, calls.c.account),
+)
 # holds all that figures are made of: a month of 250,000 calls is counted without reading the rows
 Index(
     "calls_by_time",
     *(calls.c.began, calls.c.callid, calls.c.direction, calls.c.result),
+    *(calls.c.waited, calls.c.talked, calls.c.account),
+)
+_index(
+    "calls_by_account",
+    *(calls.c.account, calls.c.began, calls.c.callid, calls.c.direction, calls.c.result),
     *(calls.c.waited, calls.c.talked),
+    where=is_of_many(calls),
 )
 Index("calls_by_result", calls.c.result, calls.c.began, calls.c.phone)
 
@@ -251,16 +283,24 @@ shares = Table(
     Column("direction", CleanString(3), nullable=False),
     Column("status", CleanString(16), nullable=False),
     Column("talked", Integer, nullable=False),
+    _account(),
 )
 """What each employee had of each of `calls`, one row for each ext.
 
 place: who talked comes first. began: when the call began. status: Planfix's word.
 """
 
-Index("shares_by_ext", shares.c.ext, shares.c.began, shares.c.callid)
+Index("shares_by_ext", shares.c.ext, shares.c.began, shares.c.callid, shares.c.account)
 Index(
     "shares_by_time",
     *(shares.c.began, shares.c.ext, shares.c.direction, shares.c.status, shares.c.talked),
+    shares.c.account,
+)
+_index(
+    "shares_by_account",
+    *(shares.c.account, shares.c.began, shares.c.ext, shares.c.direction, shares.c.status),
+    shares.c.talked,
+    where=is_of_many(shares),
 )
 
 FIRST_TABLES = {"notices", "open_calls", "facts"}
@@ -327,9 +367,7 @@ def _to_3(operations: Operations) -> None:
 
 def _to_4(operations: Operations) -> None:
     """Add indexes: stale, rejected, old and open rows are found without reading everything."""
-    for table in (notices, open_calls):
-        for index in table.indexes:
-            index.create(operations.get_bind(), checkfirst=True)
+    _make_indexes(operations.get_bind(), notices, open_calls)
 
 
 def _to_5(operations: Operations) -> None:
@@ -343,8 +381,7 @@ def _to_5(operations: Operations) -> None:
 def _to_6(operations: Operations) -> None:
     """Add the Core-UUID of each call's FreeSWITCH; create_all has made the table `cores`."""
     connection = operations.get_bind()
-    there = {column["name"] for column in inspect(connection).get_columns("open_calls")}
-    if "core" not in there:
+    if "core" not in _columns(connection, open_calls):
         operations.add_column(
             "open_calls", Column("core", CleanString(64), nullable=False, server_default="")
         )
@@ -352,7 +389,8 @@ def _to_6(operations: Operations) -> None:
     # a release before version 6 kept the last signs of life as facts
     former = facts.c.name.like(f"{_ALIVE}%")
     for name, value in connection.execute(facts.select().where(former)).all():
-        server, alive = name.removeprefix(_ALIVE), int(value) if value.isdigit() else 0
+        server = name.removeprefix(_ALIVE)
+        alive = int(value) if value.isdigit() else 0
         is_known = and_(cores.c.uuid == "", cores.c.server == server)
         if connection.execute(cores.select().where(is_known)).first() is None:
             connection.execute(cores.insert().values(uuid="", server=server, alive=alive))
@@ -369,8 +407,7 @@ def _to_7(operations: Operations) -> None:
     there = {str(index["name"]) for index in inspect(connection).get_indexes("notices")}
     if "notices_dead" in there:
         operations.drop_index("notices_dead", "notices")
-    for index in notices.indexes:
-        index.create(connection, checkfirst=True)
+    _make_indexes(connection, notices)
 
 
 def _to_8(operations: Operations) -> None:
@@ -383,6 +420,37 @@ def _to_8(operations: Operations) -> None:
     connection.execute(facts.insert().values(name=UNLISTED, value=""))
 
 
+def _to_9(operations: Operations) -> None:
+    """Add whose row it is, where several companies share a switch."""
+    connection = operations.get_bind()
+    tables = (notices, journal, calls, shares)
+    for table in tables:
+        if "account" not in _columns(connection, table):
+            operations.add_column(table.name, _account())
+
+    # made anew where the account belongs into them
+    for table in (notices, calls, shares):
+        wanted = {str(index.name) for index in table.indexes if "account" in index.columns}
+        for index in inspect(connection).get_indexes(table.name):
+            if index["name"] in wanted and "account" not in index["column_names"]:
+                operations.drop_index(str(index["name"]), table.name)
+
+    _make_indexes(connection, *tables)
+
+
+def _make_indexes(connection: Connection, *tables: Table) -> None:
+    """Make the missing indexes of tables, but for those of columns that a later step adds."""
+    for table in tables:
+        there = _columns(connection, table)
+        for index in table.indexes:
+            if there.issuperset(column.name for column in index.columns):
+                index.create(connection, checkfirst=True)
+
+
+def _columns(connection: Connection, table: Table) -> set[str]:
+    return {str(column["name"]) for column in inspect(connection).get_columns(table.name)}
+
+
 UNLISTED = "calls_listed_to"
 """The fact that there are calls without a row in `calls`: the callid up to which rows were made.
 
@@ -392,5 +460,5 @@ It is there after an upgrade from a version before 8, until all rows are made.
 _ALIVE = "alive "
 """The beginning of the names of the facts that the table `cores` replaced."""
 
-STEPS = (_to_2, _to_3, _to_4, _to_5, _to_6, _to_7, _to_8)
+STEPS = (_to_2, _to_3, _to_4, _to_5, _to_6, _to_7, _to_8, _to_9)
 """The migrations: the first brings version 1 to 2, and so on."""

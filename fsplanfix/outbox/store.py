@@ -350,11 +350,12 @@ class Store:
             rows = rows_of(self._with_ends(connection, due, over), now)
             place = {"server": server, "core": core}
             # a call that is over keeps its row: workers that heard less find it closed
-            states = [
-                {"callid": callid, **place, "state": state or "", "closed": 0 if state else now}
-                for callid, state in calls.items()
-                if callid not in closed
-            ]
+            states: list[dict[str, object]] = []
+            for callid, state in calls.items():
+                if callid not in closed:
+                    row = {"callid": callid, **place, "state": state or ""}
+                    states.append({**row, "closed": 0 if state else now})
+
             kept = [
                 {"callid": clean(callid), "at": now, "events": packed}
                 for callid, packed in (events or {}).items()

@@ -194,7 +194,8 @@ def damage_at_a_glance(path: Path) -> tuple[str, int]:
                 log_length = path.with_name(path.name + COMPANIONS[0]).stat().st_size
                 pages -= log_length // (size + FRAME_HEADER)
     except sqlite3.Error as error:
-        return str(error) if is_damage(error) else "", 0
+        problem = str(error) if is_damage(error) else ""
+        return problem, 0
     except OSError:
         return "", 0
 
@@ -218,7 +219,9 @@ def damage_in(path: Path, thorough: bool) -> str | None:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=0, uri=True)) as fresh:
             (found,) = fresh.execute(f"PRAGMA {check}(1)").fetchone()
     except sqlite3.Error as error:
-        return str(error) if is_damage(error) else None
+        if not is_damage(error):
+            return None
+        return str(error)
 
     if found == "ok":
         return ""

@@ -17,8 +17,8 @@ UTF_8 = "utf-8"
 def clean(text: str) -> str:
     """Return a text with U+FFFD in place of each character that a database refuses."""
     # nearly all texts are ASCII: a callid, a number, an ext
-    if text.isascii():
-        return text.replace("\x00", "\ufffd") if "\x00" in text else text
+    if text.isascii() and "\x00" not in text:
+        return text
     return _UNFIT.sub("\ufffd", text)
 
 
@@ -40,7 +40,9 @@ class CleanText(TypeDecorator[str]):
 
             codec = getattr(dialect, "text_codec", UTF_8)
             text = clean(value)
-            return text if codec == UTF_8 else text.encode(codec, "replace").decode(codec)
+            if codec == UTF_8:
+                return text
+            return text.encode(codec, "replace").decode(codec)
 
         return process
 

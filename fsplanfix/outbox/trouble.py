@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Float, Select, bindparam, exists, func, literal_column, select
+from sqlalchemy import Float, bindparam, func, literal_column, select
 
 from ..calls.model import Kind
+from .facts import UNAUTHORIZED, fact_and_account, is_fact
 from .reader import Reader
 from .schema import State, facts, is_in, is_waiting, notices
 from .standing import DIFFERENCES
 from .store import Store
 
 BUCKET_PROBLEM = "bucket_problem"
-"""The name of the fact that recordings cannot be uploaded: JSON, `since` when (seconds since 1970)
-and the `problem`; "" if they can."""
+"""The name of the fact that an account's recordings cannot be uploaded: JSON, `since` when (seconds
+since 1970) and the `problem`; "" if they can."""
 
-UNLINKED_WITHIN = 3600.0
-"""Seconds for which a recording that was not linked counts as a trouble."""
+NOT_SENT_WITHIN = 3600.0
+"""Seconds for which a recording that was not sent counts as a trouble."""
 
 FAILS_FOR = 120.0
 """Seconds that a notice fails before Planfix counts as unreachable."""
@@ -27,71 +28,87 @@ FAILS_FOR = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What is wrong.
+    """What is wrong, by account.
 
-    is_failing: a notice fails for FAILS_FOR, and none that is younger was accepted. unauthorized:
-    Planfix does not accept our token. rejected: notices for a person to decide on. not_linked:
-    recordings of the last hour whose links can never work. differs: see Standing. bucket: what has
-    kept recordings from being uploaded for FAILS_FOR, "" for nothing.
+    failing: a notice fails for FAILS_FOR, and none that is younger was accepted. unauthorized:
+    Planfix does not accept our token. rejected: how many notices a person must decide on. not_sent:
+    how many recordings of the last hour Planfix can never get. differs: see Standing. bucket: what
+    has kept recordings from being uploaded for FAILS_FOR.
     """
 
-    is_failing: bool
-    unauthorized: bool
-    rejected: int
-    not_linked: int
-    differs: tuple[str, ...]
-    bucket: str
+    failing: frozenset[str]
+    unauthorized: frozenset[str]
+    rejected: Mapping[str, int]
+    not_sent: Mapping[str, int]
+    differs: Mapping[str, tuple[str, ...]]
+    bucket: Mapping[str, str]
 
 
-_not_linked = select(func.count()).where(
-    is_in(State.SKIPPED, notices),
-    notices.c.kind == Kind.RECORD.value,
-    # as the index of what is settled says it
-    notices.c.settled > literal_column("0"),
-    notices.c.settled > bindparam("unlinked_since", type_=Float),
-    # an empty file is nobody's mistake
-    ~notices.c.answer.endswith("empty"),
+_ACCOUNT = notices.c.account
+_SINCE = bindparam("since", type_=Float)
+# as the index of what is settled says it
+_IS_SETTLED = notices.c.settled > literal_column("0")
+
+_rejected = (
+    select(_ACCOUNT, func.count().label("count"))
+    .where(is_in(State.REJECTED, notices))
+    .group_by(_ACCOUNT)
 )
-_accepted_at = (
-    select(notices.c.settled)
-    .where(notices.c.settled > literal_column("0"), is_in(State.DONE, notices))
-    .order_by(notices.c.settled.desc())
-    .limit(1)
-    .scalar_subquery()
+_not_sent = (
+    select(_ACCOUNT, func.count().label("count"))
+    .where(
+        is_in(State.SKIPPED, notices),
+        notices.c.kind == Kind.RECORD.value,
+        _IS_SETTLED,
+        notices.c.settled > _SINCE,
+        # an empty file is nobody's mistake
+        ~notices.c.answer.endswith("empty"),
+    )
+    .group_by(_ACCOUNT)
 )
-_failing = exists().where(
-    is_waiting(notices),
-    notices.c.attempts > 0,
-    notices.c.created <= bindparam("failing_since", type_=Float),
-    # whatever was accepted since shows that Planfix answers: this notice waits for its next try
-    notices.c.created > func.coalesce(_accepted_at, 0.0),
+_tried = (
+    select(_ACCOUNT, func.max(notices.c.created).label("at"))
+    .where(is_waiting(notices), notices.c.attempts > 0, notices.c.created <= _SINCE)
+    .group_by(_ACCOUNT)
 )
-_trouble: Select[Any] = select(
-    _failing.label("is_failing"),
-    select(func.count())
-    .select_from(facts)
-    .where(facts.c.name == "unauthorized")
-    .scalar_subquery()
-    .label("unauthorized"),
-    select(func.count()).where(is_in(State.REJECTED, notices)).scalar_subquery().label("rejected"),
-    _not_linked.scalar_subquery().label("not_linked"),
-    select(facts.c.value).where(facts.c.name == DIFFERENCES).scalar_subquery().label("differs"),
-    select(facts.c.value).where(facts.c.name == BUCKET_PROBLEM).scalar_subquery().label("bucket"),
+_accepted = (
+    select(_ACCOUNT, func.max(notices.c.settled).label("at"))
+    .where(is_in(State.DONE, notices), _IS_SETTLED, notices.c.settled > _SINCE)
+    .group_by(_ACCOUNT)
+)
+_said = select(facts.c.name, facts.c.value).where(
+    is_fact(UNAUTHORIZED, DIFFERENCES, BUCKET_PROBLEM)
 )
 
 
 def read_trouble(reader: Reader, now: float) -> Trouble:
     """Return what is wrong. now: seconds since 1970. Raises StoreError."""
-    values = {"failing_since": now - FAILS_FOR, "unlinked_since": now - UNLINKED_WITHIN}
-    (row,) = reader.rows(_trouble, values)
+    said: dict[str, dict[str, str]] = {UNAUTHORIZED: {}, DIFFERENCES: {}, BUCKET_PROBLEM: {}}
+    for row in reader.rows(_said):
+        name, account = fact_and_account(row.name)
+        said[name][account] = row.value
+
+    recently = {"since": now - NOT_SENT_WITHIN}
+    differs = {account: tuple(json.loads(it or "[]")) for account, it in said[DIFFERENCES].items()}
+    problems = {account: bucket_problem(it, now) for account, it in said[BUCKET_PROBLEM].items()}
     return Trouble(
-        bool(row.is_failing),
-        bool(row.unauthorized),
-        row.rejected,
-        row.not_linked,
-        tuple(json.loads(row.differs or "[]")),
-        bucket_problem(row.bucket or "", now),
+        _failing(reader, now),
+        frozenset(said[UNAUTHORIZED]),
+        {row.account: row.count for row in reader.rows(_rejected)},
+        {row.account: row.count for row in reader.rows(_not_sent, recently)},
+        {account: found for account, found in differs.items() if found},
+        {account: problem for account, problem in problems.items() if problem},
     )
+
+
+def _failing(reader: Reader, now: float) -> frozenset[str]:
+    tried = {row.account: row.at for row in reader.rows(_tried, {"since": now - FAILS_FOR})}
+    if not tried:
+        return frozenset()
+    # what was accepted since shows that Planfix answers: the notice waits for its next try
+    since = {"since": min(tried.values())}
+    accepted = {row.account: row.at for row in reader.rows(_accepted, since)}
+    return frozenset(name for name, at in tried.items() if at > accepted.get(name, 0.0))
 
 
 def bucket_problem(fact: str, now: float) -> str:
@@ -102,8 +119,8 @@ def bucket_problem(fact: str, now: float) -> str:
     return str(noted["problem"])
 
 
-def count_not_linked(store: Store, now: float) -> int:
-    """Return how many recordings of the last hour can never be linked. Raises StoreError."""
+def count_not_sent(store: Store, now: float) -> int:
+    """Return how many recordings of the last hour can never be sent. Raises StoreError."""
     with store.transaction() as connection:
-        found = connection.execute(_not_linked, {"unlinked_since": now - UNLINKED_WITHIN})
-        return int(found.scalar_one())
+        found = connection.execute(_not_sent, {"since": now - NOT_SENT_WITHIN})
+        return sum(int(count) for _, count in found)

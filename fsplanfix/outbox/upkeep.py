@@ -5,7 +5,7 @@ docs/delivery-rules.md, rules 5 and 8.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -21,21 +21,22 @@ LOOK_EVERY = 1.0
 class Upkeep:
     """Looks after the notices that wait, beside one courier.
 
-    popup_ttl: seconds after which a call window comes too late, 0 never. now, has_jumped,
-    has_settled: see Clock. looked_at: when it looked last, seconds since 1970.
+    now: the store's clock, seconds since 1970. has_jumped: tells whether that clock has jumped
+    since the last call. has_settled: tells once, a while after a jump or the start, that no worker
+    goes by the time before it. popup_ttls: seconds after which a call window of each account comes
+    too late, 0 never. looked_at: when it looked last, seconds since 1970.
     """
 
     def __init__(
         self,
         store: Store,
-        popup_ttl: float,
         now: Callable[[], float],
-        has_jumped: Callable[[], bool],
-        has_settled: Callable[[], bool],
+        has_jumped: Callable[[], bool] = lambda: False,
+        has_settled: Callable[[], bool] = lambda: False,
     ) -> None:
         self.looked_at = 0.0
+        self.popup_ttls: Mapping[str, float] = {}
         self._cleanup = Cleanup(store)
-        self._popup_ttl = popup_ttl
         self._now = now
         self._has_jumped = has_jumped
         self._has_settled = has_settled
@@ -57,8 +58,18 @@ class Upkeep:
             self._cleanup.redate(now)
         self._cleanup.fix_dates(now)
 
-        if not self._popup_ttl:
-            return
-        skipped = self._cleanup.skip_stale(now, self._popup_ttl)
+        skipped = self._skip_stale(now)
         if skipped:
             log.warning("skipped", notices=skipped, reason="call windows older than POPUP_TTL")
+
+    def _skip_stale(self, now: float) -> int:
+        by_ttl: dict[float, list[str]] = {}
+        for account, ttl in self.popup_ttls.items():
+            by_ttl.setdefault(ttl, []).append(account)
+
+        skip, is_for_all = self._cleanup.skip_stale, len(by_ttl) == 1
+        return sum(
+            skip(now, ttl, None if is_for_all else accounts)
+            for ttl, accounts in by_ttl.items()
+            if ttl
+        )

@@ -90,12 +90,14 @@ class PlanfixApi:
     """Posts requests to Planfix.
 
     url: PLANFIX_URL. token: PLANFIX_TOKEN, added to each request. Both may be "" until `aim` is
-    called, and nothing may be sent until then. concurrency: connections kept.
+    called, and nothing may be sent until then. concurrency: connections kept, which are made with
+    the first request.
     """
 
     def __init__(self, url: str, token: str, concurrency: int) -> None:
         self._token = ""
-        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=concurrency)
+        self._concurrency = concurrency
+        self._adapter: HTTPAdapter | None = None
         self._blank: requests.PreparedRequest | None = None
         if url:
             self.aim(url, token)
@@ -145,7 +147,7 @@ class PlanfixApi:
         try:
             with (
                 gevent.Timeout(seconds, TransportError("Planfix did not answer in time")),
-                self._adapter.send(
+                self._pool().send(
                     request, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
                 ) as answer,
             ):
@@ -182,9 +184,16 @@ class PlanfixApi:
             )
         raise TransportError(f"Planfix answered {code} {text[:200]}")
 
+    def _pool(self) -> HTTPAdapter:
+        # 500 accounts at rest need no pool
+        if self._adapter is None:
+            self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self._concurrency)
+        return self._adapter
+
     def close(self) -> None:
         """Close the connections."""
-        self._adapter.close()
+        if self._adapter is not None:
+            self._adapter.close()
 
 
 def reason(error: BaseException) -> str:

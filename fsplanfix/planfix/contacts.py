@@ -176,7 +176,9 @@ class Contacts:
     def name_of(self, number: str) -> str:
         """Return the name behind a number if it is remembered, else "": nobody is asked."""
         known = self._known.get(number)
-        return known.name if known is not None else ""
+        if known is None:
+            return ""
+        return known.name
 
     def _find(self, number: str, callid: str, seconds: float) -> tuple[Contact, str]:
         """Return the contact of a number, and how it was found; see OnLookup."""

@@ -1,15 +1,14 @@
-"""Sends notices from the outbox to Planfix: many at once, each in its order.
+"""Sends notices from the outbox to each account's Planfix: many at once, each in its order.
 
 docs/delivery-rules.md, rules 3 to 6, 8 and 9.
 """
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 
 import gevent
@@ -17,20 +16,14 @@ import structlog
 from gevent.event import Event
 from gevent.pool import Pool
 
-from ..calls.model import Kind, Notice, Status
-from ..errors import StoreError, TransportError
-from ..outbox.archive import Archive
+from ..errors import StoreError
 from ..outbox.claims import Claims
 from ..outbox.cleanup import TOO_LATE
-from ..outbox.records import Entry, Hold, Outcome, Queued
+from ..outbox.records import Outcome, Places, Queued
 from ..outbox.retry import until_store_answers
-from ..outbox.schedule import is_hopeless, is_stale, plan_pause
+from ..outbox.schedule import is_stale
 from ..outbox.schema import State
-from ..outbox.store import Store
-from ..outbox.upkeep import Upkeep
-from ..recordings.files import Linkable
-from .api import PlanfixApi
-from .forms import UrlMaker, build_form
+from .delivery import Delivery
 
 log = structlog.get_logger(__name__)
 
@@ -44,69 +37,49 @@ With this and statements built once, a core carried 185 calls/s instead of 151
 (docs/performance.md).
 """
 
-OnDelivered = Callable[[Notice, float], None]
-"""Called with a notice that Planfix accepted, and the seconds since it was written."""
+MOST_AT_ONCE = 1000
+"""Requests of several accounts under way at once, where there are files for so many."""
 
-NOT_LINKED = "not linked:"
-"""How the reason begins for which a recording is not linked."""
-
-SPELLINGS = ("Canceled", "Cancelled")
-"""The status in Planfix's English and Russian help, in the order in which they are tried."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeliverySettings:
-    """How notices are sent.
-
-    concurrency: requests under way at once (docs/delivery-rules.md, rule 6).
-    popup_ttl: seconds after which a call window comes too late, 0 never (rule 5).
-    canceled: "auto", "Canceled" or "Cancelled". shadow: send nothing.
-    """
-
-    concurrency: int = 16
-    popup_ttl: float = 60.0
-    canceled: str = "auto"
-    shadow: bool = False
+NO_PLACES = Places(0)
 
 
 class Courier:
-    """Sends the notices that are due.
+    """Sends the notices that are due, of all accounts in turn.
 
-    make_url: makes the URL of a recording. linkable: tells whether a recording may be linked yet,
-    by its path and the moment when FreeSWITCH had closed it (seconds since 1970).
-    now: the store's clock, seconds since 1970. has_jumped: tells whether that clock has jumped
-    since the last call. has_settled: tells once, a while after a jump or the start, that no worker
-    goes by the time before it. got_on_at: when the store answered a step last (monotonic seconds).
+    deliveries: how each account's notices are sent. most: requests of several accounts under way at
+    once; those of one are limited by its settings. got_on_at: when the store answered a step last
+    (monotonic seconds).
+
+    Where there are several accounts, one whose Planfix does not accept what it is sent has one
+    request under way until it does: the others need the places.
     """
 
     def __init__(
-        self,
-        store: Store,
-        client: PlanfixApi,
-        make_url: UrlMaker,
-        settings: DeliverySettings,
-        linkable: Callable[[str, float], Linkable],
-        now: Callable[[], float] = time.time,
-        on_delivered: OnDelivered | None = None,
-        has_jumped: Callable[[], bool] = lambda: False,
-        has_settled: Callable[[], bool] = lambda: False,
+        self, claims: Claims, deliveries: Mapping[str, Delivery], most: int = MOST_AT_ONCE
     ) -> None:
-        upkeep = Upkeep(store, settings.popup_ttl, now, has_jumped, has_settled)
-        self._store = store
-        self.claims = Claims(store, upkeep, now)
-        self._client = client
-        self._make_url = make_url
-        self._settings = settings
-        self._now = now
-        self._linkable = linkable
-        self._on_delivered = on_delivered
-
-        self._pool = Pool(settings.concurrency)
+        self.claims = claims
         self.got_on_at = time.monotonic()
+        self._most = most
+        self._pool = Pool()
+        self._under_way: Counter[str] = Counter()
         self._called = Event()
         self._stopping = False
-        # "" until Planfix has accepted one of them
-        self._spelling = "" if settings.canceled == "auto" else settings.canceled
+        self.serve(deliveries)
+
+    def serve(self, deliveries: Mapping[str, Delivery]) -> None:
+        """Send for these accounts from now on; requests under way are finished."""
+        self._deliveries = dict(deliveries)
+        settings = {account: it.settings for account, it in deliveries.items()}
+        self.claims.upkeep.popup_ttls = {name: it.popup_ttl for name, it in settings.items()}
+        self._each = max(it.concurrency for it in settings.values())
+        self._fewer = {
+            name: it.concurrency for name, it in settings.items() if it.concurrency < self._each
+        }
+        self._troubled: set[str] = set()
+        # without an address to send to until `setup` comes (pairing.py)
+        self._waiting = {name for name, it in deliveries.items() if not it.may_send}
+        # in the store, and not in our settings
+        self._strange: set[str] = set()
 
     def call(self, _: object = None) -> None:
         """Wake the courier: there is something new to send, or room to send it in."""
@@ -125,7 +98,7 @@ class Courier:
         with suppress(gevent.Timeout), gevent.Timeout(seconds):
             self._pool.join()
             if self.claims.outcomes:
-                until_store_answers(lambda: self.claims.turn(0))
+                until_store_answers(lambda: self.claims.turn(NO_PLACES))
 
         return self.claims.keep_the_rest()
 
@@ -155,9 +128,7 @@ class Courier:
         """Write outcomes and begin the requests that may be sent; tell if there was anything."""
         settled = bool(self.claims.outcomes)
         self.claims.upkeep.look()
-        # before `setup` nobody knows where to send it (pairing.py)
-        may_begin = self._may_send and not self._stopping
-        claimed = self.claims.turn(self._pool.free_count() if may_begin else 0)
+        claimed = self.claims.turn(NO_PLACES if self._stopping else self._places())
         # A stop came while the store was slow. Nobody waits for what would begin now: sixteen
         # answers came as the process ended, and were asked for again.
         if self._stopping and claimed:
@@ -165,173 +136,70 @@ class Courier:
             return settled
 
         for queued in claimed:
-            if is_stale(queued.notice, queued.created, self._now(), self._settings.popup_ttl):
-                self.claims.end(queued, Outcome(queued, State.SKIPPED, TOO_LATE, tried=False))
-            elif self.claims.hold(queued):
-                # rawlink: called once the pool counts its place as free. A call from within the
-                # request came too soon: if all ended at once, a step saw no room and nothing woke
-                # it again for 2.5 s (docs/performance.md)
-                self._pool.spawn(self._deliver, queued).rawlink(self.call)
-
+            self._begin(queued)
         return settled or bool(claimed)
 
-    @property
-    def _may_send(self) -> bool:
-        return self._client.has_aim or self._settings.shadow
+    def _places(self) -> Places:
+        """Return how many notices of each account may be sent now."""
+        self._waiting = {name for name in self._waiting if not self._deliveries[name].may_send}
+        others = {**self._fewer, **dict.fromkeys(self._troubled, 1)}
+        if len(self._deliveries) == 1:
+            others = {}
+        for account, count in self._under_way.items():
+            others[account] = max(others.get(account, self._each) - count, 0)
+        others |= dict.fromkeys([*self._waiting, *self._strange], 0)
+
+        if len(self._deliveries) == 1:
+            (only,) = self._deliveries
+            return Places(others.get(only, self._each), only=only)
+        in_all = max(self._most - len(self._pool), 0)
+        return Places(self._each, others, only="", in_all=in_all)
+
+    def _begin(self, queued: Queued) -> None:
+        """Begin to send a notice, unless it comes too late."""
+        account = queued.notice.account
+        delivery = self._deliveries.get(account)
+        if delivery is None:
+            self._strange.add(account)
+            log.error("account_unknown", account=account, hint="its notices wait in the store")
+            self.claims.give_back([queued])
+            return
+
+        ttl = delivery.settings.popup_ttl
+        if is_stale(queued.notice, queued.created, self.claims.now(), ttl):
+            self.claims.end(queued, Outcome(queued, State.SKIPPED, TOO_LATE, tried=False))
+        elif self.claims.hold(queued):
+            self._under_way[account] += 1
+            # rawlink: called once the pool counts its place as free. A call from within the
+            # request came too soon: if all ended at once, a step saw no room and nothing woke
+            # it again for 2.5 s (docs/performance.md)
+            sending = self._pool.spawn(self._deliver, queued, delivery)
+            sending.rawlink(partial(self._on_end, account))
 
     def _until_next(self) -> float:
         """Return the seconds to wait for the next notice that is planned."""
         upcoming = self.claims.upcoming
-        if upcoming is None or not self._may_send:
+        if upcoming is None or len(self._waiting) == len(self._deliveries):
             return IDLE
-        return min(max(upcoming - self._now(), 0.05), IDLE)
+        return min(max(upcoming - self.claims.now(), 0.05), IDLE)
 
-    def _deliver(self, queued: Queued) -> None:
+    def _deliver(self, queued: Queued, delivery: Delivery) -> None:
         """Send a notice and keep its outcome for the next step."""
         outcome = None
         try:
-            outcome = self._outcome(queued)
+            outcome = delivery.deliver(queued, self.claims)
         finally:
             self.claims.end(queued, outcome)
 
-    def _outcome(self, queued: Queued) -> Outcome | None:
-        """Send a notice; return its outcome, None if it is to be tried later."""
-        notice = queued.notice
+    def _on_end(self, account: str, _: object) -> None:
+        """Count a place as free, and wake the courier."""
+        self._under_way[account] -= 1
+        if not self._under_way[account]:
+            del self._under_way[account]
 
-        link = Linkable()
-        if notice.kind is Kind.RECORD or notice.recording:
-            link = self._linkable(notice.recording, notice.at / 1_000_000)
-        if notice.kind is Kind.RECORD and link.problem:
-            log.warning(
-                "recording_not_linked",
-                callid=notice.callid,
-                file=notice.recording,
-                problem=link.problem,
-            )
-            return Outcome(queued, State.SKIPPED, f"{NOT_LINKED} {link.problem}", tried=False)
-
-        # Planfix may download the file soon after the command, so it must be complete
-        # (docs/facts/planfix.md)
-        if notice.kind is Kind.RECORD and not link.is_final:
-            self.claims.postpone(queued, link.wait)
-            return None
-
-        if self._settings.shadow:
-            return Outcome(queued, State.SHADOW, tried=False)
-
-        # in a COMPLETED Planfix cannot be told that a link is temporary
-        is_lasting = link.is_final and not link.problem and not link.is_temporary
-        has_link = bool(notice.linked_by) and is_lasting
-        if notice.linked_by and not has_link:
-            queued = replace(queued, notice=replace(notice, recording=""))
-
-        try:
-            self._send(queued, link.is_temporary)
-        except TransportError as error:
-            # Python deletes `error` at the end of the clause, the lambda needs a name that stays
-            problem = error
-            return until_store_answers(lambda: self._on_refusal(queued, problem))
-
-        if self._on_delivered is not None:
-            self._on_delivered(notice, self._now() - queued.created)
-        log.info(
-            "delivered",
-            callid=notice.callid,
-            phone=notice.phone,
-            ext=notice.ext,
-            kind=notice.kind.value,
-            status=notice.status,
-        )
-        return Outcome(queued, State.DONE, has_link=has_link)
-
-    def _send(self, queued: Queued, is_temporary: bool) -> None:
-        """Send one request; find out how this Planfix spells Canceled.
-
-        docs/facts/planfix.md, "Canceled or Cancelled". is_temporary: its recording is deleted soon.
-        Raises TransportError.
-        """
-        notice = queued.notice
-        if notice.status is not Status.CANCELED or self._settings.canceled != "auto":
-            spelling = self._spelling or SPELLINGS[0]
-            self._client.post(build_form(notice, self._make_url, spelling, is_temporary))
-            return
-
-        known = self._spelling or until_store_answers(
-            partial(self._store.facts.get, "canceled_spelling")
-        )
-        spellings = (known,) if known else SPELLINGS
-        for spelling in spellings:
-            try:
-                self._client.post(build_form(notice, self._make_url, spelling))
-            except TransportError as error:
-                # only a 400 can be about the spelling
-                if not error.permanent or spelling == spellings[-1]:
-                    raise
-                continue
-
-            # another worker may have found one first: all use the one in the store
-            self._spelling = known or until_store_answers(
-                partial(self._store.facts.set_if_absent, "canceled_spelling", spelling)
-            )
-            return
-
-    def _keep(self, queued: Queued, problem: str, now: float) -> None:
-        """Write a failed try into the journal, if its answer is another than before.
-
-        So an outage of days is one line (docs/delivery-rules.md, rule 4).
-        """
-        if problem == queued.answer:
-            return
-
-        notice = queued.notice
-        what = f"try {queued.attempts + 1} to send {notice.what}: {problem}"
-        try:
-            Archive(self._store).write_down(Entry(now, what, notice.callid, notice.ext))
-        except StoreError as error:
-            if not error.permanent:
-                raise
-            # a line that the database refuses must not keep the notice from being planned
-            log.error("not_written", callid=notice.callid, what="a try", problem=str(error))
-
-    def _on_refusal(self, queued: Queued, problem: TransportError) -> Outcome | None:
-        """Return the outcome of a notice that Planfix did not accept, None if it is planned again.
-
-        docs/delivery-rules.md, rules 4 and 5. Raises StoreError.
-        """
-        now = self._now()
-        notice = queued.notice
-        self._keep(queued, str(problem), now)
-        about = {
-            "callid": notice.callid,
-            "phone": notice.phone,
-            "ext": notice.ext,
-            "kind": notice.kind.value,
-            "problem": str(problem),
-        }
-
-        if problem.unauthorized:
-            # logged once: the probe of every minute gets a 401 until the token is fixed
-            if self.claims.queue.postpone_unauthorized(queued, now, self.claims.leases.owner):
-                log.error(
-                    "planfix_token_unknown",
-                    hint="compare PLANFIX_TOKEN with the token in Planfix's settings",
-                )
-            return None
-
-        # after a 400 a person decides, however late the window is (rule 4)
-        is_late = is_stale(notice, queued.created, now, self._settings.popup_ttl)
-        if is_late and not problem.permanent:
-            return Outcome(queued, State.SKIPPED, TOO_LATE)
-
-        if problem.permanent or is_hopeless(queued.created, now):
-            log.error("notice_rejected", **about)
-            return Outcome(queued, State.REJECTED, str(problem))
-
-        wait = plan_pause(queued.attempts + 1, random.random())  # noqa: S311 - jitter
-        # Retry-After stops all
-        hold = Hold(now, now + problem.retry_after) if problem.retry_after else None
-        self.claims.queue.try_again(
-            queued, now + wait, str(problem), hold, self.claims.leases.owner
-        )
-        log.warning("not_delivered", again_in=round(wait, 1), **about)
-        return None
+        delivery = self._deliveries.get(account)
+        if delivery is not None and delivery.is_troubled:
+            self._troubled.add(account)
+        else:
+            self._troubled.discard(account)
+        self.call()

@@ -29,15 +29,17 @@ def build_form(
     """Return the form fields of the request for a notice, without the token and empty ones.
 
     canceled: how this Planfix spells that status (docs/facts/planfix.md, "Canceled or
-    Cancelled"). is_temporary: the recording's link will not last.
+    Cancelled"). is_temporary: the recording's URL will not last.
     """
     if notice.kind is Kind.RECORD:
-        return {
+        fields = {
             "cmd": "record",
             "callid": notice.callid,
             "record_link": make_url(notice.callid, notice.recording),
-            **({"is_temp": "1"} if is_temporary else {}),
         }
+        if is_temporary:
+            fields["is_temp"] = "1"
+        return fields
 
     fields = {
         "cmd": "event",

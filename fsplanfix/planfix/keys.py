@@ -28,7 +28,9 @@ class PbxKeys:
         is_former = same(given, self.former) and bool(self.former)
         if is_present:
             return Key.PRESENT
-        return Key.FORMER if is_former else None
+        if is_former:
+            return Key.FORMER
+        return None
 
 
 def same(given: str, ours: str) -> bool:

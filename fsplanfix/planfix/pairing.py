@@ -7,13 +7,16 @@ Planfix sends `setup` with its address and its token when the integration is swi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import gevent
 import structlog
 
+from ..calls.model import ACCOUNT
 from ..errors import StoreError
+from ..outbox.facts import fact_of
+from ..outbox.records import whose
 from ..outbox.store import Store
 
 log = structlog.get_logger(__name__)
@@ -39,9 +42,9 @@ class Partner:
     token: str = field(repr=False)
 
 
-def stored_partner(store: Store) -> Partner | None:
+def stored_partner(store: Store, account: str = ACCOUNT) -> Partner | None:
     """Return the Planfix that `setup` told the store, None if it has not. Raises StoreError."""
-    return _read(store.facts.get(PAIRING))
+    return _read(store.facts.get(fact_of(PAIRING, account)))
 
 
 def _read(fact: str) -> Partner | None:
@@ -52,17 +55,18 @@ def _read(fact: str) -> Partner | None:
 
 
 class Pairing:
-    """Knows the Planfix we belong to, or waits for it.
+    """Knows the Planfix an account belongs to, or waits for it.
 
     url, token: of the settings, which win over the store; "" for both if `setup` is to tell them.
     by_setup: whether the store, and not the settings, says who it is. Raises StoreError.
     """
 
-    def __init__(self, store: Store, url: str, token: str) -> None:
+    def __init__(self, store: Store, url: str, token: str, account: str = ACCOUNT) -> None:
+        self.account = account
         self._store = store
         self._waiting: list[Callable[[Partner], None]] = []
         self.by_setup = not url
-        self.partner = Partner(url, token) if url else stored_partner(store)
+        self.partner = Partner(url, token) if url else stored_partner(store, account)
 
     def then(self, tell: Callable[[Partner], None]) -> None:
         """Call with the partner, now or as soon as it is known."""
@@ -78,32 +82,39 @@ class Pairing:
             self._store.keep_private()
             # of two workers that are asked at the same time, one is first
             fact = json.dumps({"url": partner.url, "token": partner.token})
-            self._know(_read(self._store.facts.set_if_absent(PAIRING, fact)) or partner)
+            name = fact_of(PAIRING, self.account)
+            self._know(_read(self._store.facts.set_if_absent(name, fact)) or partner)
         return self.partner or partner
 
-    def look(self) -> None:
-        """Read whether `setup` came to another worker."""
-        try:
-            found = stored_partner(self._store)
-        except StoreError as error:
-            log.error("store_unavailable", problem=str(error))
-            return
+    def look(self, facts: Mapping[str, str]) -> None:
+        """See whether `setup` came to another worker. facts: those that begin with PAIRING."""
+        found = _read(facts.get(fact_of(PAIRING, self.account), ""))
         if found is not None and self.partner is None:
             self._know(found)
-
-    def keep_looking(self) -> None:
-        """Wait until the partner is known."""
-        if self.partner is None:
-            log.warning("waits_for_setup", hint=HINT)
-        while self.partner is None:
-            gevent.sleep(LOOK_EVERY)
-            self.look()
 
     def _know(self, partner: Partner) -> None:
         self.partner = partner
         waiting, self._waiting = self._waiting, []
         for tell in waiting:
             tell(partner)
+
+
+def keep_looking(store: Store, pairings: Iterable[Pairing]) -> None:
+    """Wait until the partner of each account is known."""
+    waiting = [pairing for pairing in pairings if pairing.partner is None]
+    for pairing in waiting:
+        log.warning("waits_for_setup", hint=HINT, **whose(pairing.account))
+
+    while waiting:
+        gevent.sleep(LOOK_EVERY)
+        try:
+            facts = store.facts.beginning(PAIRING)
+        except StoreError as error:
+            log.error("store_unavailable", problem=str(error))
+            continue
+        for pairing in waiting:
+            pairing.look(facts)
+        waiting = [pairing for pairing in waiting if pairing.partner is None]
 
 
 def drop(store: Store) -> Partner | None:

@@ -17,7 +17,7 @@ from gevent.threadpool import ThreadPool
 
 from ..errors import BucketError, RecordingGone, RecordingUnknown
 from .bucket import Bucket
-from .files import TYPES, Elsewhere, Found, Linkable
+from .files import TYPES, Availability, Elsewhere, Found
 
 log = structlog.get_logger(__name__)
 
@@ -79,23 +79,25 @@ class Archive:
         self._paused_until = 0.0
         self._has_trouble: bool | None = None
 
-    def submit(self, files: Opener, path: str) -> Linkable:
+    def submit(self, files: Opener, path: str) -> Availability:
         """Begin to upload a file that does not change any more; tell whether it may be linked.
 
         A file that cannot be read is not uploaded, and is linked as without a bucket.
         """
         key = self._bucket.key_of(files.inside(path))
         if key in self._stored or key in self._unreadable:
-            return Linkable()
+            return Availability()
 
         self._waiting.add(key)
         pause = self._paused_until - self._steady()
         if pause > 0:
-            return Linkable(is_final=False, wait=max(pause, len(self._waiting) / TRIES_PER_SECOND))
+            return Availability(
+                is_final=False, wait=max(pause, len(self._waiting) / TRIES_PER_SECOND)
+            )
         if key not in self._under_way:
             self._under_way.add(key)
             gevent.spawn(self._work, files, path, key)
-        return Linkable(is_final=False)
+        return Availability(is_final=False)
 
     def _work(self, files: Opener, path: str, key: str) -> None:
         """Upload a file and log how that went."""

@@ -112,7 +112,7 @@ class Bucket:
             "ResponseContentType": media_type,
             "ResponseContentDisposition": f'inline; filename="{_plain(name)}"',
         }
-        with _said_plainly():
+        with _SaidPlainly():
             sign = self._client().generate_presigned_url
             about = {"Bucket": self._place.bucket, "Key": key}
             return {
@@ -129,7 +129,7 @@ class Bucket:
         return f"{parts.scheme}://{parts.netloc}"
 
     def _ask(self, what: str, **values: Any) -> dict[str, Any]:
-        with _said_plainly():
+        with _SaidPlainly():
             answer: dict[str, Any] = getattr(self._client(), what)(
                 Bucket=self._place.bucket, **values
             )
@@ -171,7 +171,7 @@ class Bucket:
         )
 
 
-class _said_plainly:
+class _SaidPlainly:
     """Turns the errors of boto3 into BucketError. No key is in their words."""
 
     def __enter__(self) -> None:

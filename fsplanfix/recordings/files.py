@@ -79,11 +79,11 @@ LOOK_AGAIN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Linkable:
-    """Whether Planfix may be given a recording's link.
+class Availability:
+    """Whether Planfix may be given a recording's URL.
 
-    is_final: the file does not change any more. problem: why there will never be a link, "" if
-    there will. is_temporary: the link will work for a short time only. wait: seconds until it is
+    is_final: the file does not change any more. problem: why there will never be a URL, "" if
+    there will. is_temporary: the URL will work for a short time only. wait: seconds until it is
     worth asking again, if it is not final.
     """
 
@@ -110,7 +110,7 @@ class Files:
         place: tuple[str, str] | None = None,
         keep_days: float = 0,
         convert: Callable[[Path], bool] | None = None,
-        keep: Callable[[Files, str], Linkable] | None = None,
+        keep: Callable[[Files, str], Availability] | None = None,
         may_delete: Callable[[Files, Path], bool] | None = None,
     ) -> None:
         self._folder = folder
@@ -207,8 +207,8 @@ class Files:
         finally:
             os.close(step)
 
-    def linkable(self, path: str, stopped: float = 0.0) -> Linkable:
-        """Tell whether a recording may be linked: it no longer grows and is not being converted.
+    def availability_of(self, path: str, stopped: float = 0.0) -> Availability:
+        """Tell whether Planfix may have a recording: it no longer grows and is not being converted.
 
         Begins the conversion if there is one to do.
 
@@ -223,23 +223,23 @@ class Files:
             raise
         except (RecordingUnknown, RecordingGone):
             # a file on another machine: FreeSWITCH's RECORD_STOP has said that it is complete
-            return Linkable(is_temporary=is_temporary)
+            return Availability(is_temporary=is_temporary)
         found.file.close()
 
         # 0 <=: a file that another clock dates an hour ahead must not have to wait for an hour
         if found.changed > stopped and 0 <= time.time() - found.changed < SETTLED:
-            return Linkable(is_final=False)
+            return Availability(is_final=False)
 
         is_wav = found.type == TYPES[".wav"]
         if found.size <= (WAV_HEADER if is_wav else 0):
-            return Linkable(problem="the file is empty")
+            return Availability(problem="the file is empty")
 
         convert = self._convert if is_wav else None
         if convert is not None and not convert(self._folder / self.inside(found.path)):
-            return Linkable(is_final=False)
+            return Availability(is_final=False)
         if self._keep is not None:
             return self._keep(self, found.path)
-        return Linkable(is_temporary=is_temporary)
+        return Availability(is_temporary=is_temporary)
 
     def current_path(self, path: str) -> str:
         """Return the path under which a recording is found now: the mp3 file's once it exists."""

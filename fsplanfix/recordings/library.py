@@ -13,7 +13,7 @@ import structlog
 
 from ..errors import RecordingRefused, RecordingUnknown
 from .archive import Archive
-from .files import Elsewhere, Files, Found, Linkable
+from .files import Availability, Elsewhere, Files, Found
 from .urls import RecordingUrls, is_short_lived, url_elsewhere, web_address
 
 log = structlog.get_logger(__name__)
@@ -100,20 +100,20 @@ class Library:
             return self._mailboxes
         return self._files
 
-    def linkable(self, path: str, stopped: float = 0.0) -> Linkable:
-        """Tell whether a recording may be linked; begins its conversion if there is one to do.
+    def availability_of(self, path: str, stopped: float = 0.0) -> Availability:
+        """Tell whether Planfix may have a recording; begins its conversion if there is one to do.
 
         stopped: when FreeSWITCH had closed the file (seconds since 1970), 0 if that is not known.
         """
         address = web_address(path)
         if address:
-            return Linkable(is_temporary=not self._other_server and is_short_lived(address))
+            return Availability(is_temporary=not self._other_server and is_short_lived(address))
 
         try:
-            return self._holder(path).linkable(path, stopped)
+            return self._holder(path).availability_of(path, stopped)
         except RecordingRefused as refused:
             # another server may serve what we do not
-            return Linkable(problem="" if self._other_server else str(refused))
+            return Availability(problem="" if self._other_server else str(refused))
 
     def keep_deleting_old(self) -> None:
         """Delete the recordings that have been kept long enough, once an hour, for ever."""

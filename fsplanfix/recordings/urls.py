@@ -1,5 +1,7 @@
 """Permanent, unguessable URLs of recordings: PUBLIC_URL/recordings/<signed path>/<callid>.<ext>.
 
+With several companies the account stands before the signed path.
+
 Planfix may open a URL years later (docs/facts/planfix.md), so it carries the path itself,
 signed, and no date.
 """
@@ -31,11 +33,14 @@ class RecordingUrls:
     """Makes and reads URLs of recordings.
 
     public_url: PUBLIC_URL. keys: the secrets, the oldest first; the last one signs, all are
-    accepted.
+    accepted. account: whose recordings, "" if there is one company. A URL of one account opens
+    nothing of another.
     """
 
-    def __init__(self, public_url: str, keys: Sequence[str]) -> None:
-        self._base = public_url.rstrip("/")
+    def __init__(self, public_url: str, keys: Sequence[str], account: str = "") -> None:
+        self._base = "/".join([public_url.rstrip("/"), "recordings", *filter(None, [account])])
+        # no name of a file begins like that: what follows "recording" is a dot there
+        self._salt = f"fsplanfix.recording of {account}" if account else "fsplanfix.recording"
         self._keys = list(keys)
 
     def url(self, callid: str, path: str) -> str:
@@ -46,7 +51,7 @@ class RecordingUrls:
             name += suffix
 
         signed = self._signer(name).dumps(path)
-        return f"{self._base}/recordings/{signed}/{quote(name, safe='')}"
+        return f"{self._base}/{signed}/{quote(name, safe='')}"
 
     def path(self, signed: str, name: str) -> str | None:
         """Return the path in a URL's signed part, None unless it was signed with this name.
@@ -67,7 +72,7 @@ class RecordingUrls:
     def _signer(self, name: str) -> URLSafeSerializer:
         """Return what signs paths for a name: a URL opens its file under no other name."""
         return URLSafeSerializer(
-            self._keys, salt=f"fsplanfix.recording.{name}".encode("utf-8", "surrogatepass")
+            self._keys, salt=f"{self._salt}.{name}".encode("utf-8", "surrogatepass")
         )
 
 

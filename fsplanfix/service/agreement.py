@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import gevent
 import structlog
 
+from ..calls.model import ACCOUNT
 from ..errors import StoreError, TransportError
+from ..outbox.facts import fact_of
+from ..outbox.records import whose
 from ..outbox.standing import DIFFERENCES
 from ..outbox.store import Store
 from ..planfix.agreement import differences, hint
@@ -39,38 +42,34 @@ class Agreement:
     """Compares what Planfix holds with what is ours.
 
     has_aim: tells whether it is known which Planfix we belong to. public_url: PUBLIC_URL, "" if
-    Planfix's address of us cannot be judged.
+    Planfix's address of us cannot be judged. account: whose Planfix it is.
     """
 
     def __init__(
-        self, store: Store, ask: Ask, has_aim: Callable[[], bool], keys: PbxKeys, public_url: str
+        self,
+        store: Store,
+        ask: Ask,
+        has_aim: Callable[[], bool],
+        keys: PbxKeys,
+        public_url: str,
+        account: str = ACCOUNT,
     ) -> None:
+        self.asked_at = fact_of(ASKED_AT, account)
+        self._account = account
         self._store = store
         self._ask = ask
         self._has_aim = has_aim
         self._keys = keys
         self._public_url = public_url
 
-    def keep_asking(self) -> None:
-        """Ask again and again."""
-        gevent.sleep(FIRST_AFTER)
-        while True:
-            try:
-                self.step()
-            except StoreError as error:
-                log.error("store_unavailable", problem=str(error))
-            gevent.sleep(LOOK_EVERY)
-
     def step(self) -> bool:
         """Ask if it is time; return whether it was. Raises StoreError."""
         now = self._store.now()
-        asked_at = float(self._store.facts.get(ASKED_AT) or 0)
-        # a clock that was set back must not keep us waiting for years
-        if not self._has_aim() or 0 <= now - asked_at < EVERY:
+        if not self._has_aim() or not _is_time(self._store.facts.get(self.asked_at), now):
             return False
 
         # written before the question: other workers do not ask as well
-        self._store.facts.set(ASKED_AT, str(now))
+        self._store.facts.set(self.asked_at, str(now))
         try:
             answer = self._ask({"cmd": "ping"}, LONGEST_WAIT)
         except TransportError:
@@ -92,11 +91,32 @@ class Agreement:
                 what=difference.value,
                 problem=f"Planfix {what}",
                 hint=hint(difference, self._public_url),
+                **whose(self._account),
             )
 
         fact = json.dumps([difference.value for difference in found]) if found else ""
-        before = self._store.facts.get(DIFFERENCES)
+        name = fact_of(DIFFERENCES, self._account)
+        before = self._store.facts.get(name)
         if before and not fact:
-            log.info("planfix_agrees_again")
+            log.info("planfix_agrees_again", **whose(self._account))
         if fact != before:
-            self._store.facts.set(DIFFERENCES, fact)
+            self._store.facts.set(name, fact)
+
+
+def _is_time(asked_at: str, now: float) -> bool:
+    # a clock that was set back must not keep us waiting for years
+    return not 0 <= now - float(asked_at or 0) < EVERY
+
+
+def keep_asking(store: Store, agreements: Callable[[], Iterable[Agreement]]) -> None:
+    """Ask each account's Planfix again and again."""
+    gevent.sleep(FIRST_AFTER)
+    while True:
+        try:
+            asked_at, now = store.facts.beginning(ASKED_AT), store.now()
+            for agreement in agreements():
+                if _is_time(asked_at.get(agreement.asked_at, ""), now):
+                    agreement.step()
+        except StoreError as error:
+            log.error("store_unavailable", problem=str(error))
+        gevent.sleep(LOOK_EVERY)

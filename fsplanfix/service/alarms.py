@@ -19,7 +19,9 @@ import structlog
 
 from ..alerts.book import Alert, Book, read
 from ..alerts.sender import Sender
+from ..calls.model import ACCOUNT
 from ..errors import StoreError
+from ..outbox.facts import fact_of
 from ..outbox.reader import Reader
 from ..outbox.store import Store
 from ..outbox.trouble import Trouble, read_trouble
@@ -52,6 +54,9 @@ LINKS = "links_seen"
 """The name of the fact about links: by server, when it was watched and linked last, and since when
 it is watched (seconds since 1970)."""
 
+Partners = Callable[[], Mapping[str, Partner | None]]
+"""Returns the Planfix of each account, None if none is known yet."""
+
 Send = Callable[[Alert], Mapping[str, str]]
 """Sends an alert; see Sender.send."""
 
@@ -60,29 +65,29 @@ def start_alarms(
     settings: Settings,
     store: Store,
     links: Callable[[], Mapping[str, bool]],
-    partner: Callable[[], Partner | None],
+    partners: Partners,
 ) -> list[gevent.Greenlet[..., None]]:
     """Start to watch for troubles; return the greenlets, none if nobody is to be told of them."""
     sender = Sender(settings.alert_command, settings.alert_url.get_secret_value())
     if not sender:
         return []
-    alarms = Alarms(store, links, partner, sender.send, socket.gethostname())
+    alarms = Alarms(store, links, partners, sender.send, socket.gethostname())
     return [keep_running("alarms", alarms.run)]
 
 
 class Alarms:
     """Looks for troubles and has a person told.
 
-    links: tells whether each FreeSWITCH is linked. partner: the Planfix we belong to, None if none
-    is known yet. host: how this machine is called. now: seconds since 1970, by default the store's
-    clock. steady: a clock that never jumps, in seconds.
+    links: tells whether each FreeSWITCH is linked. partners: the Planfix of each account. host: how
+    this machine is called. now: seconds since 1970, by default the store's clock. steady: a clock
+    that never jumps, in seconds.
     """
 
     def __init__(
         self,
         store: Store,
         links: Callable[[], Mapping[str, bool]],
-        partner: Callable[[], Partner | None],
+        partners: Partners,
         send: Send,
         host: str,
         now: Callable[[], float] | None = None,
@@ -91,7 +96,7 @@ class Alarms:
         self._store = store
         self._reader = Reader(store)
         self._links = links
-        self._partner = partner
+        self._partners = partners
         self._send = send
         self._host = host
         self._now = now or store.now
@@ -175,16 +180,18 @@ class Alarms:
         book.see(seen, unsure, now)
 
     def _of_pairing(self, book: Book, now: float) -> dict[str, str]:
-        """Return the alarm that no Planfix is paired any more; note that another one is."""
-        partner = self._partner()
-        if partner is None:
-            return {"unpaired": UNPAIRED} if book.partner else {}
-
-        if book.partner not in ("", partner.url):
-            host = urlsplit(partner.url).hostname
-            book.note("paired", f"another Planfix is paired: {host}", now)
-        book.partner = partner.url
-        return {}
+        """Return the alarms that no Planfix is paired any more; note that another one is."""
+        seen: dict[str, str] = {}
+        for account, partner in self._partners().items():
+            before = book.partners.get(account, "")
+            if partner is None and before:
+                seen[fact_of("unpaired", account)] = UNPAIRED + _of(account)
+            elif partner is not None and before not in ("", partner.url):
+                what = f"another Planfix is paired{_of(account)}: {urlsplit(partner.url).hostname}"
+                book.note(fact_of("paired", account), what, now)
+            if partner is not None:
+                book.partners[account] = partner.url
+        return seen
 
     # whose turn it is, and what was told
 
@@ -266,22 +273,43 @@ def _of_links(
 
 
 def _of_notices(trouble: Trouble) -> dict[str, str]:
-    seen: dict[str, str] = {}
-    if trouble.unauthorized:
-        seen["token"] = "Planfix does not know our token: notices wait"  # noqa: S105
-    elif trouble.is_failing:
-        seen["planfix"] = "Planfix does not accept notices: they wait"
-    if trouble.rejected:
-        seen["rejected"] = f"{trouble.rejected} notices were rejected by Planfix"
-    if trouble.not_linked:
-        seen["recordings"] = f"{trouble.not_linked} recordings of the last hour were not linked"
-    if trouble.bucket:
-        seen["bucket"] = f"recordings wait for their upload: {trouble.bucket}"
+    """Return the alarms about what Planfix does not get."""
     # the former key is right while the key is changed: somebody is at it
-    differs = [name for name in trouble.differs if name != Difference.FORMER_KEY]
-    if differs:
-        seen["pairing"] = f"Planfix holds another {' and another '.join(differs)} of ours"
-    return seen
+    differing = {
+        account: [name for name in names if name != Difference.FORMER_KEY]
+        for account, names in trouble.differs.items()
+    }
+    words = {
+        "token": dict.fromkeys(trouble.unauthorized, "Planfix does not know our token"),
+        "planfix": dict.fromkeys(
+            trouble.failing - trouble.unauthorized, "Planfix accepts no notices"
+        ),
+        "rejected": _counted(trouble.rejected, "notices were rejected by Planfix"),
+        "recordings": _counted(trouble.not_sent, "recordings of the last hour were not sent"),
+        "bucket": {
+            account: f"recordings wait for their upload: {problem}"
+            for account, problem in trouble.bucket.items()
+        },
+        "pairing": {
+            account: f"Planfix holds another {' and another '.join(names)} of ours"
+            for account, names in differing.items()
+            if names
+        },
+    }
+    return {
+        fact_of(name, account): what + _of(account)
+        for name, by_account in words.items()
+        for account, what in sorted(by_account.items())
+    }
+
+
+def _counted(counts: Mapping[str, int], what: str) -> dict[str, str]:
+    return {account: f"{count} {what}" for account, count in counts.items()}
+
+
+def _of(account: str) -> str:
+    """Return whose trouble it is, for the end of a sentence."""
+    return "" if account == ACCOUNT else f" [{account}]"
 
 
 def _hand_over(ours: Book, theirs: Book) -> None:

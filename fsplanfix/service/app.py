@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -15,30 +16,24 @@ from prometheus_client import CollectorRegistry
 
 from ..admin.desk import Desk
 from ..calls import numbers
+from ..calls.model import ACCOUNT
 from ..freeswitch.connection import Connection, Server
 from ..freeswitch.link import Link, NoFollower
 from ..freeswitch.socket_app import SocketApp
 from ..history.folder import Folder
-from ..outbox.archive import Archive
+from ..outbox.claims import Claims
 from ..outbox.cleanup import Cleanup
-from ..outbox.last_talk import LastTalk
-from ..outbox.signing_keys import signing_keys
+from ..outbox.signing_keys import made_key
 from ..outbox.store import Store
 from ..outbox.unlisted import keep_listing
+from ..outbox.upkeep import Upkeep
 from ..outbox.wakeups import keep_waking
-from ..planfix import contacts
-from ..planfix.api import PlanfixApi
-from ..planfix.contacts import Contacts
-from ..planfix.courier import Courier, DeliverySettings
-from ..planfix.keys import PbxKeys
-from ..planfix.pairing import Pairing, Partner
+from ..planfix.courier import MOST_AT_ONCE, Courier
+from ..planfix.pairing import keep_looking
 from ..recordings import convert
-from ..recordings.archive import may_delete
 from ..recordings.convert import Converter
-from ..recordings.files import Files
-from ..recordings.library import Library
-from ..recordings.urls import RecordingUrls
-from ..settings import Settings
+from ..settings import DOMAIN, Settings
+from ..settings.accounts import Accounts
 from ..web import app as web_app
 from ..web import tls
 from ..web.dashboard import DashboardConfig
@@ -46,11 +41,11 @@ from ..web.health import Health
 from ..web.records import RecordsConfig
 from ..web.server import Bounds, WebServer, listen
 from . import file_limits
-from .agreement import Agreement
+from .agreement import Agreement, keep_asking
 from .alarms import start_alarms
-from .archiving import make_archive
-from .caller_lookup import CallerLookup
-from .clicks import make_commands, write_down
+from .archiving import check_installed
+from .companies import Companies
+from .company import Company, Machine
 from .comparison import keep_comparing
 from .greenlets import keep_running
 from .history import History
@@ -60,7 +55,6 @@ from .pipeline import Pipeline, keep_unsaved_events
 from .reachable import Reachable
 from .readiness import Readiness
 from .received import Received
-from .ring import First, RingPlan
 from .store_guard import keep_shadow_apart, warn_of_other_rules
 from .systemd import Supervision
 
@@ -87,11 +81,14 @@ class App:
     """
 
     def __init__(
-        self, settings: Settings, roles: Collection[str] = ROLES, shadow: bool = False
+        self, accounts: Accounts[Settings], roles: Collection[str] = ROLES, shadow: bool = False
     ) -> None:
+        check_installed(accounts)
         numbers.load()
-        spare = file_limits.spare()
-        self._settings = settings
+        spare = self._spare = file_limits.spare()
+        self._accounts = accounts
+        self._rules = accounts.rules()
+        settings = self._settings = accounts.machine
         self._shadow = shadow
         self._roles = roles
 
@@ -108,23 +105,19 @@ class App:
         keep_shadow_apart(self._store, shadow)
         self._registry = CollectorRegistry()
         self._tally = Tally(self._registry)
-        self._keys = signing_keys(
-            self._store,
-            settings.secret_key.get_secret_value(),
-            settings.secret_key_old.get_secret_value(),
-        )
-        self._recordings = self._library()
-
-        token = settings.planfix_token.get_secret_value()
-        self._pairing = Pairing(self._store, settings.planfix_url, token)
-        self._client = PlanfixApi("", "", settings.planfix_concurrency)
-        self._contacts = self._make_contacts()
-        self._courier = self._make_courier()
-        self._pairing.then(self._on_paired)
-        self._received = self._make_received()
-        self._history = self._make_history()
+        self._made_key = made_key(self._store, settings.secret_key.get_secret_value())
         self._pipelines: list[Pipeline] = []
         self._links: list[Link] = []
+        machine = self._machine()
+        made = {name: Company(name, own, machine) for name, own in accounts.items()}
+        former = made.get(ACCOUNT) or Company(ACCOUNT, _before_accounts(settings), machine)
+        self._keys = former.signing_keys
+        self._companies = Companies(made, self._rules, former.recordings)
+        self._courier = self._make_courier()
+        for company in self._companies.values():
+            company.pairing.then(self._courier.call)
+        self._received = self._make_received()
+        self._history = self._make_history()
         if LINKED_ROLES & set(roles):
             self._links = [self._follow(server) for server in settings.freeswitch_esl]
 
@@ -138,46 +131,41 @@ class App:
         self._helpers: list[gevent.Greenlet[..., Any]] = []
         self._stopping = Event()
 
-    def _on_paired(self, partner: Partner) -> None:
-        """Send to the Planfix we belong to."""
-        self._client.aim(partner.url, partner.token)
+    def _machine(self) -> Machine:
+        """Return what all companies share."""
+        settings = self._settings
+        return Machine(
+            store=self._store,
+            tally=self._tally,
+            connections=self._connections,
+            address=settings.public_url or self.address or f"http://{settings.http_listen}",
+            public_url=settings.public_url or "",
+            made_key=self._made_key,
+            convert=self._make_convert(),
+            on_uploaded=self._wake,
+            reachable=Reachable(self._connections, self._pipelines, self._store),
+            shadow=self._shadow,
+            has_many=not self._rules.is_one,
+        )
+
+    def _wake(self) -> None:
         self._courier.call()
 
     def _make_courier(self) -> Courier:
-        """Return the part that sends to Planfix."""
-        settings = self._settings
-        return Courier(
-            self._store,
-            self._client,
-            self._recordings.url,
-            DeliverySettings(
-                settings.planfix_concurrency,
-                settings.popup_ttl,
-                settings.planfix_canceled,
-                self._shadow,
-            ),
-            self._recordings.linkable,
-            now=self._store.now,
-            on_delivered=self._tally.on_delivered,
-            has_jumped=self._store.now.has_jumped,
-            has_settled=self._store.now.has_settled,
-        )
+        """Return the part that sends to every Planfix."""
+        now = self._store.now
+        upkeep = Upkeep(self._store, now, now.has_jumped, now.has_settled)
+        deliveries = {name: company.delivery for name, company in self._companies.items()}
+        most = self._spare // file_limits.COURIER_SHARE
+        return Courier(Claims(self._store, upkeep, now), deliveries, min(most, MOST_AT_ONCE))
 
     def _web_server(self, listener: socket.socket, spare: int) -> WebServer:
         """Return the web server. spare: how many files it may share with others."""
-        settings = self._settings
         self._registry.register(Standing(self._store, self._links, self._pipelines))
         web = web_app.make(
-            make_commands(
-                settings,
-                self._connections,
-                self._contacts,
-                Archive(self._store),
-                self._pairing,
-                self._tally,
-            ).answer,
+            self._companies.answer,
             self._health(),
-            self._recordings.open,
+            self._companies.open,
             exposition(self._registry),
             self._dashboard(),
             self._tally.on_wrong_secret,
@@ -193,7 +181,7 @@ class App:
 
         pipeline = Pipeline(
             server.name,
-            self._settings.rules(),
+            self._rules,
             self._store,
             self._courier.call,
             self._tally.on_notice,
@@ -207,7 +195,7 @@ class App:
         """Return the part that ends the calls of FreeSWITCHes that no worker is linked to."""
         return Leftovers(
             self._store,
-            self._settings.rules(),
+            self._rules,
             self._courier.call,
             self._tally.on_notice,
             self._settings.freeswitch_gone_after,
@@ -236,97 +224,33 @@ class App:
             folders.append(self._received.folder)
         return History(
             folders,
-            settings.rules(),
+            self._rules,
             self._store,
             settings.history_rate,
             self._courier.call,
             self._tally.on_notice,
         )
 
-    def _library(self) -> Library:
-        settings = self._settings
-        wanted = bool(settings.recordings_convert) and "courier" in self._roles
-        if wanted and not convert.is_installed():
-            log.error(
-                "ffmpeg_missing",
-                hint="recordings stay as they are: install ffmpeg (apt-get install ffmpeg)",
-            )
+    def _make_convert(self) -> Callable[[Path], bool] | None:
+        """Return what begins to convert a recording, None if this worker converts none."""
+        all_settings = self._accounts.values()
+        if "courier" not in self._roles or not any(one.recordings_convert for one in all_settings):
+            return None
+        if convert.is_installed():
+            return Converter(self._wake).submit
 
-        converter = Converter(self._on_converted) if wanted and convert.is_installed() else None
-        archive = make_archive(settings, self._store, self._on_converted)
-        files = Files(
-            settings.recordings_dir,
-            settings.recordings_map,
-            settings.recordings_keep_days,
-            converter.submit if converter else None,
-            archive.submit if archive else None,
-            partial(may_delete, archive) if archive else None,
-        )
-
-        mailboxes = None
-        if settings.voicemail and settings.voicemail_dir is not None:
-            mailboxes = Files(settings.voicemail_dir, settings.recordings_map)
-
-        ours = settings.public_url or self.address or f"http://{settings.http_listen}"
-        urls = RecordingUrls(ours, self._keys)
-        return Library(
-            settings.recordings_dir, files, urls, settings.recordings_url, mailboxes, archive
-        )
-
-    def _on_converted(self) -> None:
-        self._courier.call()
-
-    def _make_agreement(self) -> Agreement:
-        """Return the part that compares what Planfix holds with what is ours."""
-        client = self._client
-        return Agreement(
-            self._store,
-            client.ask,
-            lambda: client.has_aim and not self._shadow,
-            PbxKeys(*self._settings.pbx_keys()),
-            self._settings.public_url or "",
-        )
-
-    def _make_contacts(self) -> Contacts:
-        """Return the part that asks Planfix about callers."""
-        settings = self._settings
-        # connections of its own to Planfix: notices need not wait for lookups
-        client = PlanfixApi("", "", contacts.REQUESTS_AT_ONCE)
-        self._pairing.then(lambda partner: client.aim(partner.url, partner.token))
-
-        def ask(fields: Mapping[str, str], seconds: float) -> Mapping[str, object]:
-            # in shadow mode Planfix is asked nothing, and before `setup` nobody knows which
-            return client.ask(fields, seconds) if client.has_aim and not self._shadow else {}
-
-        return Contacts(ask, settings.contact_deadline, self._tally.on_lookup)
+        hint = "recordings stay as they are: install ffmpeg (apt-get install ffmpeg)"
+        log.error("ffmpeg_missing", hint=hint)
+        return None
 
     def _make_socket_app(self, spare: int) -> SocketApp:
         """Return the part that answers the dialplan."""
         settings = self._settings
-        last_talk = LastTalk(self._store, settings.ring_last_days)
-        plan = RingPlan(
-            tuple(First(name) for name in settings.ring_first),
-            settings.ring_seconds,
-            settings.user_domain,
-            settings.dial_string,
-        )
-        reachable = Reachable(self._connections, self._pipelines, self._store)
-        # in shadow mode Planfix is not asked, so there is nothing to tell
-        journal = None if self._shadow else partial(write_down, Archive(self._store))
-        lookup = CallerLookup(
-            settings.rules(),
-            self._contacts,
-            plan,
-            last_talk.find,
-            reachable.absent,
-            reachable.in_calls,
-            journal,
-        )
         return SocketApp(
             settings.esl_listen,
             settings.esl_allow,
-            lookup.find_variables,
-            settings.contact_deadline,
+            self._companies.find_variables,
+            max(one.contact_deadline for one in self._accounts.values()),
             spare // file_limits.SOCKET_SHARE,
         )
 
@@ -336,9 +260,9 @@ class App:
             self._store,
             settings.rules(),
             self._is_linked,
-            self._contacts.name_of,
+            self._companies.name_of,
             self._shadow,
-            lambda: self._pairing.partner is not None,
+            lambda: all(it.pairing.partner is not None for it in self._companies.values()),
         )
         return DashboardConfig(
             desk=desk,
@@ -348,9 +272,12 @@ class App:
             },
             secret=self._keys[-1],
             public_url=settings.public_url or "",
-            find_recording=self._recordings.find,
-            media_from=self._recordings.origin,
+            find_recording=self._companies.find_recording,
+            media_from=self._companies.media_from(),
         )
+
+    def _agreements(self) -> list[Agreement]:
+        return [company.agreement for company in self._companies.values()]
 
     def _connections(self) -> list[Connection]:
         return [link.connection for link in self._links if link.connection is not None]
@@ -373,31 +300,20 @@ class App:
         if self._web is not None:
             self._web.start()
             log.info("web_listening", address=self.address)
-        self._helpers.append(keep_running("pairing", self._pairing.keep_looking))
+        pairings = [company.pairing for company in self._companies.values()]
+        looking = partial(keep_looking, self._store, pairings)
+        self._helpers.append(keep_running("pairing", looking))
         if "events" in self._roles:
-            warn_of_other_rules(self._store, self._settings)
+            warn_of_other_rules(self._store, self._accounts)
 
         for pipeline in self._pipelines:
             self._workers.append(keep_running(f"pipeline {pipeline.server}", pipeline.run))
 
         if "courier" in self._roles:
-            self._store.now.begin()
-            self._workers.append(keep_running("courier", self._courier.run))
-            cleanup = partial(Cleanup(self._store).keep_deleting_old, self._settings.keep_days)
-            wakeups = partial(keep_waking, self._store, self._courier.call)
-            for name, work in (
-                ("leases", self._courier.claims.leases.keep_renewing),
-                ("wake-ups", wakeups),
-                ("cleanup", cleanup),
-                ("agreement", self._make_agreement().keep_asking),
-                ("older calls", partial(keep_listing, self._store)),
-            ):
-                self._helpers.append(keep_running(name, work))
-
-            log.info("courier_ready", owner=self._courier.claims.leases.owner)
-
-        if "web" in self._roles and self._settings.recordings_keep_days:
-            self._helpers.append(keep_running("retention", self._recordings.keep_deleting_old))
+            self._start_courier()
+        if "web" in self._roles:
+            for library in self._companies.libraries_to_clean():
+                self._helpers.append(keep_running("retention", library.keep_deleting_old))
         if "web" in self._roles and self._received is not None:
             work = self._received.keep_deleting_old
             self._helpers.append(keep_running("old records", work))
@@ -409,7 +325,7 @@ class App:
             self._helpers.append(keep_running("leftovers", self._leftovers.run))
             self._helpers.append(keep_running("history", self._history.run))
             self._helpers += start_alarms(
-                self._settings, self._store, self._is_linked, lambda: self._pairing.partner
+                self._settings, self._store, self._is_linked, self._companies.partners
             )
 
         self._helpers.append(keep_running("store's file", self._readiness.look_over))
@@ -425,6 +341,22 @@ class App:
             link = next(link for link in self._links if link.server.name == pipeline.server)
             work = partial(keep_comparing, pipeline, link)
             self._helpers.append(keep_running(f"comparison {pipeline.server}", work))
+
+    def _start_courier(self) -> None:
+        """Start sending, and what belongs to it."""
+        self._store.now.begin()
+        self._workers.append(keep_running("courier", self._courier.run))
+        cleanup = partial(Cleanup(self._store).keep_deleting_old, self._settings.keep_days)
+        for name, work in (
+            ("leases", self._courier.claims.leases.keep_renewing),
+            ("wake-ups", partial(keep_waking, self._store, self._courier.call)),
+            ("cleanup", cleanup),
+            ("agreement", partial(keep_asking, self._store, self._agreements)),
+            ("older calls", partial(keep_listing, self._store)),
+        ):
+            self._helpers.append(keep_running(name, work))
+
+        log.info("courier_ready", owner=self._courier.claims.leases.owner)
 
     def run(self) -> int:
         """Start, work until `stop` is called, and end in order.
@@ -464,13 +396,20 @@ class App:
         unwritten += self._courier.claims.keep_the_rest()
         if self._web is not None:
             self._web.stop(timeout=1)
-        self._client.close()
+        for company in self._companies.values():
+            company.close()
         self._store.close()
         return 0 if is_whole and not unwritten else 1
 
     def stop(self) -> None:
         """Ask for the end."""
         self._stopping.set()
+
+
+def _before_accounts(settings: Settings) -> Settings:
+    """Return the settings by which links of the time with one company are opened."""
+    folder = str(settings.recordings_dir).partition(DOMAIN)[0]
+    return settings.model_copy(update={"recordings_dir": Path(folder)})
 
 
 def _kill(greenlets: Collection[gevent.Greenlet[..., Any]]) -> None:

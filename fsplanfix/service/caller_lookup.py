@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence, Set
 import gevent
 import structlog
 
-from ..calls.model import Leg, Role, Rules
+from ..calls.model import ACCOUNT, Leg, Role, Rules
 from ..calls.parties import read_leg
 from ..freeswitch.events import SwitchEvent
 from ..freeswitch.ring import Shown, ring_string
 from ..freeswitch.socket_app import clean
-from ..outbox.records import LOOKED_UP, Entry
+from ..outbox.records import LOOKED_UP, Entry, whose
 from ..planfix.contacts import NOBODY, Contact, Contacts
 from .ring import First, Order, RingPlan, Wanted, group_of
 
@@ -72,6 +72,7 @@ class CallerLookup:
         find_absent: FindAbsent,
         find_busy: FindBusy,
         write_down: WriteDown | None = None,
+        account: str = ACCOUNT,
     ) -> None:
         self._rules = rules
         self._contacts = contacts
@@ -81,6 +82,7 @@ class CallerLookup:
         self._find_absent = find_absent
         self._find_busy = find_busy
         self._journal = write_down
+        self._account = account
 
     def find_variables(self, channel: SwitchEvent, seconds: float) -> dict[str, str]:
         """Return the variables for an outside caller within `seconds`, none for anybody else."""
@@ -126,6 +128,7 @@ class CallerLookup:
             last=last,
             rung=ring.count("leg_timeout="),
             milliseconds=round((time.monotonic() - begun) * 1000),
+            **whose(self._account),
         )
         return {variable: value for variable, value in found.items() if value}
 
@@ -133,7 +136,9 @@ class CallerLookup:
         if self._journal is None:
             return
         # the call does not wait for the store
-        gevent.spawn(self._journal, Entry(time.time(), what, leg.uuid, "", leg.number))
+        gevent.spawn(
+            self._journal, Entry(time.time(), what, leg.uuid, "", leg.number, self._account)
+        )
 
     def _last(self, number: str, seconds: float) -> str:
         return self._find_last(number, seconds) if First.LAST in self._plan.first else ""

@@ -8,15 +8,16 @@ from functools import partial
 
 import structlog
 
+from ..calls.model import ACCOUNT
 from ..calls.numbers import is_outside_number
-from ..errors import StoreError
+from ..errors import DialRefused, StoreError
 from ..freeswitch import tones
 from ..freeswitch.connection import Connection
 from ..freeswitch.dialler import Click, Dialler
 from ..freeswitch.originate import DialPlan
 from ..freeswitch.socket_app import clean
 from ..outbox.archive import Archive
-from ..outbox.records import Entry
+from ..outbox.records import Entry, whose
 from ..planfix.commands import Commands, Destination, DialLimits
 from ..planfix.contacts import Contacts
 from ..planfix.keys import PbxKeys
@@ -43,11 +44,12 @@ OUTCOMES = {
 
 
 class KnownClients:
-    """What is known of clients, from Planfix and from our own calls."""
+    """What is known of an account's clients, from its Planfix and from its own calls."""
 
-    def __init__(self, contacts: Contacts, archive: Archive) -> None:
+    def __init__(self, contacts: Contacts, archive: Archive, account: str = ACCOUNT) -> None:
         self._contacts = contacts
         self._archive = archive
+        self._account = account
 
     def name_of(self, number: str, callid: str) -> str:
         """Return a client's name for a phone's display, "" if it is not known at once."""
@@ -56,7 +58,7 @@ class KnownClients:
     def last_line_of(self, number: str) -> str:
         """Return the line that a client called last, "" if none is known that he may see."""
         try:
-            line = self._archive.last_line(number)
+            line = self._archive.last_line(number, self._account)
         except StoreError as error:
             log.error("store_unavailable", problem=str(error))
             return ""
@@ -72,9 +74,14 @@ def make_commands(
     archive: Archive,
     pairing: Pairing,
     tally: Tally,
+    is_one_of_many: bool = False,
 ) -> Commands:
-    """Return what answers Planfix's commands. connections: those to FreeSWITCH that are up."""
-    rules = settings.rules()
+    """Return what answers the commands of an account's Planfix.
+
+    connections: those to FreeSWITCH that are up. is_one_of_many: there are other accounts, whose
+    users a click must never ring.
+    """
+    rules, account = settings.rules(), pairing.account
     plan = DialPlan(
         settings.dial_string,
         settings.dial_context,
@@ -86,13 +93,14 @@ def make_commands(
         settings.client_timeout,
         settings.folder_for_clicks(),
         settings.record_stereo,
+        "" if account == ACCOUNT else account,
     )
-    clicks = ClickJournal(archive, tally)
+    clicks = ClickJournal(archive, tally, account)
     dialler = Dialler(
         connections,
         plan,
         settings.outbound_caller_id,
-        KnownClients(contacts, archive),
+        KnownClients(contacts, archive, account),
         rules.is_outside,
         clicks.on_done,
         rules.numbering.dialled,
@@ -102,7 +110,8 @@ def make_commands(
         PbxKeys(*settings.pbx_keys()),
         rules,
         DialLimits(settings.dial_allow, settings.dial_limit_per_ext, settings.dial_limit),
-        partial(start, dialler),
+        # without a domain FreeSWITCH rings a user of its own one, who may be another company's
+        partial(start, dialler) if settings.user_domain or not is_one_of_many else refuse,
         clicks.on_refused,
         tally.on_key,
     )
@@ -116,18 +125,24 @@ def start(dialler: Dialler, ext: str, users: Sequence[str], to: Destination) -> 
         dialler.start(ext, users, to.number, to.digits)
 
 
-class ClickJournal:
-    """Counts clicks and writes them down."""
+def refuse(ext: str, users: Sequence[str], to: Destination) -> None:  # noqa: ARG001 - a Dial
+    """Refuse a click of an account whose users are in no domain, or in several."""
+    raise DialRefused(f"Extension {ext} cannot be called: user_domain of the account is not set")
 
-    def __init__(self, archive: Archive, tally: Tally) -> None:
+
+class ClickJournal:
+    """Counts an account's clicks and writes them down."""
+
+    def __init__(self, archive: Archive, tally: Tally, account: str = ACCOUNT) -> None:
         self._archive = archive
         self._tally = tally
+        self._account = account
 
     def on_done(self, click: Click) -> None:
         """Record the outcome of a click that let a phone ring."""
         self._tally.clicks.labels(click.cause).inc()
         what = f"click to call: {OUTCOMES.get(click.cause, click.outcome)}"
-        self._write(Entry(time.time(), what, click.callid, click.ext, click.number))
+        self._write(Entry(time.time(), what, click.callid, click.ext, click.number, self._account))
 
     def on_refused(self, ext: str, number: str, reason: str) -> None:
         """Record why a click let no phone ring.
@@ -135,10 +150,11 @@ class ClickJournal:
         number: E.164 digits, "" if it has none.
         """
         self._tally.clicks.labels("REFUSED").inc()
-        log.warning("click_refused", ext=ext, phone=number, reason=reason)
+        about = {"ext": ext, "phone": number, "reason": reason, **whose(self._account)}
+        log.warning("click_refused", **about)
         if number:
             what = f"click to call refused: {reason}"
-            self._write(Entry(time.time(), what, "", ext, number))
+            self._write(Entry(time.time(), what, "", ext, number, self._account))
 
     def _write(self, entry: Entry) -> None:
         write_down(self._archive, entry)

@@ -16,6 +16,9 @@ KEPT = 256
 HTTP_SHARE = 4
 """The part of the rest for HTTP connections: each may hold a recording open besides itself."""
 
+COURIER_SHARE = 8
+"""The part of the rest for requests to the Planfix of many companies; one company's are in KEPT."""
+
 SOCKET_SHARE = 2
 """The part of the rest for calls that ask who calls."""
 

@@ -23,9 +23,10 @@ import structlog
 from gevent.event import Event
 from gevent.lock import RLock
 
-from ..calls.model import Notice, Rules
+from ..calls.model import MICROSECONDS, Notice
 from ..calls.reconcile import Dump
 from ..calls.tracker import Tracker
+from ..calls.whose import AnyRules
 from ..errors import RecordError, StoreError
 from ..history.calls import Retold, legs_named, together
 from ..history.folder import Folder, Found
@@ -100,7 +101,7 @@ class Absence:
 
     def holds(self, record: Record) -> bool:
         """Tell whether a leg was up then, or later."""
-        return record.ended >= self.since - int(LAST_SIGN * 1_000_000)
+        return record.ended >= self.since - int(LAST_SIGN * MICROSECONDS)
 
 
 class Records(Protocol):
@@ -159,7 +160,7 @@ class History:
     def __init__(
         self,
         folders: Sequence[Folder],
-        rules: Rules,
+        rules: AnyRules,
         store: Store,
         rate: float,
         on_saved: Callable[[], None],
@@ -220,7 +221,7 @@ class History:
             return
 
         # all workers may be killed before the first sign of life is stored
-        since = since or until - int(AT_FIRST * 1_000_000)
+        since = since or until - int(AT_FIRST * MICROSECONDS)
         with self._lock:
             absence = Absence(server, core, since)
             if (known := self._absences().get(absence.name)) is not None:
@@ -229,7 +230,7 @@ class History:
             self._noted[absence.name] = self._steady()
 
             # records that were of no interest before may be so now
-            begin = since / 1_000_000 - LAST_SIGN
+            begin = since / MICROSECONDS - LAST_SIGN
             for folder, read in self._read.items():
                 self._move(folder, begin, is_back=True)
                 self._begin.pop(folder, None)
@@ -280,7 +281,7 @@ class History:
                     del self._noted[name]
 
     def _tell_all(self, absences: list[Absence]) -> None:
-        begin = min(absence.since for absence in absences) / 1_000_000 - LAST_SIGN
+        begin = min(absence.since for absence in absences) / MICROSECONDS - LAST_SIGN
         files = [(found, folder) for folder in self._folders for found in self._new(folder, begin)]
         files.sort(key=lambda one: one[0])
 

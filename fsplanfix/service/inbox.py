@@ -11,6 +11,7 @@ import gevent
 import structlog
 from gevent.queue import Queue
 
+from ..calls.model import MICROSECONDS
 from ..calls.overlap import without_known
 from ..calls.reconcile import Dump
 from ..freeswitch.events import SwitchEvent
@@ -39,7 +40,7 @@ class Resync:
     alive: its last sign of life in the store (microseconds since 1970).
     channels: its live channels after that, None if unknown.
     events: the events that arrived meanwhile.
-    at: when the channels were known (microseconds since 1970, by our own clock).
+    stamp: when the channels were known (microseconds since 1970, by our own clock).
     is_last: nothing will be heard of this FreeSWITCH any more.
     """
 
@@ -49,7 +50,7 @@ class Resync:
     alive: int
     channels: Sequence[Dump] | None
     events: list[SwitchEvent]
-    at: int
+    stamp: int
     is_last: bool = False
 
 
@@ -162,7 +163,7 @@ class Inbox:
         # by FreeSWITCH's clock, ours may be off: its last event and the time that has passed since
         alive, received = self._last_event
         if is_linked and alive:
-            alive += int((time.monotonic() - received) * 1_000_000)
+            alive += int((time.monotonic() - received) * MICROSECONDS)
         else:
             alive = 0
 
@@ -211,4 +212,4 @@ def events_in(items: Iterable[Item]) -> list[SwitchEvent]:
 
 def _now() -> int:
     """Return microseconds since 1970."""
-    return int(time.time() * 1_000_000)
+    return int(time.time() * MICROSECONDS)

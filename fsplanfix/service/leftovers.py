@@ -13,7 +13,8 @@ import gevent
 import structlog
 from gevent.event import Event
 
-from ..calls.model import Notice, Rules
+from ..calls.model import Notice
+from ..calls.whose import AnyRules
 from ..errors import StoreError
 from ..outbox.cores import Cores, Standing
 from ..outbox.store import Store
@@ -43,7 +44,7 @@ class Leftovers:
     def __init__(
         self,
         store: Store,
-        rules: Rules,
+        rules: AnyRules,
         on_saved: Callable[[], None],
         on_notice: Callable[[Notice], None],
         gone_after: float,

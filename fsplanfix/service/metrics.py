@@ -17,7 +17,7 @@ from ..freeswitch.link import Link
 from ..outbox.queue import Queue
 from ..outbox.standing import DIFFERENCES
 from ..outbox.store import Store
-from ..outbox.trouble import count_not_linked
+from ..outbox.trouble import count_not_sent
 from ..planfix.agreement import Difference
 from ..planfix.keys import Key
 from .logs import Unbreakable
@@ -163,7 +163,7 @@ class Standing(Collector):
     def _to_be_sent(self) -> Iterator[Metric]:
         try:
             found = self._queue.backlog()
-            not_linked = count_not_linked(self._store, self._store.now())
+            not_sent = count_not_sent(self._store, self._store.now())
             differs = GaugeMetricFamily(
                 "fsplanfix_planfix_differs",
                 "Whether Planfix holds another key or address of ours",
@@ -195,9 +195,9 @@ class Standing(Collector):
             "fsplanfix_rejected_notices", "Notices that Planfix rejected", value=found.rejected
         )
         yield GaugeMetricFamily(
-            "fsplanfix_recordings_not_linked",
-            "Recordings of the last hour whose links can never work",
-            value=not_linked,
+            "fsplanfix_recordings_not_sent",
+            "Recordings of the last hour that Planfix can never get",
+            value=not_sent,
         )
         yield GaugeMetricFamily(
             "fsplanfix_account_paused",

@@ -19,9 +19,11 @@ from ..calls import snapshot
 from ..calls.doubts import DOUBTS
 from ..calls.event_log import BY_RECORD, EventLog
 from ..calls.identity import REMEMBERED_CALLS
-from ..calls.model import Notice, Rules
+from ..calls.model import MICROSECONDS, Notice
 from ..calls.overlap import without_known
 from ..calls.tracker import Tracker
+from ..calls.unclaimed import UNCLAIMED
+from ..calls.whose import AnyRules
 from ..errors import GivenUp
 from ..freeswitch.events import SwitchEvent
 from ..history.merge import is_unknown_end
@@ -69,7 +71,7 @@ class Pipeline:
     def __init__(
         self,
         server: str,
-        rules: Rules,
+        rules: AnyRules,
         store: Store,
         on_saved: Callable[[], None],
         on_notice: Callable[[Notice], None] | None = None,
@@ -195,7 +197,7 @@ class Pipeline:
 
         self._commit()
         if isinstance(batch[-1], SwitchEvent):
-            self.lag = max(time.time() - batch[-1].at / 1_000_000, 0.0)
+            self.lag = max(time.time() - batch[-1].at / MICROSECONDS, 0.0)
 
         return not any(isinstance(item, Stop) for item in batch)
 
@@ -263,7 +265,7 @@ class Pipeline:
         for state in states:
             try:
                 known, until = self.tracker.book.legs, snapshot.heard_until(state)
-                heard_until |= {u: at for u, at in until.items() if u not in known}
+                heard_until |= {u: stamp for u, stamp in until.items() if u not in known}
                 snapshot.restore(self.tracker, state)
             except Exception as error:  # whatever another release may have written
                 log.error("open_call_unreadable", server=self.server, problem=repr(error))
@@ -271,7 +273,7 @@ class Pipeline:
             del self.tracker.calls[callid]
             self._event_log.close(callid, self.tracker)
         there = self.tracker.book.legs
-        self._missed.heard_until = {u: at for u, at in heard_until.items() if u in there}
+        self._missed.heard_until = {u: stamp for u, stamp in heard_until.items() if u in there}
 
     def _catch_up(self, item: Resync) -> None:
         """Feed events for what was missed, by FreeSWITCH's account of its channels."""
@@ -302,10 +304,10 @@ class Pipeline:
             channels = len(item.channels)
             log.info("reconciled", server=self.server, channels=channels, missed=len(events))
 
-        self._feed_missed(events, item.at)
+        self._feed_missed(events, item.stamp)
         self._commit()
         note, place = self._records.note_absence, (self.server, self.core)
-        self._insist(partial(note, *place, max(alive), item.at))
+        self._insist(partial(note, *place, max(alive), item.stamp))
 
     def _feed_missed(self, events: list[SwitchEvent], until: int) -> None:
         """Feed events that stand for what was missed, and note for `explain` in which calls.
@@ -344,7 +346,7 @@ class Pipeline:
         self._written_alive, self._is_answered = self.tracker.last_at, False
         records, _ = self._missed.records_of(self.tracker, [], is_last=True)
         missed = self._missed.after_absence(self.tracker, [], (), records)
-        self._feed_missed(missed, int(time.time() * 1_000_000))
+        self._feed_missed(missed, int(time.time() * MICROSECONDS))
         self._commit()
 
     # while FreeSWITCH is linked
@@ -426,6 +428,11 @@ class Pipeline:
             known = self._insist(partial(self._store.facts.get, DOUBTS))
             together = doubts.with_those_of(known)
             self._insist(partial(self._store.facts.swap, DOUBTS, together))
+
+        unclaimed = self.tracker.unclaimed
+        if unclaimed.is_due:
+            known = self._insist(partial(self._store.facts.get, UNCLAIMED))
+            self._insist(partial(self._store.facts.swap, UNCLAIMED, unclaimed.added_to(known)))
 
         if self.set_aside.has_news:
             self.set_aside.has_news = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 
+from ..calls.model import ACCOUNT
 from ..freeswitch.connection import Connection
 from ..freeswitch.events import SwitchEvent
 from ..freeswitch.phones import absent_users
@@ -36,11 +37,11 @@ class Reachable:
         asked = [one for one in linked if one.core == core] or linked[: len(linked) == 1]
         return absent_users(asked[0], users, domain, seconds) if asked else frozenset()
 
-    def in_calls(self, seconds: float) -> Set[str]:
-        """Return the exts that are in a client's call, as far as is known within `seconds`."""
+    def in_calls(self, seconds: float, account: str = ACCOUNT) -> Set[str]:
+        """Return the exts of an account that are in a call, as far as is known within `seconds`."""
         # a worker that hears no events asks the store
         if not self._pipelines:
-            return self._stored.find(seconds)
+            return self._stored.find(seconds, account)
 
         books = (pipeline.tracker.book for pipeline in self._pipelines)
-        return {ext for book in books for ext in book.exts_in_calls()}
+        return {ext for book in books for ext in book.exts_in_calls(account)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from typing import Any
 
 import structlog
 
@@ -10,6 +12,7 @@ from ..errors import StoreError
 from ..outbox.queue import Queue
 from ..outbox.store import Store
 from ..settings import RuleSettings, Settings
+from ..settings.accounts import Accounts
 
 log = structlog.get_logger(__name__)
 
@@ -36,18 +39,23 @@ def keep_shadow_apart(store: Store, is_shadow: bool) -> None:
     )
 
 
-def warn_of_other_rules(store: Store, settings: Settings) -> None:
+def warn_of_other_rules(store: Store, accounts: Accounts[Settings]) -> None:
     """Warn if the rules are not those that the store was last used with.
 
     Workers that share a store make the same notices only under the same rules.
     """
-    ours = settings.model_dump(mode="json", include=set(RuleSettings.model_fields))
+    ours = _rules_of(accounts.machine)
+    if accounts.file is not None:
+        ours |= {f"[{name}]": _digest(_rules_of(own)) for name, own in accounts.items()}
     before = store.facts.swap("rules", json.dumps(ours, sort_keys=True))
     if not before:
         return
 
     theirs = json.loads(before)
-    differing = sorted(name.upper() for name in ours if ours[name] != theirs.get(name))
+    # not settings that an older release had; accounts that are gone
+    gone = [name for name in theirs if name.startswith("[") and name not in ours]
+    names = [*gone, *(name for name in ours if ours[name] != theirs.get(name))]
+    differing = sorted(name if name.startswith("[") else name.upper() for name in names)
 
     if differing:
         log.warning(
@@ -55,3 +63,11 @@ def warn_of_other_rules(store: Store, settings: Settings) -> None:
             settings=",".join(differing),
             hint="if another worker shares this store, give it the same settings and restart it",
         )
+
+
+def _rules_of(settings: Settings) -> dict[str, Any]:
+    return settings.model_dump(mode="json", include=set(RuleSettings.model_fields))
+
+
+def _digest(rules: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:16]

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -21,7 +21,14 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticKnownError
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from .. import settings_file
 from ..calls.model import Missed, Rules, Windows
@@ -65,12 +72,16 @@ from .values import (
 )
 
 __all__ = [
+    "DOMAIN",
+    "EMPTY_MATTERS",
     "SECRETS",
+    "AccountSettings",
     "Address",
     "RecordSettings",
     "RuleSettings",
     "Settings",
     "StoreSettings",
+    "given",
     "load",
     "unknown_names",
 ]
@@ -91,11 +102,17 @@ SECRETS = (
 """Settings that may also stand in a file, which NAME_FILE names."""
 
 
+DOMAIN = "{domain}"
+"""What an account's folder of recordings may hold in place of the account's domain."""
+
 EMPTY_MATTERS = ("HIDDEN_NUMBER", "RING_FIRST")
 """Settings that mean something when they are empty. Any other empty setting counts as missing."""
 
 
 class _Source(BaseSettings):
+    """reads_environment: whether it looks beside the values it is made of."""
+
+    reads_environment: ClassVar[bool] = True
     model_config = SettingsConfigDict(
         env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
     )
@@ -111,13 +128,20 @@ class _Source(BaseSettings):
     ) -> tuple[Any, ...]:
         """Leave out LINES where it is a terminal's height, as `watch` and others export it."""
 
+        if not cls.reads_environment:
+            return (init_settings,)
+
         def environment() -> dict[str, Any]:
-            values = dict(env_settings())
-            if re.fullmatch(r"[0-9]{1,4}", str(values.get("lines", "")), re.ASCII):
-                del values["lines"]
-            return values
+            return _without_height(env_settings())
 
         return init_settings, environment, dotenv_settings
+
+
+def _without_height(environment: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(environment)
+    if re.fullmatch(r"[0-9]{1,4}", str(values.get("lines", "")), re.ASCII):
+        del values["lines"]
+    return values
 
 
 class RuleSettings(_Source):
@@ -199,7 +223,13 @@ class RecordSettings(_Source):
     history_rate: float = Field(default=5.0, gt=0, le=1000)
 
 
-class Settings(RuleSettings, StoreSettings, RecordSettings):
+class AccountSettings(_Source):
+    """Where the companies on the switch are named; None where there is one, the environment's."""
+
+    accounts_file: Annotated[Path | None, BeforeValidator(as_or_none)] = None
+
+
+class Settings(RuleSettings, StoreSettings, RecordSettings, AccountSettings):
     """Everything `fsplanfix run` needs."""
 
     planfix_url: Annotated[str, AfterValidator(as_address)] = Field(
@@ -213,6 +243,8 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
         description="the token that Planfix shows beside that address",
     )
     pbx_token: SecretStr = Field(
+        default=SecretStr(""),
+        validate_default=False,
         min_length=8,
         description="the key you enter in Planfix for its requests to the PBX, "
         "at least 8 characters",
@@ -328,6 +360,9 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
         """Refuse a folder whose name would mean something in a command to FreeSWITCH."""
         given, mapped = info.data.get("recordings_dir"), info.data.get("recordings_map")
         folder = mapped[0] if mapped else str(given or "")
+        # each account puts its own domain there (accounts.py)
+        if info.data.get("accounts_file"):
+            folder = folder.replace(DOMAIN, "")
         if value and not COMMAND_SAFE.fullmatch(folder):
             raise ValueError(
                 f"FreeSWITCH cannot be told to record into '{folder}'; "
@@ -376,11 +411,15 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
         for name, other in (("planfix_url", "planfix_token"), ("planfix_token", "planfix_url")):
             if values.get(name) and not values.get(other):
                 values[other] = None
+
+        # with a file of accounts each of them has its own
+        if not values.get("accounts_file"):
+            values.setdefault("pbx_token", None)
         return values
 
-    @field_validator("planfix_url", "planfix_token", mode="before")
+    @field_validator("planfix_url", "planfix_token", "pbx_token", mode="before")
     @classmethod
-    def _comes_with_the_other(cls, value: Any) -> Any:
+    def _must_be_there(cls, value: Any) -> Any:
         if value is None or value == "":
             raise PydanticKnownError("missing")
         return value
@@ -389,10 +428,33 @@ class Settings(RuleSettings, StoreSettings, RecordSettings):
 T = TypeVar("T", bound=_Source)
 
 
-def _is_emptied(name: str, file: Path | None) -> bool:
-    """Return whether a setting is given and empty."""
-    in_file = dotenv_values(file).get(name) if file else None
-    return os.environ.get(name, in_file) == ""
+def _emptied(file: Path | None) -> dict[str, Any]:
+    """Return the settings that are given, empty, and mean something so.
+
+    env_ignore_empty drops an empty setting even where it has a meaning.
+    """
+    in_file = dotenv_values(file) if file else {}
+    return {
+        name.lower(): "" for name in EMPTY_MATTERS if os.environ.get(name, in_file.get(name)) == ""
+    }
+
+
+def _by_field(own: Mapping[str, str] | None) -> dict[str, Any]:
+    return {name.lower(): value for name, value in (own or {}).items()}
+
+
+def given(kind: type[_Source], own: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what the environment, the file of settings and `own` say, unread, by field.
+
+    Raises SettingsError if the file cannot be read.
+    """
+    file = settings_file.find()
+    return {
+        **DotEnvSettingsSource(kind, env_file=file)(),
+        **_without_height(EnvSettingsSource(kind)()),
+        **_emptied(file),
+        **_by_field(own),
+    }
 
 
 def load(kind: type[T], own: Mapping[str, str] | None = None) -> T:
@@ -403,10 +465,7 @@ def load(kind: type[T], own: Mapping[str, str] | None = None) -> T:
     missing or wrong.
     """
     file = settings_file.find()
-    # env_ignore_empty drops an empty setting even where it has a meaning
-    emptied = [name for name in EMPTY_MATTERS if _is_emptied(name, file)]
-    given = {**dict.fromkeys(emptied, ""), **(own or {})}
-    values: dict[str, Any] = {name.lower(): value for name, value in given.items()}
+    values = {**_emptied(file), **_by_field(own)}
     try:
         return kind(_env_file=file, **values)  # type: ignore[call-arg]
     except UnicodeEncodeError:

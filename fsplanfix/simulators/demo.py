@@ -44,13 +44,13 @@ class Voice:
     """How the demonstration is told.
 
     say, title: print a line. header: introduces a call by the fields of a request. request: prints
-    a request and its time (microseconds since 1970). day: a day (seconds since 1970) in words.
+    a request and its time, day: a day in words (both seconds since 1970).
     """
 
     say: Say
     title: Say
     header: Callable[[Mapping[str, str]], str]
-    request: Callable[[Mapping[str, str], int], None]
+    request: Callable[[Mapping[str, str], float], None]
     day: Callable[[float], str]
 
 
@@ -88,7 +88,7 @@ def new_cards(planfix: Planfix, known: set[str]) -> list[CallCard]:
 
 
 def is_complete(card: CallCard) -> bool:
-    """Return whether a call is over for everybody and its recording, if any, is linked."""
+    """Return whether a call is over for everybody and Planfix has its recording, if any."""
     over = all(part.state == "done" for part in card.parts)
     return over and (bool(card.links) or not any(part.is_recorded for part in card.parts))
 
@@ -154,7 +154,7 @@ def tell(planfix: Planfix, known: int, voice: Voice) -> None:
     for _, together in groupby(told, lambda item: (item.code, item.fields.get("event"))):
         for item in sorted(together, key=lambda item: item.fields.get("ext", "")):
             if item.code == 200:
-                voice.request(item.fields, int(item.at * 1_000_000))
+                voice.request(item.fields, item.at)
             else:
                 voice.say(f"  refused with {item.code}")
 

@@ -305,7 +305,8 @@ class Switch:
 
         job_steps = [step for step in steps if step.get("Event-Name") == "BACKGROUND_JOB"]
         keep |= {step.get("Job-UUID"): job for step in job_steps}
-        self._play(freshen(steps, time.time(), self.core, keep, swap), self.speed)
+        fresh = freshen(steps, time.time(), self.core, keep, swap)
+        self._play(_with_account(fresh, given), self.speed)
 
     def _finish_job(self, command: str, job: str, text: str) -> None:
         fields = {
@@ -483,3 +484,13 @@ class Switch:
         self.core = str(uuid4())
         self.channels.clear()
         self.drop()
+
+
+def _with_account(steps: list[Step], given: dict[str, str]) -> list[Step]:
+    """Put the account that an originate gives to its first leg into that leg's events."""
+    account = given.get("planfix_account")
+    if not account:
+        return steps
+    line = f"\nUnique-ID: {given.get('origination_uuid', '')}\n"
+    more = f"{line}variable_planfix_account: {account}\n"
+    return [Step(step.after, step.body.replace(line, more, 1)) for step in steps]

@@ -80,9 +80,9 @@ def freshen(
     return [rewrite(step) for step in steps]
 
 
-def _with_dates(body: str, at: int) -> str:
+def _with_dates(body: str, stamp: int) -> str:
     """Make the readable dates of an event agree with its timestamp."""
-    when = datetime.fromtimestamp(at / 1_000_000, UTC)
+    when = datetime.fromtimestamp(stamp / 1_000_000, UTC)
     local = quote(when.strftime("%Y-%m-%d %H:%M:%S"), safe="-")
     gmt = quote(when.strftime("%a, %d %b %Y %H:%M:%S GMT"), safe=",")
     body = re.sub(

@@ -29,7 +29,8 @@ ABOUT = (
     "Planfix API for telephony, with your PBX_TOKEN as the key. It answers POST only."
 )
 
-CommandAnswer = Callable[[Mapping[str, str]], tuple[int, dict[str, str]]]
+CommandAnswer = Callable[[Mapping[str, str], str], tuple[int, dict[str, str]]]
+"""Answers the fields of a command, and the account in the address, "" for none."""
 
 
 def make(
@@ -43,7 +44,7 @@ def make(
 ) -> Flask:
     """Return the application.
 
-    commands: answers Planfix (Commands.answer). metrics: returns the text of /metrics.
+    commands: answers Planfix (Companies.answer). metrics: returns the text of /metrics.
     on_wrong_secret: called for each wrong secret with its kind: "token", "password", "cdr_secret".
     records: what is done with the records that FreeSWITCH sends; None takes none.
     """
@@ -56,7 +57,7 @@ def make(
     def about() -> ResponseReturnValue:
         return jsonify(message=ABOUT)
 
-    def planfix() -> ResponseReturnValue:
+    def planfix(account: str = "") -> ResponseReturnValue:
         if request.mimetype != "application/x-www-form-urlencoded":
             return jsonify(error="Send the fields as application/x-www-form-urlencoded"), 415
 
@@ -65,7 +66,7 @@ def make(
         if request.environ["wsgi.input"].read(1):
             abort(413)
 
-        code, body = commands(fields)
+        code, body = commands(fields, account)
         if code == 401 and not guesses.count_wrong(address()):
             return jsonify(
                 error="Too many wrong tokens from your address: try again in a minute"
@@ -83,6 +84,7 @@ def make(
 
     # exempt from the forms' tokens: Planfix sends its own secret
     app.add_url_rule("/planfix", view_func=guard.exempt(planfix), methods=["POST"])
+    app.add_url_rule("/planfix/<account>", endpoint="planfix", methods=["POST"])
     if records is not None:
         wrong = Guesses("cdr_secret", WRONG_TOKENS_A_MINUTE, on_wrong_secret)
         app.add_url_rule("/cdr", view_func=guard.exempt(taker(records, wrong)), methods=["POST"])

@@ -33,7 +33,15 @@ from .call_pages import CallDesk, add_call_pages
 from .live import OverviewDesk, add_overview
 from .rate_limit import address
 from .rendering import give_way, warm_up
-from .sessions import ADMIN, SESSION_LASTS, SessionNames, Sessions, add_login, cookie_is_lost
+from .sessions import (
+    ADMIN,
+    SESSION_LASTS,
+    SessionNames,
+    Sessions,
+    add_choice_of_language,
+    add_login,
+    cookie_is_lost,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -191,6 +199,7 @@ def _pages(config: DashboardConfig, on_wrong_secret: Callable[[str], None]) -> B
 
     pages.after_request(harden)
     add_login(pages, sessions, config.public_url, on_wrong_secret)
+    add_choice_of_language(pages)
     add_overview(pages, config.desk, sessions)
     add_call_pages(pages, config.desk, config.find_recording, problem)
     _add_rejected(pages, config.desk)

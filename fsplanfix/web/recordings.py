@@ -1,4 +1,4 @@
-"""Serves recordings to everyone who has a signed link, and logs who listened."""
+"""Serves recordings to everyone who has a signed URL, and logs who listened."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .rate_limit import address
 log = structlog.get_logger(__name__)
 
 Find = Callable[[str, str], Found | Elsewhere]
-"""Opens the recording behind a link's two parts; see Library.open."""
+"""Opens the recording behind a URL's two parts; see Library.open."""
 
 
 def serve(find: Find, signed: str, name: str) -> ResponseReturnValue:
     """Answer with the file or a part of it (Range), or with the way to the bucket that has it.
 
-    404 for a link that was not signed here, 410 for a recording that was deleted.
+    404 for a URL that was not signed here, 410 for a recording that was deleted.
     """
     try:
         found = find(signed, name)
@@ -61,7 +61,7 @@ def answer_with(found: Found | Elsewhere, name: str) -> Response:
 
 
 def _answer(found: Found, name: str) -> Response:
-    # a link made before the conversion says .wav where the file is .mp3 now
+    # a URL made before the conversion says .wav where the file is .mp3 now
     shown = PurePosixPath(name).with_suffix(PurePosixPath(found.name).suffix).name
 
     answer = send_file(

@@ -123,7 +123,7 @@ def add_login(
     public_url: str,
     on_wrong_secret: Callable[[str], None],
 ) -> None:
-    """Add logging in and out, and the choice of the language."""
+    """Add logging in and out."""
     guesses = Guesses("password", WRONG_PASSWORDS_A_MINUTE, on_wrong_secret)
 
     def login_form(wrong: str) -> str:
@@ -162,6 +162,10 @@ def add_login(
             sessions.end_all(role)
             log.info("dashboard_sessions_ended", role=role, address=address())
         return redirect(url_for("dashboard.login"))
+
+
+def add_choice_of_language(pages: Blueprint) -> None:
+    """Add the choice of the language."""
 
     @pages.post("/language")
     def language() -> ResponseReturnValue:

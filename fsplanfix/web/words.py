@@ -223,6 +223,10 @@ def answer(text: str) -> str:
     return text
 
 
+UNSENT = "not (sent|linked)"
+"""How the reason begins for which Planfix is not told of a recording; the second before 0.2.0."""
+
+
 @_by_language
 def _answers() -> dict[str, str]:
     return {
@@ -238,6 +242,6 @@ def _answers() -> dict[str, str]:
         r"Planfix answered (?P<rest>.*)": gettext("Planfix answered"),
         r"too late to show$": gettext("Too late to show."),
         r"sent with the COMPLETED$": gettext("Sent with the end of the call."),
-        r"not linked: the file is empty$": gettext("Not linked: the file is empty."),
-        r"not linked: ": gettext("Not linked: the file cannot be opened from here."),
+        rf"{UNSENT}: the file is empty$": gettext("Recording not sent: the file is empty."),
+        rf"{UNSENT}: ": gettext("Recording not sent: the file cannot be opened from here."),
     }

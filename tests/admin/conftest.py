@@ -7,7 +7,9 @@ import pytest
 
 from fsplanfix.admin.check import check_all
 from fsplanfix.admin.findings import Finding
+from fsplanfix.calls.model import ACCOUNT
 from fsplanfix.settings import Settings
+from fsplanfix.settings.accounts import Accounts
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
@@ -50,7 +52,7 @@ def look(
         if "PUBLIC_URL" in values:
             planfix.pbx_url = planfix.pbx_url or f"{values['PUBLIC_URL']}/planfix"
         chosen = Settings(_env_file=None, **{name.lower(): value for name, value in values.items()})  # type: ignore[arg-type, call-arg]
-        return list(check_all(chosen, tmp_path / ".env"))
+        return list(check_all(Accounts(chosen, {ACCOUNT: chosen}), tmp_path / ".env"))
 
     return found
 

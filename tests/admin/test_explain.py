@@ -4,17 +4,16 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import gevent
 import pytest
 
 from fsplanfix.admin.explain import export, story
-from fsplanfix.calls.event_log import EventLog, unpacked
+from fsplanfix.calls.event_log import unpacked
 from fsplanfix.calls.model import Missed, Notice, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
@@ -27,31 +26,11 @@ from fsplanfix.simulators.planfix import Planfix
 from ..support.cases import for_each
 from ..support.commands import call_cli
 from ..support.deliveries import told
+from ..support.kept_calls import kept, kept_of
+from ..support.outbox import forget_rules
 from ..support.scene import Scene
 from ..support.service import running
-from ..support.traces import NAMES, events, path_of, rules_of, shorthand, wanted
-
-Kept = tuple[list[Notice], dict[str, bytes], EventLog]
-"""What was said of calls, and what was kept of each."""
-
-
-@cache
-def kept(name: str) -> Kept:
-    return kept_of(events(name), rules_of(name))
-
-
-def kept_of(stream: Iterable[SwitchEvent], rules: Rules) -> Kept:
-    """Play events as the pipeline does."""
-    tracker, log = Tracker(rules), EventLog()
-    said: list[Notice] = []
-    packed: dict[str, bytes] = {}
-    for event in stream:
-        said += tracker.feed(event)
-        log.keep(event, tracker)
-        for callid in tracker.changed - set(tracker.calls):
-            packed[callid] = log.close(callid, tracker) or packed.get(callid, b"")
-        tracker.changed.clear()
-    return said, packed, log
+from ..support.traces import NAMES, path_of, rules_of, shorthand, wanted
 
 
 def replayed(packed: bytes, callid: str, rules: Rules) -> list[Notice]:
@@ -143,6 +122,21 @@ def test_a_leg_that_nobody_is_on_is_a_helper_leg(store: Store) -> None:
     told = "\n".join(line for callid in packed for line in story(Archive(store), Rules(), callid))
     assert re.search("^ .* helper leg  is called", told, re.MULTILINE)
     assert "glue" not in told
+
+
+@pytest.mark.parametrize("are_events_kept", [True, False])
+def test_notices_that_an_older_release_stored_are_explained(
+    tmp_path: Path, are_events_kept: bool
+) -> None:
+    """They name no rule: it is found by their events, and left out where these are gone."""
+    said, packed, _ = kept("group_answered")
+    with closing(Store(f"sqlite:///{tmp_path}/store.db")) as store:
+        store.save(said, dict.fromkeys(packed), "s", 1.0, packed if are_events_kept else {})
+        forget_rules(store)
+        text = "\n".join(story(Archive(store), Rules(), said[0].callid))
+    assert len(re.findall("INCOMING|ACCEPTED|COMPLETED|record  ", text)) == len(said)
+    assert len(re.findall(r"^ +rule \d+: ", text, re.MULTILINE)) == len(said) * are_events_kept
+    assert "rule :" not in text
 
 
 # the command, on a store a running service wrote

@@ -70,7 +70,7 @@ def test_what_changes_while_an_alert_is_on_its_way_is_told_later() -> None:
 
 
 def test_a_book_is_read_back_as_it_was_written() -> None:
-    book = Book(owner="me", until=AT, partner="https://example.planfix.com")
+    book = Book(owner="me", until=AT, partners={"default": "https://example.planfix.com"})
     book.see(LINK | TOKEN, set(), AT)
     tell(book, AT)
     book.see(LINK, set(), AT + 1)

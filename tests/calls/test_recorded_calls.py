@@ -69,7 +69,7 @@ DURATIONS = {
     "queue_answered": [("102", 1)],
     "same_client_twice": [("101", 1)],
 }
-"""Read by hand from the recordings: CHANNEL_BRIDGE, both legs answered, to the CHANNEL_HANGUP that
+"""Read by hand from the traces: CHANNEL_BRIDGE, both legs answered, to the CHANNEL_HANGUP that
 ends the talk."""
 
 

@@ -182,14 +182,14 @@ def test_a_command_after_the_end_says_so() -> None:
             link.api("status")
 
 
-def test_a_wrong_password_is_named_with_its_cure_and_never_shown() -> None:
+def test_a_wrong_password_is_named_with_its_fix_and_never_shown() -> None:
     with switch(password="another") as simulated, pytest.raises(LoginRefused) as caught:
         Connection(Server("127.0.0.1", simulated.port, "hunter2"), lambda event: None).connect()
     assert "event_socket.conf.xml" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
-def test_an_acl_refusal_is_named_with_its_cure() -> None:
+def test_an_acl_refusal_is_named_with_its_fix() -> None:
     with switch() as simulated:
         simulated.refuse_addresses = True
         with pytest.raises(LoginRefused, match="apply-inbound-acl"):
@@ -204,7 +204,7 @@ def test_a_peer_that_closes_at_once_is_named() -> None:
         Connection(Server("127.0.0.1", port, "x"), lambda event: None).connect()
 
 
-def test_nothing_listening_is_named_with_its_cure() -> None:
+def test_nothing_listening_is_named_with_its_fix() -> None:
     with switch() as simulated:
         port = simulated.port
     with pytest.raises(LinkDown, match="is it running"):

@@ -7,7 +7,7 @@ import gevent
 import pytest
 from sqlalchemy import text
 
-from fsplanfix.calls.model import Direction
+from fsplanfix.calls.model import ACCOUNT, Direction
 from fsplanfix.outbox import quick_read
 from fsplanfix.outbox.last_talk import CALLS_LOOKED_AT, DAY, QUERY, LastTalk
 from fsplanfix.outbox.store import Store
@@ -54,7 +54,7 @@ def test_of_a_client_who_was_never_answered_only_the_latest_calls_are_read(store
 
 
 def test_the_indexes_lead_to_the_answer(store: Store) -> None:
-    query = QUERY.params(phone=CLIENT, since=NOW - DAY)
+    query = QUERY.params(phone=CLIENT, since=NOW - DAY, account=ACCOUNT)
     statement = query.compile(store.engine, compile_kwargs={"literal_binds": True})
     sqlite = store.engine.dialect.name == "sqlite"
     with store.transaction() as connection:

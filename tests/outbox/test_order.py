@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from fsplanfix.calls.model import Kind, Notice, Status
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.records import Queued
+from fsplanfix.outbox.records import Places, Queued
 from fsplanfix.outbox.schema import State, is_waiting, notices
 from fsplanfix.outbox.store import Store
 
@@ -77,10 +77,10 @@ def test_calls_do_not_wait_for_each_other(store: Store) -> None:
 
 
 def test_what_is_under_way_is_not_what_falls_due_next(store: Store) -> None:
-    assert Queue(store).settle_and_claim([], 0, 2.0, ME).upcoming is None
+    assert Queue(store).settle_and_claim([], Places(0), 2.0, ME).upcoming is None
     store.save([FIRST], {}, "s", now=1.0)
     claim(store, 1, 1.0, ME)
-    assert Queue(store).settle_and_claim([], 0, 2.0, ME).upcoming is None
+    assert Queue(store).settle_and_claim([], Places(0), 2.0, ME).upcoming is None
 
 
 def due(store: Store) -> dict[str, float]:
@@ -106,7 +106,7 @@ def test_what_waits_for_a_notice_that_failed_falls_due_no_sooner(store: Store) -
     assert set(due(store).values()) == {50.0}
     store.save([*GROUP[4:], notice(Kind.INCOMING, "101", 1, callid="c2")], {}, "s", now=3.0)
     assert sorted(due(store).values()) == [3.0, *[50.0] * (len(GROUP) - 1)]
-    assert Queue(store).settle_and_claim([], 0, 3.0, ME).upcoming == 50.0
+    assert Queue(store).settle_and_claim([], Places(0), 3.0, ME).upcoming == 50.0
 
 
 def test_one_phones_failure_holds_up_only_what_waits_for_it(store: Store) -> None:

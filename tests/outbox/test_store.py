@@ -16,8 +16,10 @@ from fsplanfix.calls.model import Kind, Status
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.cleanup import Cleanup
+from fsplanfix.outbox.due import LEASE
 from fsplanfix.outbox.leases import RENEW_EVERY
-from fsplanfix.outbox.queue import LEASE, Queue
+from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.records import Places
 from fsplanfix.outbox.schema import State, facts
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.wakeups import changes
@@ -126,7 +128,7 @@ def test_a_refused_notice_is_set_aside_and_the_call_goes_on(store: Store) -> Non
 def test_a_failed_notice_is_due_again_later_and_counts_its_tries(store: Store) -> None:
     store.save([FIRST], {}, "s", now=1.0)
     Queue(store).try_again(claim(store, 1, 1.0, ME)[0], due=50.0, answer="x" * 10_000)
-    assert Queue(store).settle_and_claim([], 0, 2.0, ME).upcoming == 50.0
+    assert Queue(store).settle_and_claim([], Places(0), 2.0, ME).upcoming == 50.0
     assert claim(store, 1, 49.0, ME) == []
     (again,) = claim(store, 1, 50.0, ME)
     assert (again.attempts, again.created) == (1, 1.0)

@@ -12,7 +12,7 @@ import pytest
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.records import Entry
+from fsplanfix.outbox.records import Entry, Places
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 
@@ -204,7 +204,7 @@ def test_a_file_that_became_shorter_as_it_should_is_sound(store: Store, path: Pa
 
 
 @pytest.mark.parametrize(
-    "ask", [Queue.backlog, lambda queue: queue.settle_and_claim([], 1, 2.0, "me")]
+    "ask", [Queue.backlog, lambda queue: queue.settle_and_claim([], Places(1), 2.0, "me")]
 )
 def test_whoever_meets_damage_says_so_for_all(
     store: Store, path: Path, ask: Callable[[Queue], object]

@@ -6,10 +6,12 @@ import pytest
 
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi
-from fsplanfix.planfix.courier import Courier, DeliverySettings
+from fsplanfix.planfix.courier import Courier
+from fsplanfix.planfix.delivery import DeliverySettings
 from fsplanfix.simulators.planfix import Planfix
 
 from ..support.courier import URLS, Clock, complete
+from ..support.couriers import only_courier
 
 
 @pytest.fixture
@@ -26,4 +28,4 @@ def client(planfix: Planfix) -> Iterator[PlanfixApi]:
 
 @pytest.fixture
 def courier(store: Store, client: PlanfixApi, clock: Clock) -> Courier:
-    return Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+    return only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)

@@ -13,10 +13,11 @@ from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi, seconds_to_wait
-from fsplanfix.planfix.courier import Courier, DeliverySettings
+from fsplanfix.planfix.delivery import DeliverySettings
 from fsplanfix.simulators.planfix import Planfix
 
 from ..support.courier import URLS, Clock, complete
+from ..support.couriers import only_courier
 from ..support.outbox import GROUP
 
 
@@ -143,7 +144,9 @@ def test_a_nul_in_an_answer_holds_up_nothing(store: Store, clock: Clock, code: b
     server = StreamServer(("127.0.0.1", 0), speak)
     server.start()
     client = PlanfixApi(f"http://127.0.0.1:{server.server_port}/", "planfix-token", concurrency=1)
-    courier = Courier(store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock)
+    courier = only_courier(
+        store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock
+    )
     store.save(GROUP[:1], {}, "s", clock())
     with gevent.Timeout(60):
         courier.step()

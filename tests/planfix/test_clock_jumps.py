@@ -8,10 +8,12 @@ import pytest
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi
-from fsplanfix.planfix.courier import Courier, DeliverySettings
+from fsplanfix.planfix.courier import Courier
+from fsplanfix.planfix.delivery import DeliverySettings
 from fsplanfix.simulators.planfix import Planfix
 
 from ..support.courier import COMPLETED, URLS, Clock, complete, send_all
+from ..support.couriers import only_courier
 from ..support.outbox import GROUP, claim, let_leases_end
 
 
@@ -37,7 +39,7 @@ def test_what_waits_for_another_try_survives_a_jump_of_any_size(
 ) -> None:
     """Its time was said by the clock of before: it is tried at once."""
     jumps: list[bool] = []
-    courier = Courier(
+    courier = only_courier(
         store,
         client,
         URLS.url,
@@ -70,7 +72,7 @@ def test_a_hold_by_a_time_that_is_over_stops_no_other_worker(
     code: int,
 ) -> None:
     """A worker that has not noticed the jump back writes when it began, too."""
-    behind_the_times = Courier(
+    behind_the_times = only_courier(
         store,
         client,
         URLS.url,
@@ -93,7 +95,7 @@ def test_what_is_planned_by_the_old_time_after_a_jump_was_noticed_is_tried_later
 ) -> None:
     """It was under way when the jump was noticed, or comes from a worker that is late."""
     settled: list[bool] = []
-    courier = Courier(
+    courier = only_courier(
         store,
         client,
         URLS.url,
@@ -114,7 +116,7 @@ def test_what_is_planned_by_the_old_time_after_a_jump_was_noticed_is_tried_later
 def test_the_store_itself_notices_a_jump(
     store: Store, client: PlanfixApi, planfix: Planfix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    courier = Courier(
+    courier = only_courier(
         store,
         client,
         URLS.url,

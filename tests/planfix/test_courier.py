@@ -14,11 +14,13 @@ from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi
-from fsplanfix.planfix.courier import Courier, DeliverySettings
-from fsplanfix.recordings.files import Linkable
+from fsplanfix.planfix.courier import Courier
+from fsplanfix.planfix.delivery import DeliverySettings
+from fsplanfix.recordings.files import Availability
 from fsplanfix.simulators.planfix import Planfix
 
 from ..support.courier import COMPLETED, URLS, Clock, complete, send_all
+from ..support.couriers import only_courier
 from ..support.outbox import GROUP, HOP, OFFERS, notice
 from ..support.traces import events, told
 
@@ -40,12 +42,12 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
     store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     ready: list[str] = []
-    courier = Courier(
+    courier = only_courier(
         store,
         client,
         URLS.url,
         DeliverySettings(),
-        lambda path, _: Linkable(path in ready),
+        lambda path, _: Availability(path in ready),
         now=clock,
     )
     store.save(told(events("group_answered")), {}, "s", clock())
@@ -60,11 +62,11 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
 
 
 @pytest.mark.parametrize(
-    ("linkable", "requests", "fields"),
+    ("availability", "requests", "fields"),
     [
-        (Linkable(), 7, {"event", "record_link"}),
-        (Linkable(is_temporary=True), 8, {"cmd", "record_link", "is_temp"}),
-        (Linkable(problem="the file is empty"), 7, set()),
+        (Availability(), 7, {"event", "record_link"}),
+        (Availability(is_temporary=True), 8, {"cmd", "record_link", "is_temp"}),
+        (Availability(problem="the file is empty"), 7, set()),
     ],
     ids=["lasting", "temporary", "never"],
 )
@@ -73,18 +75,18 @@ def test_a_link_goes_out_once_and_only_if_it_opens(
     client: PlanfixApi,
     planfix: Planfix,
     clock: Clock,
-    linkable: Linkable,
+    availability: Availability,
     requests: int,
     fields: set[str],
 ) -> None:
     said = told(events("group_answered"))
 
-    def judged(path: str, stopped: float) -> Linkable:
+    def judged(path: str, stopped: float) -> Availability:
         assert path.endswith(".wav")
         assert stopped == said[-1].at / 1_000_000
-        return linkable
+        return availability
 
-    courier = Courier(store, client, URLS.url, DeliverySettings(), judged, now=clock)
+    courier = only_courier(store, client, URLS.url, DeliverySettings(), judged, now=clock)
     store.save(said, {}, "s", clock())
     send_all(courier)
     assert len(planfix.accepted) == requests
@@ -187,7 +189,9 @@ def test_one_request_at_a_time_follows_the_other_at_once(
 ) -> None:
     """No room while one is under way: the end of it is what calls for the next, whoever else is silent."""
     store.save([replace(GROUP[0], callid=f"c{n}") for n in range(6)], {}, "s", clock())
-    courier = Courier(store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock)
+    courier = only_courier(
+        store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock
+    )
     with at_work(courier):
         planfix.wait_for(lambda crm: len(crm.accepted) == 6)
 
@@ -226,7 +230,7 @@ def test_whatever_planfix_does_once_the_call_is_told_in_order(
     how: int | str,
 ) -> None:
     manner = DeliverySettings(concurrency=1, popup_ttl=0)
-    courier = Courier(store, client, URLS.url, manner, complete, now=clock)
+    courier = only_courier(store, client, URLS.url, manner, complete, now=clock)
     store.save(GROUP, {}, "s", clock())
     over = Event()
     with monkeypatch.context() as now:
@@ -288,7 +292,9 @@ def test_late_windows_can_be_kept(
 ) -> None:
     store.save(GROUP[:1], {}, "s", clock())
     clock.ahead += 3600
-    send_all(Courier(store, client, URLS.url, DeliverySettings(popup_ttl=0), complete, now=clock))
+    send_all(
+        only_courier(store, client, URLS.url, DeliverySettings(popup_ttl=0), complete, now=clock)
+    )
     assert Queue(store).counts() == {"done": 1}
 
 
@@ -302,7 +308,7 @@ def test_the_spelling_of_canceled_is_found_out_once_and_kept(
     planfix.canceled = "Cancelled"
     for n in range(3):
         store.save([canceled(f"c{n}")], {}, "s", clock())
-        send_all(Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock))
+        send_all(only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock))
     assert [item.fields["status"] for item in planfix.received] == ["Canceled", *["Cancelled"] * 3]
     assert Queue(store).counts() == {"done": 3}
 
@@ -314,7 +320,9 @@ def test_the_spelling_of_canceled_can_be_fixed(
     planfix.canceled = spelling
     store.save([canceled("c")], {}, "s", clock())
     send_all(
-        Courier(store, client, URLS.url, DeliverySettings(canceled=spelling), complete, now=clock)
+        only_courier(
+            store, client, URLS.url, DeliverySettings(canceled=spelling), complete, now=clock
+        )
     )
     assert [item.code for item in planfix.received] == [200]
 

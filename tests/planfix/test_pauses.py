@@ -8,11 +8,13 @@ from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi
-from fsplanfix.planfix.courier import Courier, DeliverySettings
-from fsplanfix.recordings.files import Linkable
+from fsplanfix.planfix.courier import Courier
+from fsplanfix.planfix.delivery import DeliverySettings
+from fsplanfix.recordings.files import Availability
 from fsplanfix.simulators.planfix import Planfix
 
 from ..support.courier import COMPLETED, URLS, Clock, send_all
+from ..support.couriers import only_courier
 from ..support.outbox import GROUP
 
 
@@ -98,8 +100,13 @@ def test_a_window_too_late_is_no_probe(
 def test_a_recording_that_is_not_ready_is_no_probe(
     store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
-    courier = Courier(
-        store, client, URLS.url, DeliverySettings(), lambda *_: Linkable(is_final=False), now=clock
+    courier = only_courier(
+        store,
+        client,
+        URLS.url,
+        DeliverySettings(),
+        lambda *_: Availability(is_final=False),
+        now=clock,
     )
     planfix.answers.append(401)
     store.save([replace(COMPLETED, callid="c2")], {}, "s", clock())

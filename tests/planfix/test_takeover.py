@@ -8,15 +8,18 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from fsplanfix.calls.model import ACCOUNT
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.records import Turn
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi
-from fsplanfix.planfix.courier import Courier, DeliverySettings
+from fsplanfix.planfix.courier import Courier
+from fsplanfix.planfix.delivery import DeliverySettings
 from fsplanfix.simulators.planfix import Planfix
 
 from ..support.courier import COMPLETED, URLS, Clock, complete, send_all
+from ..support.couriers import only_courier
 from ..support.outbox import GROUP, claim, let_leases_end
 
 
@@ -25,7 +28,7 @@ def test_another_courier_takes_over_when_one_is_gone(
 ) -> None:
     store.save([COMPLETED], {}, "s", clock())
     assert len(claim(store, 10, clock(), "one that was killed")) == 1
-    alive = Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+    alive = only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
     send_all(alive)
     assert planfix.received == []
     let_leases_end(store)
@@ -58,7 +61,8 @@ def test_a_turn_that_outlives_the_stop_begins_no_request(
 ) -> None:
     """The store was slow, and nobody waits for answers any more."""
     courier, next_one = (
-        Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
+        only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+        for _ in range(2)
     )
     store.save(GROUP, {}, "s", clock())
     real = Queue.settle_and_claim
@@ -89,7 +93,8 @@ def test_an_answer_in_the_hand_of_a_turn_that_hangs_is_kept_at_the_end(
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     courier, next_one = (
-        Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
+        only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+        for _ in range(2)
     )
     store.save(GROUP[:1], {}, "s", clock())
     courier.step()
@@ -126,7 +131,8 @@ def test_an_answer_that_comes_after_the_time_to_finish_is_kept(
     """The process has other things to end meanwhile."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     courier, next_one = (
-        Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
+        only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+        for _ in range(2)
     )
     over = Event()
     planfix.before = lambda _: over.wait()
@@ -148,8 +154,10 @@ def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
     store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     """It sees the answer when another has long done everything."""
-    frozen = Courier(store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock)
-    alive = Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+    frozen = only_courier(
+        store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock
+    )
+    alive = only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
     answered, thawed = Event(), Event()
 
     class Frozen:
@@ -160,7 +168,7 @@ def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
             answered.set()
             thawed.wait()
 
-    frozen._client = Frozen()  # type: ignore[assignment]
+    frozen._deliveries[ACCOUNT]._client = Frozen()  # type: ignore[assignment]
     store.save(GROUP, {}, "s", clock())
     frozen.step()
     assert answered.wait(60)
@@ -185,7 +193,8 @@ def test_two_couriers_send_nothing_twice(
     for n in range(20):
         store.save([replace(item, callid=f"c{n}") for item in GROUP], {}, "s", clock())
     couriers = [
-        Courier(store, client, URLS.url, DeliverySettings(), complete, now=clock) for _ in range(2)
+        only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+        for _ in range(2)
     ]
     runners = [gevent.spawn(c.run) for c in couriers]
     renewals = [gevent.spawn(c.claims.leases.keep_renewing) for c in couriers]

@@ -11,7 +11,7 @@ import requests
 from fsplanfix.errors import BucketError
 from fsplanfix.recordings.archive import AGAIN_AFTER, TRIES_PER_SECOND, Archive, may_delete
 from fsplanfix.recordings.bucket import Bucket, Place
-from fsplanfix.recordings.files import Elsewhere, Files, Linkable
+from fsplanfix.recordings.files import Availability, Elsewhere, Files
 
 from ..support.bucket import S3, SECRET, s3_server
 from ..support.service import PATIENCE
@@ -49,13 +49,13 @@ class Kept:
             may_delete=lambda files, file: may_delete(self.archive, files, file),
         )
 
-    def upload(self, path: str) -> Linkable:
+    def upload(self, path: str) -> Availability:
         """Ask until an upload has ended, whatever came of it."""
         self.done.clear()
-        asked = self.files.linkable(path, 9e9)
+        asked = self.files.availability_of(path, 9e9)
         if not asked.is_final:
             assert self.done.wait(PATIENCE)
-        return self.files.linkable(path, 9e9)
+        return self.files.availability_of(path, 9e9)
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def where(tmp_path: Path) -> str:
 
 def test_a_file_is_linked_once_it_is_in_the_bucket(s3: S3, folder: Path) -> None:
     kept = Kept(s3.place, folder)
-    assert not kept.files.linkable(where(folder), 9e9).is_final
+    assert not kept.files.availability_of(where(folder), 9e9).is_final
     kept.done.wait(PATIENCE)
-    assert kept.files.linkable(where(folder), 9e9) == Linkable()
+    assert kept.files.availability_of(where(folder), 9e9) == Availability()
     assert s3.stored() == ["pbx/a/b.wav"]
     assert s3.read("pbx/a/b.wav") == (folder / "a/b.wav").read_bytes()
     assert kept.troubles == [""]
@@ -156,16 +156,16 @@ def test_an_outage_holds_files_back_and_is_told_once(s3: S3, folder: Path) -> No
     assert first.wait == AGAIN_AFTER
     assert len(kept.troubles) == 1
     for n in range(20):
-        asked = kept.files.linkable(str(folder / f"a/{n}.wav"), 9e9)
+        asked = kept.files.availability_of(str(folder / f"a/{n}.wav"), 9e9)
         assert asked.wait == AGAIN_AFTER
     # many that wait ask seldom
     kept.archive._waiting |= {str(n) for n in range(10_000)}
-    many = kept.files.linkable(where(folder), 9e9)
+    many = kept.files.availability_of(where(folder), 9e9)
     assert many.wait > 9_000 / TRIES_PER_SECOND
 
     kept.passed += AGAIN_AFTER
     kept.archive._bucket = Bucket(s3.place)
-    assert kept.upload(where(folder)) == Linkable()
+    assert kept.upload(where(folder)) == Availability()
     assert [bool(said) for said in kept.troubles] == [True, False]
 
 

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from fsplanfix.errors import RecordingGone, RecordingUnknown
-from fsplanfix.recordings.files import TYPES, Files, Linkable
+from fsplanfix.recordings.files import TYPES, Availability, Files
 from fsplanfix.recordings.library import Library
 from fsplanfix.web.recordings import answer_with
 
@@ -136,11 +136,11 @@ def test_a_file_still_growing_is_not_ready(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("fsplanfix.recordings.files.time.time", lambda: 1_800_000_000.0)
     for changed, ready in ((1_800_000_000.0, False), (1_799_999_999.0, True)):
         os.utime(folder / "a.wav", (changed, changed))
-        assert files.linkable("a.wav").is_final == ready
+        assert files.availability_of("a.wav").is_final == ready
     # FreeSWITCH had closed it before: whoever waits for its link need not wait longer
     os.utime(folder / "a.wav", (1_800_000_000.0, 1_800_000_000.0))
-    assert files.linkable("a.wav", 1_800_000_000.0).is_final
-    assert files.linkable("on_another_machine.wav") == Linkable()
+    assert files.availability_of("a.wav", 1_800_000_000.0).is_final
+    assert files.availability_of("on_another_machine.wav") == Availability()
 
 
 @pytest.mark.parametrize(
@@ -163,14 +163,14 @@ def test_a_file_that_never_opens_is_not_linked(folder: Path, path: str, problem:
     for name in ("empty.wav", "empty.mp3"):
         os.utime(folder / name, (LONG_AGO, LONG_AGO))
     library = Library(folder, Files(folder), URLS, None)
-    assert problem in library.linkable(path).problem
-    assert library.linkable("c.ogg") == Linkable()
+    assert problem in library.availability_of(path).problem
+    assert library.availability_of("c.ogg") == Availability()
 
 
 def test_what_is_deleted_soon_is_a_temporary_link(folder: Path) -> None:
     for days, temporary in ((0, False), (1, True), (2, False)):
-        linkable = Files(folder, keep_days=days).linkable("2026/b.mp3")
-        assert linkable.is_temporary == temporary
+        availability = Files(folder, keep_days=days).availability_of("2026/b.mp3")
+        assert availability.is_temporary == temporary
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_what_is_deleted_soon_is_a_temporary_link(folder: Path) -> None:
 )
 def test_a_web_address_is_its_own_link(folder: Path, path: str, link: str | None) -> None:
     library = Library(folder, Files(folder), URLS, None)
-    assert library.linkable(path) == Linkable()
+    assert library.availability_of(path) == Availability()
     url = library.url("c1", path)
     assert url == link or link is None
     assert url.isascii()
@@ -198,9 +198,9 @@ def test_a_web_address_is_its_own_link(folder: Path, path: str, link: str | None
 def test_an_address_signed_for_a_short_time_is_a_temporary_link(folder: Path) -> None:
     library = Library(folder, Files(folder), URLS, None)
     signed = "https://b.example.com/a.wav?X-Amz-Expires=900&X-Amz-Signature=ab"
-    assert library.linkable(signed) == Linkable(is_temporary=True)
+    assert library.availability_of(signed) == Availability(is_temporary=True)
     # no web address: a relative name below the folder
-    assert library.linkable("https:///a.wav").problem == ""
+    assert library.availability_of("https:///a.wav").problem == ""
 
 
 @pytest.mark.parametrize(("suffix", "media"), TYPES.items())

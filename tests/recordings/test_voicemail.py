@@ -59,5 +59,5 @@ def test_a_message_outside_both_folders_has_no_link(
     settings = {"VOICEMAIL": "link", "VOICEMAIL_DIR": str(tmp_path)}
     with running(switch, planfix, tmp_path, **settings) as service:
         missed = switch.play(path_of(CALL), speed=0)
-        service.wait_for("recording_not_linked.*lies outside")
+        service.wait_for("recording_not_sent.*lies outside")
     assert told(planfix, missed) == MISSED

@@ -10,11 +10,11 @@ from fsplanfix.alerts.book import PAUSE, Alert
 from fsplanfix.calls.model import Kind, Notice
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.queue import Queue
-from fsplanfix.outbox.records import Outcome
+from fsplanfix.outbox.records import Outcome, Places
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.standing import DIFFERENCES
 from fsplanfix.outbox.store import Store
-from fsplanfix.outbox.trouble import BUCKET_PROBLEM, FAILS_FOR, UNLINKED_WITHIN
+from fsplanfix.outbox.trouble import BUCKET_PROBLEM, FAILS_FOR, NOT_SENT_WITHIN
 from fsplanfix.planfix.pairing import Partner
 from fsplanfix.service.alarms import AGAIN_AFTER, BEGINS_AFTER, LEASE, STORE_BEGINS_AFTER, Alarms
 
@@ -70,7 +70,7 @@ class Watch:
         self.alarms = Alarms(
             machine.store,
             lambda: {SERVER: self.linked},
-            lambda: self.partner,
+            lambda: {"default": self.partner},
             machine.send,
             "pbx1",
             machine.now,
@@ -102,7 +102,7 @@ def end(machine: Machine, made: Notice, state: State, answer: str = "") -> None:
     store, now = machine.store, machine.now()
     store.save([made], {}, SERVER, now)
     (queued,) = claim(store, 1, now, ME)
-    Queue(store).settle_and_claim([Outcome(queued, state, answer)], 0, now, ME)
+    Queue(store).settle_and_claim([Outcome(queued, state, answer)], Places(0), now, ME)
 
 
 def recording(callid: str) -> Notice:
@@ -222,16 +222,16 @@ def test_rejected_notices_are_an_alarm_until_a_person_has_decided(
 def test_recordings_that_can_never_be_linked_are_an_alarm_for_an_hour(
     machine: Machine, watch: Watch
 ) -> None:
-    end(machine, recording("c1"), State.SKIPPED, "not linked: the file is empty")
+    end(machine, recording("c1"), State.SKIPPED, "not sent: the file is empty")
     end(machine, recording("c2"), State.DONE)
     watch.look()
     assert machine.lines() == []
-    outside = "not linked: the file lies outside RECORDINGS_DIR"
+    outside = "not sent: the file lies outside RECORDINGS_DIR"
     end(machine, recording("c3"), State.SKIPPED, outside)
     watch.look()
     (alert,) = machine.told
-    assert "1 recordings of the last hour were not linked" in alert.line
-    watch.look(after=UNLINKED_WITHIN + 60)
+    assert "1 recordings of the last hour were not sent" in alert.line
+    watch.look(after=NOT_SENT_WITHIN + 60)
     assert machine.lines() == ["recordings", "over: recordings"]
 
 
@@ -316,3 +316,14 @@ def test_an_alert_that_nobody_took_is_sent_again(machine: Machine, watch: Watch)
     machine.problem = ""
     watch.look_for(PAUSE)
     assert machine.lines() == ["token"]
+
+
+def test_each_company_has_alarms_of_its_own(machine: Machine, watch: Watch) -> None:
+    machine.store.facts.set("unauthorized romashka", "1")
+    watch.look()
+    (alert,) = machine.told
+    assert "Planfix does not know our token [romashka]" in alert.line
+    machine.store.facts.set("unauthorized", "1")
+    machine.store.facts.drop("unauthorized romashka")
+    watch.look_for(PAUSE + 5)
+    assert machine.lines() == ["token romashka", "token; over: token romashka"]

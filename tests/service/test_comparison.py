@@ -10,7 +10,8 @@ import pytest
 from fsplanfix.freeswitch.connection import ACCOUNT_TIMEOUT
 from fsplanfix.service.app import App
 from fsplanfix.service.comparison import COMPARE_EVERY
-from fsplanfix.settings import Settings, load
+from fsplanfix.settings import Settings
+from fsplanfix.settings.accounts import load_accounts
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import Step
@@ -39,7 +40,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def following(switch: Switch, planfix: Planfix, folder: Path) -> Iterator[None]:
     """Run the service within this process, so that it may compare more often."""
-    app = App(load(Settings, settings_for(switch, planfix, folder)), ["events", "courier"])
+    app = App(load_accounts(Settings, settings_for(switch, planfix, folder)), ["events", "courier"])
     run = gevent.spawn(app.run)
     switch.wait_for_subscriber(PATIENCE)
     try:

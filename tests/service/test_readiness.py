@@ -11,13 +11,14 @@ from fsplanfix.calls.model import Rules
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.api import PlanfixApi
-from fsplanfix.planfix.courier import Courier, DeliverySettings
-from fsplanfix.recordings.files import Linkable
+from fsplanfix.planfix.delivery import DeliverySettings
+from fsplanfix.recordings.files import Availability
 from fsplanfix.service.pipeline import Pipeline
 from fsplanfix.service.readiness import LONGEST_STEP, Readiness
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
+from ..support.couriers import only_courier
 from ..support.deliveries import told
 from ..support.service import PATIENCE, running
 from ..support.store_files import cut_off, fill, write_over, written_through
@@ -60,8 +61,8 @@ def test_a_pipeline_that_is_stuck_does_not_get_on(
 def test_a_courier_that_does_not_look_for_work_does_not_get_on(store: Store) -> None:
     steady = Steady()
     client = PlanfixApi("http://127.0.0.1:1/", "token", concurrency=1)
-    courier = Courier(
-        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Linkable()
+    courier = only_courier(
+        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Availability()
     )
     readiness = Readiness(store, [], courier, steady)
     assert readiness.gets_on()
@@ -106,8 +107,8 @@ def test_a_courier_whose_own_statement_always_fails_does_not_get_on(
 ) -> None:
     steady, tried = Steady(), Event()
     client = PlanfixApi("http://127.0.0.1:1/", "token", concurrency=1)
-    courier = Courier(
-        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Linkable()
+    courier = only_courier(
+        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Availability()
     )
 
     def fails(*_: object) -> None:
@@ -130,8 +131,8 @@ def test_whether_it_is_ready_is_said_without_asking_the_store(
 ) -> None:
     """Each unasked request to /health/ready made the disk write."""
     client = PlanfixApi("http://127.0.0.1:1/", "token", concurrency=1)
-    courier = Courier(
-        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Linkable()
+    courier = only_courier(
+        store, client, lambda _, path: path, DeliverySettings(), lambda *_: Availability()
     )
     pipeline = Pipeline("127.0.0.1:8021", Rules(), store, lambda: None)
     readiness = Readiness(store, [pipeline], courier)

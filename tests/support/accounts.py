@@ -47,7 +47,7 @@ class Account:
         return is_known and "variable_uuid" in found
 
     def _bind(self, one: str, other: str) -> None:
-        """A dump would show both legs bridged; the recording has the event of one only."""
+        """A dump would show both legs bridged; the trace has the event of one only."""
         time = self.live[one]["Caller-Channel-Bridged-Time"]
         for uuid, peer in ((one, other), (other, one)):
             if uuid in self.live and self.live[uuid] != hanging_up(uuid):
@@ -57,7 +57,7 @@ class Account:
 
 @cache
 def accounts(name: str) -> list[list[dict[str, str]]]:
-    """What FreeSWITCH would say before each event of a recording, and after the last."""
+    """What FreeSWITCH would say before each event of a trace, and after the last."""
     following, found = Account(), [list[dict[str, str]]()]
     for body in bodies(name):
         following.follow(body)
@@ -66,7 +66,7 @@ def accounts(name: str) -> list[list[dict[str, str]]]:
 
 
 def positions(name: str) -> list[int]:
-    """Where the events that have a rule stand among all events of the recording."""
+    """Where the events that have a rule stand among all events of the trace."""
     wanted = set(Tracker(Rules()).event_names)
     return [at for at, body in enumerate(bodies(name)) if SwitchEvent(body).name in wanted]
 

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import gevent
 import pytest
+import structlog
 
 from fsplanfix.cli import cli
 
@@ -53,6 +54,8 @@ def call_cli(folder: Path, *words: str, **env: str) -> subprocess.CompletedProce
         gevent.Timeout(PATIENCE, AssertionError(f"{words} did not end")),
     ):
         cli.main(words, prog_name="fsplanfix")
+    # `check` silences the log of its process, which is that of the tests that follow
+    structlog.reset_defaults()
     code = end.value.code
     assert isinstance(code, int)
     texts = [kept.getvalue().decode() for kept in written]

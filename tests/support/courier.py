@@ -3,7 +3,7 @@
 import time
 
 from fsplanfix.planfix.courier import Courier
-from fsplanfix.recordings.files import Linkable
+from fsplanfix.recordings.files import Availability
 from fsplanfix.recordings.urls import RecordingUrls
 
 from .outbox import GROUP
@@ -12,9 +12,9 @@ COMPLETED = GROUP[-2]
 URLS = RecordingUrls("https://pbx.example.com", ["key"])
 
 
-def complete(path: str, _: float) -> Linkable:
+def complete(path: str, _: float) -> Availability:
     """Tell that a recording is final."""
-    return Linkable()
+    return Availability()
 
 
 class Clock:

@@ -11,7 +11,8 @@ from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.service.app import App
-from fsplanfix.settings import Settings, load
+from fsplanfix.settings import Settings
+from fsplanfix.settings.accounts import load_accounts
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import Step
@@ -76,7 +77,7 @@ class Worker:
         self, switch: Switch, planfix: Planfix, folder: Path, store_url: str, *roles: str
     ) -> None:
         settings = settings_for(switch, planfix, folder, STORE_URL=store_url, CONTACT_DEADLINE="5")
-        self.app = App(load(Settings, settings), ["events", "courier", *roles])
+        self.app = App(load_accounts(Settings, settings), ["events", "courier", *roles])
         self._run = gevent.spawn(self.app.run)
         switch.wait_for_subscriber(PATIENCE)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from fsplanfix.calls.model import Direction, Kind, Notice, Status
-from fsplanfix.outbox.queue import LEASE, Queue
-from fsplanfix.outbox.records import Outcome, Queued
+from fsplanfix.calls.model import ACCOUNT, Direction, Kind, Notice, Status
+from fsplanfix.outbox.due import LEASE
+from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.records import Outcome, Places, Queued
 from fsplanfix.outbox.schema import State, notices
 from fsplanfix.outbox.store import Store
 
@@ -42,8 +44,8 @@ def canceled(ext: str, position: int) -> Notice:
     return notice(Kind.COMPLETED, ext, position, status=Status.CANCELED)
 
 
-def claim(store: Store, most: int, now: float, owner: str) -> list[Queued]:
-    return Queue(store).settle_and_claim([], most, now, owner).claimed
+def claim(store: Store, most: int, now: float, owner: str, account: str = ACCOUNT) -> list[Queued]:
+    return Queue(store).settle_and_claim([], Places(most, only=account), now, owner).claimed
 
 
 def let_leases_end(store: Store) -> None:
@@ -53,8 +55,18 @@ def let_leases_end(store: Store) -> None:
         connection.execute(ended.where(notices.c.leased_until > 0))
 
 
+def forget_rules(store: Store) -> None:
+    """Leave out of every stored notice the rule behind it, as releases before 0.2.0 did."""
+    with store.transaction() as connection:
+        for row in connection.execute(select(notices.c.id, notices.c.body)).all():
+            body = json.loads(row.body)
+            del body["rule"]
+            shorter = update(notices).where(notices.c.id == row.id).values(body=json.dumps(body))
+            connection.execute(shorter)
+
+
 def settle(store: Store, queued: Queued, state: State, now: float, answer: str = "") -> None:
-    Queue(store).settle_and_claim([Outcome(queued, state, answer)], 0, now, ME)
+    Queue(store).settle_and_claim([Outcome(queued, state, answer)], Places(0), now, ME)
 
 
 OFFERS = [notice(Kind.INCOMING, ext, n) for n, ext in enumerate(("101", "102", "103"), 1)]

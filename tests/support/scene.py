@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fsplanfix.calls.model import Notice, Rules
 from fsplanfix.calls.tracker import Tracker
+from fsplanfix.calls.whose import AccountRules
 from fsplanfix.freeswitch.events import SwitchEvent
 
 from .traces import shorthand
@@ -15,7 +16,7 @@ OUT = "out 79161234567 74950000000 "
 class Scene:
     """Legs are named by letters; `A` is usually the client's. Header names: `__` stands for `-`."""
 
-    def __init__(self, rules: Rules | None = None) -> None:
+    def __init__(self, rules: Rules | AccountRules | None = None) -> None:
         self.tracker = Tracker(rules or Rules())
         self.notices: list[Notice] = []
         self.heard: list[SwitchEvent] = []

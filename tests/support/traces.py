@@ -15,6 +15,7 @@ from pathlib import Path
 from fsplanfix.admin.traces import read_trace, settings_of
 from fsplanfix.calls.model import Kind, Notice, Rules
 from fsplanfix.calls.tracker import Tracker
+from fsplanfix.calls.whose import AccountRules
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.settings import RuleSettings
 
@@ -34,7 +35,7 @@ ENDS = {
 
 @dataclass(frozen=True)
 class Expected:
-    """What Planfix must be told of a recording.
+    """What Planfix must be told of the call in a trace.
 
     calls: alternatives, none of which is a lie; each is a list of calls in the shorthand
     of docs/call-rules.md. talk: the least and the most seconds that an ext may be credited with.
@@ -63,7 +64,7 @@ def path_of(name: str) -> Path:
 
 @cache
 def rules_of(name: str) -> Rules:
-    """The settings that a recording brings; nothing comes from the environment."""
+    """The settings that a trace brings; nothing comes from the environment."""
     own = {key.lower(): value for key, value in settings_of(path_of(name)).items()}
     return RuleSettings.model_validate(own).rules()
 
@@ -86,7 +87,7 @@ def events(name: str) -> tuple[SwitchEvent, ...]:
     return tuple(event for body in bodies(name) if (event := SwitchEvent(body)).name in wanted)
 
 
-def told(stream: Iterable[SwitchEvent], rules: Rules | None = None) -> list[Notice]:
+def told(stream: Iterable[SwitchEvent], rules: Rules | AccountRules | None = None) -> list[Notice]:
     tracker = Tracker(rules or Rules())
     notices = [notice for event in stream for notice in tracker.feed(event)]
     assert not tracker.calls
@@ -116,7 +117,7 @@ def by_ext(tokens: Iterable[str]) -> dict[str, list[str]]:
 
 
 def is_one_of(calls: Iterable[list[str]], alternatives: list[list[str]]) -> bool:
-    """Tell whether calls in shorthand are what a recording's `expected.json` wants."""
+    """Tell whether calls in shorthand are what `expected.json` wants."""
     said = [(tokens[0].split(), by_ext(tokens[1:])) for tokens in calls]
     return any(_agree(said, wanted) for wanted in alternatives)
 

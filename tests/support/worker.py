@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fsplanfix.calls.model import Notice, Rules, Status
+from fsplanfix.calls.whose import AnyRules
 from fsplanfix.errors import StoreError
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.freeswitch.link import Gap
@@ -21,7 +22,7 @@ class Worker:
     def __init__(
         self,
         store: Store,
-        rules: Rules | None = None,
+        rules: AnyRules | None = None,
         server: str = SERVER,
         records: Records = NO_RECORDS,
     ) -> None:
@@ -68,7 +69,7 @@ def heartbeat(at: int) -> SwitchEvent:
 
 
 def upto(name: str, wanted: str, count: int = 1) -> tuple[list[SwitchEvent], list[SwitchEvent]]:
-    """The events of a recording up to the `count`-th of a name, that one included, and the rest."""
+    """The events of a trace up to the `count`-th of a name, that one included, and the rest."""
     stream = events(name)
     at = [n for n, event in enumerate(stream) if event.name == wanted][count - 1] + 1
     return list(stream[:at]), list(stream[at:])

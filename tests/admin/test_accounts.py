@@ -1,0 +1,183 @@
+"""Commands on a switch with several companies: what is each one's, and what is missing."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fsplanfix.admin.check import check_all
+from fsplanfix.admin.findings import Finding, Grade
+from fsplanfix.calls.unclaimed import UNCLAIMED
+from fsplanfix.outbox.archive import Archive
+from fsplanfix.outbox.records import Entry
+from fsplanfix.outbox.schema import State
+from fsplanfix.outbox.store import Store
+from fsplanfix.settings import Settings
+from fsplanfix.settings.accounts import load_accounts
+from fsplanfix.simulators.freeswitch import Switch
+from fsplanfix.simulators.planfix import Planfix
+
+from ..support.commands import call_cli
+from ..support.listed_calls import call
+from ..support.outbox import claim, settle
+
+KEYS = {"a": "0123456789abcdef", "b": "fedcba9876543210"}
+
+
+def account(name: str, planfix: Planfix, token: str = "planfix-token", more: str = "") -> str:
+    return (
+        f'[{name}]\nplanfix_url = "{planfix.url}"\nplanfix_token = "{token}"\n'
+        f'pbx_token = "{KEYS.get(name, f"key-of-{name}-0123456")}"\ndomains = "{name}.example"\n{more}\n'
+    )
+
+
+@pytest.fixture
+def env(switch: Switch, tmp_path: Path) -> dict[str, str]:
+    switch.password = "a-good-one"
+    return {
+        "ACCOUNTS_FILE": str(tmp_path / "accounts.toml"),
+        "FREESWITCH_ESL": f"esl://:a-good-one@127.0.0.1:{switch.port}",
+        "STORE_URL": f"sqlite:///{tmp_path}/store.db",
+        "RECORDINGS_DIR": str(tmp_path),
+        "ESL_LISTEN": "127.0.0.1:9",
+        "HTTP_LISTEN": "127.0.0.1:9",
+        "OUTBOUND_CALLER_ID": "74950000001",
+    }
+
+
+def look(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], text: str, only: str = ""
+) -> list[Finding]:
+    Path(env["ACCOUNTS_FILE"]).write_text(text)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    return [*check_all(load_accounts(Settings), None, (), only)]
+
+
+def codes(findings: list[Finding], account: str) -> dict[str, Grade]:
+    return {found.code: found.grade for found in findings if found.account == account}
+
+
+def test_the_check_goes_through_every_account(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], planfix: Planfix
+) -> None:
+    text = (
+        account("a", planfix)
+        + account("b", planfix, "wrong")
+        + account("c", planfix, "x", "default_ext = 101")
+    )
+    text = text.replace("key-of-c-0123456", "short-key")
+    findings = look(monkeypatch, env, text)
+    assert codes(findings, "")["freeswitch.linked"] is Grade.OK
+    assert not {code for code in codes(findings, "") if code.startswith(("planfix", "gateway"))}
+    assert codes(findings, "a")["planfix.sound"] is Grade.OK
+    assert codes(findings, "b")["planfix.token"] is Grade.BROKEN
+    assert codes(findings, "c")["settings.short-token"] is Grade.WARNING
+    assert "settings.short-token" not in codes(findings, "a")
+    one = look(monkeypatch, env, text, "b")
+    assert {found.account for found in one} == {"b"}
+
+
+def test_of_many_accounts_only_those_with_a_finding_are_shown(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], planfix: Planfix
+) -> None:
+    tokens = "".join(
+        account(f"a{n}", planfix).replace("[", "[").replace(planfix.url, f"{planfix.url}/{n}")
+        for n in range(25)
+    )
+    findings = look(monkeypatch, env, tokens + account("b", planfix, "wrong"))
+    shown = {found.account for found in findings if found.account}
+    assert "b" in shown
+    assert all(found.grade is not Grade.OK for found in findings if found.account)
+    assert findings[-1].code == "accounts.sound"
+
+
+def test_a_terminal_shows_a_heading_for_each_account(
+    env: dict[str, str], planfix: Planfix, tmp_path: Path
+) -> None:
+    Path(env["ACCOUNTS_FILE"]).write_text(account("a", planfix) + account("b", planfix, "wrong"))
+    lines = call_cli(tmp_path, "check", **env).stdout.splitlines()
+    assert lines.index("[a]") < lines.index("[b]")
+    one = call_cli(tmp_path, "check", "--account", "b", **env).stdout
+    assert "[b]" in one
+    assert "[a]" not in one
+    said = call_cli(tmp_path, "check", "--account", "b", "--json", **env).stdout.splitlines()
+    assert {json.loads(line).get("account") for line in said[:-1]} == {"b"}
+    unknown = call_cli(tmp_path, "check", "--account", "x", **env)
+    assert "There is no account x; there are a, b." in unknown.stderr
+
+
+def test_calls_of_no_account_are_shown_with_what_to_add(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], planfix: Planfix
+) -> None:
+    store = Store(env["STORE_URL"])
+    rows = [
+        ["74950000009", "c.example", "", 7],
+        ["74950000008", "", "", 2],
+        ["1", "a.example", "", 3],
+    ]
+    store.facts.set(UNCLAIMED, json.dumps(rows))
+    store.close()
+    (found,) = [
+        found
+        for found in look(monkeypatch, env, account("a", planfix))
+        if found.code == "calls.unclaimed"
+    ]
+    assert found.grade is Grade.WARNING
+    assert found.what == (
+        "9 calls were of no account: line 74950000009, 74950000008; domain c.example"
+    )
+    assert found.hint.endswith('accounts.toml: domains = ["c.example"]')
+    text = account("a", planfix, more='lines = ["7495000000*"]')
+    findings = look(monkeypatch, env, text)
+    assert "calls.unclaimed" not in codes(findings, "")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    store = Store(f"sqlite:///{tmp_path}/fsplanfix.db")
+    for n, name in enumerate(("a", "b")):
+        said = [replace(notice, account=name) for notice in call(f"{name}1", 1e9 + n, "101")]
+        store.save(said, {f"{name}1": None}, "s", now=1.0)
+    Archive(store).write_down(Entry(2.0, "refused", phone="79161234567", account="b"))
+    for name in ("a", "b"):
+        (queued,) = claim(store, 2, 3.0, "me", name)
+        settle(store, queued, State.REJECTED, 3.0, "Planfix rejected it: 400")
+    store.close()
+    (tmp_path / "accounts.toml").write_text(
+        '[a]\ndomains = "a.example"\n[b]\ndomains = "b.example"\n'
+    )
+    return tmp_path
+
+
+def test_calls_are_listed_for_one_account(folder: Path) -> None:
+    for name in ("a", "b"):
+        text = call_cli(folder, "calls", "--csv", "--account", name).stdout
+        assert f"{name}1" in text
+        assert len(text.splitlines()) == 2
+    assert len(call_cli(folder, "calls", "--csv").stdout.splitlines()) == 3
+
+
+def test_a_number_is_explained_for_one_account(folder: Path) -> None:
+    env = {"ACCOUNTS_FILE": str(folder / "accounts.toml")}
+    for name, is_refused in (("a", False), ("b", True)):
+        done = call_cli(folder, "explain", "89161234567", "--account", name, **env)
+        assert done.returncode == 0, done.stderr
+        assert ("refused" in done.stdout) is is_refused
+    other = call_cli(folder, "explain", "a1", "--account", "b", **env)
+    assert other.returncode == 1
+    assert "No record of call or number a1." in other.stderr
+
+
+def test_the_queue_is_each_accounts_own(folder: Path) -> None:
+    listed = call_cli(folder, "queue", "list", "--account", "a").stdout
+    assert "call a1" in listed
+    assert "call b1" not in listed
+    assert listed.endswith("1 waiting, 1 rejected\n")
+    assert "call b1 of b" in call_cli(folder, "queue", "list").stdout
+    wrong = call_cli(folder, "queue", "retry", "1", "--account", "b")
+    assert "No rejected notice has the number 1." in wrong.stderr
+    assert call_cli(folder, "queue", "retry", "--all", "--account", "a").stdout.startswith("1 ")
+    dropped = call_cli(folder, "queue", "drop", "--all", "--yes", "--account", "b").stdout
+    assert dropped == "1 deleted.\n"
