@@ -43,3 +43,13 @@ def test_an_alarm_that_is_still_on_after_a_restart_is_told_once(
         switch.play(CALL, speed=0)
         service.wait_for("planfix_token_unknown")
     assert len(lines(told, 1)) == 1
+
+
+def test_an_alert_that_nobody_takes_is_said_in_the_log(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    planfix.answers += [400]
+    with running(switch, planfix, tmp_path, ALERT_COMMAND="/bin/false") as service:
+        switch.play(CALL, speed=0)
+        line = service.wait_for("alert_not_sent.*").string
+    assert 'problem="/bin/false ended with 1"' in line
