@@ -35,6 +35,7 @@ from . import (  # noqa: E402
     open_calls,
     outbox,
     pages,
+    records,
     sockets,
     starting,
     windows,
@@ -301,6 +302,26 @@ def companies() -> Iterator[Row]:
             yield Row(f"memory more than one, accounts: {count}", "MB", memory, "", None, None, 60)
 
 
+def told_afterwards(rounds: Rounds) -> Iterator[Row]:
+    """What FreeSWITCH's records cost a start, and the calls that live beside it."""
+    with records.many_old() as folder:
+        records.start_beside(folder)
+        rounds.take({"beside": lambda: records.start_beside(folder), "without": starting.ready})
+    ours, theirs = rounds.median("beside"), rounds.median("without")
+    yield Row("start beside 100,000 records", "s", ours, "without", theirs, None, 2)
+
+    delays: dict[str, list[float]] = {"beside": [], "alone": []}
+    with records.untold() as folder:
+        for _ in range(rounds.count):
+            delays["beside"] += records.delays(folder)
+            delays["alone"] += records.delays()
+    ours, theirs = (
+        statistics.quantiles(delays[name], n=100)[98] * 1000 for name in ("beside", "alone")
+    )
+    what = "event to request, p99, 10,000 told"
+    yield Row(what, "ms", ours, "none told", theirs, ours / theirs, 1.2)
+
+
 def held(rounds: Rounds) -> Iterator[Row]:
     """How long calls wait for the caller's name."""
     theirs, asked, cached = map(float, alone("lookups", "4").split())
@@ -386,6 +407,7 @@ def main(quick: bool, only: str) -> None:
             "claims": lambda rounds: claims(rounds, database),
             "start_up": start_up,
             "accounts": lambda _: companies(),
+            "told_afterwards": told_afterwards,
             "held": held,
             "last_talks": lambda rounds: last_talks(rounds, database),
             "pages": open_pages,

@@ -23,10 +23,13 @@ IMPORTS = (
 )
 
 
-def ready() -> float:
-    """Return the seconds from the start of `fsplanfix run` to the first 200 of /health/ready."""
+def ready(cdr_dir: str = "", store_url: str = "") -> float:
+    """Return the seconds from the start of `fsplanfix run` to the first 200 of /health/ready.
+
+    cdr_dir: CDR_DIR, "" for none. store_url: STORE_URL, "" for an empty one.
+    """
     begun = time.monotonic()
-    with connector() as stage, requests.Session() as session:
+    with connector(store_url=store_url, CDR_DIR=cdr_dir) as stage, requests.Session() as session:
         session.trust_env = False
         address = stage.program.said(r"web_listening address=(\S+)")
         while session.get(f"{address}/health/ready", timeout=5).status_code != 200:

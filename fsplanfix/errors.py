@@ -89,6 +89,14 @@ class RecordingGone(FsplanfixError):
         super().__init__("This recording was deleted after RECORDINGS_KEEP_DAYS.")
 
 
+class BucketError(FsplanfixError):
+    """A bucket does not keep a recording now; another try may help. code: its own word, or ""."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class TransportError(FsplanfixError):
     """A request to Planfix was not accepted.
 

@@ -31,7 +31,7 @@ from tests.support import postgres  # noqa: E402
 from .answers import Answers  # noqa: E402
 from .inputs import Inputs  # noqa: E402
 from .pairing import read_settings, set_up, speak_tls  # noqa: E402
-from .target import TOKEN, Target, running  # noqa: E402
+from .target import CDR_SECRET, TOKEN, Target, running  # noqa: E402
 
 AT_ONCE = 64
 HANG = 5.0
@@ -227,7 +227,7 @@ def attack(store_url: str, count: int, seed: int, figures: bool) -> int:
     begun = time.monotonic()
     with running(store_url) as target:
         target.hang = HANG if figures else UNJUDGED
-        inputs = Inputs(seed, TOKEN, target.link)
+        inputs = Inputs(seed, TOKEN, target.link, CDR_SECRET)
         target.planfix.contacts = Contacts(inputs)  # type: ignore[assignment]
         verdicts = target.planfix.answers = Verdicts(target.planfix, inputs)
         target.switch.answers = Answers(seed, inputs)
@@ -236,7 +236,11 @@ def attack(store_url: str, count: int, seed: int, figures: bool) -> int:
                 count * 49 // 100,
                 lambda n: ask_http(target, inputs.request, n),
             ),
-            "links to recordings": (count * 3 // 10, lambda n: ask_http(target, inputs.listen, n)),
+            "links to recordings": (
+                count * 29 // 100,
+                lambda n: ask_http(target, inputs.listen, n),
+            ),
+            "call detail records": (count // 100, lambda n: ask_http(target, inputs.record, n)),
             "socket conversations": (count * 15 // 100, lambda n: talk(target, inputs, n)),
             "events": (count * 5 // 100, lambda n: emit(target, inputs, n)),
         }
@@ -257,6 +261,7 @@ def attack(store_url: str, count: int, seed: int, figures: bool) -> int:
         asked = target.switch.asked
         print(f"{'answers of FreeSWITCH':<22}{asked:>8}   {time.monotonic() - begun:>6.0f} s")
         print(f"{'answers of Planfix':<22}{verdicts.given:>8}", flush=True)
+        target.check_records()
         target.check_honest_call()
         target.check_commands()
         target.check_log()

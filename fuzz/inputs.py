@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import random
 import time
+from base64 import b64encode
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from fsplanfix.simulators.playback import freshen, load
+from fsplanfix.simulators.records import Records
 
 PIECES = [
     "101", "79161234567", "+7 916 123-45-67", "0", "-1", "9" * 40,
@@ -26,6 +29,7 @@ HALVES = "surrogatepass"
 """Halves of a surrogate pair are sent as they are, which is no UTF-8."""
 
 CALLS = ("group_answered", "in_one_no_answer", "blind_transfer_answered", "out_answered")
+CORES = ("", "00000000-0000-4000-8000-000000000001")
 SPOKEN_BY_FREESWITCH = ("Event-Name", "Event-Sequence", "Core-UUID")
 """What no caller, phone or dialplan has a say in, and without which an event is none."""
 
@@ -53,12 +57,17 @@ def _quoted(text: str) -> str:
 
 
 class Inputs:
-    """Makes inputs. token: the right one, so that what lies behind it is reached."""
+    """Makes inputs.
 
-    def __init__(self, seed: int, token: str, link: str) -> None:
+    token, cdr_secret: the right ones, so that what lies behind them is reached.
+    """
+
+    def __init__(self, seed: int, token: str, link: str, cdr_secret: str = "") -> None:
         self._random = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
         self._token = token
         self._link = link
+        self._cdr_secret = cdr_secret
+        self._written: list[str] = []
 
     def text(self) -> str:
         """Return a hostile value."""
@@ -132,6 +141,50 @@ class Inputs:
         ranges = ["0-3", "-1", "99-1", "9999999-", "0-,1-", "x", "0-0,1-1,2-2", "-" + "9" * 30]
         wanted = f"Range: bytes={self._random.choice(ranges)}"
         return self._http(self._random.choice(["GET", "HEAD"]), target, b"", wanted)
+
+    def record(self) -> bytes:
+        """Return an HTTP request with a call detail record: a real one, with hostile values."""
+        made = self._random.choice(self._records())
+        self._spoil(made)
+        body = json.dumps(made).encode(errors="replace")
+        if self._random.random() < 0.2:
+            body = self._mutated(body)
+        if self._random.random() < 0.2:
+            body = b"cdr=" + quote_plus(body).encode()
+        secret = self.text() if self._random.random() < 0.05 else self._cdr_secret
+        credentials = b64encode(f"fsplanfix:{secret}".encode(errors="replace")).decode()
+        return self._http("POST", "/cdr", body, f"Authorization: Basic {credentials}")
+
+    def _records(self) -> list[dict[str, Any]]:
+        """Return the records of a recorded call that has just ended."""
+        if not self._written or self._random.random() < 0.05:
+            writer = Records()
+            # by a FreeSWITCH that nobody knows, or none
+            core = self._random.choice(CORES)
+            steps = freshen(load(self._random.choice(CALLS)), time.time(), core)
+            written = [file for file in map(writer.follow, steps) if file is not None]
+            self._written = [text for _, text in written]
+        return [json.loads(text) for text in self._written]
+
+    def _spoil(self, made: dict[str, Any]) -> None:
+        """Put hostile values, and values of wrong types, into a record."""
+        for _ in range(self._random.randrange(1, 8)):
+            place: Any = made
+            while self._random.random() < 0.8:
+                inner = list(place.values()) if isinstance(place, dict) else place
+                inner = [one for one in inner if isinstance(one, dict | list) and one]
+                if not inner:
+                    break
+                place = self._random.choice(inner)
+            value: Any = self._random.choice(
+                [self.text(), "9" * 30, "-1", None, [], {}, 1e300, ["x"]]
+            )
+            if isinstance(place, list):
+                place[self._random.randrange(len(place))] = value
+            elif self._random.random() < 0.2:
+                place[self.text()] = value
+            elif place:
+                place[self._random.choice(list(place))] = value
 
     def _http(self, method: str, target: str, body: bytes, *headers: str) -> bytes:
         kinds = ["application/x-www-form-urlencoded"] * 18 + [

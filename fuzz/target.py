@@ -27,6 +27,7 @@ from tests.support import service as program
 from .answers import HostileSwitch
 
 TOKEN, KEY = program.TOKENS["PBX_TOKEN"], "fuzz-secret-key-of-the-links"
+CDR_SECRET = "fuzz-secret-of-the-records"
 CALLER_ID = r"origination_caller_id_number=(\+?[0-9]{3,15}|anonymous|[0-9]{2,5})"
 NAME = r"""(?:[^'"\\,={}$\s\x00-\x1f\x7f<>&|;/@]|\\s)*"""
 PAIR = (
@@ -135,6 +136,13 @@ class Target:
     def _told(self, callid: str) -> list[dict[str, str]]:
         return [fields for fields in self.planfix.accepted if fields.get("callid") == callid]
 
+    def check_records(self) -> None:
+        """See that records were kept."""
+        # PostgreSQL's are in the service's folder
+        places = [self.folder, Path(self.store_url.removeprefix("sqlite:///")).parent]
+        if not any(file for place in places for file in place.glob("*.records/*.cdr.json")):
+            self.problem("no call detail record was kept")
+
     def check_commands(self) -> None:
         """Look at everything FreeSWITCH was asked."""
         for command in self.switch.commands:
@@ -144,7 +152,7 @@ class Target:
     def check_log(self) -> None:
         """Look for tracebacks and secrets in the log."""
         for line in self.service.log:
-            if any(word in line for word in ("Traceback", "crashed", TOKEN, KEY)):
+            if any(word in line for word in ("Traceback", "crashed", TOKEN, KEY, CDR_SECRET)):
                 self.problem(f"the log has: {line}")
             if not line.startswith("timestamp=") or steers(line):
                 self.problem(f"the log has a forged line, or one that steers: {line!r}")
@@ -201,6 +209,10 @@ def running(store_url: str) -> Iterator[Target]:
             "DIAL_RULES": r"(\d+)+x=1;7(\d{10})=98$1",
             "PBX_TOKEN_OLD": "pbx-token-of-before",
             "SECRET_KEY": KEY,
+            "CDR_SECRET": CDR_SECRET,
+            # the addresses that inputs.py makes up, and the dialplan's
+            "ESL_ALLOW": "127.0.0.0/8,198.51.100.0/24",
+            "HISTORY_RATE": "1000",
             "CONTACT_DEADLINE": "0.3",
             "STORE_URL": store_url,
         }

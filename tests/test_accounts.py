@@ -218,6 +218,15 @@ def test_a_recorded_call_may_name_the_file(file: Path) -> None:
         (f"{A}lines = '7495*'\n{B}", "[b] and [a] share the line 74950000001"),
         (f"{A}lines = '74950000107'\n{B}", "[a] and [b] share the line 74950000107"),
         (f"{A}lines = '7495000010*'\n{B}", "[b] and [a] share the line 7495000010*"),
+        (
+            f"{A}recordings_s3 = 's3://kept/a'\n{B}",
+            "[b] and [a] share recordings_dir, so they must have the same recordings_s3",
+        ),
+        (
+            f"{A}recordings_s3 = 's3://kept'\n"
+            f"{B}recordings_s3 = 's3://kept/b'\nrecordings_dir = '/srv/b'\n",
+            "[b] and [a] keep different folders in the same recordings_s3",
+        ),
         ("", "names no account"),
         ("[a", "is not TOML"),
         (A + A, "is not TOML"),
@@ -239,6 +248,13 @@ def test_a_mistake_gets_one_sentence_that_names_the_account(
 
 def test_the_same_planfix_with_another_token_is_another_account(file: Path) -> None:
     assert len(read(file, A + B.replace("b.planfix", "a.planfix"))) == 2
+
+
+def test_recordings_of_two_companies_lie_beside_each_other(file: Path) -> None:
+    kept = "recordings_s3 = 's3://kept/{0}'\nrecordings_dir = '/srv/{0}'\n"
+    assert len(read(file, A + kept.format("a") + B + kept.format("b"))) == 2
+    shared = kept.format("all")
+    assert len(read(file, A + shared + B + shared)) == 2
 
 
 def test_lines_beside_each_other_are_two_companies(file: Path) -> None:

@@ -16,6 +16,7 @@ from bench import (
     open_calls,
     outbox,
     pages,
+    records,
     sockets,
     traffic,
     windows,
@@ -198,3 +199,10 @@ def test_calls_are_timed_while_pages_are_open(tmp_path: Path) -> None:
     worst = pages.Worst(f"sqlite:///{tmp_path}/store.db", count=50, calls=5)
     assert worst.with_pages() > 0
     assert worst.without_pages() > 0
+
+
+def test_calls_are_timed_while_others_are_told_from_records() -> None:
+    with records.many_old(20) as folder:
+        assert records.start_beside(folder) > 0
+    with records.untold(3) as folder:
+        assert all(delay > 0 for delay in records.delays(folder, 10))

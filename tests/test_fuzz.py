@@ -32,6 +32,7 @@ def test_thousands_of_hostile_inputs_do_no_harm() -> None:
         "PostgreSQL",
     ]
     assert figures(r"^events +(\d+) ", done.stdout) == [150, 150]
+    assert figures(r"^call detail records +(\d+) ", done.stdout) == [30, 30]
     assert min(figures(r"^answers of FreeSWITCH +(\d+) ", done.stdout)) > 100
     assert min(figures(r"^answers of Planfix +(\d+)", done.stdout)) > 10
     assert min(figures(r"^calls placed (\d+), ", done.stdout)) > 2

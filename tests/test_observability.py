@@ -17,6 +17,7 @@ import gevent
 import pytest
 import requests
 import structlog
+import yaml
 from gevent.socket import wait_read
 
 from fsplanfix.service import logs
@@ -55,6 +56,11 @@ def test_the_board_is_built_on_the_numbers_there_are(
     assert 'fsplanfix_calls_total{type="in"} 1.0' in text
     assert "fsplanfix_delivery_seconds_count 7.0" in text
     assert re.search(r'fsplanfix_links_total\{server="127.0.0.1:\d+"\} 1.0', text)
+    rules = yaml.safe_load((CONTRIB / "alerts.yml").read_text())["groups"][0]["rules"]
+    assert len({rule["alert"] for rule in rules}) == len(rules) == 8
+    for rule in rules:
+        assert set(re.findall(r"fsplanfix_\w+", rule["expr"])) <= exposed(text), rule
+        assert rule["annotations"]["summary"]
     lag = re.findall(r"fsplanfix_event_lag_seconds\{.*\} (\S+)", text)
     assert len(lag) == 1
 

@@ -72,6 +72,10 @@ def test_without_an_address_and_a_token_setup_is_awaited(monkeypatch: pytest.Mon
     ("name", "value", "words"),
     [
         ("PLANFIX_URL", "example.planfix.com", "is not a web address"),
+        ("RECORDINGS_S3", "my-bucket/recordings", "write it like s3://my-bucket/recordings"),
+        ("RECORDINGS_S3_ENDPOINT", "s3.example.com", "write it like https://s3.example.com"),
+        ("ALERT_COMMAND", "mail root", "name the program with its whole path"),
+        ("ALERT_URL", "http://alerts.example.com/secret", "write it like https://"),
         ("PLANFIX_URL", "http://example.planfix.com/tel/api", "begin it with https://"),
         ("PUBLIC_URL", "http://pbx.example.com", "begin it with https://"),
         ("PBX_TOKEN", "short", "at least 8"),
@@ -235,7 +239,11 @@ def test_a_recorded_calls_own_settings_go_before_the_environment(
 def test_a_secret_may_come_from_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
-    value = "esl://:fromfile@127.0.0.1:8021" if name == "freeswitch_esl" else "from-a-file"
+    addresses = {
+        "freeswitch_esl": "esl://:fromfile@127.0.0.1:8021",
+        "alert_url": "https://alerts.example.com/from-a-file",
+    }
+    value = addresses.get(name, "from-a-file")
     (tmp_path / "secret").write_text(value + "\n")
     monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv(f"{name.upper()}_FILE", str(tmp_path / "secret"))
@@ -353,3 +361,16 @@ def test_a_terminals_height_is_no_line(monkeypatch: pytest.MonkeyPatch, tmp_path
     (tmp_path / ".env").write_text("LINES=74950000001\n")
     monkeypatch.chdir(tmp_path)
     assert load(RuleSettings).lines == ("74950000001",)
+
+
+def test_recordings_are_served_by_a_bucket_or_by_another_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RECORDINGS_S3", "s3://my-bucket/a/b/")
+    monkeypatch.setenv("RECORDINGS_S3_SECRET", "hush")
+    settings = load(Settings)
+    assert settings.bucket()["bucket"] == "my-bucket"
+    assert settings.bucket()["prefix"] == "a/b/"
+    assert "hush" not in repr(settings)
+    (problem,) = problems(monkeypatch, RECORDINGS_URL="https://files.example.com")
+    assert "RECORDINGS_URL exclude each other" in problem

@@ -44,6 +44,8 @@ ELSEWHERE = {
     "store_takes_nothing": "service/test_readiness.py",
     "store_damaged": "service/test_readiness.py",
     "rules_changed": "test_outages.py",
+    "bucket_unavailable": "recordings/test_kept_in_a_bucket.py",
+    "alert_not_sent": "test_alarms.py",
 }
 """What another test brings about, with a running service or its parts."""
 

@@ -14,23 +14,26 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from ..calls.doubts import DOUBTS
-from ..calls.model import Windows
+from ..calls.model import ACCOUNT, Windows
 from ..calls.unclaimed import UNCLAIMED
 from ..calls.whose import unclaimed_by
 from ..errors import SettingsError, StoreError
 from ..outbox.archive import Archive
-from ..outbox.facts import SET_ASIDE
+from ..outbox.facts import SET_ASIDE, fact_and_account
 from ..outbox.queue import Queue
 from ..outbox.signing_keys import signing_keys
 from ..outbox.store import Store
+from ..outbox.trouble import BUCKET_PROBLEM, bucket_problem
 from ..planfix.pairing import Partner, stored_partner
 from ..settings import Settings
 from ..settings.accounts import Accounts
 from ..settings_file import UnknownName
 from ..web.tls import certificate
 from .check_accounts import check_accounts, check_key
+from .check_alerts import check_alerts
+from .check_bucket import check_bucket
 from .check_freeswitch import check_freeswitch
-from .check_machine import check_disks, check_ports, check_recordings
+from .check_machine import check_disks, check_mailboxes, check_ports, check_recordings
 from .check_planfix import check_planfix, check_public_url
 from .check_records import check_records
 from .findings import Finding, Grade, listed, short
@@ -49,14 +52,17 @@ def check_all(
     env_file: Path | None,
     unknown: Sequence[UnknownName] = (),
     only: str = "",
+    test_alert: bool = False,
 ) -> Iterator[Finding]:
     """Check every part; leave out what cannot be checked because another part is broken.
 
     env_file: where settings were read from, if not only from the environment. unknown: the names
     in it that are not settings. only: the one account to check, "" for the machine and all.
+    test_alert: whether a person is told that this is a test.
     """
     if not only:
         yield from _check_machine(accounts, env_file, unknown)
+        yield from check_alerts(accounts.machine, test_alert)
     if accounts.file is None:
         return
     partners = _partners(accounts)
@@ -107,6 +113,8 @@ def _check_machine(
     yield from check_records(settings)
     yield from check_public_url(settings, keys)
     if accounts.file is None:
+        yield from check_mailboxes(settings)
+        yield from check_bucket(settings)
         yield from check_planfix(settings, partner)
 
 
@@ -228,6 +236,15 @@ def _check_queue(store: Store) -> Iterator[Finding]:
                 "or RECORDINGS_URL a server that has the files"
             )
             yield Finding("recordings.not-sent", Grade.WARNING, "recordings", what, hint)
+
+    for name, fact in store.facts.beginning(BUCKET_PROBLEM).items():
+        problem = bucket_problem(fact, store.now())
+        if problem:
+            account = fact_and_account(name)[1]
+            what = f"recordings wait for their upload: {problem}"
+            hint = "they are tried again"
+            whose = "" if account == ACCOUNT else account
+            yield Finding("bucket.waiting", Grade.WARNING, "bucket", what, hint, whose)
 
     oldest = backlog.oldest
     if oldest is not None and store.now() - oldest > WAITS_TOO_LONG:

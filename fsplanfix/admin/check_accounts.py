@@ -10,7 +10,9 @@ from gevent.pool import Pool
 from ..planfix.pairing import Partner
 from ..settings import Settings
 from ..settings.accounts import Accounts
+from .check_bucket import check_bucket
 from .check_freeswitch import check_clicks
+from .check_machine import check_mailboxes
 from .check_planfix import check_planfix
 from .findings import Finding, Grade
 
@@ -57,4 +59,6 @@ def _check_account(settings: Settings, partner: Partner | None) -> Iterator[Find
     yield from check_key(settings)
     for server in settings.freeswitch_esl:
         yield from check_clicks(settings, server)
+    yield from check_mailboxes(settings)
+    yield from check_bucket(settings)
     yield from check_planfix(settings, partner)

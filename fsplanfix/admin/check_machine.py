@@ -125,6 +125,28 @@ def check_recordings(settings: Settings) -> Iterator[Finding]:
         yield Finding("recordings.large", Grade.WARNING, part, what, hint)
 
 
+def check_mailboxes(settings: Settings) -> Iterator[Finding]:
+    """Check that the messages in mailboxes can be linked; without VOICEMAIL say nothing."""
+    folder, part = settings.voicemail_dir, "voicemail"
+    if not settings.voicemail:
+        return
+    if folder is None:
+        what = "VOICEMAIL_DIR is not set: only messages in RECORDINGS_DIR are linked"
+        hint = "set it to FreeSWITCH's folder of mailboxes, like /var/lib/freeswitch/storage"
+        yield Finding("voicemail.no-folder", Grade.WARNING, part, what, hint)
+        return
+
+    try:
+        for file in _sound_files(folder):
+            file.open("rb").close()
+    except OSError as error:
+        what = f"{error.filename} cannot be read ({error.strerror})"
+        hint = "let our user read it: adduser fsplanfix freeswitch, then start the service anew"
+        yield Finding("voicemail.unreadable", Grade.BROKEN, part, what, hint)
+        return
+    yield Finding("voicemail.readable", Grade.OK, part, f"{folder} can be read")
+
+
 def _sound_files(folder: Path) -> Iterator[Path]:
     """Yield up to MOST_LOOKED_AT sound files."""
     # raises OSError, where os.walk passes over a folder that cannot be read

@@ -229,6 +229,7 @@ def _what(
         text = _connected(event, leg, tracker, voice)
     elif name == "CUSTOM":
         text = {
+            "": _("leaves a message in a mailbox"),
             "add-member": _("joins the conference %(name)s"),
             "del-member": _("leaves the conference %(name)s"),
         }.get(event.get("Action"), "") % {"name": event.get("Conference-Name")}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .model import Call, Recording
+from .model import Call, Recording, Rules
+from .voicemail import may_get_a_message
 
 Kept = list[tuple[list[Recording], str]]
 """Every list that a leg's recordings are kept in (its own, its calls'), each with the ext the leg
@@ -63,13 +64,6 @@ def end_all(kept: Kept, leg: str, at: int, goes_on: bool) -> None:
                 recording.stopped = at
 
 
-def end_those_left(call: Call, at: int) -> None:
-    """No leg of the call is up any more: nothing can be written."""
-    for recording in call.recordings:
-        if recording.stopped is None:
-            recording.stopped = at
-
-
 def is_recorded(call: Call, ext: str, start: int, end: int) -> bool:
     """Tell whether a talk was recorded (rule 12)."""
     return any(
@@ -78,8 +72,25 @@ def is_recorded(call: Call, ext: str, start: int, end: int) -> bool:
     )
 
 
-def of_talks(call: Call) -> Iterator[Recording]:
-    """Yield the files that hold something of a talk (rule 13): a voicemail message does not."""
+def become_final(call: Call, rules: Rules, at: int) -> bool:
+    """Tell whether no file of a call that is over grows, and no other one comes (rule 13)."""
+    # nothing can be written when no leg of the call is up any more
+    for recording in [] if call.legs else call.recordings:
+        recording.stopped = at if recording.stopped is None else recording.stopped
+
+    is_stopped = all(recording.stopped is not None for recording in call.recordings)
+    return is_stopped and not may_get_a_message(call, rules)
+
+
+def to_be_linked(call: Call) -> list[str]:
+    """Return the files whose links Planfix gets (rule 13)."""
+    if not call.talks and call.messages:
+        return call.messages
+    return [file.path for file in _of_talks(call)]
+
+
+def _of_talks(call: Call) -> Iterator[Recording]:
+    """Yield the files that hold something of a talk: a voicemail message does not."""
     for recording in call.recordings:
         if any(recording.overlaps(start, end) for start, end in call.talks):
             yield recording

@@ -47,7 +47,7 @@ KEPT = {
     ),
     "RECORD_START": ("Record-File-Path",),
     "RECORD_STOP": ("Record-File-Path", "Record-Completion-Cause"),
-    "CUSTOM": ("Event-Subclass", "Action", "Conference-Name"),
+    "CUSTOM": ("Event-Subclass", "Action", "Conference-Name", "VM-Action", "VM-File-Path"),
 }
 """What is kept of an event beyond ALWAYS and the `planfix_` variables."""
 

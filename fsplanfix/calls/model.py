@@ -96,6 +96,7 @@ class Rules:
     domains, lines: what belongs to the company, if a switch serves several; empty, all does.
     ignore_numbers: clients and exts that are left out. Lines and numbers may end with `*`.
 
+    voicemail: the message of a missed call is its recording.
     data_fields: what the call knows by itself (own_data.py) to the field of Planfix it goes into.
     """
 
@@ -117,6 +118,7 @@ class Rules:
     lines: tuple[str, ...] = ()
     data_fields: Mapping[str, str] = field(default_factory=dict)
     ignore_numbers: tuple[str, ...] = ()
+    voicemail: bool = False
     numbering: Numbering = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -393,3 +395,4 @@ class Call:
     data: dict[str, str] = field(default_factory=dict)
     own_data: dict[str, str] = field(default_factory=dict)
     recordings: list[Recording] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)

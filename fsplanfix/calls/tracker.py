@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
-from ..freeswitch.events import CONFERENCE, SwitchEvent, is_membership, is_uuid
+from ..freeswitch.events import SwitchEvent, is_uuid
 from . import call_recordings, whose
 from .doubts import Doubts
 from .hangup_causes import NO_PHONE, failure_of
@@ -21,6 +21,7 @@ from .parties import parents_of
 from .parts import Parts
 from .unclaimed import Unclaimed
 from .variables import is_true, merged, read_variables
+from .voicemail import has_rule, note_message, subclasses
 from .whose import AnyRules, all_rules
 
 REMEMBERED_LEGS = 10_000
@@ -64,13 +65,13 @@ class Tracker:
 
         CUSTOM comes last: FreeSWITCH takes every name behind it for a subclass.
         """
-        return ["CHANNEL_CREATE", "CHANNEL_UUID", *self._handlers, CONFERENCE]
+        return ["CHANNEL_CREATE", "CHANNEL_UUID", *self._handlers, *subclasses(self.rules)]
 
     def feed(self, event: SwitchEvent) -> list[Notice]:
         """Take one event, in the order FreeSWITCH sent it; return what Planfix must be told."""
         self.last_at = max(self.last_at, event.at)
         uuid = event.leg
-        if not is_uuid(uuid) or (event.name == "CUSTOM" and not is_membership(event)):
+        if not is_uuid(uuid) or (event.name == "CUSTOM" and not has_rule(event, self.rules)):
             return []
 
         if event.name == "CHANNEL_CREATE":
@@ -327,6 +328,7 @@ class Tracker:
 
     def _on_conference(self, leg: Leg, event: SwitchEvent) -> None:
         """Members of a conference hear each other, without any bridge (rule 6)."""
+        note_message(leg, self._calls_of(leg), event, self.rules)
         action, room = event.get("Action"), event.get("Conference-Name")
         if action == "add-member" and room:
             leg.room = room
@@ -404,11 +406,8 @@ class Tracker:
 
         if not call.over:
             return
-        if not call.legs:
-            call_recordings.end_those_left(call, at)
-
-        if all(recording.stopped is not None for recording in call.recordings):
-            self._parts.record(call, [file.path for file in call_recordings.of_talks(call)], at)
+        if call_recordings.become_final(call, self.rules.of(call.account), at):
+            self._parts.record(call, call_recordings.to_be_linked(call), at)
             self.callids.end(call)
             del self.calls[call.callid]
 

@@ -22,14 +22,15 @@ from .root import ACCOUNT_OPTION, WHOLE_WORDS, cli, name_of_account, say
 
 @cli.command("check")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@click.option("--test-alert", is_flag=True, help="Send an alert that says it is a test.")
 @ACCOUNT_OPTION
-def check_command(as_json: bool, account: str) -> None:
+def check_command(as_json: bool, test_alert: bool, account: str) -> None:
     """Check the installation and suggest fixes.
 
     Exit code: 0 if all is well, 1 if there are warnings, 2 if something is broken.
     """
     counts, heading = dict.fromkeys(Grade, 0), ""
-    for finding in _findings(account):
+    for finding in _findings(account, test_alert):
         counts[finding.grade] += 1
         if as_json:
             fields = asdict(finding)
@@ -80,7 +81,7 @@ def _summary(counts: dict[Grade, int]) -> str:
     return f"{', '.join(said)}."
 
 
-def _findings(account: str) -> Iterator[Finding]:
+def _findings(account: str, test_alert: bool) -> Iterator[Finding]:
     try:
         accounts = load_accounts(Settings)
     except SettingsError as error:
@@ -95,4 +96,4 @@ def _findings(account: str) -> Iterator[Finding]:
     # problems are findings here, not log lines between them
     logs.set_up("CRITICAL")
     name_of_account(account, accounts)
-    yield from check.check_all(accounts, file, unknown, account)
+    yield from check.check_all(accounts, file, unknown, account, test_alert)

@@ -64,7 +64,7 @@ _OF_EVERY_EVENT = _Finder(
     *("Old-Unique-ID", "Other-Leg-Unique-ID", "Bridge-B-Unique-ID"),
     *("Caller-Channel-Answered-Time", "Other-Leg-Channel-Answered-Time", "Hangup-Cause"),
     *("Record-File-Path", "Record-Completion-Cause"),
-    *("Event-Subclass", "Action", "Conference-Name"),
+    *("Event-Subclass", "Action", "Conference-Name", "VM-Action", "VM-File-Path"),
     *("variable_sip_term_status", "variable_proto_specific_hangup_cause"),
     *("variable_originate_disposition", "variable_recording_follow_transfer"),
     *("Caller-Context", "variable_domain_name", "variable_dialed_domain", "variable_presence_id"),

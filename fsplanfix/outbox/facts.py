@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Connection, delete, or_, select
@@ -78,6 +79,15 @@ class Facts:
             before = get_fact(connection, name)
             put_fact(connection, name, value)
             return before
+
+    def change(self, name: str, work: Callable[[str], str]) -> None:
+        """Set a fact to what `work` makes of it. Other workers wait meanwhile."""
+        with self._store.write() as connection:
+            _set(connection, name, "", only_if_absent=True)
+            # SQLite keeps all other writers out anyway, and knows no FOR UPDATE
+            locked = select(facts.c.value).where(facts.c.name == name).with_for_update()
+            before = connection.execute(locked).scalar_one()
+            put_fact(connection, name, work(before))
 
 
 def get_fact(connection: Connection, name: str) -> str:

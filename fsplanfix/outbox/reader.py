@@ -100,12 +100,28 @@ class Reader:
                     stop.append(driver.cancel_safe)
                 return connection.execute(query, values).all()
 
-        asking = gevent.spawn(ask)
+        asking = gevent.spawn(_caught, ask)
         while not asking.ready():
             asking.join(LOOK_EVERY)
             if not asking.ready() and stop and not is_wanted():
                 stop.pop()()
-        return _rows(query, asking.get())
+        return _rows(query, _found(asking))
+
+
+def _caught(work: Callable[[], Sequence[Any]]) -> Sequence[Any] | StoreError:
+    """Return what `work` returns, or its error: gevent prints one that ends a greenlet."""
+    try:
+        return work()
+    except StoreError as error:
+        return error
+
+
+def _found(work: gevent.Greenlet[..., Sequence[Any] | StoreError]) -> Sequence[Any]:
+    """Return what a greenlet has found. Raises the StoreError that it met."""
+    found = work.get()
+    if isinstance(found, StoreError):
+        raise found
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -143,7 +159,7 @@ class _OtherProcess:
 
             if self._ender is not None:
                 self._ender.kill(block=False)
-            reading = gevent.spawn(self._read, json.dumps(asked))
+            reading = gevent.spawn(_caught, lambda: self._read(json.dumps(asked)))
             try:
                 while not reading.ready():
                     reading.join(LOOK_EVERY)
@@ -156,7 +172,7 @@ class _OtherProcess:
                 raise
 
             self._ender = gevent.spawn_later(IDLE, self.end)
-            return list(reading.get())
+            return list(_found(reading))
 
     def _read(self, line: str) -> list[Any]:
         """Send a question and return the rows of the answer. Other greenlets run meanwhile."""

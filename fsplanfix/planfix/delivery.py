@@ -27,9 +27,6 @@ from .forms import UrlMaker, build_form
 
 log = structlog.get_logger(__name__)
 
-LOOK_AGAIN = 0.5
-"""Seconds until a recording that is still being written or converted is tried again."""
-
 OnDelivered = Callable[[Notice, float], None]
 """Called with a notice that Planfix accepted, and the seconds since it was written."""
 
@@ -109,7 +106,7 @@ class Delivery:
         # Planfix may download the file soon after the command, so it must be complete
         # (docs/facts/planfix.md)
         if notice.kind is Kind.RECORD and not available.is_final:
-            claims.postpone(queued, LOOK_AGAIN)
+            claims.postpone(queued, available.wait)
             return None
 
         if self.settings.shadow:

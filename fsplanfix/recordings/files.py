@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -64,16 +64,33 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A recording that a bucket serves.
+
+    links: where it opens for a short time, by the method of the request: GET or HEAD.
+    """
+
+    name: str
+    links: Mapping[str, str]
+
+
+LOOK_AGAIN = 0.5
+"""Seconds until a recording that is still being written or converted is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Availability:
     """Whether Planfix may be given a recording's URL.
 
     is_final: the file does not change any more. problem: why there will never be a URL, "" if
-    there will. is_temporary: the URL will work for a short time only.
+    there will. is_temporary: the URL will work for a short time only. wait: seconds until it is
+    worth asking again, if it is not final.
     """
 
     is_final: bool = True
     problem: str = ""
     is_temporary: bool = False
+    wait: float = LOOK_AGAIN
 
 
 class Files:
@@ -83,6 +100,8 @@ class Files:
     keep_days: how long recordings are kept, 0 for ever.
     convert: begins to convert a complete wav file, returns whether that has failed
     (Converter.submit); None if nothing is converted.
+    keep: begins to upload a complete file, tells whether it may be linked (Archive.submit); None if
+    nothing is. may_delete: tells whether an old file may be deleted (archive.may_delete).
     """
 
     def __init__(
@@ -91,11 +110,15 @@ class Files:
         place: tuple[str, str] | None = None,
         keep_days: float = 0,
         convert: Callable[[Path], bool] | None = None,
+        keep: Callable[[Files, str], Availability] | None = None,
+        may_delete: Callable[[Files, Path], bool] | None = None,
     ) -> None:
         self._folder = folder
         self._place = place
         self._keep_days = keep_days
         self._convert = convert
+        self._keep = keep
+        self._may_delete = may_delete
 
     def local(self, path: str) -> str:
         """Return FreeSWITCH's path of a recording as we see it."""
@@ -103,6 +126,11 @@ class Files:
         if self._place is not None and where.is_relative_to(self._place[0]):
             return str(PurePosixPath(self._place[1]) / where.relative_to(self._place[0]))
         return path
+
+    def holds(self, path: str) -> bool:
+        """Tell whether FreeSWITCH's path leads into the folder."""
+        where = PurePosixPath(self.local(path))
+        return where.is_relative_to(self._folder) and ".." not in where.parts
 
     def find(self, path: str) -> Found:
         """Open a recording by FreeSWITCH's path of it, or the mp3 file that replaced it.
@@ -123,7 +151,7 @@ class Files:
 
     def _found(self, path: str) -> Found:
         """Open the file at one of FreeSWITCH's paths; raises what `find` raises."""
-        inside = self._inside(path)
+        inside = self.inside(path)
         try:
             descriptor = self._open(inside)
         except FileNotFoundError:
@@ -152,7 +180,7 @@ class Files:
             etag=f"{about.st_mtime_ns:x}-{about.st_size:x}",
         )
 
-    def _inside(self, path: str) -> PurePosixPath:
+    def inside(self, path: str) -> PurePosixPath:
         """Return a path relative to the folder. Raises RecordingRefused if it leads out of it."""
         # an absolute path replaces the folder here, a relative one is put below it
         where = PurePosixPath(self._folder, self.local(path))
@@ -187,7 +215,8 @@ class Files:
         stopped: when FreeSWITCH had closed the file (seconds since 1970), 0 if that is not known.
         Raises RecordingRefused for a file that is never served.
         """
-        is_temporary = 0 < self._keep_days < TEMPORARY
+        # what is in a bucket outlives the file
+        is_temporary = self._keep is None and 0 < self._keep_days < TEMPORARY
         try:
             found = self.find(path)
         except RecordingRefused:
@@ -205,9 +234,11 @@ class Files:
         if found.size <= (WAV_HEADER if is_wav else 0):
             return Availability(problem="the file is empty")
 
-        if self._convert is not None and is_wav:
-            is_final = self._convert(self._folder / self._inside(path))
-            return Availability(is_final, is_temporary=is_temporary)
+        convert = self._convert if is_wav else None
+        if convert is not None and not convert(self._folder / self.inside(found.path)):
+            return Availability(is_final=False)
+        if self._keep is not None:
+            return self._keep(self, found.path)
         return Availability(is_temporary=is_temporary)
 
     def current_path(self, path: str) -> str:
@@ -232,7 +263,8 @@ class Files:
         for folder, _, names in os.walk(self._folder):
             for name in names:
                 file = Path(folder, name)
-                if file.suffix.lower() in TYPES and _is_older(file, oldest):
+                is_old = file.suffix.lower() in TYPES and _is_older(file, oldest)
+                if is_old and (self._may_delete is None or self._may_delete(self, file)):
                     # another worker may have deleted it meanwhile
                     file.unlink(missing_ok=True)
                     count += 1

@@ -12,7 +12,8 @@ import gevent
 import structlog
 
 from ..errors import RecordingRefused, RecordingUnknown
-from .files import Availability, Files, Found
+from .archive import Archive
+from .files import Availability, Elsewhere, Files, Found
 from .urls import RecordingUrls, is_short_lived, url_elsewhere, web_address
 
 log = structlog.get_logger(__name__)
@@ -28,15 +29,30 @@ class Library:
     """The recordings in `folder` (RECORDINGS_DIR).
 
     other_server: the address of the server that serves them (RECORDINGS_URL), None if we do.
+    archive: keeps them in a bucket, None if they stay here alone.
+    mailboxes: the messages that clients left (VOICEMAIL_DIR), None if they are not linked.
     """
 
     def __init__(
-        self, folder: Path, files: Files, urls: RecordingUrls, other_server: str | None
+        self,
+        folder: Path,
+        files: Files,
+        urls: RecordingUrls,
+        other_server: str | None,
+        mailboxes: Files | None = None,
+        archive: Archive | None = None,
     ) -> None:
         self._folder = folder
         self._files = files
+        self._mailboxes = mailboxes
+        self._archive = archive
         self._urls = urls
         self._other_server = other_server
+
+    @property
+    def origin(self) -> str:
+        """Return scheme and host of the links to the bucket, "" if there is none."""
+        return self._archive.origin if self._archive is not None else ""
 
     def url(self, callid: str, path: str) -> str:
         """Return the URL of a recording of a call.
@@ -48,13 +64,13 @@ class Library:
         if address and not self._other_server:
             return address
 
-        current = urlsplit(address).path if address else self._files.current_path(path)
+        current = urlsplit(address).path if address else self._holder(path).current_path(path)
         if self._other_server:
             return url_elsewhere(self._other_server, self._files.local(current), str(self._folder))
 
         return self._urls.url(callid, current)
 
-    def open(self, signed: str, name: str) -> Found:
+    def open(self, signed: str, name: str) -> Found | Elsewhere:
         """Open the recording behind the two parts of a URL.
 
         Raises RecordingUnknown or RecordingGone.
@@ -66,12 +82,23 @@ class Library:
             return _test_recording()
         return self.find(path)
 
-    def find(self, path: str) -> Found:
-        """Open the recording at a path, as FreeSWITCH names it.
+    def find(self, path: str) -> Found | Elsewhere:
+        """Open the recording at a path, as FreeSWITCH names it, or say where the bucket has it.
 
         Raises RecordingUnknown or RecordingGone.
         """
-        return self._files.find(path)
+        files = self._holder(path)
+        if self._archive is not None and files is self._files:
+            elsewhere = self._archive.find(files, path)
+            if elsewhere is not None:
+                return elsewhere
+        return files.find(path)
+
+    def _holder(self, path: str) -> Files:
+        """Return the files that a path may be among."""
+        if self._mailboxes is not None and self._mailboxes.holds(path):
+            return self._mailboxes
+        return self._files
 
     def availability_of(self, path: str, stopped: float = 0.0) -> Availability:
         """Tell whether Planfix may have a recording; begins its conversion if there is one to do.
@@ -83,7 +110,7 @@ class Library:
             return Availability(is_temporary=not self._other_server and is_short_lived(address))
 
         try:
-            return self._files.availability_of(path, stopped)
+            return self._holder(path).availability_of(path, stopped)
         except RecordingRefused as refused:
             # another server may serve what we do not
             return Availability(problem="" if self._other_server else str(refused))

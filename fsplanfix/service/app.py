@@ -42,6 +42,8 @@ from ..web.records import RecordsConfig
 from ..web.server import Bounds, WebServer, listen
 from . import file_limits
 from .agreement import Agreement, keep_asking
+from .alarms import start_alarms
+from .archiving import check_installed
 from .companies import Companies
 from .company import Company, Machine
 from .comparison import keep_comparing
@@ -81,6 +83,7 @@ class App:
     def __init__(
         self, accounts: Accounts[Settings], roles: Collection[str] = ROLES, shadow: bool = False
     ) -> None:
+        check_installed(accounts)
         numbers.load()
         spare = self._spare = file_limits.spare()
         self._accounts = accounts
@@ -139,6 +142,7 @@ class App:
             public_url=settings.public_url or "",
             made_key=self._made_key,
             convert=self._make_convert(),
+            on_uploaded=self._wake,
             reachable=Reachable(self._connections, self._pipelines, self._store),
             shadow=self._shadow,
             has_many=not self._rules.is_one,
@@ -272,6 +276,7 @@ class App:
             public_url=settings.public_url or "",
             find_recording=self._companies.find_recording,
             desk_of=cache(desk.of) if self._accounts.file else None,
+            media_from=self._companies.media_from(),
         )
 
     def _is_paired(self, account: str) -> bool:
@@ -327,6 +332,9 @@ class App:
         if "events" in self._roles:
             self._helpers.append(keep_running("leftovers", self._leftovers.run))
             self._helpers.append(keep_running("history", self._history.run))
+            self._helpers += start_alarms(
+                self._settings, self._store, self._is_linked, self._companies.partners
+            )
 
         self._helpers.append(keep_running("store's file", self._readiness.look_over))
         self._helpers.append(keep_running("store's file, glance", self._readiness.glance))

@@ -11,7 +11,8 @@ from ..calls.whose import AccountRules, read_new_leg
 from ..errors import RecordingGone, RecordingUnknown
 from ..freeswitch.events import SwitchEvent
 from ..planfix.commands import INVALID_TOKEN, Answer
-from ..recordings.files import Found
+from ..planfix.pairing import Partner
+from ..recordings.files import Elsewhere, Found
 from ..recordings.library import Library
 from .company import Company
 
@@ -70,7 +71,7 @@ class Companies(Mapping[str, Company]):
             return ""
         return company.contacts.name_of(number)
 
-    def open(self, signed: str, name: str) -> Found:
+    def open(self, signed: str, name: str) -> Found | Elsewhere:
         """Open the recording behind the two parts of a URL; see Library.open.
 
         The first part is the account, unless the URL is the default account's, or was made before
@@ -82,7 +83,7 @@ class Companies(Mapping[str, Company]):
             return self._companies[signed].recordings.open(signed_by_it, rest)
         return self._former.open(signed, name)
 
-    def find_recording(self, path: str) -> Found:
+    def find_recording(self, path: str) -> Found | Elsewhere:
         """Open a recording for somebody who may see those of all. Raises as Library.find."""
         problem: RecordingUnknown | RecordingGone = RecordingUnknown()
         for company in self._companies.values():
@@ -91,6 +92,15 @@ class Companies(Mapping[str, Company]):
             except (RecordingUnknown, RecordingGone) as error:
                 problem = error
         raise problem
+
+    def partners(self) -> dict[str, Partner | None]:
+        """Return the Planfix of each company, None if none is known yet."""
+        return {name: company.pairing.partner for name, company in self.items()}
+
+    def media_from(self) -> str:
+        """Return from where else recordings are played: scheme and host of each bucket."""
+        kept = [one.recordings.origin for one in self.values() if one.settings.recordings_s3]
+        return " ".join(sorted(set(kept)))
 
     def libraries_to_clean(self) -> list[Library]:
         """Return what deletes old recordings, one for each folder.

@@ -23,11 +23,13 @@ from ..planfix.contacts import Contacts
 from ..planfix.delivery import Delivery, DeliverySettings
 from ..planfix.keys import PbxKeys
 from ..planfix.pairing import Pairing, Partner
+from ..recordings.archive import may_delete
 from ..recordings.files import Availability, Files
 from ..recordings.library import Library
 from ..recordings.urls import RecordingUrls
 from ..settings import Settings
 from .agreement import Agreement
+from .archiving import make_archive
 from .caller_lookup import CallerLookup
 from .clicks import make_commands, write_down
 from .metrics import Tally
@@ -41,7 +43,8 @@ class Machine:
 
     connections: those to FreeSWITCH that are up. address: PUBLIC_URL, or the one we listen at.
     public_url: PUBLIC_URL, "" if it is not set. made_key: the key for links that the store keeps.
-    convert: begins to convert a recording; None if none is. reachable: who can be rung. has_many:
+    convert: begins to convert a recording; None if none is. on_uploaded: called after each upload
+    to a bucket. reachable: who can be rung. has_many:
     the companies stand in ACCOUNTS_FILE.
     """
 
@@ -52,6 +55,7 @@ class Machine:
     public_url: str
     made_key: str
     convert: Callable[[Path], bool] | None
+    on_uploaded: Callable[[], None]
     reachable: Reachable
     shadow: bool
     has_many: bool
@@ -111,14 +115,22 @@ class Company:
     def recordings(self) -> Library:
         """Return the library of its recordings."""
         settings, machine = self.settings, self._machine
+        archive = make_archive(self.name, settings, machine.store, machine.on_uploaded)
         files = Files(
             settings.recordings_dir,
             settings.recordings_map,
             settings.recordings_keep_days,
             machine.convert if settings.recordings_convert else None,
+            archive.submit if archive else None,
+            partial(may_delete, archive) if archive else None,
         )
+        mailboxes = None
+        if settings.voicemail and settings.voicemail_dir is not None:
+            mailboxes = Files(settings.voicemail_dir, settings.recordings_map)
         urls = RecordingUrls(machine.address, self.signing_keys, own_name(self.name))
-        return Library(settings.recordings_dir, files, urls, settings.recordings_url)
+        return Library(
+            settings.recordings_dir, files, urls, settings.recordings_url, mailboxes, archive
+        )
 
     def _url(self, callid: str, path: str) -> str:
         return self.recordings.url(callid, path)

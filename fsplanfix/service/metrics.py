@@ -18,6 +18,7 @@ from ..outbox.queue import Queue
 from ..outbox.records import Backlog
 from ..outbox.standing import DIFFERENCES
 from ..outbox.store import Store
+from ..outbox.trouble import count_not_sent
 from ..planfix.agreement import Difference
 from ..planfix.keys import Key
 from .logs import Unbreakable
@@ -137,7 +138,7 @@ class Standing(Collector):
     ) -> None:
         self._label = label or AccountLabel()
         self._queue = Queue(store)
-        self._facts = store.facts
+        self._store = store
         self._links = links
         self._pipelines = pipelines
 
@@ -200,12 +201,13 @@ class Standing(Collector):
         try:
             found = self._queue.backlog()
             by_account = self._queue.backlog_by_account() if self._label.names else {"": found}
+            not_sent = count_not_sent(self._store, self._store.now())
             differs = GaugeMetricFamily(
                 "fsplanfix_planfix_differs",
                 "Whether Planfix holds another key or address of ours",
                 labels=["what"],
             )
-            facts = self._facts.beginning(DIFFERENCES).values()
+            facts = self._store.facts.beginning(DIFFERENCES).values()
             held = {what for fact in facts for what in json.loads(fact or "[]")}
             for difference in Difference:
                 differs.add_metric([difference.value], float(difference.value in held))
@@ -217,6 +219,11 @@ class Standing(Collector):
         yield GaugeMetricFamily("fsplanfix_store_up", "Whether the database answers", value=1)
         yield GaugeMetricFamily(
             "fsplanfix_open_calls", "Client calls that are not over", value=found.open_calls
+        )
+        yield GaugeMetricFamily(
+            "fsplanfix_recordings_not_sent",
+            "Recordings of the last hour that Planfix can never get",
+            value=not_sent,
         )
         yield from self._standing(by_account)
 

@@ -45,11 +45,14 @@ from .values import (
     Networks,
     Pattern,
     as_address,
+    as_alert_url,
     as_aliases,
+    as_bucket,
     as_country,
     as_data_fields,
     as_default_exts,
     as_domains,
+    as_endpoint,
     as_first,
     as_folder,
     as_listen,
@@ -63,6 +66,7 @@ from .values import (
     as_or_none,
     as_our_address,
     as_pattern,
+    as_program,
     as_servers,
     as_upper,
 )
@@ -92,6 +96,8 @@ SECRETS = (
     "admin_password",
     "view_password",
     "cdr_secret",
+    "alert_url",
+    "recordings_s3_secret",
 )
 """Settings that may also stand in a file, which NAME_FILE names."""
 
@@ -167,6 +173,7 @@ class RuleSettings(_Source):
         default_factory=dict
     )
     ignore_numbers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(as_numbers)] = ()
+    voicemail: Annotated[str, as_matching(re.compile("link|"), "link")] = ""
 
     def rules(self) -> Rules:
         """Return the settings of the call rules."""
@@ -191,6 +198,7 @@ class RuleSettings(_Source):
             data_fields=self.data_fields,
             lines=self._as_known(self.lines),
             ignore_numbers=self._as_known(self.ignore_numbers),
+            voicemail=bool(self.voicemail),
         )
 
     def _as_known(self, numbers: tuple[str, ...]) -> tuple[str, ...]:
@@ -280,10 +288,18 @@ class Settings(RuleSettings, StoreSettings, RecordSettings, AccountSettings):
     recordings_dir: Annotated[Path, AfterValidator(as_folder)] = Path(
         "/var/lib/freeswitch/recordings"
     )
+    voicemail_dir: Annotated[
+        Path | None, BeforeValidator(as_or_none), AfterValidator(as_folder)
+    ] = None
     recordings_url: Annotated[str, AfterValidator(as_our_address)] | None = None
     recordings_map: Annotated[tuple[str, str] | None, NoDecode, BeforeValidator(as_map)] = None
     recordings_convert: Annotated[str, as_matching(re.compile("mp3|"), "mp3")] = ""
     recordings_keep_days: float = Field(default=0, ge=0)
+    recordings_s3: Annotated[tuple[str, str] | None, NoDecode, BeforeValidator(as_bucket)] = None
+    recordings_s3_endpoint: Annotated[str, AfterValidator(as_endpoint)] | None = None
+    recordings_s3_region: Annotated[str, as_matching(NAME, "us-east-1")] = ""
+    recordings_s3_key: str = ""
+    recordings_s3_secret: SecretStr = SecretStr("")
     dial_string: Annotated[str, AfterValidator(originate.read_dial_string)] = (
         "sofia/gateway/trunk/{number}"
     )
@@ -307,6 +323,10 @@ class Settings(RuleSettings, StoreSettings, RecordSettings, AccountSettings):
     admin_password: SecretStr = SecretStr("")
     view_password: SecretStr = SecretStr("")
     cdr_secret: SecretStr = SecretStr("")
+    alert_command: Annotated[
+        Path | None, BeforeValidator(as_or_none), AfterValidator(as_program)
+    ] = None
+    alert_url: Annotated[SecretStr, AfterValidator(as_alert_url)] = SecretStr("")
     log_format: Annotated[str, as_matching(re.compile("logfmt|json"), "json")] = "logfmt"
     log_mask: bool = False
     log_level: Annotated[
@@ -322,7 +342,17 @@ class Settings(RuleSettings, StoreSettings, RecordSettings, AccountSettings):
     admin_password_file: str = ""
     view_password_file: str = ""
     cdr_secret_file: str = ""
+    alert_url_file: str = ""
+    recordings_s3_secret_file: str = ""
     freeswitch_esl_file: str = ""
+
+    @field_validator("recordings_s3")
+    @classmethod
+    def _serves_them_alone(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse a bucket beside another server: links lead to one of them."""
+        if value and info.data.get("recordings_url"):
+            raise ValueError("it and RECORDINGS_URL exclude each other; remove one of them.")
+        return value
 
     @field_validator("record_clicks")
     @classmethod
@@ -357,6 +387,18 @@ class Settings(RuleSettings, StoreSettings, RecordSettings, AccountSettings):
     def pbx_keys(self) -> tuple[str, str]:
         """Return PBX_TOKEN and PBX_TOKEN_OLD, "" if there is none."""
         return self.pbx_token.get_secret_value(), self.pbx_token_old.get_secret_value()
+
+    def bucket(self) -> dict[str, str]:
+        """Return what recordings/bucket.py must know of RECORDINGS_S3."""
+        name, prefix = self.recordings_s3 or ("", "")
+        return {
+            "bucket": name,
+            "prefix": prefix,
+            "endpoint": self.recordings_s3_endpoint or "",
+            "region": self.recordings_s3_region,
+            "key": self.recordings_s3_key,
+            "secret": self.recordings_s3_secret.get_secret_value(),
+        }
 
     def folder_for_clicks(self) -> str:
         """Return the folder where FreeSWITCH records clicks, as it names it; "" for none."""

@@ -50,6 +50,7 @@ MACHINE = frozenset(
         *("esl_listen", "esl_allow", "http_listen", "http_cert", "http_key", "public_url"),
         *("keep_days", "cdr_secret", "cdr_secret_file"),
         *("log_format", "log_mask", "log_level"),
+        *("alert_command", "alert_url", "alert_url_file"),
     )
 )
 """Settings of the whole machine, which are no company's."""
@@ -247,6 +248,7 @@ def _clashes(accounts: Mapping[str, RuleSettings]) -> list[str]:
         *_same_lines(accounts),
         *_foreign_domains(accounts),
         *_folders_without_a_domain(accounts),
+        *_mixed_buckets(accounts),
     ]
 
 
@@ -290,6 +292,43 @@ def _too_much_seen(machine: RuleSettings, accounts: Mapping[str, RuleSettings]) 
 def _passwords(settings: Settings) -> list[str]:
     words = settings.admin_password.get_secret_value(), settings.view_password.get_secret_value()
     return [word for word in words if word]
+
+
+def _mixed_buckets(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
+    """Yield a sentence for accounts whose recordings could not be told apart in a bucket.
+
+    A file's key is its path below RECORDINGS_DIR. Of accounts that share a folder, one deletes what
+    is old, so all must keep it in the same place.
+    """
+    owners: dict[str, tuple[str, Settings]] = {}
+    for name, settings in accounts.items():
+        if not isinstance(settings, Settings):
+            return
+        folder = str(settings.recordings_dir)
+        first, own = owners.setdefault(folder, (name, settings))
+        if _place(settings) != _place(own):
+            yield (
+                f"[{name}] and [{first}] share recordings_dir, so they must have the same "
+                "recordings_s3, or folders of their own."
+            )
+
+    # in this order a folder of a bucket comes right before all that lie in it
+    kept = sorted((*_place(own), name) for name, own in owners.values() if own.recordings_s3)
+    around: tuple[str, str, str] | None = None
+    for where, prefix, name in kept:
+        if around is not None and around[0] == where and prefix.startswith(around[1]):
+            yield (
+                f"[{name}] and [{around[2]}] keep different folders in the same recordings_s3: "
+                "give each a folder of its own in the bucket."
+            )
+        else:
+            around = where, prefix, name
+
+
+def _place(settings: Settings) -> tuple[str, str]:
+    """Return the bucket that keeps an account's recordings, and the beginning of their keys."""
+    bucket, prefix = settings.recordings_s3 or ("", "")
+    return f"{settings.recordings_s3_endpoint or ''} {bucket}", prefix
 
 
 def _same_lines(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:

@@ -13,6 +13,7 @@ import phonenumbers
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    SecretStr,
 )
 
 from ..calls.number_rules import read_rules
@@ -47,6 +48,9 @@ CODE = re.compile(r"[0-9]{1,15}", re.ASCII)
 LINE = re.compile(r"\*|[0-9]{1,15}", re.ASCII)
 NUMBERS = re.compile(r"[0-9]{1,15}\*?|anonymous", re.ASCII)
 DOMAIN = re.compile(r"[A-Za-z0-9_.:-]{1,255}", re.ASCII)
+BUCKET = re.compile(
+    r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>/[A-Za-z0-9_./-]*)?", re.ASCII
+)
 ESL = re.compile(
     r"esl://:(?P<password>[^\s]+)@(?P<host>\[[0-9A-Fa-f:]+\]|[^\s:@/\[\]]+):(?P<port>\d{1,5})",
     re.ASCII,
@@ -69,6 +73,11 @@ def as_address(value: str, example: str = "https://example.planfix.com/tel/api")
 def as_our_address(value: str) -> str:
     """Check our own web address."""
     return as_address(value, "https://pbx.example.com")
+
+
+def as_endpoint(value: str) -> str:
+    """Check the address of an S3-compatible storage."""
+    return as_address(value, "https://s3.example.com")
 
 
 def as_upper(value: Any) -> Any:
@@ -170,6 +179,34 @@ def as_folder(value: Path | None) -> Path | None:
             "name the folder with its whole path, like /var/lib/freeswitch/recordings."
         )
     return value
+
+
+def as_program(value: Path | None) -> Path | None:
+    """Check the whole path of a program."""
+    if value is not None and not value.is_absolute():
+        raise ValueError("name the program with its whole path, like /usr/local/bin/tell-me.")
+    return value
+
+
+def as_alert_url(value: SecretStr) -> SecretStr:
+    """Check an address that may hold a token: it is never shown."""
+    try:
+        if value.get_secret_value():
+            as_address(value.get_secret_value())
+    except ValueError:
+        raise ValueError("write it like https://alerts.example.com/hook.") from None
+    return value
+
+
+def as_bucket(value: Any) -> Any:
+    """Read a bucket of S3 and the beginning of the keys in it."""
+    if not isinstance(value, str):
+        return value
+    found = BUCKET.fullmatch(value.strip())
+    if not found:
+        raise ValueError("write it like s3://my-bucket/recordings.")
+    prefix = (found["prefix"] or "").strip("/")
+    return found["bucket"], f"{prefix}/" if prefix else ""
 
 
 def as_map(value: Any) -> Any:

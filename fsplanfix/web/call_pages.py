@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 
 from ..errors import RecordingGone, RecordingUnknown
-from ..recordings.files import Found
+from ..recordings.files import Elsewhere, Found
 from . import words
 from .rate_limit import address
 from .recordings import answer_with
@@ -50,7 +50,7 @@ class CallDesk(Protocol):
 def add_call_pages(
     pages: Blueprint,
     desk: Callable[[], CallDesk],
-    find_recording: Callable[[str], Found],
+    find_recording: Callable[[str], Found | Elsewhere],
     problem: Callable[[str, int], ResponseReturnValue],
 ) -> None:
     """Add the pages. desk: returns that of the current request's sender. problem: returns a page
@@ -92,7 +92,7 @@ def _add_lists(pages: Blueprint, desk: Callable[[], CallDesk]) -> None:
 def _add_one_call(
     pages: Blueprint,
     desk: Callable[[], CallDesk],
-    find_recording: Callable[[str], Found],
+    find_recording: Callable[[str], Found | Elsewhere],
     problem: Callable[[str, int], ResponseReturnValue],
 ) -> None:
     """Add the story of a call and its recordings."""

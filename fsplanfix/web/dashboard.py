@@ -11,13 +11,23 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 import structlog
-from flask import Blueprint, Flask, Response, g, redirect, render_template, request, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    g,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
 from flask.typing import ResponseReturnValue
 from flask_babel import Babel, gettext
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
 from ..errors import StoreError
-from ..recordings.files import Found
+from ..recordings.files import Elsewhere, Found
 from . import words
 from .call_pages import CallDesk, add_call_pages
 from .live import OverviewDesk, add_overview
@@ -73,15 +83,17 @@ class DashboardConfig:
 
     passwords: by role (sessions.py), "" lets nobody in as that. secret: signs the cookies of the
     sessions. public_url: how browsers reach us, "" if not said. find_recording: opens a recording
-    by its path. desk_of: gives the desk of one company, where there are several.
+    by its path. desk_of: gives the desk of one company, where there are several. media_from: from
+    where else recordings are played, "" for nowhere.
     """
 
     desk: Desk
     passwords: Mapping[str, str]
     secret: str
     public_url: str
-    find_recording: Callable[[str], Found]
+    find_recording: Callable[[str], Found | Elsewhere]
     desk_of: Callable[[str], Desk] | None = None
+    media_from: str = ""
 
     def current_desk(self) -> Desk:
         """Return the desk of whoever sent the current request."""
@@ -105,6 +117,7 @@ def install(
         PERMANENT_SESSION_LIFETIME=SESSION_LASTS,
         WTF_CSRF_TIME_LIMIT=None,
         WTF_CSRF_SSL_STRICT=False,
+        MEDIA_FROM=config.media_from,
     )
 
     Babel(app, locale_selector=words.language)
@@ -169,7 +182,9 @@ def problem(text: str, code: int) -> ResponseReturnValue:
 
 def harden(answer: Response) -> Response:
     """Add the headers of a page that shows only our own and is kept nowhere."""
-    answer.headers["Content-Security-Policy"] = POLICY
+    own = "media-src 'self'"
+    media = f"{own} {current_app.config['MEDIA_FROM']}".strip()
+    answer.headers["Content-Security-Policy"] = POLICY.replace(own, media)
     answer.headers["X-Content-Type-Options"] = "nosniff"
     answer.headers["Referrer-Policy"] = "no-referrer"
 

@@ -6,21 +6,21 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 import structlog
-from flask import Response, jsonify, request, send_file
+from flask import Response, jsonify, redirect, request, send_file
 from flask.typing import ResponseReturnValue
 
 from ..errors import RecordingGone, RecordingUnknown
-from ..recordings.files import Found
+from ..recordings.files import Elsewhere, Found
 from .rate_limit import address
 
 log = structlog.get_logger(__name__)
 
-Find = Callable[[str, str], Found]
+Find = Callable[[str, str], Found | Elsewhere]
 """Opens the recording behind a URL's two parts; see Library.open."""
 
 
 def serve(find: Find, signed: str, name: str) -> ResponseReturnValue:
-    """Answer with the file or a part of it (Range).
+    """Answer with the file or a part of it (Range), or with the way to the bucket that has it.
 
     404 for a URL that was not signed here, 410 for a recording that was deleted.
     """
@@ -40,8 +40,18 @@ def serve(find: Find, signed: str, name: str) -> ResponseReturnValue:
     return answer
 
 
-def answer_with(found: Found, name: str) -> Response:
-    """Return the whole file or the part that the request asks for. name: what to call it."""
+def answer_with(found: Found | Elsewhere, name: str) -> Response:
+    """Return the whole file or the part that the request asks for. name: what to call it.
+
+    A file in a bucket: return a redirection to a link that opens it for a short time.
+    """
+    if isinstance(found, Elsewhere):
+        answer = redirect(found.links[request.method])
+        answer.headers["Cache-Control"] = "no-store"
+        # the address of our page, with a callid in it, is nothing for the bucket's log
+        answer.headers["Referrer-Policy"] = "no-referrer"
+        assert isinstance(answer, Response)  # noqa: S101 - for the type checker
+        return answer
     try:
         return _answer(found, name)
     except BaseException:

@@ -202,6 +202,19 @@ def test_recordings_that_are_not_there(
     assert max(finding.grade for finding in findings) == Grade.OK
 
 
+def test_messages_that_could_not_be_linked(
+    look: Callable[..., list[Finding]], tmp_path: Path
+) -> None:
+    says(look(VOICEMAIL="link"), Grade.WARNING, "VOICEMAIL_DIR is not set")
+    there, missing = str(tmp_path), str(tmp_path / "missing")
+    says(look(VOICEMAIL="link", VOICEMAIL_DIR=missing), Grade.BROKEN, "cannot be read")
+    found = look(VOICEMAIL="link", VOICEMAIL_DIR=there)
+    assert [finding.code for finding in found if finding.part == "voicemail"] == [
+        "voicemail.readable"
+    ]
+    assert not [finding for finding in look(VOICEMAIL_DIR=there) if finding.part == "voicemail"]
+
+
 def test_an_address_that_does_not_lead_to_us(
     look: Callable[..., list[Finding]], service: dict[str, str], planfix: Planfix
 ) -> None:
@@ -316,7 +329,7 @@ def test_everything_broken_at_once_is_a_page_of_sentences(
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert sum(line.startswith("✗") for line in lines) == 5
-    assert lines[-1] == "1 passed, 2 with a warning (!), 5 broken (✗)."
+    assert lines[-1] == "2 passed, 2 with a warning (!), 5 broken (✗)."
     assert "Traceback" not in done.stdout
     assert not any(
         secret in done.stdout for secret in (TOKEN, "planfix-token", "a-good-one", "secret-key")

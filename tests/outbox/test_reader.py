@@ -8,7 +8,7 @@ from pathlib import Path
 import gevent
 import psutil
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.reader import NOBODY_WAITS, Reader
@@ -81,3 +81,15 @@ def test_whoever_has_left_is_not_read_for(file_store: Store) -> None:
     assert reader.rows(ALL)
     reader.close()
     file_store.close()
+
+
+def test_a_database_that_does_not_answer_is_an_error_and_no_traceback(
+    store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reader = Reader(store)
+    store.facts.swap("x", "1")
+    with store.transaction() as connection:
+        connection.execute(text("DROP TABLE facts"))
+    with pytest.raises(StoreError):
+        reader.rows(ALL)
+    assert "Traceback" not in capfd.readouterr().err

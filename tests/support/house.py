@@ -14,15 +14,16 @@ MAY_IMPORT = {
     "history": {"errors", "calls", "freeswitch.events"},
     "planfix": {"errors", "calls.model", "calls.numbers", "outbox", "recordings.files"},
     "recordings": {"errors"},
+    "alerts": {"planfix.api"},
     "web": {"errors", "recordings.files"},
     "simulators": set[str](),
     "service": {
         *("errors", "settings", "printable", "calls", "freeswitch", "outbox", "planfix"),
-        *("recordings", "web", "admin", "history"),
+        *("recordings", "web", "admin", "history", "alerts"),
     },
     "admin": {
         *("errors", "settings", "settings_file", "printable", "calls", "freeswitch", "outbox"),
-        *("planfix", "recordings", "history", "web.tls"),
+        *("planfix", "recordings", "history", "web.tls", "alerts"),
     },
 }
 """What each folder may import of the house, besides itself."""
