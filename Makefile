@@ -29,7 +29,7 @@ $(VENV)/tools: $(VENV)/service
 	$(PIP) install --quiet $(CONSTRAINTS) --group dev
 	touch $@
 
-demo: $(VENV)/service  ## Play six recorded calls through the real service
+demo: $(VENV)/service  ## Play seven recorded calls through the real service
 	$(BIN)/fsplanfix demo
 
 check: lint  ## Check format, style and types, then run the fast tests

@@ -26,7 +26,7 @@ from .support.service import started as running_with
 from .support.terminal import Terminal
 from .support.traces import TRACES, events, path_of, told
 
-DEMO_CALLS = 6
+DEMO_CALLS = 7
 
 
 @contextmanager
@@ -43,12 +43,12 @@ def started(folder: Path, *words: str) -> Iterator[Iterator[str]]:
             process.terminate()
 
 
-def test_the_demo_shows_six_calls_and_what_planfix_was_told(tmp_path: Path) -> None:
+def test_the_demo_shows_each_call_and_what_planfix_was_told(tmp_path: Path) -> None:
     done = run_cli(tmp_path, "demo")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[-4:-2] == ["28 requests, all accepted", ""]
+    assert lines[-4:-2] == ["42 requests, all accepted", ""]
     assert lines[-2].startswith("Next: `fsplanfix demo --serve` shows")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d, times in \S.*", lines[0])
     assert re.search(r"^  \d\d:\d\d:\d\d +101  INCOMING", done.stdout, re.MULTILINE)
@@ -56,6 +56,10 @@ def test_the_demo_shows_six_calls_and_what_planfix_was_told(tmp_path: Path) -> N
         len(re.findall(r"^Call (?:from|to) 79161234567", done.stdout, re.MULTILINE)) == DEMO_CALLS
     )
     assert len(re.findall(r"^79161234567 +(?:in|out) ", done.stdout, re.MULTILINE)) == DEMO_CALLS
+    # the neighbour is told of its own call alone
+    _, neighbour = done.stdout.split("The other company's Planfix:")
+    assert len(re.findall(r"^Call from 79260000002 on line 74950000102", neighbour, re.M)) == 1
+    assert done.stdout.count("79260000002") == 1
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
 

@@ -71,7 +71,7 @@ def run_command(roles: tuple[str, ...], shadow: bool) -> None:
 )
 @errors_as_one_line
 def demo_command(serve: bool, port: int | None) -> None:
-    """Play six recorded calls to a simulated Planfix."""
+    """Play seven recorded calls to a simulated Planfix."""
     if port is None:
         port = DEMO_PORT if serve else 0
     voice = demo.Voice(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -10,6 +11,9 @@ from .keys import Key, PbxKeys
 
 LONGEST_ADDRESS = 100
 """Characters of Planfix's address of us that are shown."""
+
+
+_ACCOUNT = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 
 
 class Difference(StrEnum):
@@ -41,10 +45,17 @@ def differences(
         found[Difference.FORMER_KEY] = "still holds the PBX key of PBX_TOKEN_OLD"
 
     url = str(answer.get("pbxUrl", ""))
-    if public_url and url.rstrip("/") != our_address(public_url):
+    if public_url and not _is_ours(url, public_url):
         shown = "".join(char for char in clean(url)[:LONGEST_ADDRESS] if char.isprintable())
         found[Difference.ADDRESS] = f"sends clicks to {shown or 'nowhere'}"
     return found
+
+
+def _is_ours(url: str, public_url: str) -> bool:
+    """Tell whether an address is ours, with the name of an account behind it or without."""
+    ours, given = our_address(public_url), url.rstrip("/")
+    account = given.removeprefix(f"{ours}/")
+    return given == ours or (account != given and bool(_ACCOUNT.fullmatch(account)))
 
 
 def hint(difference: Difference, public_url: str) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 import gevent
 
@@ -29,7 +30,28 @@ TITLES = {
     "out_answered": "An employee calls a client",
     "queue_answered": "A client waits in a queue",
     "click to call": "An employee clicks a number in Planfix",
+    "two companies": "Two companies with the same exts are called at the same moment",
 }
+NEIGHBOUR = {
+    "127.0.0.1": "vasilek.example",
+    "79161234567": "79260000002",
+    "74950000002": "74950000102",
+}
+"""What makes a recorded call the neighbour's: the domain of its users, its client and its line."""
+
+ACCOUNTS = """
+[default]
+planfix_url = "{ours.url}"
+planfix_token = "{ours.token}"
+pbx_token = "{key}"
+domains = ["127.0.0.1"]
+
+[vasilek]
+planfix_url = "{neighbour.url}"
+planfix_token = "{neighbour.token}"
+pbx_token = "{key}-of-vasilek"
+domains = ["vasilek.example"]
+"""
 SPEED = 1.5
 INHERITED = ("PATH", "HOME", "LANG", "TZ")
 ADMIN_PASSWORD = "demo"  # noqa: S105 - for this run on loopback only
@@ -60,26 +82,35 @@ browser. To install it: README.md, "Installation"."""
 
 
 class Stage:
-    """Everything the demonstration consists of."""
+    """Everything the demonstration consists of. neighbour: the Planfix of the second company."""
 
-    def __init__(self, switch: Switch, planfix: Planfix) -> None:
+    def __init__(self, switch: Switch, planfix: Planfix, neighbour: Planfix) -> None:
         self.switch = switch
         self.planfix = planfix
+        self.neighbour = neighbour
 
     def play(self, call: str) -> None:
         """Play one call to its end and wait until Planfix has all of it."""
-        known = set(self.planfix.history.cards)
+        known = {crm: set(crm.history.cards) for crm in (self.planfix, self.neighbour)}
+        told = [self.planfix]
         if call == "click to call":
             fields = {"ext": "101", "number": "79161234567"}
             answer = self.planfix.click(**fields)
             if answer[0] != 200:
                 raise RuntimeError(f"makeCall was refused: {answer}")
+        elif call == "two companies":
+            told.append(self.neighbour)
+            gevent.spawn(self.switch.play, "group_answered")
+            gevent.spawn(self.switch.play, "group_answered", swap=NEIGHBOUR)
         else:
             gevent.spawn(self.switch.play, call)
 
-        self.planfix.wait_for(
-            lambda crm: any(is_complete(card) for card in new_cards(crm, known)), timeout=20
-        )
+        for crm in told:
+            before = known[crm]
+            crm.wait_for(
+                lambda crm: any(is_complete(card) for card in new_cards(crm, before)),  # noqa: B023
+                timeout=20,
+            )
 
 
 def new_cards(planfix: Planfix, known: set[str]) -> list[CallCard]:
@@ -94,24 +125,25 @@ def is_complete(card: CallCard) -> bool:
 
 
 @contextmanager
-def service(switch: Switch, planfix: Planfix) -> Iterator[int]:
-    """Run the real service against the two stand-ins; yield the port of its web server."""
+def service(switch: Switch, planfix: Planfix, neighbour: Planfix) -> Iterator[int]:
+    """Run the real service between the stand-ins; yield the port of its web server."""
     with tempfile.TemporaryDirectory(prefix="fsplanfix-demo-") as folder:
+        accounts = Path(folder, "accounts.toml")
+        accounts.write_text(ACCOUNTS.format(ours=planfix, neighbour=neighbour, key=PBX_TOKEN))
         switch.recordings_dir = folder
         # settings of the shell that starts the demo, or of this machine, must not reach its service
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment = {
             **inherited,
             "FSPLANFIX_ENV": os.devnull,
-            "PLANFIX_URL": planfix.url,
-            "PLANFIX_TOKEN": planfix.token,
-            "PBX_TOKEN": PBX_TOKEN,
+            "ACCOUNTS_FILE": str(accounts),
             "ADMIN_PASSWORD": ADMIN_PASSWORD,
             "FREESWITCH_ESL": f"esl://:{switch.password}@127.0.0.1:{switch.port}",
             "HTTP_LISTEN": "127.0.0.1:0",
             "ESL_LISTEN": "127.0.0.1:0",
             "STORE_URL": f"sqlite:///{folder}/demo.db",
             "OUTBOUND_CALLER_ID": "74950000000",
+            "DIAL_STRING": "sofia/gateway/trunk/{number}",
             "RECORDINGS_DIR": switch.recordings_dir,
         }
         command = [sys.executable, "-m", "fsplanfix", "run"]
@@ -178,17 +210,18 @@ def _part_in_words(part: Part) -> str:
 
 
 def run(serve: bool, planfix: Planfix, voice: Voice) -> int:
-    """Play the six calls; return the exit code: 0 if every request was accepted.
+    """Play the calls; return the exit code: 0 if each Planfix accepted what it was sent.
 
     serve: play them again and again, until somebody interrupts. planfix: has been started, and is
     stopped at the end.
     """
-    switch = Switch(speed=SPEED)
+    switch, neighbour = Switch(speed=SPEED), Planfix(token="neighbour-demo-token")  # noqa: S106
     gevent.signal_handler(signal.SIGTERM, gevent.getcurrent().throw, KeyboardInterrupt)
     switch.start()
+    neighbour.start()
 
     try:
-        with service(switch, planfix) as web:
+        with service(switch, planfix, neighbour) as web:
             planfix.pbx_url, planfix.pbx_token = f"http://127.0.0.1:{web}/planfix", PBX_TOKEN
             switch.wait_for_subscriber()
             pages = (
@@ -199,7 +232,8 @@ def run(serve: bool, planfix: Planfix, voice: Voice) -> int:
                 pages += f"\nFrom your own computer, first: {tunnel(planfix.port, web)}"
             if serve:
                 voice.say(pages)
-            code = perform(Stage(switch, planfix), voice)
+            stage = Stage(switch, planfix, neighbour)
+            code = perform(stage, voice)
             if not serve:
                 voice.say(NEXT)
                 return code
@@ -208,12 +242,13 @@ def run(serve: bool, planfix: Planfix, voice: Voice) -> int:
             voice.say(f"\nThe calls go on, and nothing more is printed. Ctrl-C ends it.\n{pages}")
             while True:
                 for call in TITLES:
-                    Stage(switch, planfix).play(call)
+                    stage.play(call)
     except KeyboardInterrupt:
         return 0
     finally:
         switch.stop()
         planfix.stop()
+        neighbour.stop()
 
 
 def perform(stage: Stage, voice: Voice) -> int:
@@ -226,13 +261,20 @@ def perform(stage: Stage, voice: Voice) -> int:
         gevent.sleep(0.2)
         tell(stage.planfix, known, voice)
 
-    received, crm = stage.planfix.received, stage.planfix
+    voice.say("\nThe other company's Planfix:")
+    tell(stage.neighbour, 0, voice)
+
+    crms = (stage.planfix, stage.neighbour)
+    received = [item for crm in crms for item in crm.received]
+    surprises = [text for crm in crms for text in crm.history.surprises]
+    both = set(stage.planfix.history.cards) & set(stage.neighbour.history.cards)
+    surprises += [f"both companies were told of call {callid}" for callid in both]
     refused = sum(item.code != 200 for item in received)
-    voice.say("\n" + "\n".join(table(crm)))
+    voice.say("\n" + "\n".join(table(stage.planfix)))
     verdict = f"{refused} refused" if refused else "all accepted"
     voice.say(
         f"\n{len(received)} requests, {verdict}"
-        + "".join(f"\n  surprising: {text}" for text in crm.history.surprises)
+        + "".join(f"\n  surprising: {text}" for text in surprises)
     )
 
-    return 1 if refused or crm.history.surprises else 0
+    return 1 if refused or surprises else 0

@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 
 from fsplanfix.calls.model import ACCOUNT, Notice
 from fsplanfix.outbox.archive import Archive
@@ -207,3 +207,17 @@ def test_no_backlog_is_read_to_find_what_others_have(store: Store) -> None:
     assert used in plan
     assert plan.count("notices_due") >= 2
     assert not re.search(r"SCAN (notices|chosen|first|after)\b|Seq Scan on notices", plan)
+
+
+def test_a_turn_asks_the_database_the_same_however_many_companies_there_are(store: Store) -> None:
+    for account in (ACCOUNT, *(f"c{n}" for n in range(20))):
+        store.save(of(account, OFFERS), {}, "s", now=1.0)
+    store.now()
+    asked: list[str] = []
+    event.listen(
+        store.engine, "before_cursor_execute", lambda *given: asked.append(str(given[2]).split()[0])
+    )
+    for places in (Places(2), Places(2, {"c3": 0}, only="", in_all=100)):
+        asked.clear()
+        assert claim(store, places)
+        assert len(asked) == 3

@@ -275,3 +275,29 @@ def test_two_couriers_of_many_companies_send_nothing_twice(
     assert Queue(store).counts() == {"done": 240}
     assert [len(planfix.received) for planfix in planfixes.values()] == [80] * 3
     assert [planfix.history.surprises for planfix in planfixes.values()] == [[], [], []]
+
+
+def test_whatever_befalls_others_one_company_is_told_in_time(
+    store: Store, planfixes: dict[str, Planfix], clock: Clock
+) -> None:
+    """One hangs, one does not know our token, one has a backlog: the fourth is sent to at once."""
+    over = Event()
+    planfixes["a"].before = lambda _: over.wait(PATIENCE)
+    planfixes["b"].token = "another"
+    ours = Planfix(token="token-of-d")
+    ours.start()
+    for n in range(30):
+        store.save([ended(name, n) for name in ("a", "b")], {}, "s", clock())
+    store.save([ended("c", n) for n in range(300)], {}, "s", clock())
+    came: list[int] = []
+    ours.before = lambda _: came.append(len(planfixes["c"].received))
+    clock.now += 1
+    store.save(of("d", GROUP), {}, "s", clock())
+    with at_work(courier_of(store, {**planfixes, "d": ours}, clock, most=60)):
+        ours.wait_for(lambda crm: len(crm.accepted) == len(GROUP))
+        assert planfixes["a"].received == []
+        assert len(planfixes["b"].received) <= 16
+        over.set()
+    assert max(came) < 300
+    assert ours.history.surprises == []
+    ours.stop()

@@ -40,6 +40,12 @@ def let_an_hour_pass(store: Store) -> None:
     [
         (RIGHT, (), ""),
         ({**RIGHT, "pbxUrl": "https://pbx.example.com/planfix/"}, (), ""),
+        ({**RIGHT, "pbxUrl": "https://pbx.example.com/planfix/romashka"}, (), ""),
+        (
+            {**RIGHT, "pbxUrl": "https://pbx.example.com/planfix/../x"},
+            ("address",),
+            "enter https://pbx.example.com/planfix in Planfix",
+        ),
         ({**RIGHT, "pbxToken": "former-key"}, ("former key",), "remove PBX_TOKEN_OLD"),
         ({**RIGHT, "pbxToken": "another-key"}, ("key",), "enter PBX_TOKEN in Planfix"),
         ({**RIGHT, "pbxToken": None}, ("key",), "enter PBX_TOKEN in Planfix"),
