@@ -13,7 +13,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from ..calls.doubts import DOUBTS
-from ..calls.unclaimed import UNCLAIMED, read
+from ..calls.unclaimed import UNCLAIMED
+from ..calls.whose import unclaimed_by
 from ..errors import SettingsError, StoreError
 from ..outbox.facts import SET_ASIDE
 from ..outbox.queue import Queue
@@ -150,11 +151,7 @@ def _doubtful_values(settings: Settings) -> Iterator[Finding]:
 def _check_unclaimed(accounts: Accounts[Settings], store: Store) -> Iterator[Finding]:
     """Report calls that belong to no account, with what to add to the settings."""
     rules = accounts.rules()
-    left = [
-        (named, count)
-        for named, count in read(store.facts.get(UNCLAIMED))
-        if not rules.account_of_line(named.line) and not rules.account_of_domain(named.domain)
-    ]
+    left = [*unclaimed_by(rules, store.facts.get(UNCLAIMED))]
     if not left or not rules.is_narrowed:
         return
 

@@ -7,11 +7,14 @@ import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, tzinfo
+from functools import partial
 
 import gevent
 
-from ..calls.model import Kind, Rules
+from ..calls.model import Kind
 from ..calls.result import Result
+from ..calls.unclaimed import UNCLAIMED, Named
+from ..calls.whose import AnyRules, all_rules, unclaimed_by
 from ..outbox.archive import Archive
 from ..outbox.call_list import CallList, ListedCall, Place, Search
 from ..outbox.queue import Queue
@@ -104,30 +107,49 @@ class Desk:
     def __init__(
         self,
         store: Store,
-        rules: Rules,
+        rules: AnyRules,
         is_linked: Callable[[], dict[str, bool]],
         name_of: Callable[[str, str], str] = lambda *_: "",
         shadow: bool = False,
-        is_paired: Callable[[], bool] = lambda: True,
+        is_paired: Callable[[str], bool] = lambda _: True,
+        account: str = "",
+        reader: Reader | None = None,
     ) -> None:
         self._store = store
         self._queue = Queue(store)
         self._archive = Archive(store)
-        self._rules = rules
-        self._reader = Reader(store)
-        self._calls = CallList(self._reader)
+        self._all_rules = all_rules(rules)
+        self._rules = self._all_rules.of(account)
+        self._account = account
+        self._reader = reader or Reader(store)
+        self._calls = CallList(self._reader, account)
+        self._known_of = is_linked, name_of, shadow, is_paired
         # what phonenumbers builds for its first number takes 5 ms
         formatted("74950000001")
         self._figures: Shared[Figures] = Shared(FIGURES_LAST)
         self._lookout = Lookout(
-            StandingReader(self._reader),
+            StandingReader(self._reader, account),
             self._calls,
-            rules.hidden_number,
+            self._rules.hidden_number,
             is_linked,
             name_of,
-            is_paired,
+            partial(is_paired, account),
             shadow,
+            account,
+            self._unclaimed,
         )
+
+    def of(self, account: str) -> Desk:
+        """Return the desk where one company looks."""
+        return Desk(self._store, self._all_rules, *self._known_of, account, self._reader)
+
+    def _unclaimed(self) -> tuple[tuple[Named, int], ...]:
+        if self._account or self._all_rules.is_one:
+            return ()
+        return tuple(unclaimed_by(self._all_rules, self._store.facts.get(UNCLAIMED)))
+
+    def _has(self, account: str) -> bool:
+        return self._account in ("", account)
 
     def number(self, number: str) -> str:
         """Return a number as people write it, "" if it stands for a hidden one."""
@@ -210,11 +232,11 @@ class Desk:
         say: translates. clock: returns a time of day; its argument is in seconds since 1970.
         """
         voice = story.Voice(say, lambda at: clock(at / 1_000_000))
-        steps = story.steps(self._archive, self._rules, callid, voice)
-        if not steps:
+        steps = story.steps(self._archive, self._all_rules, callid, voice)
+        call = self._calls.one(callid)
+        if not steps or not self._is_ours(callid):
             return None
 
-        call = self._calls.one(callid)
         said = [step.queued.notice for step in steps if step.queued is not None]
         first = said[0] if said else None
         return CallStory(
@@ -227,28 +249,44 @@ class Desk:
             sum(notice.kind is Kind.RECORD for notice in said),
         )
 
+    def _is_ours(self, callid: str) -> bool:
+        """Tell whether a call may be looked at here."""
+        if not self._account:
+            return True
+        said, noted = self._archive.about(callid)
+        whose = {item.notice.account for item in said} or {entry.account for entry in noted}
+        return whose == {self._account}
+
     def recording(self, callid: str, number: int) -> str:
         """Return the path of a call's recording as FreeSWITCH names it, "" if there is none.
 
         number: 1 for the first.
         """
         said, _ = self._archive.about(callid)
-        paths = [item.notice.recording for item in said if item.notice.kind is Kind.RECORD]
+        paths = [
+            item.notice.recording
+            for item in said
+            if item.notice.kind is Kind.RECORD and self._has(item.notice.account)
+        ]
         return paths[number - 1] if 1 <= number <= len(paths) else ""
 
     # rejected notices
 
     def rejected_ids(self) -> list[int]:
         """Return the numbers of all rejected notices."""
-        return [item.id for item in self._queue.listed([State.REJECTED], 1_000_000)]
+        return [item.id for item in self._queue.listed([State.REJECTED], 1_000_000, self._account)]
 
     def send_again(self, ids: Collection[int]) -> int:
         """Send rejected notices again; return how many."""
-        return self._queue.send_again(ids, self._store.now())
+        return self._queue.send_again(self._own(ids), self._store.now())
 
     def drop(self, ids: Collection[int]) -> int:
         """Delete rejected notices; return how many."""
-        return self._queue.drop(ids)
+        return self._queue.drop(self._own(ids))
+
+    def _own(self, ids: Collection[int]) -> Collection[int]:
+        """Return those notices that may be changed here."""
+        return set(ids) & set(self.rejected_ids()) if self._account else ids
 
     # sessions
 

@@ -66,7 +66,7 @@ class Sums:
 
 @dataclass(slots=True)
 class ExtSums:
-    """What one ext had of some calls. talked: seconds.
+    """What one ext had of some calls. talked: seconds. account: whose ext it is.
 
     answered, missed: calls of clients. reached, unreached: calls to clients.
     """
@@ -77,6 +77,7 @@ class ExtSums:
     reached: int = 0
     unreached: int = 0
     talked: int = 0
+    account: str = ""
 
     @property
     def calls(self) -> int:
@@ -199,9 +200,10 @@ def _offset(at: float, zone: tzinfo) -> float:
 
 def _exts(rows: Sequence[Any]) -> list[ExtSums]:
     """Return the figures of each ext, the busiest first."""
-    found: dict[str, ExtSums] = {}
+    found: dict[tuple[str, str], ExtSums] = {}
     for row in rows:
-        sums = found.setdefault(row.ext, ExtSums(row.ext))
+        key = row.account, row.ext
+        sums = found.setdefault(key, ExtSums(row.ext, account=row.account))
         is_talk = row.status == Status.SUCCESS.value
         if row.direction == Direction.IN.value:
             name = "answered" if is_talk else "missed"

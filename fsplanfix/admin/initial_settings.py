@@ -185,7 +185,7 @@ def write(file: Path, values: Mapping[str, str]) -> bool:
         if after == before:
             return False
         new = file.with_name(f"{file.name}.new")
-        _write_private(new, after, file)
+        write_private(new, after, file)
         # read back as the service will read it
         if dotenv_values(new) != kept:
             new.unlink()
@@ -195,7 +195,7 @@ def write(file: Path, values: Mapping[str, str]) -> bool:
 
         if before:
             former = file.with_name(f"{file.name}.old")
-            _write_private(former, before, file)
+            write_private(former, before, file)
         os.replace(new, file)
         return True
     except OSError as error:
@@ -229,7 +229,7 @@ def _changed(text: str, old: Mapping[str, str | None], values: Mapping[str, str]
     return "".join(found)
 
 
-def _write_private(path: Path, text: str, beside: Path) -> None:
+def write_private(path: Path, text: str, beside: Path) -> None:
     """Write a file that only the owner of another one can read."""
     # created with its mode: it holds secrets before a later chmod could take effect
     path.unlink(missing_ok=True)

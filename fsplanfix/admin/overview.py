@@ -11,8 +11,9 @@ import gevent
 import structlog
 
 from ..calls import snapshot
-from ..calls.model import Call, Direction, Part
+from ..calls.model import ACCOUNT, Call, Direction, Part
 from ..calls.numbers import written
+from ..calls.unclaimed import Named
 from ..outbox.call_list import CallList, ListedCall, Search
 from ..outbox.reader import IsWanted
 from ..outbox.records import Queued
@@ -33,7 +34,8 @@ class LiveCall:
     """A call that is not over.
 
     name: the client's, "" if unknown. parts: each employee's ext, what they do (rings, calls or
-    talks), and since when. since: when the call began. Times are seconds since 1970.
+    talks), and since when. since: when the call began. Times are seconds since 1970. account: whose
+    call it is.
     """
 
     callid: str
@@ -43,6 +45,7 @@ class LiveCall:
     way: str
     since: float
     parts: list[tuple[str, str, float]]
+    account: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Overview:
 
     linked: whether each FreeSWITCH is. paired: whether it is known which Planfix we belong to.
     today: since midnight, by the reader's time zone.
+    unclaimed: calls that belong to no account, and how many, for whoever sees those of all.
     unanswered: clients who were missed today and not called back. recent: the latest calls that are
     over.
     """
@@ -81,6 +85,7 @@ class Overview:
     today: Sums
     unanswered: int
     recent: list[ListedCall]
+    unclaimed: tuple[tuple[Named, int], ...] = ()
 
 
 class Lookout:
@@ -98,6 +103,8 @@ class Lookout:
         name_of: Callable[[str, str], str],
         is_paired: Callable[[], bool],
         shadow: bool,
+        account: str = "",
+        unclaimed: Callable[[], tuple[tuple[Named, int], ...]] = tuple,
     ) -> None:
         self._standing = standing
         self._calls = calls
@@ -106,6 +113,8 @@ class Lookout:
         self._name_of = name_of
         self._is_paired = is_paired
         self._shadow = shadow
+        self._account = account
+        self._unclaimed = unclaimed
         self._read: dict[str, tuple[str, LiveCall | None]] = {}
 
     def overview(self, now: float, zone: tzinfo, is_wanted: IsWanted) -> Overview:
@@ -128,6 +137,7 @@ class Lookout:
             today=today,
             unanswered=self._calls.unanswered_count(since, until, self._hidden, is_wanted),
             recent=self._calls.page(Search(), MOST_RECENT, None, is_wanted),
+            unclaimed=self._unclaimed(),
         )
 
     def _live(self, states: dict[str, str]) -> list[LiveCall]:
@@ -155,15 +165,16 @@ class Lookout:
             return None
 
         # Planfix is told nothing of it, or nothing yet
-        if call.ignored or not call.position:
+        account = call.account or ACCOUNT
+        if call.ignored or not call.position or self._account not in ("", account):
             return None
         parts = [
             (part.ext, _doing(part), _since(part, call)) for part in call.parts if not part.ended_at
         ]
-        name = call.contact or self._name_of(call.phone, call.account)
+        name = call.contact or self._name_of(call.phone, account)
         began = call.born / 1_000_000
         return LiveCall(
-            call.callid, call.phone, name, call.diversion, call.type.value, began, parts
+            call.callid, call.phone, name, call.diversion, call.type.value, began, parts, account
         )
 
 

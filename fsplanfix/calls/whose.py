@@ -14,6 +14,7 @@ from .legs import LegBook
 from .model import ACCOUNT, UNNAMED, Call, Direction, Leg, Role, Rules
 from .numbers import Numbering
 from .parties import PARTY_HEADERS, line_of, read_leg
+from .unclaimed import Named, read
 
 BY_VARIABLE, BY_LINE, BY_CONTEXT, BY_DOMAIN, BY_OTHER_DOMAIN = range(5)
 """What names an account, the strongest first."""
@@ -81,6 +82,10 @@ class AccountRules(Mapping[str, Rules]):
     def __len__(self) -> int:
         return len(self._rules)
 
+    def become(self, others: AccountRules) -> None:
+        """Take the place of these rules, for whoever reads by them."""
+        vars(self).update(vars(others))
+
     def of(self, account: str) -> Rules:
         """Return the rules of an account, the shared ones if it is none of ours."""
         return self._rules.get(account, self.shared)
@@ -127,6 +132,13 @@ AnyRules = Rules | AccountRules
 def all_rules(rules: AnyRules) -> AccountRules:
     """Return the rules of one company as those of an account."""
     return rules if isinstance(rules, AccountRules) else AccountRules({ACCOUNT: rules})
+
+
+def unclaimed_by(rules: AccountRules, known: str) -> Iterator[tuple[Named, int]]:
+    """Yield the calls of no account that were kept and still have none, the most frequent first."""
+    for named, count in read(known):
+        if not rules.account_of_line(named.line) and not rules.account_of_domain(named.domain):
+            yield named, count
 
 
 # which account an event names

@@ -24,6 +24,7 @@ from ..admin.switch_survey import Survey, survey
 from ..errors import LinkError, SettingsError
 from ..freeswitch.connection import Server
 from ..printable import WIDTH
+from . import init_account
 from .root import cli, errors_as_one_line, say
 
 AFTER_FREESWITCH = ("extension_pattern", "user_domain", "dial_context", "dial_string")
@@ -87,6 +88,9 @@ class Socket(NamedTuple):
 @click.option(
     "--file", "file", type=click.Path(path_type=Path), help="File to write. Default: --env-file."
 )
+@click.option("--account", metavar="NAME", help="Add a company to ACCOUNTS_FILE, and nothing else.")
+@click.option("--domains", help="With --account: the domains of its users, with commas.")
+@click.option("--lines", help="With --account: the numbers of its lines, with commas.")
 @click.option("--force", is_flag=True, help="Change a file that is there without asking.")
 @errors_as_one_line
 def init_command(
@@ -99,6 +103,9 @@ def init_command(
     Without a terminal nothing is asked or tried: options that are missing take their defaults.
     """
     asks = sys.stdin.isatty()
+    if account := given.pop("account"):
+        init_account.add(account, given, asks)
+        return
     file = file or initial_settings.default_file()
     is_there = os.path.exists(file)
     if is_there and not asks and not force:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    case,
     delete,
     func,
     or_,
@@ -241,6 +242,35 @@ class Queue:
                 oldest=oldest,
                 unauthorized=connection.execute(_is_unauthorized).first() is not None,
             )
+
+    def backlog_by_account(self) -> dict[str, Backlog]:
+        """Return how many notices of each account wait or were rejected; none without any.
+
+        Their open calls are not counted.
+        """
+        waits, is_rejected = is_waiting(notices), is_in(State.REJECTED, notices)
+        query = (
+            select(
+                notices.c.account,
+                func.sum(case((waits, 1), else_=0)).label("waiting"),
+                func.sum(case((is_rejected, 1), else_=0)).label("rejected"),
+                func.min(case((waits, notices.c.created))).label("oldest"),
+            )
+            .where(or_(waits, is_rejected))
+            .group_by(notices.c.account)
+        )
+        with self._store.transaction() as connection:
+            rows = connection.execute(query).all()
+            return {
+                row.account: Backlog(
+                    open_calls=0,
+                    waiting=int(row.waiting),
+                    rejected=int(row.rejected),
+                    oldest=row.oldest,
+                    unauthorized=bool(get_fact(connection, fact_of(UNAUTHORIZED, row.account))),
+                )
+                for row in rows
+            }
 
     def not_linked(self) -> list[tuple[str, int]]:
         """Return why recordings were not linked and how many each time; the latest reason first."""

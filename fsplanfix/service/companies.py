@@ -33,6 +33,10 @@ class Companies(Mapping[str, Company]):
         self._former = former
         self._rules = rules
 
+    def become(self, companies: Mapping[str, Company]) -> None:
+        """Serve these companies from now on."""
+        self._companies = dict(companies)
+
     def __getitem__(self, name: str) -> Company:
         return self._companies[name]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -15,6 +15,7 @@ from ..calls.model import Notice
 from ..errors import StoreError
 from ..freeswitch.link import Link
 from ..outbox.queue import Queue
+from ..outbox.records import Backlog
 from ..outbox.standing import DIFFERENCES
 from ..outbox.store import Store
 from ..planfix.agreement import Difference
@@ -25,10 +26,41 @@ from .pipeline import Pipeline
 log = structlog.get_logger(__name__)
 
 
+MOST_ACCOUNTS = 500
+"""Values of the label `account`; what is of more accounts is counted under OTHER."""
+
+OTHER = "other"
+
+
+class AccountLabel:
+    """The label `account`. accounts: their names; without any there is no such label."""
+
+    def __init__(self, accounts: Collection[str] = ()) -> None:
+        self._named = dict.fromkeys([*accounts][:MOST_ACCOUNTS])
+        self.names = ["account"] if accounts else []
+
+    @property
+    def values(self) -> list[str]:
+        """Return the values it may have."""
+        return [*self._named, OTHER] if self.names else []
+
+    def add(self, accounts: Collection[str]) -> None:
+        """Give new accounts values of their own, as long as there are any left."""
+        new = [account for account in accounts if account not in self._named]
+        self._named |= dict.fromkeys(new[: MOST_ACCOUNTS - len(self._named)])
+
+    def of(self, account: str) -> list[str]:
+        """Return what follows the other labels of something that is one account's."""
+        if not self.names:
+            return []
+        return [account if account in self._named else OTHER]
+
+
 class Tally:
     """What happened since the start, counted as it happens."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, label: AccountLabel | None = None) -> None:
+        self._label = label or AccountLabel()
         self.clicks = Counter(
             "fsplanfix_clicks",
             "Click-to-calls, by what came of them",
@@ -56,9 +88,15 @@ class Tally:
             registry=registry,
         )
         self._saw_former_key = False
-        self._calls = Counter("fsplanfix_calls", "Client calls", ["type"], registry=registry)
+        whose = self._label.names
+        self._calls = Counter(
+            "fsplanfix_calls", "Client calls", ["type", *whose], registry=registry
+        )
         self._notices = Counter(
-            "fsplanfix_notices", "What was said of calls", ["kind", "status"], registry=registry
+            "fsplanfix_notices",
+            "What was said of calls",
+            ["kind", "status", *whose],
+            registry=registry,
         )
         self._delivery = Histogram(
             "fsplanfix_delivery_seconds",
@@ -69,9 +107,10 @@ class Tally:
 
     def on_notice(self, notice: Notice) -> None:
         """Count a notice, and a call with its first."""
-        self._notices.labels(notice.kind.value, notice.status or "").inc()
+        whose = self._label.of(notice.account)
+        self._notices.labels(notice.kind.value, notice.status or "", *whose).inc()
         if notice.position == 1:
-            self._calls.labels(notice.type.value).inc()
+            self._calls.labels(notice.type.value, *whose).inc()
 
     def on_delivered(self, _: Notice, seconds: float) -> None:
         """Observe how long a notice took to reach Planfix."""
@@ -98,7 +137,14 @@ class Tally:
 class Standing(Collector):
     """How things stand, read from the store whenever Prometheus asks."""
 
-    def __init__(self, store: Store, links: Sequence[Link], pipelines: Sequence[Pipeline]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        links: Sequence[Link],
+        pipelines: Sequence[Pipeline],
+        label: AccountLabel | None = None,
+    ) -> None:
+        self._label = label or AccountLabel()
         self._queue = Queue(store)
         self._facts = store.facts
         self._links = links
@@ -162,12 +208,14 @@ class Standing(Collector):
     def _to_be_sent(self) -> Iterator[Metric]:
         try:
             found = self._queue.backlog()
+            by_account = self._queue.backlog_by_account() if self._label.names else {"": found}
             differs = GaugeMetricFamily(
                 "fsplanfix_planfix_differs",
                 "Whether Planfix holds another key or address of ours",
                 labels=["what"],
             )
-            held = json.loads(self._facts.get(DIFFERENCES) or "[]")
+            facts = self._facts.beginning(DIFFERENCES).values()
+            held = {what for fact in facts for what in json.loads(fact or "[]")}
             for difference in Difference:
                 differs.add_metric([difference.value], float(difference.value in held))
         except StoreError:
@@ -175,28 +223,43 @@ class Standing(Collector):
             return
 
         yield differs
-        age = 0.0
-        if found.oldest is not None:
-            age = time.time() - found.oldest
-
         yield GaugeMetricFamily("fsplanfix_store_up", "Whether the database answers", value=1)
         yield GaugeMetricFamily(
             "fsplanfix_open_calls", "Client calls that are not over", value=found.open_calls
         )
-        yield GaugeMetricFamily(
-            "fsplanfix_backlog", "Notices waiting for Planfix", value=found.waiting
-        )
-        yield GaugeMetricFamily(
-            "fsplanfix_oldest_undelivered_seconds", "Age of the oldest of them", value=max(age, 0)
-        )
-        yield GaugeMetricFamily(
-            "fsplanfix_rejected_notices", "Notices that Planfix rejected", value=found.rejected
-        )
-        yield GaugeMetricFamily(
-            "fsplanfix_account_paused",
-            "Whether Planfix does not know our token",
-            value=float(found.unauthorized),
-        )
+        yield from self._standing(by_account)
+
+    def _standing(self, backlogs: Mapping[str, Backlog]) -> Iterator[Metric]:
+        """Return how things stand for each account, or for the only one."""
+        now, whose = time.time(), self._label.names
+        families = [
+            GaugeMetricFamily("fsplanfix_backlog", "Notices waiting for Planfix", labels=whose),
+            GaugeMetricFamily(
+                "fsplanfix_oldest_undelivered_seconds", "Age of the oldest of them", labels=whose
+            ),
+            GaugeMetricFamily(
+                "fsplanfix_rejected_notices", "Notices that Planfix rejected", labels=whose
+            ),
+            GaugeMetricFamily(
+                "fsplanfix_account_paused", "Whether Planfix does not know our token", labels=whose
+            ),
+        ]
+        # those without a notice stand at nothing
+        together: dict[tuple[str, ...], list[float]] = {
+            (value,): [0.0] * 4 for value in self._label.values
+        }
+        for account, found in backlogs.items():
+            age = 0.0 if found.oldest is None else max(now - found.oldest, 0.0)
+            seen = together.setdefault(tuple(self._label.of(account)), [0.0] * 4)
+            seen[0] += found.waiting
+            seen[1] = max(seen[1], age)
+            seen[2] += found.rejected
+            seen[3] = max(seen[3], float(found.unauthorized))
+
+        for n, family in enumerate(families):
+            for labels, values in together.items():
+                family.add_metric(list(labels), values[n])
+        yield from families
 
 
 def exposition(registry: CollectorRegistry) -> Callable[[], bytes]:

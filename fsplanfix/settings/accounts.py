@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Generic, TypeVar
@@ -31,6 +32,8 @@ from . import (
 )
 
 NAME = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
+
+NOT_A_NAME = "is not a name for an account; use up to 32 small letters a-z, digits and hyphens."
 
 MOST_ACCOUNTS = 10_000
 LARGEST_FILE = 10 * 1024 * 1024
@@ -108,7 +111,7 @@ def load_accounts(kind: type[T], own: Mapping[str, str] | None = None) -> Accoun
     tables = _read(file)
     left_out = {"accounts_file", *OWN, *(f"{name}_file" for name in OWN)}
     base = {name: value for name, value in given(kind, own).items() if name not in left_out}
-    alone: type[T] = type(kind.__name__, (kind,), {"reads_environment": False})
+    alone: type[T] = _alone(kind)
     read: dict[str, T] = {}
     problems: list[str] = []
     for name, table in tables.items():
@@ -120,10 +123,16 @@ def load_accounts(kind: type[T], own: Mapping[str, str] | None = None) -> Accoun
             wrong = [f"[{name}] {_named_as_here(s)}" for s in settings_file.sentences(kind, error)]
         problems += wrong
 
-    problems += _clashes(read)
+    problems += [*_clashes(read), *_too_much_seen(machine, read)]
     if problems:
         raise _refusal(problems, file)
     return Accounts(machine, read, file)
+
+
+@cache
+def _alone(kind: type[Any]) -> type[Any]:
+    """Return a kind of settings that is made of what it is given, and nothing else."""
+    return type(kind.__name__, (kind,), {"reads_environment": False})
 
 
 def _refusal(problems: list[str], file: Path) -> SettingsError:
@@ -177,10 +186,7 @@ def _wrong(name: str, table: Any) -> list[str]:
     inner = next((key for key, value in table.items() if isinstance(value, dict)), "")
     full = f"{name}.{inner}" if inner else name
     if not NAME.fullmatch(full):
-        return [
-            f"[{full[:80]}] is not a name for an account; "
-            "use up to 32 small letters a-z, digits and hyphens."
-        ]
+        return [f"[{full[:80]}] {NOT_A_NAME}"]
 
     wrong = [*filter(None, (_wrong_key(key, value) for key, value in table.items()))]
     if not any(table.get(key) for key in ("domains", "lines")):
@@ -269,12 +275,28 @@ def _identity(settings: RuleSettings) -> Iterator[tuple[tuple[str, str], str]]:
 
     for key in filter(None, settings.pbx_keys()):
         yield ("key", key), "pbx_token: give each company a key of its own."
+    for password in _passwords(settings):
+        yield ("password", password), "password: each would see the other's calls."
     planfix = f"{settings.planfix_url} {settings.planfix_token.get_secret_value()}"
     if settings.planfix_url:
         yield (
             ("planfix", planfix),
             "planfix_url and planfix_token: each company has a Planfix of its own.",
         )
+
+
+def _too_much_seen(machine: RuleSettings, accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
+    """Yield a sentence for each account whose password shows the calls of all."""
+    if not isinstance(machine, Settings):
+        return
+    for name, settings in accounts.items():
+        if isinstance(settings, Settings) and {*_passwords(machine)} & {*_passwords(settings)}:
+            yield f"[{name}] has a password of the environment, which shows the calls of all."
+
+
+def _passwords(settings: Settings) -> list[str]:
+    words = settings.admin_password.get_secret_value(), settings.view_password.get_secret_value()
+    return [word for word in words if word]
 
 
 def _same_lines(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:

@@ -49,22 +49,23 @@ class CallDesk(Protocol):
 
 def add_call_pages(
     pages: Blueprint,
-    desk: CallDesk,
+    desk: Callable[[], CallDesk],
     find_recording: Callable[[str], Found],
     problem: Callable[[str, int], ResponseReturnValue],
 ) -> None:
-    """Add the pages. problem: returns a page with a message and a code."""
+    """Add the pages. desk: returns that of the current request's sender. problem: returns a page
+    with a message and a code."""
     _add_lists(pages, desk)
     _add_one_call(pages, desk, find_recording, problem)
 
 
-def _add_lists(pages: Blueprint, desk: CallDesk) -> None:
+def _add_lists(pages: Blueprint, desk: Callable[[], CallDesk]) -> None:
     """Add the list of calls, as a page and as CSV, and the figures."""
 
     @pages.get("/calls")
     def calls() -> ResponseReturnValue:
         asked = _asked()
-        found = desk.calls(asked, words.zone(), _is_wanted())
+        found = desk().calls(asked, words.zone(), _is_wanted())
         search = {name: asked[name] for name in FIELDS if asked.get(name)}
         return rendered("calls.html", page=found, search=search, is_first="after" not in asked)
 
@@ -72,8 +73,8 @@ def _add_lists(pages: Blueprint, desk: CallDesk) -> None:
     def csv() -> ResponseReturnValue:
         # a spreadsheet splits at the separator of its language, and takes UTF-8 by its mark
         separator = ";" if words.language() == "ru" else ","
-        lines = desk.csv(_asked(), words.zone(), separator)
-        log.info("calls_downloaded", role=g.role, address=address())
+        lines = desk().csv(_asked(), words.zone(), separator)
+        log.info("calls_downloaded", role=g.sender, address=address())
         answer = Response(stream_with_context(_marked(lines)), mimetype="text/csv")
         answer.headers["Content-Disposition"] = "attachment; filename=calls.csv"
         return answer
@@ -82,7 +83,7 @@ def _add_lists(pages: Blueprint, desk: CallDesk) -> None:
     def figures() -> ResponseReturnValue:
         asked = _asked("span", "day")
         span = asked.get("span", "")
-        found = desk.figures(
+        found = desk().figures(
             span if span in SPANS else "day", asked.get("day", ""), words.zone(), _is_wanted()
         )
         return rendered("figures.html", figures=found)
@@ -90,7 +91,7 @@ def _add_lists(pages: Blueprint, desk: CallDesk) -> None:
 
 def _add_one_call(
     pages: Blueprint,
-    desk: CallDesk,
+    desk: Callable[[], CallDesk],
     find_recording: Callable[[str], Found],
     problem: Callable[[str, int], ResponseReturnValue],
 ) -> None:
@@ -101,7 +102,7 @@ def _add_one_call(
         # PostgreSQL's text holds no NUL: such a callid is unknown, not an error of the database
         found = None
         if callid.isprintable():
-            found = desk.story(callid, gettext, words.clock)
+            found = desk().story(callid, gettext, words.clock)
         if found is None:
             return problem(gettext("There is no record of this call."), 404)
 
@@ -109,7 +110,7 @@ def _add_one_call(
 
     @pages.get("/recording/<int:number>/<path:callid>")
     def recording(number: int, callid: str) -> ResponseReturnValue:
-        path = desk.recording(callid, number) if callid.isprintable() else ""
+        path = desk().recording(callid, number) if callid.isprintable() else ""
         if not path:
             return problem(gettext("There is no such recording."), 404)
         try:
@@ -125,7 +126,7 @@ def _add_one_call(
                 "recording_listened",
                 callid=callid,
                 file=found.name,
-                role=g.role,
+                role=g.sender,
                 address=address(),
             )
         return answer_with(found, found.name)

@@ -23,7 +23,15 @@ from .call_pages import CallDesk, add_call_pages
 from .live import OverviewDesk, add_overview
 from .rate_limit import address
 from .rendering import give_way, warm_up
-from .sessions import ADMIN, SESSION_LASTS, SessionNames, Sessions, add_login, cookie_is_lost
+from .sessions import (
+    ADMIN,
+    SESSION_LASTS,
+    SessionNames,
+    Sessions,
+    add_login,
+    cookie_is_lost,
+    parts_of,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -62,9 +70,9 @@ class Desk(SessionNames, OverviewDesk, CallDesk, Protocol):
 class DashboardConfig:
     """The settings of the dashboard.
 
-    passwords: by role, "" lets nobody in as that. secret: signs the cookies of the sessions.
-    public_url: how browsers reach us, "" if not said. find_recording: opens a recording by its
-    path.
+    passwords: by role (sessions.py), "" lets nobody in as that. secret: signs the cookies of the
+    sessions. public_url: how browsers reach us, "" if not said. find_recording: opens a recording
+    by its path. desk_of: gives the desk of one company, where there are several.
     """
 
     desk: Desk
@@ -72,6 +80,12 @@ class DashboardConfig:
     secret: str
     public_url: str
     find_recording: Callable[[str], Found]
+    desk_of: Callable[[str], Desk] | None = None
+
+    def current_desk(self) -> Desk:
+        """Return the desk of whoever sent the current request."""
+        account = g.get("account", "")
+        return self.desk_of(account) if self.desk_of is not None and account else self.desk
 
 
 def install(
@@ -94,8 +108,8 @@ def install(
 
     Babel(app, locale_selector=words.language)
     guard = CSRFProtect(app)
-    words.install(app, config.desk.number)
-    app.context_processor(_surroundings)
+    words.install(app, lambda number: config.current_desk().number(number))
+    app.context_processor(lambda: _surroundings(config))
     app.register_blueprint(_pages(config, on_wrong_secret))
     warm_up(app)
     app.register_error_handler(CSRFError, lambda error: _forged(error, config.public_url))
@@ -103,12 +117,15 @@ def install(
     return guard
 
 
-def _surroundings() -> dict[str, Any]:
+def _surroundings(config: DashboardConfig) -> dict[str, Any]:
     """Return what every page may show."""
+    account = g.get("account", "")
     return {
         "language": words.language(),
         "role": g.get("role", ""),
         "is_admin": g.get("role", "") == ADMIN,
+        "account": account,
+        "names_accounts": config.desk_of is not None and not account,
         "version": VERSION,
     }
 
@@ -169,7 +186,8 @@ def _pages(config: DashboardConfig, on_wrong_secret: Callable[[str], None]) -> B
     @pages.before_request
     def guard() -> ResponseReturnValue | None:
         give_way()
-        g.role = "" if request.endpoint in OPEN_TO_ALL else sessions.role()
+        g.sender = "" if request.endpoint in OPEN_TO_ALL else sessions.role()
+        g.role, g.account = parts_of(g.sender)
         if request.endpoint in OPEN_TO_ALL or g.role:
             return None
 
@@ -177,13 +195,13 @@ def _pages(config: DashboardConfig, on_wrong_secret: Callable[[str], None]) -> B
 
     pages.after_request(harden)
     add_login(pages, sessions, config.public_url, on_wrong_secret)
-    add_overview(pages, config.desk, sessions)
-    add_call_pages(pages, config.desk, config.find_recording, problem)
-    _add_rejected(pages, config.desk)
+    add_overview(pages, config.current_desk, sessions)
+    add_call_pages(pages, config.current_desk, config.find_recording, problem)
+    _add_rejected(pages, config.current_desk)
     return pages
 
 
-def _add_rejected(pages: Blueprint, desk: Desk) -> None:
+def _add_rejected(pages: Blueprint, current_desk: Callable[[], Desk]) -> None:
     """Add what may be done with rejected notices."""
 
     @pages.post("/rejected/<any(retry, drop):what>")
@@ -191,7 +209,7 @@ def _add_rejected(pages: Blueprint, desk: Desk) -> None:
         if g.role != ADMIN:
             return problem(gettext("Only an administrator may do this."), 403)
 
-        everything = request.form.get("all") == "yes"
+        desk, everything = current_desk(), request.form.get("all") == "yes"
         ids = desk.rejected_ids() if everything else _ids(request.form.get("ids", ""))
         if not ids:
             return redirect(url_for("dashboard.home"))

@@ -17,7 +17,7 @@ from gevent.lock import BoundedSemaphore
 
 from ..errors import StoreError
 from .rendering import give_way, rendered
-from .sessions import ADMIN, Sessions
+from .sessions import ADMIN, Sessions, parts_of
 from .words import language, zone
 
 REFRESH_EVERY = 1.0
@@ -97,17 +97,17 @@ class Look:
         return self._found
 
 
-def add_overview(pages: Blueprint, desk: OverviewDesk, sessions: Sessions) -> None:
-    """Add the overview and its changes."""
-    looks: dict[str, Look] = {}
+def add_overview(pages: Blueprint, desk: Callable[[], OverviewDesk], sessions: Sessions) -> None:
+    """Add the overview and its changes. desk: returns that of the current request's sender."""
+    looks: dict[tuple[str, str], Look] = {}
 
     def look() -> Look:
-        key = str(zone())
+        key = str(zone()), g.account
         if key not in looks:
             # readers in so many time zones: the oldest begin anew
             while len(looks) >= MOST_KEPT:
                 looks.pop(next(iter(looks)))
-            looks[key] = Look(desk, zone())
+            looks[key] = Look(desk(), zone())
         return looks[key]
 
     def shown(html: str) -> str:
@@ -137,7 +137,7 @@ def _changes(
 
     # checked every time: a page left open must not outlive its session
     while role := sessions.role():
-        html = look.html(look.read_recent(), role)
+        html = look.html(look.read_recent(), parts_of(role)[0])
         # all pages that are open wait for one reading, and have it at the same moment
         give_way()
         if html != sent or quiet > REPEAT_AFTER:

@@ -21,11 +21,20 @@ from .words import LANGUAGES
 log = structlog.get_logger(__name__)
 
 ADMIN, VIEWER = "admin", "viewer"
-"""The roles. A viewer looks and listens, and changes nothing."""
+"""The roles. A viewer looks and listens, and changes nothing.
+
+A role may be one company's alone: then its account follows, as in "viewer romashka".
+"""
 
 SESSION_LASTS = timedelta(hours=12)
 WRONG_PASSWORDS_A_MINUTE = 5
 """Wrong passwords of one network that are answered; after them not even the right one is."""
+
+
+def parts_of(role: str) -> tuple[str, str]:
+    """Return a role without its account, and the account, "" for all."""
+    kind, _, account = role.partition(" ")
+    return kind, account
 
 
 class SessionNames(Protocol):
@@ -48,8 +57,13 @@ class Sessions:
 
     def __init__(self, names: SessionNames, passwords: Mapping[str, str]) -> None:
         self._names = names
-        self._passwords = {role: word.encode() for role, word in passwords.items() if word}
+        # they may be others by the next request (service/reload.py)
+        self._given = passwords
         self._last_names: dict[str, str] = {}
+
+    @property
+    def _passwords(self) -> dict[str, bytes]:
+        return {role: word.encode() for role, word in self._given.items() if word}
 
     @property
     def is_open(self) -> bool:

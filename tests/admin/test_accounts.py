@@ -1,6 +1,7 @@
 """Commands on a switch with several companies: what is each one's, and what is missing."""
 
 import json
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,3 +182,61 @@ def test_the_queue_is_each_accounts_own(folder: Path) -> None:
     assert call_cli(folder, "queue", "retry", "--all", "--account", "a").stdout.startswith("1 ")
     dropped = call_cli(folder, "queue", "drop", "--all", "--yes", "--account", "b").stdout
     assert dropped == "1 deleted.\n"
+
+
+def test_init_adds_an_account_and_keeps_every_other_line(tmp_path: Path) -> None:
+    file = tmp_path / "accounts.toml"
+    file.write_text(
+        '# ours\n[a]  # the first\npbx_token = "0123456789abcdef"\ndomains = "a.example"'
+    )
+    before, env = (
+        file.read_text(),
+        {"ACCOUNTS_FILE": str(file), "PUBLIC_URL": "https://pbx.example.com"},
+    )
+    words = ["--planfix-url", "https://b.planfix.com/tel/api", "--planfix-token", "t"]
+    added = ["init", "--account", "b", *words, "--domains", "b.example, b2.example"]
+    done = call_cli(tmp_path, *added, "--lines", "74950000001,7495000010*", **env)
+    assert done.returncode == 0, done.stderr
+    text = file.read_text()
+    assert text.startswith(before)
+    assert file.stat().st_mode & 0o077 == 0
+    made = tomllib.loads(text)["b"]
+    assert made["domains"] == ["b.example", "b2.example"]
+    assert made["lines"] == ["74950000001", "7495000010*"]
+    assert made["pbx_token"] in done.stdout
+    assert "https://pbx.example.com/planfix" in done.stdout
+    assert "fsplanfix check --account b" in done.stdout
+    again = call_cli(tmp_path, *added, **env)
+    assert "There is an account b" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--account", "B"], "[B] is not a name for an account"),
+        (["--account", "b"], "[b] needs domains or lines"),
+        (["--account", "b", "--domains", "a.example"], "have the same domain a.example"),
+        (["--account", "b", "--domains", "b.example", "--country", "Mars"], "[b] country: "),
+        (["--account", 'b"]\n[c', "--domains", "b.example"], "is not a name for an account"),
+    ],
+    ids=str,
+)
+def test_an_account_that_would_not_do_changes_nothing(
+    tmp_path: Path, words: list[str], sentence: str
+) -> None:
+    file = tmp_path / "accounts.toml"
+    file.write_text('[a]\npbx_token = "0123456789abcdef"\ndomains = "a.example"\n')
+    before = file.read_text()
+    done = call_cli(tmp_path, "init", *words, ACCOUNTS_FILE=str(file))
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert file.read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["accounts.toml"]
+
+
+def test_the_first_account_is_told_how_to_be_used(tmp_path: Path) -> None:
+    done = call_cli(tmp_path, "init", "--account", "a", "--domains", "a.example")
+    assert done.returncode == 0, done.stderr
+    assert "The settings do not name " in done.stdout
+    assert f"set ACCOUNTS_FILE={tmp_path}/accounts.toml" in done.stdout
+    assert tomllib.loads((tmp_path / "accounts.toml").read_text())["a"]["domains"] == ["a.example"]
