@@ -167,6 +167,7 @@ def test_a_number_is_explained_for_one_account(folder: Path) -> None:
         done = call_cli(folder, "explain", "89161234567", "--account", name, **env)
         assert done.returncode == 0, done.stderr
         assert ("refused" in done.stdout) is is_refused
+        assert f"account {name}" in done.stdout
     other = call_cli(folder, "explain", "a1", "--account", "b", **env)
     assert other.returncode == 1
     assert "No record of call or number a1." in other.stderr
