@@ -10,6 +10,7 @@ from fsplanfix.errors import SettingsError
 from fsplanfix.settings import RuleSettings, Settings
 from fsplanfix.settings.accounts import COMPANY, MACHINE, Accounts, load_accounts
 
+ROOT = Path(__file__).parent.parent
 A = """
 [a]
 planfix_url = "https://a.planfix.com/tel/api"
@@ -283,3 +284,16 @@ def test_a_file_that_cannot_be_read_is_named(file: Path, kind: str) -> None:
 def test_a_setting_is_either_the_machines_or_a_companys() -> None:
     assert {*MACHINE, *COMPANY} == {*Settings.model_fields}
     assert not {name for name in MACHINE if name.startswith(("planfix_", "pbx_", "dial_", "ring_"))}
+
+
+def test_the_examples_can_be_read(file: Path) -> None:
+    page = (ROOT / "docs/accounts.md").read_text(encoding="utf-8")
+    found = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(found) == 2
+    for text in [*found, (ROOT / "contrib/accounts.toml").read_text(encoding="utf-8")]:
+        # the files of secrets are not here
+        file.write_text(text, encoding="utf-8")
+        assert load_accounts(RuleSettings)
+        own = re.sub(r'_file = "/etc/fsplanfix/(\w+)\.(\w+)"', r' = "\1-\2-0123456789"', text)
+        accounts = read(file, own)
+        assert all(settings.pbx_token for settings in accounts.values())

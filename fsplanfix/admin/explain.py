@@ -11,7 +11,7 @@ from textwrap import fill
 
 from ..calls.event_log import unpacked
 from ..calls.model import MICROSECONDS, Kind, Notice
-from ..calls.whose import AnyRules
+from ..calls.whose import AnyRules, all_rules
 from ..outbox.archive import Archive, Known
 from ..outbox.call_list import ListedCall
 from ..outbox.queue import SENT_BEFORE
@@ -60,6 +60,8 @@ def story(archive: Archive, rules: AnyRules, callid: str) -> list[str]:
 
     said = [step.queued for step in found if step.queued is not None]
     head = [_header(said[0].notice)] if said else []
+    if said and not all_rules(rules).is_one:
+        head.append(f"account {said[0].notice.account}")
     marks = {_mark(step) for step in found}
     legend = [f"{mark} {meaning}" for mark, meaning in MEANINGS.items() if mark in marks]
     silent = [] if said else ["Planfix is told nothing of this call."]

@@ -82,6 +82,10 @@ class AccountRules(Mapping[str, Rules]):
     def __len__(self) -> int:
         return len(self._rules)
 
+    def become(self, others: AccountRules) -> None:
+        """Take the place of these rules, for whoever reads by them."""
+        vars(self).update(vars(others))
+
     def of(self, account: str) -> Rules:
         """Return the rules of an account, the shared ones if it is none of ours."""
         return self._rules.get(account, self.shared)

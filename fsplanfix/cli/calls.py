@@ -18,10 +18,18 @@ from ..outbox.reader import Reader
 from ..outbox.store import Store
 from ..planfix.commands import number_clicked
 from ..printable import WIDTH, printable
-from ..settings import RuleSettings, load
+from ..settings import RuleSettings
 from ..settings.accounts import load_accounts
 from .requests import show_requests
-from .root import ACCOUNT_OPTION, WHOLE_WORDS, cli, errors_as_one_line, open_store, say
+from .root import (
+    ACCOUNT_OPTION,
+    WHOLE_WORDS,
+    cli,
+    errors_as_one_line,
+    name_of_account,
+    open_store,
+    say,
+)
 
 MOST_CANDIDATES = 10
 """Callids that are shown if a beginning fits more than one."""
@@ -187,10 +195,12 @@ def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
 
 @cli.command("normalize")
 @click.argument("numbers", nargs=-1, required=True)
+@click.option("--account", default="", metavar="NAME", help="For this company (ACCOUNTS_FILE).")
 @errors_as_one_line
-def normalize_command(numbers: tuple[str, ...]) -> None:
+def normalize_command(numbers: tuple[str, ...], account: str) -> None:
     """Show how phone numbers are written for Planfix, and how a click dials them."""
-    settings = load(RuleSettings)
+    accounts = load_accounts(RuleSettings)
+    settings = accounts[account] if name_of_account(account, accounts) else accounts.machine
     rules = settings.rules()
     numbering = rules.numbering
     for raw in numbers:

@@ -68,7 +68,7 @@ def add(name: str, options: Mapping[str, str | None], asks: bool) -> None:
     if not is_named:
         say(NOT_NAMED_YET.format(file=file.absolute()))
     else:
-        say(f"Then restart the service, and: fsplanfix check --account {name}")
+        say(f"Then: fsplanfix reload, and: fsplanfix check --account {name}")
 
 
 def _answer(

@@ -41,7 +41,8 @@ def run_command(roles: tuple[str, ...], shadow: bool) -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
     Roles: "events" follows FreeSWITCH, "courier" sends to Planfix, "web" answers HTTP, "socket"
-    tells the dialplan who calls. Without --only, one process runs all of them.
+    tells the dialplan who calls. Without --only, one process runs all of them. SIGHUP reads
+    ACCOUNTS_FILE again.
     """
     accounts = load_accounts(Settings)
     settings = accounts.machine
@@ -55,6 +56,7 @@ def run_command(roles: tuple[str, ...], shadow: bool) -> None:
     # gevent's own handlers: they run between greenlets, not in the middle of one
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, app.stop)
+    gevent.signal_handler(signal.SIGHUP, app.reload if accounts.file else app.stop)
     raise SystemExit(app.run())
 
 

@@ -14,6 +14,9 @@ from .schema import facts
 if TYPE_CHECKING:
     from .store import Store
 
+RELOAD = "reload"
+"""The name of the fact that all workers shall read the accounts again: when it was asked for."""
+
 SET_ASIDE = "set_aside"
 """The name of the fact about the last event that could not be processed."""
 

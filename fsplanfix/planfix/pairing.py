@@ -117,9 +117,9 @@ def keep_looking(store: Store, pairings: Iterable[Pairing]) -> None:
         waiting = [pairing for pairing in waiting if pairing.partner is None]
 
 
-def drop(store: Store) -> Partner | None:
+def drop(store: Store, account: str = ACCOUNT) -> Partner | None:
     """Forget what `setup` told; return it, None if there was nothing. Raises StoreError."""
-    found = stored_partner(store)
+    found = stored_partner(store, account)
     if found is not None:
-        store.facts.drop(PAIRING)
+        store.facts.drop(fact_of(PAIRING, account))
     return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import socket
 from collections.abc import Callable, Collection
-from functools import cache, partial
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from ..admin.desk import Desk
 from ..calls import numbers
 from ..calls.model import ACCOUNT
+from ..errors import StoreError
 from ..freeswitch.connection import Connection, Server
 from ..freeswitch.link import Link, NoFollower
 from ..freeswitch.socket_app import SocketApp
@@ -55,6 +57,7 @@ from .pipeline import Pipeline, keep_unsaved_events
 from .reachable import Reachable
 from .readiness import Readiness
 from .received import Received
+from .reload import Reload
 from .store_guard import keep_shadow_apart, warn_of_other_rules
 from .systemd import Supervision
 
@@ -104,7 +107,10 @@ class App:
         self._store = Store(settings.store_url)
         keep_shadow_apart(self._store, shadow)
         self._registry = CollectorRegistry()
-        self._tally = Tally(self._registry, AccountLabel(accounts))
+        self._label = AccountLabel(accounts if accounts.file else ())
+        self._tally = Tally(self._registry, self._label)
+        self._passwords = _passwords(settings, accounts)
+        self._desks: dict[str, Desk] = {}
         self._made_key = made_key(self._store, settings.secret_key.get_secret_value())
         self._pipelines: list[Pipeline] = []
         self._links: list[Link] = []
@@ -116,6 +122,10 @@ class App:
         self._courier = self._make_courier()
         for company in self._companies.values():
             company.pairing.then(self._courier.call)
+        make = partial(Company, machine=machine)
+        self._reload = Reload(
+            accounts, self._rules, self._companies, self._courier, make, self._on_taken_over
+        )
         self._received = self._make_received()
         self._history = self._make_history()
         if LINKED_ROLES & set(roles):
@@ -161,8 +171,8 @@ class App:
 
     def _web_server(self, listener: socket.socket, spare: int) -> WebServer:
         """Return the web server. spare: how many files it may share with others."""
-        label = AccountLabel(self._accounts)
-        self._registry.register(Standing(self._store, self._links, self._pipelines, label))
+        standing = Standing(self._store, self._links, self._pipelines, self._label)
+        self._registry.register(standing)
         web = web_app.make(
             self._companies.answer,
             self._health(),
@@ -257,10 +267,6 @@ class App:
 
     def _dashboard(self) -> DashboardConfig:
         settings = self._settings
-        passwords = _passwords(settings)
-        if self._accounts.file:
-            for name, own in self._accounts.items():
-                passwords |= {f"{role} {name}": word for role, word in _passwords(own).items()}
         desk = Desk(
             self._store,
             self._rules,
@@ -269,15 +275,22 @@ class App:
             self._shadow,
             self._is_paired,
         )
+        self._desk = desk
         return DashboardConfig(
             desk=desk,
-            passwords=passwords,
+            passwords=self._passwords,
             secret=self._keys[-1],
             public_url=settings.public_url or "",
             find_recording=self._companies.find_recording,
-            desk_of=cache(desk.of) if self._accounts.file else None,
+            desk_of=self._desk_of if self._accounts.file else None,
             media_from=self._companies.media_from(),
         )
+
+    def _desk_of(self, account: str) -> Desk:
+        """Return the desk of one company."""
+        if account not in self._desks:
+            self._desks[account] = self._desk.of(account)
+        return self._desks[account]
 
     def _is_paired(self, account: str) -> bool:
         """Tell whether it is known which Planfix an account belongs to, or "" all of them."""
@@ -336,6 +349,8 @@ class App:
                 self._settings, self._store, self._is_linked, self._companies.partners
             )
 
+        reloading = partial(self._reload.keep_looking, self._store)
+        self._helpers.append(keep_running("reload", reloading))
         self._helpers.append(keep_running("store's file", self._readiness.look_over))
         self._helpers.append(keep_running("store's file, glance", self._readiness.glance))
         for link in self._links:
@@ -409,6 +424,23 @@ class App:
         self._store.close()
         return 0 if is_whole and not unwritten else 1
 
+    def reload(self) -> None:
+        """Read the file of accounts again."""
+        self._reload.take_over()
+
+    def _on_taken_over(self, accounts: Accounts[Settings], changed: list[Company]) -> None:
+        self._accounts = accounts
+        self._label.add(accounts)
+        self._passwords.clear()
+        self._passwords |= _passwords(self._settings, accounts)
+        self._desks.clear()
+        unpaired = [company.pairing for company in changed if company.pairing.partner is None]
+        looking = partial(keep_looking, self._store, unpaired)
+        self._helpers.append(keep_running("pairing", looking))
+        if "events" in self._roles:
+            with suppress(StoreError):
+                warn_of_other_rules(self._store, accounts)
+
     def stop(self) -> None:
         """Ask for the end."""
         self._stopping.set()
@@ -420,8 +452,16 @@ def _before_accounts(settings: Settings) -> Settings:
     return settings.model_copy(update={"recordings_dir": Path(folder)})
 
 
-def _passwords(settings: Settings) -> dict[str, str]:
+def _passwords(machine: Settings, accounts: Accounts[Settings]) -> dict[str, str]:
     """Return the passwords of the dashboard by role."""
+    found = _passwords_of(machine)
+    if accounts.file:
+        for name, own in accounts.items():
+            found |= {f"{role} {name}": word for role, word in _passwords_of(own).items()}
+    return found
+
+
+def _passwords_of(settings: Settings) -> dict[str, str]:
     return {
         "admin": settings.admin_password.get_secret_value(),
         "viewer": settings.view_password.get_secret_value(),

@@ -34,6 +34,10 @@ class Companies(Mapping[str, Company]):
         self._former = former
         self._rules = rules
 
+    def become(self, companies: Mapping[str, Company]) -> None:
+        """Serve these companies from now on."""
+        self._companies = dict(companies)
+
     def __getitem__(self, name: str) -> Company:
         return self._companies[name]
 
@@ -83,8 +87,11 @@ class Companies(Mapping[str, Company]):
             return self._companies[signed].recordings.open(signed_by_it, rest)
         return self._former.open(signed, name)
 
-    def find_recording(self, path: str) -> Found | Elsewhere:
-        """Open a recording for somebody who may see those of all. Raises as Library.find."""
+    def find_recording(self, path: str, account: str = "") -> Found | Elsewhere:
+        """Open a recording of an account or, with "", of any. Raises as Library.find."""
+        if account:
+            return self._companies[account].recordings.find(path)
+
         problem: RecordingUnknown | RecordingGone = RecordingUnknown()
         for company in self._companies.values():
             try:

@@ -34,12 +34,21 @@ OTHER = "other"
 
 
 class AccountLabel:
-    """The label `account`. accounts: their names; without several there is no such label."""
+    """The label `account`. accounts: their names; without any there is no such label."""
 
     def __init__(self, accounts: Collection[str] = ()) -> None:
-        self._named = frozenset([*accounts][:MOST_ACCOUNTS])
-        self.values = [*self._named, OTHER] if len(accounts) > 1 else []
-        self.names = ["account"] if self.values else []
+        self._named = dict.fromkeys([*accounts][:MOST_ACCOUNTS])
+        self.names = ["account"] if accounts else []
+
+    @property
+    def values(self) -> list[str]:
+        """Return the values it may have."""
+        return [*self._named, OTHER] if self.names else []
+
+    def add(self, accounts: Collection[str]) -> None:
+        """Give new accounts values of their own, as long as there are any left."""
+        new = [account for account in accounts if account not in self._named]
+        self._named |= dict.fromkeys(new[: MOST_ACCOUNTS - len(self._named)])
 
     def of(self, account: str) -> list[str]:
         """Return what follows the other labels of something that is one account's."""

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Generic, TypeVar
@@ -111,7 +112,7 @@ def load_accounts(kind: type[T], own: Mapping[str, str] | None = None) -> Accoun
     tables = _read(file)
     left_out = {"accounts_file", *OWN, *(f"{name}_file" for name in OWN)}
     base = {name: value for name, value in given(kind, own).items() if name not in left_out}
-    alone: type[T] = type(kind.__name__, (kind,), {"reads_environment": False})
+    alone: type[T] = _alone(kind)
     read: dict[str, T] = {}
     problems: list[str] = []
     for name, table in tables.items():
@@ -127,6 +128,12 @@ def load_accounts(kind: type[T], own: Mapping[str, str] | None = None) -> Accoun
     if problems:
         raise _refusal(problems, file)
     return Accounts(machine, read, file)
+
+
+@cache
+def _alone(kind: type[Any]) -> type[Any]:
+    """Return a kind of settings that is made of what it is given, and nothing else."""
+    return type(kind.__name__, (kind,), {"reads_environment": False})
 
 
 def _refusal(problems: list[str], file: Path) -> SettingsError:

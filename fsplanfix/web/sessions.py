@@ -57,8 +57,13 @@ class Sessions:
 
     def __init__(self, names: SessionNames, passwords: Mapping[str, str]) -> None:
         self._names = names
-        self._passwords = {role: word.encode() for role, word in passwords.items() if word}
+        # they may be others by the next request (service/reload.py)
+        self._given = passwords
         self._last_names: dict[str, str] = {}
+
+    @property
+    def _passwords(self) -> dict[str, bytes]:
+        return {role: word.encode() for role, word in self._given.items() if word}
 
     @property
     def is_open(self) -> bool:

@@ -14,6 +14,7 @@ from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.records import LOOKED_UP, Entry
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
+from fsplanfix.planfix.pairing import stored_partner
 from fsplanfix.settings import Settings
 from fsplanfix.settings.accounts import load_accounts
 from fsplanfix.simulators.freeswitch import Switch
@@ -187,6 +188,7 @@ def test_a_number_is_explained_for_one_account(folder: Path) -> None:
         done = call_cli(folder, "explain", "89161234567", "--account", name, **env)
         assert done.returncode == 0, done.stderr
         assert ("refused" in done.stdout) is is_refused
+        assert f"account {name}" in done.stdout
     other = call_cli(folder, "explain", "a1", "--account", "b", **env)
     assert other.returncode == 1
     assert "No record of call or number a1." in other.stderr
@@ -261,3 +263,27 @@ def test_the_first_account_is_told_how_to_be_used(tmp_path: Path) -> None:
     assert "The settings do not name " in done.stdout
     assert f"set ACCOUNTS_FILE={tmp_path}/accounts.toml" in done.stdout
     assert tomllib.loads((tmp_path / "accounts.toml").read_text())["a"]["domains"] == ["a.example"]
+
+
+def test_a_number_is_written_as_the_account_writes_it(tmp_path: Path) -> None:
+    file = tmp_path / "accounts.toml"
+    file.write_text(
+        '[a]\ndomains = "a.example"\narea_code = "495"\n[b]\ndomains = "b.example"\narea_code = "812"\n'
+    )
+    for name, number in (("a", "74950000001"), ("b", "78120000001")):
+        done = call_cli(
+            tmp_path, "normalize", "0000001", "--account", name, ACCOUNTS_FILE=str(file)
+        )
+        assert done.stdout == f"0000001 -> {number}\n"
+
+
+def test_one_company_is_unpaired_and_no_other(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/fsplanfix.db")
+    for name in ("a", "b"):
+        partner = {"url": f"https://{name}.planfix.com/tel/api", "token": "t"}
+        store.facts.set(f"planfix_pairing {name}", json.dumps(partner))
+    done = call_cli(tmp_path, "unpair", "--yes", "--account", "a")
+    assert "https://a.planfix.com/tel/api is forgotten." in done.stdout
+    assert stored_partner(store, "a") is None
+    assert stored_partner(store, "b") is not None
+    store.close()

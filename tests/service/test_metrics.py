@@ -50,7 +50,7 @@ def test_what_waits_and_what_was_said_is_each_accounts(store: Store) -> None:
 
 def test_one_company_has_no_label(store: Store) -> None:
     save(store, "default", "c1")
-    found = numbers(store, "default")
+    found = numbers(store)
     assert found["fsplanfix_backlog"] == 1
     assert found['fsplanfix_calls_total{type="in"}'] == 4
 
@@ -62,3 +62,11 @@ def test_more_accounts_than_a_label_holds_are_one(store: Store) -> None:
     shown = [name for name in found if name.startswith("fsplanfix_backlog{")]
     assert len(shown) == MOST_ACCOUNTS + 1
     assert found['fsplanfix_backlog{account="other"}'] == 1
+
+
+def test_a_company_that_comes_later_has_a_value_while_there_is_one() -> None:
+    label = AccountLabel(["a"])
+    label.add(["a", "b", *(f"c{n}" for n in range(MOST_ACCOUNTS))])
+    assert label.of("b") == ["b"]
+    assert len(label.values) == MOST_ACCOUNTS + 1
+    assert label.of(f"c{MOST_ACCOUNTS - 1}") == ["other"]
