@@ -59,6 +59,7 @@ bench: $(VENV)/tools  ## Measure against references (8 minutes)
 
 chaos: $(VENV)/tools  ## Kill, cut and starve the service during 800 calls on each database
 	$(BIN)/python -m chaos
+	$(BIN)/python -m chaos.companies
 
 fuzz: $(VENV)/tools  ## Send 200,000 hostile inputs (5 minutes)
 	$(BIN)/python -m fuzz

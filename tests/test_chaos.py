@@ -46,6 +46,17 @@ def test_a_minute_of_faults_loses_nothing_doubles_nothing_and_keeps_the_order() 
     )
 
 
+@pytest.mark.long
+def test_what_befalls_a_third_of_the_companies_is_told_to_nobody_else() -> None:
+    """How long the others wait is judged by `make chaos`: a busy machine delays them, too."""
+    command = [sys.executable, "-m", "chaos.companies", "--calls", "60", "--database", "SQLite"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+    figures = re.findall(r"^  (calls|lost|doubled|leaked) +(\d+)", done.stdout, re.MULTILINE)
+    once = [("calls", "60"), ("lost", "0"), ("doubled", "0"), ("leaked", "0")]
+    assert figures == [*once, *once], done.stdout + done.stderr
+    assert len(re.findall(r"^    \w.*? +1$", done.stdout, re.MULTILINE)) == 7
+
+
 def test_the_workers_clocks_are_off_and_jump(tmp_path: Path) -> None:
     shift = Shift(tmp_path / "clock")
     show = "import time; print(time.time(), time.time_ns(), flush=True); input()"
