@@ -11,13 +11,17 @@ import pytest
 from fsplanfix.calls import snapshot
 from fsplanfix.calls.model import ACCOUNT, Missed, Notice, Rules, Windows
 from fsplanfix.calls.number_rules import read_rules
+from fsplanfix.calls.reconcile import missed
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.calls.unclaimed import MOST_ENTRIES, Named, read
 from fsplanfix.calls.whose import AccountRules
 
+from ..support.accounts import account as channels_at
+from ..support.accounts import positions, restarted
+from ..support.cases import for_each
 from ..support.commands import call_cli
 from ..support.scene import IN, Scene
-from ..support.traces import NAMES, events, path_of, rules_of, told
+from ..support.traces import NAMES, assert_every_part_ends_once, events, path_of, rules_of, told
 
 FUSIONPBX = [name for name in NAMES if name.startswith("fusionpbx/")]
 DOMAINS = {"a": "a.example", "b": "b.example"}
@@ -80,6 +84,23 @@ def test_an_account_by_its_lines_is_told_what_it_would_be_alone(name: str) -> No
         replace(OTHERS, ext_pattern=Rules().ext_pattern),
     )
     assert told(events(name), rules) == alone(name, rules, "a")
+
+
+@pytest.mark.no_cover
+@for_each(FUSIONPBX)
+def test_a_restart_at_any_moment_leaves_each_call_to_its_company(name: str) -> None:
+    rules, where = of_domains({"a": A, "b": B}, OTHERS), positions(name)
+    stream = events(name)
+    whose = {notice.callid: notice.account for notice in told(stream, rules)}
+    for cut in range(len(stream)):
+        tracker = Tracker(rules)
+        said = [n for event in stream[:cut] for n in tracker.feed(event)]
+        tracker = restarted(tracker)
+        for event in missed(tracker, channels_at(name, where[cut])):
+            said += tracker.feed(event)
+        said += [n for event in stream[cut:] for n in tracker.feed(event)]
+        assert_every_part_ends_once(said)
+        assert {(n.callid, n.account) for n in said} <= whose.items()
 
 
 def ringing(rules: AccountRules, **phone: str) -> Scene:
