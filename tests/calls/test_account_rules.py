@@ -14,7 +14,8 @@ from fsplanfix.calls.number_rules import read_rules
 from fsplanfix.calls.reconcile import missed
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.calls.unclaimed import MOST_ENTRIES, Named, read
-from fsplanfix.calls.whose import AccountRules
+from fsplanfix.calls.whose import AccountRules, account_of_channel, all_rules
+from fsplanfix.freeswitch.events import SwitchEvent
 
 from ..support.accounts import account as channels_at
 from ..support.accounts import positions, restarted
@@ -216,6 +217,29 @@ def test_what_another_company_knows_of_a_call_stays_with_it() -> None:
     assert [n.recording for n in scene.notices if n.recording] == []
     assert not any(n.data or n.is_recorded for n in scene.notices)
     assert "101" not in {n.ext for n in scene.notices[1:] if n.kind == "ACCEPTED"}
+
+
+@for_each(
+    [
+        ({"Caller-Context": "a.example"}, "a", ACCOUNT),
+        ({"Caller-Context": "public", "variable_domain_name": "a.example"}, "a", ACCOUNT),
+        ({"Caller-Context": "b.example"}, "b", ACCOUNT),
+        ({"variable_domain_name": "b.example"}, "b", "@b.example"),
+        ({"Caller-Destination-Number": "84950000001"}, "a", ACCOUNT),
+        ({"variable_planfix_account": "b", "Caller-Context": "a.example"}, "b", "b"),
+        ({"variable_planfix_account": "x"}, "x", "x"),
+        ({"Caller-Context": "public"}, "", ACCOUNT),
+        ({"variable_presence_id": "1@b.example", "variable_sip_to_host": "b.example"}, "", ACCOUNT),
+    ]
+)
+def test_a_client_in_the_dialplan_belongs_to(case: tuple[dict[str, str], str, str]) -> None:
+    headers, of_many, of_one = case
+    event = SwitchEvent.made_of({"Unique-ID": "A", "Call-Direction": "inbound", **headers})
+    many = of_domains({"a": Rules(lines=("74950000001",)), "b": Rules()}, Rules(country="KZ"))
+    assert account_of_channel(event, many) == of_many
+    part = Rules(domains=frozenset({"a.example"}), lines=("74950000001",))
+    assert account_of_channel(event, all_rules(part)) == of_one
+    assert account_of_channel(event, all_rules(Rules())) == ACCOUNT
 
 
 def test_the_same_ext_of_two_companies_is_busy_for_each_alone() -> None:
