@@ -7,12 +7,12 @@ that each notice stands behind the event that caused it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..calls.event_log import BY_RECORD, UNHEARD, UNTIL, unpacked
 from ..calls.model import MICROSECONDS, Kind, Leg, Notice, Role, Status
 from ..calls.tracker import Tracker
-from ..calls.whose import AnyRules
+from ..calls.whose import AnyRules, all_rules
 from ..freeswitch.events import SwitchEvent, moment
 from ..outbox.archive import Archive
 from ..outbox.records import Queued
@@ -28,12 +28,14 @@ class Voice:
     """How a story is told.
 
     say: translates an English text. clock: returns a time of day; its argument is in seconds since
-    1970. name_cause: puts a hang-up cause into words.
+    1970. name_cause: puts a hang-up cause into words. account: whose call it is: of another
+    company's people nothing is told; "" if it is told to nobody.
     """
 
     say: Callable[[str], str]
     clock: Callable[[float], str]
     name_cause: Callable[[str], str]
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,8 @@ def steps(archive: Archive, rules: AnyRules, callid: str, voice: Voice) -> list[
     """Return the steps of a call in order, [] if nothing is stored of it. Raises StoreError."""
     said, noted = archive.about(callid)
     told = {_key(queued.notice): queued for queued in said}
+    if said and not all_rules(rules).is_one:
+        voice = replace(voice, account=said[0].notice.account)
     found = [*_played(unpacked(archive.heard(callid)), rules, told, voice)]
 
     # no stored event led to these
@@ -203,6 +207,9 @@ def _who(leg: Leg, voice: Voice) -> str:
     _ = voice.say
     if leg.role is Role.GLUE:
         return _("helper leg")
+    is_strange = voice.account and leg.account not in ("", voice.account)
+    if is_strange and not leg.client_of:
+        return _("outside")
     if leg.role is Role.HOUSE:
         return _("colleague")
     if leg.ext:

@@ -229,6 +229,16 @@ def read_new_leg(event: SwitchEvent, rules: AccountRules, before: str) -> Leg:
     return leg
 
 
+def account_of_channel(event: SwitchEvent, rules: AccountRules) -> str:
+    """Return the account that a client's leg belongs to while it is in the dialplan, "" for none.
+
+    A company that is a part of a switch has every call that is not named as another's.
+    """
+    leg = read_new_leg(event, rules, "")
+    read_account(leg, event, rules)
+    return leg.account or (ACCOUNT if rules.is_one else "")
+
+
 def read_again(leg: Leg, account: str, rules: AccountRules) -> None:
     """Read a leg once more, by the rules of the account it turns out to belong to.
 

@@ -77,6 +77,7 @@ def explain_command(
         if last:
             # the events of a call are stored when it is over
             callid = archive.last_call() if file is None else archive.last_ended_call()
+            callid = _last_of(store, account) if account else callid
             found = [Known(callid, 0.0)] if callid else []
         else:
             found = _find(archive, call, number, start)
@@ -143,6 +144,16 @@ def _find(archive: Archive, call: str, number: str, start: float) -> list[Known]
             "\n".join([f"Several calls begin with {call}:", *candidates, *more])
         )
     return found
+
+
+def _last_of(store: Store, account: str) -> str:
+    """Return the account's last call that is over, "" if there is none."""
+    reader = Reader(store)
+    try:
+        found = CallList(reader, account).page(Search(), 1)
+    finally:
+        reader.close()
+    return found[0].callid if found else ""
 
 
 def _is_of(archive: Archive, callid: str, account: str) -> bool:

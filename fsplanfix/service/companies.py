@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..calls.model import ACCOUNT
-from ..calls.whose import AccountRules, read_new_leg
+from ..calls.whose import AccountRules, account_of_channel
 from ..errors import RecordingGone, RecordingUnknown
 from ..freeswitch.events import SwitchEvent
 from ..planfix.commands import INVALID_TOKEN, Answer
@@ -63,8 +63,7 @@ class Companies(Mapping[str, Company]):
 
         Nothing if the call is no company's.
         """
-        account = ACCOUNT if self._rules.is_one else read_new_leg(channel, self._rules, "").account
-        company = self._companies.get(account)
+        company = self._companies.get(account_of_channel(channel, self._rules))
         return company.lookup.find_variables(channel, seconds) if company is not None else {}
 
     def name_of(self, number: str, account: str) -> str:

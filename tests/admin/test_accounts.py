@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from fsplanfix.admin.check import check_all
+from fsplanfix.admin.explain import story
 from fsplanfix.admin.findings import Finding, Grade
+from fsplanfix.calls.event_log import EventLog
+from fsplanfix.calls.model import Rules
+from fsplanfix.calls.tracker import Tracker
 from fsplanfix.calls.unclaimed import UNCLAIMED
+from fsplanfix.calls.whose import AccountRules
 from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.records import LOOKED_UP, Entry
 from fsplanfix.outbox.schema import State
@@ -23,6 +28,7 @@ from fsplanfix.simulators.planfix import Planfix
 from ..support.commands import call_cli
 from ..support.listed_calls import call
 from ..support.outbox import claim, settle
+from ..support.scene import Scene
 
 KEYS = {"a": "0123456789abcdef", "b": "fedcba9876543210"}
 
@@ -189,6 +195,8 @@ def test_a_number_is_explained_for_one_account(folder: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert ("refused" in done.stdout) is is_refused
         assert f"account {name}" in done.stdout
+        last = call_cli(folder, "explain", "--last", "--account", name, **env)
+        assert f"callid {name}1" in last.stdout
     other = call_cli(folder, "explain", "a1", "--account", "b", **env)
     assert other.returncode == 1
     assert "No record of call or number a1." in other.stderr
@@ -287,3 +295,22 @@ def test_one_company_is_unpaired_and_no_other(tmp_path: Path) -> None:
     assert stored_partner(store, "a") is None
     assert stored_partner(store, "b") is not None
     store.close()
+
+
+def test_a_story_names_nobody_of_another_company(store: Store) -> None:
+    accounts = {name: Rules(domains=frozenset({f"{name}.example"})) for name in ("a", "b")}
+    rules = AccountRules(accounts, Rules())
+    scene = Scene(rules).client().phone("B", "101", parent="A", variable_dialed_domain="a.example")
+    scene.rings("B").phone("C", "207", parent="A", variable_dialed_domain="b.example").rings("C")
+    scene.answers("A").answers("C").bridge("A", "C").gone("C").gone("B").gone("A")
+    log, tracker = EventLog(), Tracker(rules)
+    said = []
+    for event in scene.heard:
+        said += tracker.feed(event)
+        log.keep(event, tracker)
+    packed = log.close("A", tracker)
+    store.save(said, {"A": None}, "s", now=1.0, events={"A": packed})
+    told = "\n".join(story(Archive(store), rules, "A"))
+    assert "101" in told
+    assert "207" not in told
+    assert "outside" in told

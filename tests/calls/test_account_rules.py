@@ -11,13 +11,18 @@ import pytest
 from fsplanfix.calls import snapshot
 from fsplanfix.calls.model import ACCOUNT, Missed, Notice, Rules, Windows
 from fsplanfix.calls.number_rules import read_rules
+from fsplanfix.calls.reconcile import missed
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.calls.unclaimed import MOST_ENTRIES, Named, read
-from fsplanfix.calls.whose import AccountRules
+from fsplanfix.calls.whose import AccountRules, account_of_channel, all_rules
+from fsplanfix.freeswitch.events import SwitchEvent
 
+from ..support.accounts import account as channels_at
+from ..support.accounts import positions, restarted
+from ..support.cases import for_each
 from ..support.commands import call_cli
 from ..support.scene import IN, Scene
-from ..support.traces import NAMES, events, path_of, rules_of, told
+from ..support.traces import NAMES, assert_every_part_ends_once, events, path_of, rules_of, told
 
 FUSIONPBX = [name for name in NAMES if name.startswith("fusionpbx/")]
 DOMAINS = {"a": "a.example", "b": "b.example"}
@@ -80,6 +85,23 @@ def test_an_account_by_its_lines_is_told_what_it_would_be_alone(name: str) -> No
         replace(OTHERS, ext_pattern=Rules().ext_pattern),
     )
     assert told(events(name), rules) == alone(name, rules, "a")
+
+
+@pytest.mark.no_cover
+@for_each(FUSIONPBX)
+def test_a_restart_at_any_moment_leaves_each_call_to_its_company(name: str) -> None:
+    rules, where = of_domains({"a": A, "b": B}, OTHERS), positions(name)
+    stream = events(name)
+    whose = {notice.callid: notice.account for notice in told(stream, rules)}
+    for cut in range(len(stream)):
+        tracker = Tracker(rules)
+        said = [n for event in stream[:cut] for n in tracker.feed(event)]
+        tracker = restarted(tracker)
+        for event in missed(tracker, channels_at(name, where[cut])):
+            said += tracker.feed(event)
+        said += [n for event in stream[cut:] for n in tracker.feed(event)]
+        assert_every_part_ends_once(said)
+        assert {(n.callid, n.account) for n in said} <= whose.items()
 
 
 def ringing(rules: AccountRules, **phone: str) -> Scene:
@@ -195,6 +217,29 @@ def test_what_another_company_knows_of_a_call_stays_with_it() -> None:
     assert [n.recording for n in scene.notices if n.recording] == []
     assert not any(n.data or n.is_recorded for n in scene.notices)
     assert "101" not in {n.ext for n in scene.notices[1:] if n.kind == "ACCEPTED"}
+
+
+@for_each(
+    [
+        ({"Caller-Context": "a.example"}, "a", ACCOUNT),
+        ({"Caller-Context": "public", "variable_domain_name": "a.example"}, "a", ACCOUNT),
+        ({"Caller-Context": "b.example"}, "b", ACCOUNT),
+        ({"variable_domain_name": "b.example"}, "b", "@b.example"),
+        ({"Caller-Destination-Number": "84950000001"}, "a", ACCOUNT),
+        ({"variable_planfix_account": "b", "Caller-Context": "a.example"}, "b", "b"),
+        ({"variable_planfix_account": "x"}, "x", "x"),
+        ({"Caller-Context": "public"}, "", ACCOUNT),
+        ({"variable_presence_id": "1@b.example", "variable_sip_to_host": "b.example"}, "", ACCOUNT),
+    ]
+)
+def test_a_client_in_the_dialplan_belongs_to(case: tuple[dict[str, str], str, str]) -> None:
+    headers, of_many, of_one = case
+    event = SwitchEvent.made_of({"Unique-ID": "A", "Call-Direction": "inbound", **headers})
+    many = of_domains({"a": Rules(lines=("74950000001",)), "b": Rules()}, Rules(country="KZ"))
+    assert account_of_channel(event, many) == of_many
+    part = Rules(domains=frozenset({"a.example"}), lines=("74950000001",))
+    assert account_of_channel(event, all_rules(part)) == of_one
+    assert account_of_channel(event, all_rules(Rules())) == ACCOUNT
 
 
 def test_the_same_ext_of_two_companies_is_busy_for_each_alone() -> None:
