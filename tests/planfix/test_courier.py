@@ -61,6 +61,24 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
     assert planfix.accepted[-1]["cmd"] == "record"
 
 
+def test_a_recording_whose_bucket_is_away_is_asked_for_as_seldom_as_it_says(
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
+) -> None:
+    asked: list[float] = []
+
+    def ask(_: str, __: float) -> Availability:
+        asked.append(clock.ahead)
+        return Availability(is_final=False, wait=100)
+
+    courier = only_courier(store, client, URLS.url, DeliverySettings(), ask, now=clock)
+    store.save(told(events("group_answered")), {}, "s", clock())
+    for clock.ahead in (0, 1, 50, 99, 101, 150):
+        send_all(courier)
+    # the first is for the COMPLETED, which does not wait
+    assert asked == [0, 0, 101]
+    assert len(planfix.accepted) == 7
+
+
 @pytest.mark.parametrize(
     ("availability", "requests", "fields"),
     [
