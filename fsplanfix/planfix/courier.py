@@ -40,6 +40,12 @@ With this and statements built once, a core carried 185 calls/s instead of 151
 MOST_AT_ONCE = 1000
 """Requests of several accounts under way at once, where there are files for so many."""
 
+SHARE = 16
+"""The part of the places left that one of several accounts may have.
+
+However many Planfixes begin to hang at once, there are places for those that work.
+"""
+
 NO_PLACES = Places(0)
 
 
@@ -142,18 +148,21 @@ class Courier:
     def _places(self) -> Places:
         """Return how many notices of each account may be sent now."""
         self._waiting = {name for name in self._waiting if not self._deliveries[name].may_send}
-        others = {**self._fewer, **dict.fromkeys(self._troubled, 1)}
-        if len(self._deliveries) == 1:
-            others = {}
-        for account, count in self._under_way.items():
-            others[account] = max(others.get(account, self._each) - count, 0)
-        others |= dict.fromkeys([*self._waiting, *self._strange], 0)
+        is_one = len(self._deliveries) == 1
+        left = max(self._most - len(self._pool), 0)
+        each = self._each if is_one else min(self._each, max(left // SHARE, 1))
 
-        if len(self._deliveries) == 1:
+        others = {} if is_one else {**self._fewer, **dict.fromkeys(self._troubled, 1)}
+        for account, count in self._under_way.items():
+            others[account] = max(min(others.get(account, each), each) - count, 0)
+        others |= dict.fromkeys([*self._waiting, *self._strange], 0)
+        if is_one:
             (only,) = self._deliveries
-            return Places(others.get(only, self._each), only=only)
-        in_all = max(self._most - len(self._pool), 0)
-        return Places(self._each, others, only="", in_all=in_all)
+            return Places(others.get(only, each), only=only)
+
+        # none may have more than `each` (see due.py)
+        others = {account: min(places, each) for account, places in others.items()}
+        return Places(each, others, only="", in_all=left)
 
     def _begin(self, queued: Queued) -> None:
         """Begin to send a notice, unless it comes too late."""

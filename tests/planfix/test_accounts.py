@@ -186,12 +186,31 @@ def test_a_backlog_takes_nobody_elses_turn(
     store.save([ended("a", n) for n in range(500)], {}, "s", clock())
     clock.now += 1
     store.save([ended("b", 0), ended("c", 0)], {}, "s", clock())
-    courier = courier_of(store, planfixes, clock, most=6)
+    courier = courier_of(store, planfixes, clock, most=64)
     courier.step()
-    # four places are left for a: the first of each company comes first
+    # a sixteenth of the places
     assert {name: courier._under_way[name] for name in planfixes} == {"a": 4, "b": 1, "c": 1}
     courier.stop()
     courier.finish(PATIENCE)
+
+
+def test_companies_that_begin_to_hang_leave_places_to_the_others(
+    store: Store, planfixes: dict[str, Planfix], clock: Clock
+) -> None:
+    over = Event()
+    for name in ("a", "b"):
+        planfixes[name].before = lambda _: over.wait(PATIENCE)
+        store.save([ended(name, n) for n in range(30)], {}, "s", clock())
+    courier = courier_of(store, planfixes, clock, most=32)
+    for _ in range(10):
+        courier.step()
+    # two of 32 places each, and no more while only 28 are left
+    assert courier._under_way == {"a": 2, "b": 2}
+    store.save([ended("c", n) for n in range(30)], {}, "s", clock())
+    with at_work(courier):
+        planfixes["c"].wait_for(lambda crm: len(crm.accepted) == 30)
+        assert planfixes["a"].received == []
+        over.set()
 
 
 def test_a_company_in_trouble_has_one_request_under_way(
