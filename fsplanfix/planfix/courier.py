@@ -114,6 +114,8 @@ class Courier:
         """Send until `stop`; a store that does not answer is tried again."""
         # before the first request: an answer kept at the last stop says that a notice was sent
         self.claims.take_up()
+        for account in until_store_answers(self.claims.queue.accounts) - self._deliveries.keys():
+            self._leave(account)
         while not self._stopping:
             self._called.clear()
             try:
@@ -169,8 +171,7 @@ class Courier:
         account = queued.notice.account
         delivery = self._deliveries.get(account)
         if delivery is None:
-            self._strange.add(account)
-            log.error("account_unknown", account=account, hint="its notices wait in the store")
+            self._leave(account)
             self.claims.give_back([queued])
             return
 
@@ -184,6 +185,11 @@ class Courier:
             # it again for 2.5 s (docs/performance.md)
             sending = self._pool.spawn(self._deliver, queued, delivery)
             sending.rawlink(partial(self._on_end, account))
+
+    def _leave(self, account: str) -> None:
+        """Send nothing of an account that is not ours."""
+        self._strange.add(account)
+        log.error("account_unknown", account=account, hint="its notices wait in the store")
 
     def _until_next(self) -> float:
         """Return the seconds to wait for the next notice that is planned."""

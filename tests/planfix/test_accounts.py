@@ -22,6 +22,7 @@ from fsplanfix.recordings.files import Linkable
 from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.planfix import Planfix
 
+from ..support.couriers import only_courier
 from ..support.outbox import GROUP, let_leases_end, notice
 from ..support.service import PATIENCE
 
@@ -320,3 +321,17 @@ def test_whatever_befalls_others_one_company_is_told_in_time(
     assert max(came) < 300
     assert ours.history.surprises == []
     ours.stop()
+
+
+def test_what_waits_of_companies_is_named_where_there_is_one_company_now(
+    store: Store, planfixes: dict[str, Planfix], clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody has taken ACCOUNTS_FILE out of the settings."""
+    store.save([*GROUP, *of("gone", GROUP)], {}, "s", clock())
+    client = PlanfixApi(planfixes["a"].url, "token-of-a", 16)
+    settings = DeliverySettings()
+    courier = only_courier(store, client, URLS.url, settings, lambda *_: Linkable(), now=clock)
+    with at_work(courier):
+        planfixes["a"].wait_for(lambda crm: len(crm.accepted) == len(GROUP))
+    assert Queue(store).counts() == {"done": len(GROUP), "waiting": len(GROUP)}
+    assert "account=gone" in capsys.readouterr().out.split("account_unknown")[1]
