@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from fsplanfix.outbox.store import Store
+from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
@@ -134,6 +135,21 @@ def test_a_link_of_one_company_opens_nothing_of_the_other(
         assert code(links["a"].replace("/recordings/a/", "/recordings/")) == 404
         assert code(links["a"].replace("/recordings/a/", "/recordings/nobody/")) == 404
         service.wait_for("recording_refused code=404")
+
+
+def test_a_link_made_before_there_were_companies_goes_on_working(
+    switch: Switch, planfixes: dict[str, Planfix], tmp_path: Path
+) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    (folder / "x.wav").write_bytes(b"RIFF")
+    more = {"RECORDINGS_DIR": f"{folder}/{{domain}}", "SECRET_KEY": "a-key-of-ours"}
+    with companies(switch, planfixes, tmp_path, **more) as service:
+        before = RecordingUrls(service.address, ["a-key-of-ours"])
+        link = before.url("c1", str(folder / "x.wav"))
+        outside = before.url("c1", str(tmp_path / "accounts.toml"))
+        assert requests.get(link, timeout=PATIENCE).status_code == 200
+        assert requests.get(outside, timeout=PATIENCE).status_code == 404
 
 
 def test_a_companys_page_plays_nothing_out_of_the_others_folder(
