@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import click
 
@@ -37,7 +39,14 @@ MOST_CANDIDATES = 10
 LONGEST_CALL = 86400.0
 """Seconds by which a call may begin before its first notice."""
 
-cli.command("calls")(errors_as_one_line(calls_command.show_calls))
+
+@cli.command("calls")
+@ACCOUNT_OPTION
+@errors_as_one_line
+@wraps(calls_command.show_calls)
+def _calls_command(account: str, **asked: Any) -> None:
+    with open_store() as store:
+        calls_command.show_calls(store, account, **asked)
 
 
 @cli.command("explain")
