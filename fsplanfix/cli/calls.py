@@ -31,6 +31,7 @@ from .root import (
     name_of_account,
     open_store,
     say,
+    stored_account,
 )
 
 MOST_CANDIDATES = 10
@@ -46,7 +47,7 @@ LONGEST_CALL = 86400.0
 @wraps(calls_command.show_calls)
 def _calls_command(account: str, **asked: Any) -> None:
     with open_store() as store:
-        calls_command.show_calls(store, account, **asked)
+        calls_command.show_calls(store, stored_account(account, store), **asked)
 
 
 @cli.command("explain")
@@ -81,6 +82,7 @@ def explain_command(
     start = calls_command.since_when(since, datetime.now().astimezone()) if since else 0.0
 
     with open_store() as store:
+        stored_account(account, store)
         archive = Archive(store)
         number = normalize(call, accounts.get(account, accounts.machine).country)
         if last:

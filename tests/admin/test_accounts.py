@@ -215,6 +215,26 @@ def test_the_queue_is_each_accounts_own(folder: Path) -> None:
     assert dropped == "1 deleted.\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["calls", "explain --last", "queue list", "queue retry --all", "queue drop --all", "unpair"],
+)
+def test_a_company_that_nobody_knows_is_an_error(folder: Path, words: str) -> None:
+    file = str(folder / "accounts.toml")
+    done = call_cli(folder, *words.split(), "--account", "c", ACCOUNTS_FILE=file)
+    assert done.returncode == 2
+    assert "There is no account c; there are a, b." in done.stderr
+    alone = call_cli(folder, *words.split(), "--account", "c")
+    assert "There is no account c: ACCOUNTS_FILE is not set." in alone.stderr
+
+
+def test_a_company_that_is_gone_from_the_file_is_still_known(folder: Path) -> None:
+    (folder / "accounts.toml").write_text('[a]\ndomains = "a.example"\n')
+    file = str(folder / "accounts.toml")
+    done = call_cli(folder, "queue", "list", "--account", "b", ACCOUNTS_FILE=file)
+    assert "call b1" in done.stdout
+
+
 def test_init_adds_an_account_and_keeps_every_other_line(tmp_path: Path) -> None:
     file = tmp_path / "accounts.toml"
     file.write_text(
