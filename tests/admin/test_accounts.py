@@ -29,6 +29,7 @@ from ..support.commands import call_cli
 from ..support.listed_calls import call
 from ..support.outbox import claim, settle
 from ..support.scene import Scene
+from ..support.terminal import Terminal
 
 KEYS = {"a": "0123456789abcdef", "b": "fedcba9876543210"}
 
@@ -281,8 +282,42 @@ def test_an_account_that_would_not_do_changes_nothing(
     done = call_cli(tmp_path, "init", *words, ACCOUNTS_FILE=str(file))
     assert done.returncode == 1
     assert sentence in done.stderr
+    assert ".new" not in done.stderr
     assert file.read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["accounts.toml"]
+
+
+def test_a_wrong_answer_about_a_company_is_asked_for_again(
+    tmp_path: Path, planfix: Planfix
+) -> None:
+    terminal = Terminal(tmp_path, "init", "--account", "B")
+    assert terminal.end() == 1
+    assert "[B] is not a name for an account" in terminal.shown
+
+    terminal = Terminal(tmp_path, "init", "--account", "b")
+    for pattern, answer in [
+        (r"Address .*: ", "romashka"),
+        ("'romashka' is not a web address", None),
+        (r"Address .*: ", planfix.url),
+        (r"Token.*: ", ""),
+        ("PLANFIX_TOKEN", None),
+        (r"Token.*: ", "wrong"),
+        (r"Write it anyway\? \[y/N\]: ", "n"),
+        (r"Address .*: ", planfix.url),
+        (r"Token.*: ", "planfix-token"),
+        ("Planfix: reachable, token accepted", None),
+        (r"Domains .*: ", ""),
+        (r"Numbers .*: ", ""),
+        ("Name domains or lines", None),
+        (r"Domains .*: ", "b.example"),
+        (r"Numbers .*: ", ""),
+    ]:
+        terminal.expect(pattern)
+        if answer is not None:
+            terminal.type(answer)
+    assert terminal.end() == 0
+    made = tomllib.loads((tmp_path / "accounts.toml").read_text())["b"]
+    assert (made["planfix_url"], made["domains"]) == (planfix.url, ["b.example"])
 
 
 def test_the_first_account_is_told_how_to_be_used(tmp_path: Path) -> None:
