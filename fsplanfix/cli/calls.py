@@ -220,7 +220,7 @@ def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
 @click.option("--account", default="", metavar="NAME", help="For this company (ACCOUNTS_FILE).")
 @errors_as_one_line
 def normalize_command(numbers: tuple[str, ...], account: str) -> None:
-    """Show how phone numbers are written for Planfix, and how a click dials them."""
+    """Show how numbers are written for Planfix and dialled."""
     accounts = load_accounts(RuleSettings)
     settings = accounts[account] if name_of_account(account, accounts) else accounts.machine
     rules = settings.rules()
