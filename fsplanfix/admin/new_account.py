@@ -36,10 +36,13 @@ def examine_name(name: str) -> None:
         raise SettingsError([f"[{name[:80]}] {NOT_A_NAME}"])
 
 
-def add_account(file: Path, name: str, values: Mapping[str, str | list[str]]) -> str:
+def add_account(
+    file: Path, name: str, values: Mapping[str, str | list[str]], settings: Path | None = None
+) -> str:
     """Add an account to a file, which may be new; return the key made for its Planfix.
 
-    values: by setting; an empty one is left out. The file is replaced completely or not at all.
+    values: by setting; an empty one is left out. settings: the file of settings; a new file belongs
+    to its owner, for the service must read both. The file is replaced completely or not at all.
     Raises SettingsError if the whole would not do, or cannot be written.
     """
     examine_name(name)
@@ -53,7 +56,8 @@ def add_account(file: Path, name: str, values: Mapping[str, str | list[str]]) ->
     try:
         before = file.read_text(encoding="utf-8") if file.exists() else FIRST_LINE
         gap = "" if before.endswith("\n") else "\n"
-        write_private(new, f"{before}{gap}\n" + "\n".join(lines) + "\n", file)
+        beside = file if file.exists() or settings is None else settings
+        write_private(new, f"{before}{gap}\n" + "\n".join(lines) + "\n", beside)
         try:
             # read back as the service will read it
             load_accounts(Settings, {"ACCOUNTS_FILE": str(new)})

@@ -40,7 +40,8 @@ def add(name: str, options: Mapping[str, str | None], asks: bool) -> None:
     options: by setting. Raises SettingsError.
     """
     given = {setting: text for setting, text in options.items() if text is not None}
-    file, is_named = file_of_accounts(settings_file.find())
+    settings = settings_file.find()
+    file, is_named = file_of_accounts(settings)
     examine_name(name)
     if is_account(file, name):
         raise SettingsError([f"There is an account {name} in {file} already: change it there."])
@@ -59,7 +60,7 @@ def add(name: str, options: Mapping[str, str | None], asks: bool) -> None:
         "domains": _listed(domains),
         "lines": _listed(lines),
     }
-    key = add_account(file, name, values)
+    key = add_account(file, name, values, settings)
     say(f"Added {name} to {file} (readable only by {settings_file.owner_of(file)}).")
     say(NEXT.format(base=_base(), key=key))
     if not is_named:

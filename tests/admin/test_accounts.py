@@ -1,6 +1,7 @@
 """Commands on a switch with several companies: what is each one's, and what is missing."""
 
 import json
+import os
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -326,6 +327,15 @@ def test_the_first_account_is_told_how_to_be_used(tmp_path: Path) -> None:
     assert "The settings do not name " in done.stdout
     assert f"set ACCOUNTS_FILE={tmp_path}/accounts.toml" in done.stdout
     assert tomllib.loads((tmp_path / "accounts.toml").read_text())["a"]["domains"] == ["a.example"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_new_file_of_accounts_belongs_to_the_service(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("COUNTRY=KZ\n")
+    os.chown(tmp_path / ".env", 65534, 65534)
+    done = call_cli(tmp_path, "init", "--account", "a", "--domains", "a.example")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "accounts.toml").stat().st_uid == 65534
 
 
 def test_a_number_is_written_as_the_account_writes_it(tmp_path: Path) -> None:
