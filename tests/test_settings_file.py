@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -256,6 +257,29 @@ def test_root_opens_the_store_as_the_user_of_the_service(
         f"atexit.register(lambda: print(os.getuid())); cli.main({words.split()})",
     )
     assert (done.returncode, done.stdout) == (1, f"{NOBODY}\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("word", ["check", "reload"])
+def test_root_is_told_that_the_service_cannot_read_the_accounts(word: str) -> None:
+    # pytest's own folders are closed to other users
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        system_file, accounts = folder / "fsplanfix.env", folder / "accounts.toml"
+        system_file.write_text(f"ACCOUNTS_FILE={accounts}\n")
+        os.chown(system_file, NOBODY, NOBODY)
+        accounts.write_text('[a]\ndomains = "a.example"\npbx_token = "0123456789abcdef"\n')
+        accounts.chmod(0o600)
+        done = run_program(
+            folder,
+            *(sys.executable, "-c"),
+            "from pathlib import Path; from fsplanfix import settings_file as file; "
+            f"from fsplanfix.cli import cli; file.SYSTEM_FILE = Path('{system_file}'); "
+            f"cli.main(['{word}'])",
+        )
+    assert "accounts.toml cannot be read" in " ".join((done.stdout + done.stderr).split())
+    assert done.returncode
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

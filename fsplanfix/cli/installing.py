@@ -83,6 +83,8 @@ def _summary(counts: dict[Grade, int]) -> str:
 
 def _findings(account: str, test_alert: bool) -> Iterator[Finding]:
     try:
+        # the service's user must be able to read whatever the settings name
+        settings_file.become_owner()
         accounts = load_accounts(Settings)
     except SettingsError as error:
         # what helps with all of them stands once, below the last
@@ -92,7 +94,6 @@ def _findings(account: str, test_alert: bool) -> Iterator[Finding]:
         return
 
     unknown, file = unknown_names(), settings_file.find()
-    settings_file.become_owner()
     # problems are findings here, not log lines between them
     logs.set_up("CRITICAL")
     name_of_account(account, accounts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .. import settings_file
 from ..outbox.facts import RELOAD
 from ..service.reload import LOOK_EVERY
 from ..settings import Settings
@@ -19,6 +20,8 @@ def reload_command() -> None:
     No restart is needed. The file is examined first: one that is wrong changes nothing. The same
     happens to a single worker with SIGHUP. All other settings need a restart.
     """
+    # the service's user must be able to read it
+    settings_file.become_owner()
     accounts = load_accounts(Settings)
     if accounts.file is None:
         raise click.ClickException("Only ACCOUNTS_FILE is read again, and it is not set.")
