@@ -42,9 +42,9 @@ ELSEWHERE = {
     "record_passed_over": "service/test_history.py",
     "store_unavailable": "test_outages.py",
     "store_takes_nothing": "service/test_readiness.py",
+    "account_unknown": "planfix/test_accounts.py",
     "store_damaged": "service/test_readiness.py",
     "rules_changed": "test_outages.py",
-    "account_unknown": "planfix/test_accounts.py",
 }
 """What another test brings about, with a running service or its parts."""
 
