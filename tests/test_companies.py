@@ -6,19 +6,24 @@ Both have the exts 101 to 103, and the calls are FusionPBX's own.
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import gevent
 import pytest
 import requests
 
+from fsplanfix.outbox.store import Store
+from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
 from .support.deliveries import link_to_the_recording, told
 from .support.dialplan_socket import CHANNEL_DATA, read_until
+from .support.outbox import GROUP
 from .support.service import PATIENCE, Service, settings_for, started
 from .support.traces import path_of
+from .support.visitor import PASSWORD, Visitor
 
 pytestmark = pytest.mark.no_cover
 
@@ -31,6 +36,7 @@ pbx_token = "pbx-token-of-{name}"
 domains = ["{name}.example"]
 dial_string = "sofia/gateway/trunk-of-{name}/{{number}}"
 outbound_caller_id = "{line}"
+admin_password = "password-of-{name}"
 """
 LINES = {"a": "74950001000", "b": "74950002000"}
 OF_B = {"a.example": "b.example"}
@@ -129,6 +135,45 @@ def test_a_link_of_one_company_opens_nothing_of_the_other(
         assert code(links["a"].replace("/recordings/a/", "/recordings/")) == 404
         assert code(links["a"].replace("/recordings/a/", "/recordings/nobody/")) == 404
         service.wait_for("recording_refused code=404")
+
+
+def test_a_link_made_before_there_were_companies_goes_on_working(
+    switch: Switch, planfixes: dict[str, Planfix], tmp_path: Path
+) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    (folder / "x.wav").write_bytes(b"RIFF")
+    more = {"RECORDINGS_DIR": f"{folder}/{{domain}}", "SECRET_KEY": "a-key-of-ours"}
+    with companies(switch, planfixes, tmp_path, **more) as service:
+        before = RecordingUrls(service.address, ["a-key-of-ours"])
+        link = before.url("c1", str(folder / "x.wav"))
+        outside = before.url("c1", str(tmp_path / "accounts.toml"))
+        assert requests.get(link, timeout=PATIENCE).status_code == 200
+        assert requests.get(outside, timeout=PATIENCE).status_code == 404
+
+
+def test_a_companys_page_plays_nothing_out_of_the_others_folder(
+    switch: Switch, planfixes: dict[str, Planfix], tmp_path: Path
+) -> None:
+    """Whatever path a dialplan of its own names."""
+    folder = tmp_path / "recordings" / "b.example"
+    folder.mkdir(parents=True)
+    (folder / "x.wav").write_bytes(b"RIFF")
+    more = {"RECORDINGS_DIR": f"{folder.parent}/{{domain}}", "ADMIN_PASSWORD": PASSWORD}
+    with companies(switch, planfixes, tmp_path, **more) as service:
+        store = Store(f"sqlite:///{tmp_path}/store.db")
+        said = [replace(notice, account="a") for notice in GROUP]
+        said[-1] = replace(said[-1], recording=str(folder / "x.wav"))
+        store.save(said, {"c1": None}, "s", now=1.0)
+        store.close()
+        codes = {}
+        for password in ("password-of-a", PASSWORD):
+            visitor = Visitor(service)
+            visitor.log_in(password)
+            codes[password] = visitor.get(
+                f"{visitor.at}/recording/1/c1", timeout=PATIENCE
+            ).status_code
+    assert codes == {"password-of-a": 404, PASSWORD: 200}
 
 
 def test_a_click_rings_its_own_companys_users_through_its_own_trunk(

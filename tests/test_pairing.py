@@ -4,17 +4,18 @@ import re
 import stat
 from pathlib import Path
 
+import gevent
 import pytest
 import trustme
 
 from fsplanfix.outbox.store import Store
-from fsplanfix.planfix.pairing import PAIRING, Pairing, Partner, stored_partner
+from fsplanfix.planfix.pairing import PAIRING, Pairing, Partner, keep_looking, stored_partner
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
 from .support.commands import run_cli
 from .support.deliveries import told
-from .support.service import Service, settings_for, started
+from .support.service import PATIENCE, Service, settings_for, started
 from .support.tls import by_https, trusting
 from .support.traces import by_ext, wanted
 from .support.visitor import PASSWORD, Visitor
@@ -129,3 +130,24 @@ def test_a_store_that_others_could_read_is_closed_before_it_holds_a_token(tmp_pa
     assert modes["store.db"] == 0o640
     assert not any(mode & 0o007 for mode in modes.values()), modes
     assert re.search(PAIRING, str(store.facts.beginning("planfix")))
+
+
+def test_each_company_belongs_to_the_planfix_that_came_with_its_own_key(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fsplanfix.planfix.pairing.LOOK_EVERY", 0.0)
+    first, second = (Partner(f"https://{name}.planfix.com/tel/api", name) for name in ("a", "b"))
+    here = {name: Pairing(store, "", "", name) for name in ("a", "b")}
+    told_of: list[Partner] = []
+    here["b"].then(told_of.append)
+    # another worker is asked
+    assert Pairing(store, "", "", "a").take(first) == first
+    looking = gevent.spawn(keep_looking, store, here.values())
+    with gevent.Timeout(PATIENCE):
+        while here["a"].partner is None:
+            gevent.sleep(0)
+    assert (here["a"].partner, here["b"].partner, told_of) == (first, None, [])
+    assert Pairing(store, "", "", "b").take(second) == second
+    looking.join(PATIENCE)
+    assert (here["a"].partner, told_of) == (first, [second])
+    assert Pairing(store, "", "").partner is None

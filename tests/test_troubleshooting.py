@@ -44,6 +44,7 @@ ELSEWHERE = {
     "store_takes_nothing": "service/test_readiness.py",
     "store_damaged": "service/test_readiness.py",
     "rules_changed": "test_outages.py",
+    "account_unknown": "planfix/test_accounts.py",
 }
 """What another test brings about, with a running service or its parts."""
 

@@ -134,6 +134,9 @@ _next_account = (
 _accounts = _with_notices_cte.union_all(
     select(_next_account).where(_with_notices_cte.c.account.is_not(None))
 )
+WITH_NOTICES = select(_accounts.c.account).where(_accounts.c.account.is_not(None))
+"""The accounts of which something waits."""
+
 _planned = notices.alias("planned")
 _is_planned = and_(is_waiting(_planned), _planned.c.due > NOW)
 PLANNED_OF_ONE = select(func.min(_planned.c.due)).where(

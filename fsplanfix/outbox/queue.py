@@ -35,6 +35,7 @@ from .due import (
     NOW,
     PLANNED_OF_MANY,
     PLANNED_OF_ONE,
+    WITH_NOTICES,
     expected_time,
     values_of,
 )
@@ -145,6 +146,11 @@ class Queue:
         held = pauses.until(places.only, now)
         of_one = {"now": now, "b_account": places.only}
         return held or connection.execute(PLANNED_OF_ONE, of_one).scalar()
+
+    def accounts(self) -> set[str]:
+        """Return the accounts of which something waits."""
+        with self._store.transaction() as connection:
+            return set(connection.execute(WITH_NOTICES).scalars())
 
     def renew(self, ids: Iterable[int], owner: str) -> None:
         """Renew the leases of notices whose requests are still under way."""

@@ -194,6 +194,8 @@ class _OtherProcess:
         if process is not None:
             with suppress(OSError):
                 process.kill()
-            process.stdin.close()
+            # what was not sent yet cannot be sent to a process that somebody has killed
+            with suppress(OSError):
+                process.stdin.close()
             process.stdout.close()
             process.wait()

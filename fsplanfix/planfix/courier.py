@@ -40,6 +40,12 @@ With this and statements built once, a core carried 185 calls/s instead of 151
 MOST_AT_ONCE = 1000
 """Requests of several accounts under way at once, where there are files for so many."""
 
+SHARE = 16
+"""The part of the places left that one of several accounts may have.
+
+However many Planfixes begin to hang at once, there are places for those that work.
+"""
+
 NO_PLACES = Places(0)
 
 
@@ -108,6 +114,8 @@ class Courier:
         """Send until `stop`; a store that does not answer is tried again."""
         # before the first request: an answer kept at the last stop says that a notice was sent
         self.claims.take_up()
+        for account in until_store_answers(self.claims.queue.accounts) - self._deliveries.keys():
+            self._leave(account)
         while not self._stopping:
             self._called.clear()
             try:
@@ -142,26 +150,28 @@ class Courier:
     def _places(self) -> Places:
         """Return how many notices of each account may be sent now."""
         self._waiting = {name for name in self._waiting if not self._deliveries[name].may_send}
-        others = {**self._fewer, **dict.fromkeys(self._troubled, 1)}
-        if len(self._deliveries) == 1:
-            others = {}
-        for account, count in self._under_way.items():
-            others[account] = max(others.get(account, self._each) - count, 0)
-        others |= dict.fromkeys([*self._waiting, *self._strange], 0)
+        is_one = len(self._deliveries) == 1
+        left = max(self._most - len(self._pool), 0)
+        each = self._each if is_one else min(self._each, max(left // SHARE, 1))
 
-        if len(self._deliveries) == 1:
+        others = {} if is_one else {**self._fewer, **dict.fromkeys(self._troubled, 1)}
+        for account, count in self._under_way.items():
+            others[account] = max(min(others.get(account, each), each) - count, 0)
+        others |= dict.fromkeys([*self._waiting, *self._strange], 0)
+        if is_one:
             (only,) = self._deliveries
-            return Places(others.get(only, self._each), only=only)
-        in_all = max(self._most - len(self._pool), 0)
-        return Places(self._each, others, only="", in_all=in_all)
+            return Places(others.get(only, each), only=only)
+
+        # none may have more than `each` (see due.py)
+        others = {account: min(places, each) for account, places in others.items()}
+        return Places(each, others, only="", in_all=left)
 
     def _begin(self, queued: Queued) -> None:
         """Begin to send a notice, unless it comes too late."""
         account = queued.notice.account
         delivery = self._deliveries.get(account)
         if delivery is None:
-            self._strange.add(account)
-            log.error("account_unknown", account=account, hint="its notices wait in the store")
+            self._leave(account)
             self.claims.give_back([queued])
             return
 
@@ -175,6 +185,11 @@ class Courier:
             # it again for 2.5 s (docs/performance.md)
             sending = self._pool.spawn(self._deliver, queued, delivery)
             sending.rawlink(partial(self._on_end, account))
+
+    def _leave(self, account: str) -> None:
+        """Send nothing of an account that is not ours."""
+        self._strange.add(account)
+        log.error("account_unknown", account=account, hint="its notices wait in the store")
 
     def _until_next(self) -> float:
         """Return the seconds to wait for the next notice that is planned."""

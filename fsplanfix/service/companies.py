@@ -85,8 +85,11 @@ class Companies(Mapping[str, Company]):
             return self._companies[signed].recordings.open(signed_by_it, rest)
         return self._former.open(signed, name)
 
-    def find_recording(self, path: str) -> Found:
-        """Open a recording for somebody who may see those of all. Raises as Library.find."""
+    def find_recording(self, path: str, account: str = "") -> Found:
+        """Open a recording of an account or, with "", of any. Raises as Library.find."""
+        if account:
+            return self._companies[account].recordings.find(path)
+
         problem: RecordingUnknown | RecordingGone = RecordingUnknown()
         for company in self._companies.values():
             try:

@@ -50,7 +50,7 @@ class CallDesk(Protocol):
 def add_call_pages(
     pages: Blueprint,
     desk: Callable[[], CallDesk],
-    find_recording: Callable[[str], Found],
+    find_recording: Callable[[str, str], Found],
     problem: Callable[[str, int], ResponseReturnValue],
 ) -> None:
     """Add the pages. desk: returns that of the current request's sender. problem: returns a page
@@ -92,7 +92,7 @@ def _add_lists(pages: Blueprint, desk: Callable[[], CallDesk]) -> None:
 def _add_one_call(
     pages: Blueprint,
     desk: Callable[[], CallDesk],
-    find_recording: Callable[[str], Found],
+    find_recording: Callable[[str, str], Found],
     problem: Callable[[str, int], ResponseReturnValue],
 ) -> None:
     """Add the story of a call and its recordings."""
@@ -114,7 +114,7 @@ def _add_one_call(
         if not path:
             return problem(gettext("There is no such recording."), 404)
         try:
-            found = find_recording(path)
+            found = find_recording(path, g.get("account", ""))
         except RecordingGone:
             return problem(gettext("This recording was deleted."), 410)
         except RecordingUnknown:

@@ -72,14 +72,15 @@ class DashboardConfig:
 
     passwords: by role (sessions.py), "" lets nobody in as that. secret: signs the cookies of the
     sessions. public_url: how browsers reach us, "" if not said. find_recording: opens a recording
-    by its path. desk_of: gives the desk of one company, where there are several.
+    by its path, of an account or, with "", of any. desk_of: gives the desk of one company, where
+    there are several.
     """
 
     desk: Desk
     passwords: Mapping[str, str]
     secret: str
     public_url: str
-    find_recording: Callable[[str], Found]
+    find_recording: Callable[[str, str], Found]
     desk_of: Callable[[str], Desk] | None = None
 
     def current_desk(self) -> Desk:

@@ -64,6 +64,19 @@ def test_one_process_reads_whatever_is_asked(file_store: Store) -> None:
     file_store.close()
 
 
+def test_a_reader_that_was_killed_with_a_question_on_its_way_ends(file_store: Store) -> None:
+    """Closing a pipe writes what is left, to nobody."""
+    reader = Reader(file_store)
+    reader.rows(ALL)
+    process = reader._other._process
+    process.kill()
+    process.wait()
+    process.stdin.write(b"a question")
+    reader.close()
+    assert reader._other._process is None
+    file_store.close()
+
+
 def test_a_file_that_is_gone_is_one_sentence(file_store: Store, tmp_path: Path) -> None:
     reader = Reader(file_store)
     reader.rows(ALL)

@@ -22,6 +22,7 @@ from fsplanfix.recordings.files import Linkable
 from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.planfix import Planfix
 
+from ..support.couriers import only_courier
 from ..support.outbox import GROUP, let_leases_end, notice
 from ..support.service import PATIENCE
 
@@ -186,12 +187,31 @@ def test_a_backlog_takes_nobody_elses_turn(
     store.save([ended("a", n) for n in range(500)], {}, "s", clock())
     clock.now += 1
     store.save([ended("b", 0), ended("c", 0)], {}, "s", clock())
-    courier = courier_of(store, planfixes, clock, most=6)
+    courier = courier_of(store, planfixes, clock, most=64)
     courier.step()
-    # four places are left for a: the first of each company comes first
+    # a sixteenth of the places
     assert {name: courier._under_way[name] for name in planfixes} == {"a": 4, "b": 1, "c": 1}
     courier.stop()
     courier.finish(PATIENCE)
+
+
+def test_companies_that_begin_to_hang_leave_places_to_the_others(
+    store: Store, planfixes: dict[str, Planfix], clock: Clock
+) -> None:
+    over = Event()
+    for name in ("a", "b"):
+        planfixes[name].before = lambda _: over.wait(PATIENCE)
+        store.save([ended(name, n) for n in range(30)], {}, "s", clock())
+    courier = courier_of(store, planfixes, clock, most=32)
+    for _ in range(10):
+        courier.step()
+    # two of 32 places each, and no more while only 28 are left
+    assert courier._under_way == {"a": 2, "b": 2}
+    store.save([ended("c", n) for n in range(30)], {}, "s", clock())
+    with at_work(courier):
+        planfixes["c"].wait_for(lambda crm: len(crm.accepted) == 30)
+        assert planfixes["a"].received == []
+        over.set()
 
 
 def test_a_company_in_trouble_has_one_request_under_way(
@@ -301,3 +321,17 @@ def test_whatever_befalls_others_one_company_is_told_in_time(
     assert max(came) < 300
     assert ours.history.surprises == []
     ours.stop()
+
+
+def test_what_waits_of_companies_is_named_where_there_is_one_company_now(
+    store: Store, planfixes: dict[str, Planfix], clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody has taken ACCOUNTS_FILE out of the settings."""
+    store.save([*GROUP, *of("gone", GROUP)], {}, "s", clock())
+    client = PlanfixApi(planfixes["a"].url, "token-of-a", 16)
+    settings = DeliverySettings()
+    courier = only_courier(store, client, URLS.url, settings, lambda *_: Linkable(), now=clock)
+    with at_work(courier):
+        planfixes["a"].wait_for(lambda crm: len(crm.accepted) == len(GROUP))
+    assert Queue(store).counts() == {"done": len(GROUP), "waiting": len(GROUP)}
+    assert "account=gone" in capsys.readouterr().out.split("account_unknown")[1]

@@ -103,3 +103,20 @@ def test_without_our_address_only_the_key_is_compared(store: Store) -> None:
     asked.answer = {**RIGHT, "pbxUrl": "https://elsewhere.example/planfix"}
     Agreement(store, asked, lambda: True, KEYS, "").step()
     assert StandingReader(Reader(store)).standing(lambda: True).differs == ()
+
+
+def test_each_companys_planfix_is_compared_by_itself(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong, right = Asked(), Asked()
+    wrong.answer = {**RIGHT, "pbxToken": "another-key"}
+    for account, asked in (("a", wrong), ("b", right)):
+        agreement = Agreement(store, asked, lambda: True, KEYS, PUBLIC_URL, account)
+        assert agreement.step()
+        assert not agreement.step()
+    assert "account=" in capsys.readouterr().out
+    found = {
+        account: StandingReader(Reader(store), account).standing(lambda: True).differs
+        for account in ("a", "b", "")
+    }
+    assert found == {"a": ("key",), "b": (), "": ("key",)}

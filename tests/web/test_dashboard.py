@@ -135,7 +135,7 @@ def test_whatever_takes_a_form_asks_for_the_token() -> None:
             {"admin": PASSWORD},
             "key",
             "",
-            lambda path: pytest.fail("nothing is looked for"),
+            lambda path, account: pytest.fail("nothing is looked for"),
         ),
         guessed.append,
     )
