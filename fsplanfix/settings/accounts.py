@@ -363,12 +363,16 @@ def _covers(named: tuple[str, bool, str], line: str) -> bool:
 
 def _foreign_domains(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
     """Yield a sentence for each account whose clicks would ring another's users."""
+    owners = {domain: name for name, own in accounts.items() for domain in own.domains}
     for name, settings in accounts.items():
         if not isinstance(settings, Settings):
             continue
         domain = settings.user_domain.lower()
         if domain and settings.domains and domain not in settings.domains:
             yield f"[{name}] user_domain: {domain} is not one of its domains."
+        elif owners.get(domain, name) != name:
+            # an account of lines alone may have its users in a domain that is nobody's
+            yield f"[{name}] user_domain: {domain} is a domain of [{owners[domain]}]."
 
 
 def _folders_without_a_domain(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
