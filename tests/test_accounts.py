@@ -216,6 +216,13 @@ def test_a_recorded_call_may_name_the_file(file: Path) -> None:
             A + B.replace("secret-of-b", "secret-of-a").replace("b.planfix", "a.planfix"),
             "[b] and [a] have the same planfix_url and planfix_token",
         ),
+        (
+            A
+            + B.replace("secret-of-b", "secret-of-a").replace(
+                "b.planfix.com/tel/api", "A.Planfix.com/tel/api/"
+            ),
+            "[b] and [a] have the same planfix_url and planfix_token",
+        ),
         (f"{A}lines = '84950000001'\n{B}", "[b] and [a] share the line 74950000001"),
         (f"{A}lines = '7495*'\n{B}", "[b] and [a] share the line 74950000001"),
         (f"{A}lines = '74950000107'\n{B}", "[a] and [b] share the line 74950000107"),

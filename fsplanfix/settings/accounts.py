@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -279,7 +280,10 @@ def _identity(settings: RuleSettings) -> Iterator[tuple[tuple[str, str], str]]:
         yield ("key", key), "pbx_token: give each company a key of its own."
     for password in _passwords(settings):
         yield ("password", password), "password: each would see the other's calls."
-    planfix = f"{settings.planfix_url} {settings.planfix_token.get_secret_value()}"
+    # one address may be written in several ways
+    address = urlsplit(settings.planfix_url)
+    where = f"{address.hostname} {address.port or ''} {address.path.rstrip('/')} {address.query}"
+    planfix = f"{where} {settings.planfix_token.get_secret_value()}"
     if settings.planfix_url:
         yield (
             ("planfix", planfix),
