@@ -259,6 +259,18 @@ def test_the_same_planfix_with_another_token_is_another_account(file: Path) -> N
     assert len(read(file, A + B.replace("b.planfix", "a.planfix"))) == 2
 
 
+def test_no_company_deletes_recordings_that_another_keeps_longer(file: Path) -> None:
+    def text(a: str, b: str) -> str:
+        return f"{A}recordings_dir = '/srv'\n{a}{B}recordings_dir = '/srv/x/b'\n{b}"
+
+    days = "recordings_keep_days = {}\n".format
+    for b in ("", days(30)):
+        (found,) = problems(file, text(days(7), b))
+        assert found.startswith("[b] recordings_dir lies inside that of [a], which would delete")
+    for a, b in (("", ""), ("", days(7)), (days(30), days(7)), (days(7), days(7))):
+        assert len(read(file, text(a, b))) == 2
+
+
 def test_recordings_of_two_companies_lie_beside_each_other(file: Path) -> None:
     kept = "recordings_s3 = 's3://kept/{0}'\nrecordings_dir = '/srv/{0}'\n"
     assert len(read(file, A + kept.format("a") + B + kept.format("b"))) == 2

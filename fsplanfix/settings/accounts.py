@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Generic, TypeVar
@@ -256,6 +258,7 @@ def _clashes(accounts: Mapping[str, RuleSettings]) -> list[str]:
         *_same_lines(accounts),
         *_foreign_domains(accounts),
         *_folders_without_a_domain(accounts),
+        *_folders_emptied_by_others(accounts),
         *_mixed_buckets(accounts),
     ]
 
@@ -303,6 +306,27 @@ def _too_much_seen(machine: RuleSettings, accounts: Mapping[str, RuleSettings]) 
 def _passwords(settings: Settings) -> list[str]:
     words = settings.admin_password.get_secret_value(), settings.view_password.get_secret_value()
     return [word for word in words if word]
+
+
+def _folders_emptied_by_others(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
+    """Yield a sentence for each folder of recordings that another account around it would empty."""
+    # of accounts that share a folder, the one that keeps its recordings longest decides
+    kept: dict[Path, tuple[float, str]] = {}
+    for name, settings in accounts.items():
+        if not isinstance(settings, Settings):
+            return
+        days = settings.recordings_keep_days or math.inf
+        folder = settings.recordings_dir
+        kept[folder] = max(kept.get(folder, (0.0, "")), (days, name), key=itemgetter(0))
+
+    for folder, (days, name) in kept.items():
+        for around in folder.parents:
+            others, other = kept.get(around, (math.inf, ""))
+            if others < days:
+                yield (
+                    f"[{name}] recordings_dir lies inside that of [{other}], which would delete "
+                    "its recordings sooner (recordings_keep_days): give each a folder of its own."
+                )
 
 
 def _mixed_buckets(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
