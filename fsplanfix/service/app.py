@@ -156,6 +156,7 @@ class App:
             reachable=Reachable(self._connections, self._pipelines, self._store),
             shadow=self._shadow,
             has_many=not self._rules.is_one,
+            owner_of=self._rules.account_of_domain,
         )
 
     def _wake(self) -> None:

@@ -330,7 +330,7 @@ def test_what_waits_of_companies_is_named_where_there_is_one_company_now(
     store.save([*GROUP, *of("gone", GROUP)], {}, "s", clock())
     client = PlanfixApi(planfixes["a"].url, "token-of-a", 16)
     settings = DeliverySettings()
-    courier = only_courier(store, client, URLS.url, settings, lambda *_: Linkable(), now=clock)
+    courier = only_courier(store, client, URLS.url, settings, lambda *_: Availability(), now=clock)
     with at_work(courier):
         planfixes["a"].wait_for(lambda crm: len(crm.accepted) == len(GROUP))
     assert Queue(store).counts() == {"done": len(GROUP), "waiting": len(GROUP)}
