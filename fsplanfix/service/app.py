@@ -42,7 +42,7 @@ from ..web.dashboard import DashboardConfig
 from ..web.health import Health
 from ..web.records import RecordsConfig
 from ..web.server import Bounds, WebServer, listen
-from . import file_limits
+from . import file_limits, resolver
 from .agreement import Agreement, keep_asking
 from .alarms import start_alarms
 from .archiving import check_installed
@@ -319,6 +319,7 @@ class App:
 
     def start(self) -> None:
         """Start every part."""
+        resolver.install()
         if self._web is not None:
             self._web.start()
             log.info("web_listening", address=self.address)
