@@ -5,9 +5,11 @@ from pathlib import Path
 
 import gevent
 import pytest
+import requests
 
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
+from fsplanfix.web.live import MOST_OPEN
 
 from ..support.service import PATIENCE, Service, settings_for, started
 from ..support.traces import path_of
@@ -103,6 +105,28 @@ def test_what_happens_now_is_shown_to_its_company_alone(
             if SHOWN[name] in line:
                 break
         pages[name].close()
+
+
+def test_the_open_pages_of_one_company_leave_connections_to_the_others(service: Service) -> None:
+    a, b = inside(service, "look-at-a"), inside(service, "look-at-b")
+
+    def opened(visitor: Visitor) -> requests.Response:
+        page = visitor.get(f"{service.address}/live", stream=True, timeout=PATIENCE)
+        if page.status_code == 200:
+            assert next(page.iter_lines())
+        return page
+
+    pages = [opened(a) for _ in range(MOST_OPEN)]
+    assert {page.status_code for page in pages} == {200}
+    assert opened(a).status_code == 503
+    pages += [opened(b), opened(inside(service, PASSWORD))]
+    assert {page.status_code for page in pages} == {200}
+    pages.pop(0).close()
+    with gevent.Timeout(PATIENCE):
+        while (page := opened(a)).status_code != 200:
+            gevent.sleep(0.01)
+    for one in [page, *pages]:
+        one.close()
 
 
 def test_a_company_changes_its_own_rejected_notices_alone(
