@@ -284,7 +284,7 @@ class App:
             public_url=settings.public_url or "",
             find_recording=self._companies.find_recording,
             desk_of=self._desk_of if self._accounts.file else None,
-            media_from=self._companies.media_from(),
+            media_from=self._companies.media_from,
         )
 
     def _desk_of(self, account: str) -> Desk:

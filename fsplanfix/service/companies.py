@@ -122,9 +122,13 @@ class Companies(Mapping[str, Company]):
         """Return the Planfix of each company, None if none is known yet."""
         return {name: company.pairing.partner for name, company in self.items()}
 
-    def media_from(self) -> str:
-        """Return from where else recordings are played: scheme and host of each bucket."""
-        kept = [one.recordings.origin for one in self.values() if one.settings.recordings_s3]
+    def media_from(self, account: str = "") -> str:
+        """Return from where else recordings are played: scheme and host of each bucket.
+
+        account: whose recordings, "" for those of all.
+        """
+        looked_at = [one for name, one in self.items() if account in ("", name)]
+        kept = [one.recordings.origin for one in looked_at if one.settings.recordings_s3]
         return " ".join(sorted(set(kept)))
 
     def libraries_to_clean(self) -> list[Library]:

@@ -1,5 +1,7 @@
 """The dashboard where a switch serves several companies: each sees its own, an administrator all."""
 
+import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -148,6 +150,35 @@ def test_a_company_changes_its_own_rejected_notices_alone(
     assert rejected_ids(b.see()) == [of_b]
     viewer = inside(service, "look-at-b")
     assert viewer.press("/rejected/drop", viewer.see(), ids=of_b, sure="yes").status_code == 403
+
+
+def test_a_page_names_the_buckets_of_its_own_company_alone(
+    service: Service, switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    """Also of companies that came, or got a bucket, while the service ran."""
+    file = tmp_path / "accounts.toml"
+    of_a, heading, of_b = file.read_text().partition("[b]")
+    kept = """
+recordings_dir = "/srv/{0}"
+recordings_s3 = "s3://kept-{0}"
+recordings_s3_endpoint = "https://s3-of-{0}.example"
+recordings_s3_key = "key"
+recordings_s3_secret = "secret"
+"""
+    file.write_text(of_a + kept.format("a") + heading + of_b + kept.format("b"))
+    service.process.send_signal(signal.SIGHUP)
+    service.wait_for("accounts_reloaded accounts=2")
+
+    def origins(visitor: Visitor, path: str) -> list[str]:
+        policy = visitor.get(service.address + path, timeout=PATIENCE).headers[
+            "Content-Security-Policy"
+        ]
+        return sorted(set(re.findall(r"s3-of-(.)", policy)))
+
+    assert origins(Visitor(service), "/login") == []
+    for name in CLIENTS:
+        assert origins(inside(service, f"look-at-{name}"), "/calls") == [name]
+    assert origins(inside(service, PASSWORD), "/calls") == ["a", "b"]
 
 
 def test_logging_out_ends_the_sessions_of_one_company(service: Service) -> None:
