@@ -253,6 +253,27 @@ def test_a_click_of_a_company_without_a_domain_rings_nobody(
     assert switch.originated == []
 
 
+def test_a_company_is_not_paired_with_the_planfix_of_another(
+    switch: Switch, planfixes: dict[str, Planfix], tmp_path: Path
+) -> None:
+    """Somebody entered b's key in a's Planfix."""
+    url = "https://a.planfix.com/tel/api"
+    file = tmp_path / "accounts.toml"
+    of_a, of_b = (FILE.format(name=name, url=url, line=LINES[name]) for name in NAMES)
+    file.write_text(of_a + re.sub("planfix_.*\n", "", of_b))
+    settings = settings_for(switch, planfixes["a"], tmp_path, ACCOUNTS_FILE=str(file))
+    with started(Service(tmp_path, settings)) as service:
+
+        def set_up(url: str, token: str) -> requests.Response:
+            fields = {"cmd": "setup", "planfix_url": url, "planfix_token": token}
+            return service.click(token="pbx-token-of-b", **fields)
+
+        answer = set_up("https://A.planfix.com/tel/api/", "token-of-a")
+        assert answer.status_code == 400
+        assert "another company's" in answer.json()["error"]
+        assert set_up("https://b.planfix.com/tel/api", "token-of-b").status_code == 200
+
+
 def test_a_caller_has_the_name_that_the_called_company_knows(
     switch: Switch, planfixes: dict[str, Planfix], tmp_path: Path
 ) -> None:
