@@ -281,6 +281,11 @@ def test_the_help_of_explain_says_where_the_rules_are_listed(tmp_path: Path) -> 
     assert "docs/call-rules.md" in call_cli(tmp_path, "explain", "--help").stdout
 
 
+def test_the_list_of_commands_shows_whole_sentences(tmp_path: Path) -> None:
+    _, commands = call_cli(tmp_path, "--help").stdout.split("Commands:")
+    assert "..." not in commands
+
+
 def test_every_command_has_help(tmp_path: Path) -> None:
     for words in (
         [],

@@ -93,7 +93,8 @@ def test_what_is_told_by_hand_is_told_once(tmp_path: Path, folder: Path) -> None
     ("words", "problem"),
     [
         (("--since", "2026-11-01"), "or set CDR_DIR"),
-        (("--since", "yesterday"), "yesterday"),
+        (("--since", "2h"), "or set CDR_DIR"),
+        (("--since", "yesterday"), "'yesterday' is not a time; write it like 2h"),
         ((*SINCE, "--json", "."), "--json needs --dry-run"),
         ((*SINCE, "--dry-run", "no/such/folder"), "no/such/folder cannot be read"),
         ((), "--since"),

@@ -117,6 +117,7 @@ def test_a_changed_setting_counts_from_the_next_call(
 ) -> None:
     running.write({"a": planfixes["a"]}, a='extension_aliases = "101:501"')
     running.reload("accounts_reloaded accounts=1 added= changed=a removed=")
+    assert not [line for line in running.service.log if "rules_changed" in line]
     callid = running.play("a")
     planfixes["a"].wait_for(lambda crm: told(crm, callid) == ["I501", "A501", "S501"])
     assert Visitor(running.service).log_in("password-of-a").status_code == 302

@@ -242,6 +242,23 @@ def test_root_works_as_the_user_of_the_service(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("words", ["calls", "explain --last", "queue list", "unpair"])
+def test_root_opens_the_store_as_the_user_of_the_service(
+    tmp_path: Path, system_file: Path, words: str
+) -> None:
+    system_file.write_text(f"STORE_URL=sqlite:///{tmp_path}/none.db\n")
+    os.chown(system_file, NOBODY, NOBODY)
+    done = run_program(
+        tmp_path,
+        *(sys.executable, "-c"),
+        "import atexit, os; from pathlib import Path; from fsplanfix import settings_file as file; "
+        f"from fsplanfix.cli import cli; file.SYSTEM_FILE = Path('{system_file}'); "
+        f"atexit.register(lambda: print(os.getuid())); cli.main({words.split()})",
+    )
+    assert (done.returncode, done.stdout) == (1, f"{NOBODY}\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_root_stays_root_with_any_other_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"STORE_URL=sqlite:///{tmp_path}/store.db\n")
     os.chown(tmp_path / ".env", NOBODY, NOBODY)

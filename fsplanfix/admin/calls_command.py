@@ -14,7 +14,7 @@ from ..outbox.call_list import CallList, ListedCall
 from ..outbox.reader import Reader
 from ..outbox.store import Store
 from ..printable import printable
-from ..settings import RuleSettings, StoreSettings, load
+from ..settings import RuleSettings
 from ..settings.accounts import load_accounts
 from . import colors
 from .call_csv import all_pages, csv_text
@@ -52,15 +52,15 @@ def since_when(text: str, now: datetime) -> float:
     "--number", metavar="N", default="", help="A client's number, or part of it, or name."
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with every field.")
-@click.option("--account", default="", metavar="NAME", help="Only this company (ACCOUNTS_FILE).")
 def show_calls(
+    store: Store,
+    account: str,
     today: bool,
     since: str | None,
     ext: str,
     missed: bool,
     number: str,
     as_csv: bool,
-    account: str,
 ) -> None:
     """List the calls that are over, the latest first.
 
@@ -79,7 +79,6 @@ def show_calls(
         since=start,
         results=(Result.MISSED.value,) if missed else (),
     )
-    store = Store(load(StoreSettings).store_url, create=False)
     reader = Reader(store)
     try:
         calls = CallList(reader, account)
@@ -93,7 +92,6 @@ def show_calls(
             _show_table(pages)
     finally:
         reader.close()
-        store.close()
 
 
 def _country(account: str) -> str:

@@ -30,14 +30,22 @@ def file_of_accounts(settings_file: Path | None) -> tuple[Path, bool]:
     return (settings_file or LOCAL_FILE).with_name(NAME_OF_FILE), False
 
 
-def add_account(file: Path, name: str, values: Mapping[str, str | list[str]]) -> str:
-    """Add an account to a file, which may be new; return the key made for its Planfix.
-
-    values: by setting; an empty one is left out. The file is replaced completely or not at all.
-    Raises SettingsError if the whole would not do, or cannot be written.
-    """
+def examine_name(name: str) -> None:
+    """Raise SettingsError if no account can have this name."""
     if not NAME.fullmatch(name):
         raise SettingsError([f"[{name[:80]}] {NOT_A_NAME}"])
+
+
+def add_account(
+    file: Path, name: str, values: Mapping[str, str | list[str]], settings: Path | None = None
+) -> str:
+    """Add an account to a file, which may be new; return the key made for its Planfix.
+
+    values: by setting; an empty one is left out. settings: the file of settings; a new file belongs
+    to its owner, for the service must read both. The file is replaced completely or not at all.
+    Raises SettingsError if the whole would not do, or cannot be written.
+    """
+    examine_name(name)
     key = secrets.token_hex(16)
     lines = [f"[{name}]"]
     for setting, value in {**values, "pbx_token": key}.items():
@@ -48,13 +56,14 @@ def add_account(file: Path, name: str, values: Mapping[str, str | list[str]]) ->
     try:
         before = file.read_text(encoding="utf-8") if file.exists() else FIRST_LINE
         gap = "" if before.endswith("\n") else "\n"
-        write_private(new, f"{before}{gap}\n" + "\n".join(lines) + "\n", file)
+        beside = file if file.exists() or settings is None else settings
+        write_private(new, f"{before}{gap}\n" + "\n".join(lines) + "\n", beside)
         try:
             # read back as the service will read it
             load_accounts(Settings, {"ACCOUNTS_FILE": str(new)})
-        except SettingsError:
+        except SettingsError as error:
             new.unlink()
-            raise
+            raise SettingsError(error.problems, f"{file} stays as it is.") from None
         os.replace(new, file)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text in UTF-8"

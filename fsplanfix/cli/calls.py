@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import click
 
@@ -29,6 +31,7 @@ from .root import (
     name_of_account,
     open_store,
     say,
+    stored_account,
 )
 
 MOST_CANDIDATES = 10
@@ -37,7 +40,14 @@ MOST_CANDIDATES = 10
 LONGEST_CALL = 86400.0
 """Seconds by which a call may begin before its first notice."""
 
-cli.command("calls")(errors_as_one_line(calls_command.show_calls))
+
+@cli.command("calls")
+@ACCOUNT_OPTION
+@errors_as_one_line
+@wraps(calls_command.show_calls)
+def _calls_command(account: str, **asked: Any) -> None:
+    with open_store() as store:
+        calls_command.show_calls(store, stored_account(account, store), **asked)
 
 
 @cli.command("explain")
@@ -72,6 +82,7 @@ def explain_command(
     start = calls_command.since_when(since, datetime.now().astimezone()) if since else 0.0
 
     with open_store() as store:
+        stored_account(account, store)
         archive = Archive(store)
         number = normalize(call, accounts.get(account, accounts.machine).country)
         if last:
@@ -210,7 +221,7 @@ def replay_command(traces: tuple[Path, ...], as_json: bool) -> None:
 @click.option("--account", default="", metavar="NAME", help="For this company (ACCOUNTS_FILE).")
 @errors_as_one_line
 def normalize_command(numbers: tuple[str, ...], account: str) -> None:
-    """Show how phone numbers are written for Planfix, and how a click dials them."""
+    """Show how numbers are written for Planfix and dialled."""
     accounts = load_accounts(RuleSettings)
     settings = accounts[account] if name_of_account(account, accounts) else accounts.machine
     rules = settings.rules()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ..admin.calls_command import since_when
 from ..calls.model import MICROSECONDS
 from ..errors import FolderError, RecordError
 from ..history.calls import Retold, legs_named, together
@@ -30,8 +31,8 @@ DAY = 86400.0
 @click.option(
     "--since",
     required=True,
-    type=click.DateTime(["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"]),
-    help="Calls that ended since then, by this machine's time.",
+    metavar="T",
+    help="Calls that ended since a time: 2h, 3d, 2026-11-18T14:00 (this machine's).",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be told, and store nothing.")
 @click.option(
@@ -40,7 +41,7 @@ DAY = 86400.0
 @ACCOUNT_OPTION
 @errors_as_one_line
 def history_command(
-    since: datetime, folder: Path | None, dry_run: bool, as_json: bool, account: str
+    since: str, folder: Path | None, dry_run: bool, as_json: bool, account: str
 ) -> None:
     """Tell calls from FreeSWITCH's call detail records.
 
@@ -50,7 +51,7 @@ def history_command(
     if as_json and not dry_run:
         raise click.UsageError("--json needs --dry-run.")
 
-    moment = since.timestamp()
+    moment = since_when(since, datetime.now().astimezone())
     name_of_account(account, load_accounts(RuleSettings))
     calls = list(_calls_since(moment, _folders(folder)))
     if dry_run:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 
 import click
 
 from .. import settings_file
+from ..admin.answers import understood
 from ..admin.check_planfix import ping
 from ..admin.findings import Grade
-from ..admin.new_account import add_account, file_of_accounts, is_account
+from ..admin.new_account import add_account, examine_name, file_of_accounts, is_account
 from ..errors import SettingsError
+from ..printable import WIDTH
 from ..settings import Settings, load
-from .root import say
+from .root import WHOLE_WORDS, say
 
 ALSO = ("country", "extension_pattern", "user_domain", "dial_context", "dial_string")
 """Settings that an option may give, and nobody is asked about."""
@@ -37,22 +40,17 @@ def add(name: str, options: Mapping[str, str | None], asks: bool) -> None:
     options: by setting. Raises SettingsError.
     """
     given = {setting: text for setting, text in options.items() if text is not None}
-    file, is_named = file_of_accounts(settings_file.find())
+    settings = settings_file.find()
+    file, is_named = file_of_accounts(settings)
+    examine_name(name)
     if is_account(file, name):
         raise SettingsError([f"There is an account {name} in {file} already: change it there."])
 
-    url = _answer(given, "planfix_url", "Address for requests, as Planfix shows it", asks)
-    token = ""
-    if url:
-        token = _answer(given, "planfix_token", "Token, as Planfix shows it", asks, hidden=True)
-    domains = _answer(given, "domains", "Domains of its users, with commas", asks)
-    lines = _answer(given, "lines", "Numbers of its lines, with commas", asks)
-    if asks and url:
-        found, _ = ping(url, token)
-        say(f"Planfix: {found.what}")
-        if found.grade is not Grade.OK:
-            say(f"Hint: {found.hint}")
-            click.confirm("Write it anyway?", default=False, abort=True)
+    url, token = _planfix(given, asks)
+    domains, lines = _whose(given, asks)
+    while asks and not (domains or lines or given.keys() & {"domains", "lines"}):
+        say("Name domains or lines: they say which calls are this company's.")
+        domains, lines = _whose(given, asks)
 
     others = {name: given.get(name, "") for name in ALSO}
     values: dict[str, str | list[str]] = {
@@ -62,7 +60,7 @@ def add(name: str, options: Mapping[str, str | None], asks: bool) -> None:
         "domains": _listed(domains),
         "lines": _listed(lines),
     }
-    key = add_account(file, name, values)
+    key = add_account(file, name, values, settings)
     say(f"Added {name} to {file} (readable only by {settings_file.owner_of(file)}).")
     say(NEXT.format(base=_base(), key=key))
     if not is_named:
@@ -71,13 +69,53 @@ def add(name: str, options: Mapping[str, str | None], asks: bool) -> None:
         say(f"Then: fsplanfix reload, and: fsplanfix check --account {name}")
 
 
+def _planfix(given: dict[str, str], asks: bool) -> tuple[str, str]:
+    """Return the address and token of its Planfix, once it answers or they shall be written."""
+    while True:
+        url = _answer(given, "planfix_url", "Address for requests, as Planfix shows it", asks)
+        if not url:
+            return "", ""
+        token = _answer(given, "planfix_token", "Token, as Planfix shows it", asks, hidden=True)
+        if not asks:
+            return url, token
+
+        found, _ = ping(url, token)
+        say(f"Planfix: {found.what}")
+        if found.grade is Grade.OK:
+            return url, token
+        say(f"Hint: {found.hint}")
+        if click.confirm("Write it anyway?", default=False):
+            return url, token
+        given.pop("planfix_url", None)
+        given.pop("planfix_token", None)
+
+
+def _whose(given: dict[str, str], asks: bool) -> tuple[str, str]:
+    """Return the domains and the lines."""
+    domains = _answer(given, "domains", "Domains of its users, with commas", asks)
+    return domains, _answer(given, "lines", "Numbers of its lines, with commas", asks)
+
+
 def _answer(
     given: dict[str, str], setting: str, words: str, asks: bool, *, hidden: bool = False
 ) -> str:
-    if setting in given or not asks:
-        return given.get(setting, "").strip()
-    text = click.prompt(f"{words} (empty: none)", default="", show_default=False, hide_input=hidden)
-    return str(text).strip()
+    """Return an answer; ask again after a wrong one. Raises SettingsError if an option is wrong."""
+    while True:
+        text = given.get(setting, "")
+        is_asked = asks and setting not in given
+        if is_asked:
+            question = words if hidden else f"{words} (empty: none)"
+            text = click.prompt(question, default="", show_default=False, hide_input=hidden)
+        try:
+            value, note = understood(setting, setting.upper(), text.strip())
+        except SettingsError as error:
+            if not is_asked:
+                raise
+            say(fill(error.problems[0], WIDTH, **WHOLE_WORDS))
+            continue
+        if note:
+            say(note)
+        return value
 
 
 def _listed(text: str) -> list[str]:

@@ -17,7 +17,7 @@ from ..outbox.schema import State
 from ..outbox.standing import Standing, StandingReader
 from ..outbox.store import Store
 from ..printable import WIDTH, printable
-from .root import ACCOUNT_OPTION, cli, errors_as_one_line, open_store, say
+from .root import ACCOUNT_OPTION, cli, errors_as_one_line, open_store, say, stored_account
 
 MOST = 1_000_000
 """Notices that --all means."""
@@ -39,6 +39,7 @@ def queue_list_command(everything: bool, limit: int, account: str) -> None:
     Times are those of this machine.
     """
     with open_store() as store:
+        stored_account(account, store)
         standing = _standing(store, account)
         states = [State.REJECTED]
         if everything:
@@ -90,6 +91,7 @@ def _show(item: Queued, account: str) -> None:
 def queue_retry_command(ids: tuple[int, ...], everything: bool, account: str) -> None:
     """Send rejected notices again."""
     with open_store() as store:
+        stored_account(account, store)
         queue = Queue(store)
         chosen = _chosen(queue, ids, everything, account)
         say(f"{queue.send_again(chosen, store.now())} will be sent again.")
@@ -104,6 +106,7 @@ def queue_retry_command(ids: tuple[int, ...], everything: bool, account: str) ->
 def queue_drop_command(ids: tuple[int, ...], everything: bool, yes: bool, account: str) -> None:
     """Delete rejected notices; Planfix never gets them."""
     with open_store() as store:
+        stored_account(account, store)
         queue = Queue(store)
         chosen = _chosen(queue, ids, everything, account)
         if chosen and not yes:

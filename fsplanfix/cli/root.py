@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
@@ -13,9 +13,11 @@ import click
 from .. import settings_file
 from ..admin.findings import listed
 from ..errors import FsplanfixError, StoreError
+from ..outbox.archive import Archive
 from ..outbox.store import Store
-from ..printable import lines
-from ..settings import StoreSettings, load
+from ..printable import lines, printable
+from ..settings import RuleSettings, StoreSettings, load
+from ..settings.accounts import Accounts, load_accounts
 
 WHOLE_WORDS: dict[str, Any] = {"break_on_hyphens": False, "break_long_words": False}
 """Options of textwrap.fill."""
@@ -26,10 +28,23 @@ ACCOUNT_OPTION = click.option(
 )
 
 
-def name_of_account(name: str, accounts: Collection[str]) -> str:
+def name_of_account(name: str, accounts: Accounts[Any]) -> str:
     """Return the account that --account names, "" for all. Raises click.UsageError."""
     if name and name not in accounts:
-        raise click.UsageError(f"There is no account {name}; there are {listed([*accounts])}.")
+        there_are = f"; there are {listed([*accounts])}."
+        if accounts.file is None:
+            there_are = ": ACCOUNTS_FILE is not set."
+        raise click.UsageError(f"There is no account {printable(name[:80])}{there_are}")
+    return name
+
+
+def stored_account(name: str, store: Store) -> str:
+    """Return the account that --account names, "" for all. Raises click.UsageError.
+
+    One that is gone from ACCOUNTS_FILE may be named as long as a notice of it is kept.
+    """
+    if name and not Archive(store).has_notice_of(name):
+        name_of_account(name, load_accounts(RuleSettings))
     return name
 
 

@@ -6,7 +6,9 @@ import click
 
 from ..calls.model import ACCOUNT
 from ..planfix import pairing
-from .root import cli, errors_as_one_line, open_store, say
+from ..settings import RuleSettings
+from ..settings.accounts import load_accounts
+from .root import cli, errors_as_one_line, name_of_account, open_store, say
 
 
 @cli.command("unpair")
@@ -22,6 +24,7 @@ def unpair_command(is_sure: bool, account: str) -> None:
     with open_store() as store:
         partner = pairing.stored_partner(store, account)
         if partner is None:
+            name_of_account(account, load_accounts(RuleSettings))
             say("No Planfix account has paired by `setup`.")
             return
         if not is_sure:

@@ -42,6 +42,12 @@ class Archive:
         with self._store.transaction() as connection:
             connection.execute(journal.insert().values(asdict(entry)))
 
+    def has_notice_of(self, account: str) -> bool:
+        """Tell whether a notice of an account is kept."""
+        of_account = select(notices.c.id).where(notices.c.account == account).limit(1)
+        with self._store.transaction() as connection:
+            return connection.execute(of_account).first() is not None
+
     def about(self, callid: str) -> tuple[list[Queued], list[Entry]]:
         """Return the notices and journal lines of a call, in order."""
         of_call = select(notices).where(notices.c.callid == callid).order_by(notices.c.id)

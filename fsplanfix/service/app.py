@@ -431,7 +431,7 @@ class App:
         self._reload.take_over()
 
     def _on_taken_over(self, accounts: Accounts[Settings], changed: list[Company]) -> None:
-        self._accounts = accounts
+        former, self._accounts = self._accounts, accounts
         self._label.add(accounts)
         self._passwords.clear()
         self._passwords |= _passwords(self._settings, accounts)
@@ -441,7 +441,7 @@ class App:
         self._helpers.append(keep_running("pairing", looking))
         if "events" in self._roles:
             with suppress(StoreError):
-                warn_of_other_rules(self._store, accounts)
+                warn_of_other_rules(self._store, accounts, former)
 
     def stop(self) -> None:
         """Ask for the end."""

@@ -39,19 +39,20 @@ def keep_shadow_apart(store: Store, is_shadow: bool) -> None:
     )
 
 
-def warn_of_other_rules(store: Store, accounts: Accounts[Settings]) -> None:
+def warn_of_other_rules(
+    store: Store, accounts: Accounts[Settings], former: Accounts[Settings] | None = None
+) -> None:
     """Warn if the rules are not those that the store was last used with.
 
-    Workers that share a store make the same notices only under the same rules.
+    Workers that share a store make the same notices only under the same rules. former: ours before
+    a reload; that these have changed is no news.
     """
-    ours = _rules_of(accounts.machine)
-    if accounts.file is not None:
-        ours |= {f"[{name}]": _digest(_rules_of(own)) for name, own in accounts.items()}
+    ours = _rules_of_all(accounts)
     before = store.facts.swap("rules", json.dumps(ours, sort_keys=True))
-    if not before:
+    theirs = json.loads(before or "{}")
+    if not theirs or (former is not None and theirs == _rules_of_all(former)):
         return
 
-    theirs = json.loads(before)
     # not settings that an older release had; accounts that are gone
     gone = [name for name in theirs if name.startswith("[") and name not in ours]
     names = [*gone, *(name for name in ours if ours[name] != theirs.get(name))]
@@ -63,6 +64,13 @@ def warn_of_other_rules(store: Store, accounts: Accounts[Settings]) -> None:
             settings=",".join(differing),
             hint="if another worker shares this store, give it the same settings and restart it",
         )
+
+
+def _rules_of_all(accounts: Accounts[Settings]) -> dict[str, Any]:
+    rules = _rules_of(accounts.machine)
+    if accounts.file is not None:
+        rules |= {f"[{name}]": _digest(_rules_of(own)) for name, own in accounts.items()}
+    return rules
 
 
 def _rules_of(settings: Settings) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Commands on a switch with several companies: what is each one's, and what is missing."""
 
 import json
+import os
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from ..support.commands import call_cli
 from ..support.listed_calls import call
 from ..support.outbox import claim, settle
 from ..support.scene import Scene
+from ..support.terminal import Terminal
 
 KEYS = {"a": "0123456789abcdef", "b": "fedcba9876543210"}
 
@@ -241,6 +243,26 @@ def test_the_queue_is_each_accounts_own(folder: Path) -> None:
     assert dropped == "1 deleted.\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["calls", "explain --last", "queue list", "queue retry --all", "queue drop --all", "unpair"],
+)
+def test_a_company_that_nobody_knows_is_an_error(folder: Path, words: str) -> None:
+    file = str(folder / "accounts.toml")
+    done = call_cli(folder, *words.split(), "--account", "c", ACCOUNTS_FILE=file)
+    assert done.returncode == 2
+    assert "There is no account c; there are a, b." in done.stderr
+    alone = call_cli(folder, *words.split(), "--account", "c")
+    assert "There is no account c: ACCOUNTS_FILE is not set." in alone.stderr
+
+
+def test_a_company_that_is_gone_from_the_file_is_still_known(folder: Path) -> None:
+    (folder / "accounts.toml").write_text('[a]\ndomains = "a.example"\n')
+    file = str(folder / "accounts.toml")
+    done = call_cli(folder, "queue", "list", "--account", "b", ACCOUNTS_FILE=file)
+    assert "call b1" in done.stdout
+
+
 def test_init_adds_an_account_and_keeps_every_other_line(tmp_path: Path) -> None:
     file = tmp_path / "accounts.toml"
     file.write_text(
@@ -287,8 +309,42 @@ def test_an_account_that_would_not_do_changes_nothing(
     done = call_cli(tmp_path, "init", *words, ACCOUNTS_FILE=str(file))
     assert done.returncode == 1
     assert sentence in done.stderr
+    assert ".new" not in done.stderr
     assert file.read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["accounts.toml"]
+
+
+def test_a_wrong_answer_about_a_company_is_asked_for_again(
+    tmp_path: Path, planfix: Planfix
+) -> None:
+    terminal = Terminal(tmp_path, "init", "--account", "B")
+    assert terminal.end() == 1
+    assert "[B] is not a name for an account" in terminal.shown
+
+    terminal = Terminal(tmp_path, "init", "--account", "b")
+    for pattern, answer in [
+        (r"Address .*: ", "romashka"),
+        ("'romashka' is not a web address", None),
+        (r"Address .*: ", planfix.url),
+        (r"Token.*: ", ""),
+        ("PLANFIX_TOKEN", None),
+        (r"Token.*: ", "wrong"),
+        (r"Write it anyway\? \[y/N\]: ", "n"),
+        (r"Address .*: ", planfix.url),
+        (r"Token.*: ", "planfix-token"),
+        ("Planfix: reachable, token accepted", None),
+        (r"Domains .*: ", ""),
+        (r"Numbers .*: ", ""),
+        ("Name domains or lines", None),
+        (r"Domains .*: ", "b.example"),
+        (r"Numbers .*: ", ""),
+    ]:
+        terminal.expect(pattern)
+        if answer is not None:
+            terminal.type(answer)
+    assert terminal.end() == 0
+    made = tomllib.loads((tmp_path / "accounts.toml").read_text())["b"]
+    assert (made["planfix_url"], made["domains"]) == (planfix.url, ["b.example"])
 
 
 def test_the_first_account_is_told_how_to_be_used(tmp_path: Path) -> None:
@@ -297,6 +353,15 @@ def test_the_first_account_is_told_how_to_be_used(tmp_path: Path) -> None:
     assert "The settings do not name " in done.stdout
     assert f"set ACCOUNTS_FILE={tmp_path}/accounts.toml" in done.stdout
     assert tomllib.loads((tmp_path / "accounts.toml").read_text())["a"]["domains"] == ["a.example"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_new_file_of_accounts_belongs_to_the_service(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("COUNTRY=KZ\n")
+    os.chown(tmp_path / ".env", 65534, 65534)
+    done = call_cli(tmp_path, "init", "--account", "a", "--domains", "a.example")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "accounts.toml").stat().st_uid == 65534
 
 
 def test_a_number_is_written_as_the_account_writes_it(tmp_path: Path) -> None:
