@@ -196,6 +196,7 @@ def test_a_recorded_call_may_name_the_file(file: Path) -> None:
         (f"{A}lines = [['1']]\n", "[a] lines: write text in quotes"),
         (f"{A}planfix_concurrency = 'many'\n", "[a] planfix_concurrency: write a whole number"),
         (f"{A}user_domain = 'b.example'\n", "[a] user_domain: b.example is not one of its domains"),
+        (f"{A}{B}user_domain = 'A.example'\n", "[b] user_domain: a.example is a domain of [a]"),
         (A.replace("secret-key-a", "short"), "[a] pbx_token: it is empty or too short"),
         (A.replace("pbx_token", "pbx_token_old"), "[a] pbx_token is missing"),
         (A.replace("planfix_token", "admin_password"), "[a] planfix_token is missing"),
@@ -213,6 +214,13 @@ def test_a_recorded_call_may_name_the_file(file: Path) -> None:
         ),
         (
             A + B.replace("secret-of-b", "secret-of-a").replace("b.planfix", "a.planfix"),
+            "[b] and [a] have the same planfix_url and planfix_token",
+        ),
+        (
+            A
+            + B.replace("secret-of-b", "secret-of-a").replace(
+                "b.planfix.com/tel/api", "A.Planfix.com/tel/api/"
+            ),
             "[b] and [a] have the same planfix_url and planfix_token",
         ),
         (f"{A}lines = '84950000001'\n{B}", "[b] and [a] share the line 74950000001"),
@@ -249,6 +257,18 @@ def test_a_mistake_gets_one_sentence_that_names_the_account(
 
 def test_the_same_planfix_with_another_token_is_another_account(file: Path) -> None:
     assert len(read(file, A + B.replace("b.planfix", "a.planfix"))) == 2
+
+
+def test_no_company_deletes_recordings_that_another_keeps_longer(file: Path) -> None:
+    def text(a: str, b: str) -> str:
+        return f"{A}recordings_dir = '/srv'\n{a}{B}recordings_dir = '/srv/x/b'\n{b}"
+
+    days = "recordings_keep_days = {}\n".format
+    for b in ("", days(30)):
+        (found,) = problems(file, text(days(7), b))
+        assert found.startswith("[b] recordings_dir lies inside that of [a], which would delete")
+    for a, b in (("", ""), ("", days(7)), (days(30), days(7)), (days(7), days(7))):
+        assert len(read(file, text(a, b))) == 2
 
 
 def test_recordings_of_two_companies_lie_beside_each_other(file: Path) -> None:

@@ -56,20 +56,40 @@ def planfixes() -> Iterator[dict[str, Planfix]]:
 
 @contextmanager
 def companies(
-    switch: Switch, planfixes: dict[str, Planfix], folder: Path, **more: str
+    switch: Switch,
+    planfixes: dict[str, Planfix],
+    folder: Path,
+    domains: str = '["a.example"]',
+    **more: str,
 ) -> Iterator[Service]:
+    """Serve both companies. domains: those of company a."""
     file = folder / "accounts.toml"
-    file.write_text(
-        "".join(
-            FILE.format(name=name, url=planfix.url, line=LINES[name])
-            for name, planfix in planfixes.items()
-        )
+    text = "".join(
+        FILE.format(name=name, url=planfix.url, line=LINES[name])
+        for name, planfix in planfixes.items()
     )
+    file.write_text(text.replace('["a.example"]', domains))
     settings = settings_for(switch, planfixes["a"], folder, ACCOUNTS_FILE=str(file), **more)
     for name in ("PLANFIX_URL", "PLANFIX_TOKEN", "PBX_TOKEN"):
         del settings[name]
     with started(Service(folder, settings)) as service:
         yield service
+
+
+def asked(service: Service, context: str, more: str = "") -> str:
+    """What the dialplan is told of a client's call. more: further lines of its channel's data."""
+    data = re.sub(
+        r"^Caller-Context: .*$", f"{more}Caller-Context: {context}", CHANNEL_DATA, flags=re.M
+    )
+    host, _, port = service.socket_app.rpartition(":")
+    said = b""
+    with gevent.socket.create_connection((host, int(port)), timeout=PATIENCE) as sock:
+        assert read_until(sock, b"\n\n") == b"connect\n\n"
+        sock.sendall(data.encode())
+        while not said.endswith(b"exit\n\n"):
+            said += read_until(sock, b"\n\n")
+            sock.sendall(b"Content-Type: command/reply\nReply-Text: +OK\n\n")
+    return said.decode()
 
 
 def seen(planfix: Planfix) -> list[str]:
@@ -233,6 +253,27 @@ def test_a_click_of_a_company_without_a_domain_rings_nobody(
     assert switch.originated == []
 
 
+def test_a_company_is_not_paired_with_the_planfix_of_another(
+    switch: Switch, planfixes: dict[str, Planfix], tmp_path: Path
+) -> None:
+    """Somebody entered b's key in a's Planfix."""
+    url = "https://a.planfix.com/tel/api"
+    file = tmp_path / "accounts.toml"
+    of_a, of_b = (FILE.format(name=name, url=url, line=LINES[name]) for name in NAMES)
+    file.write_text(of_a + re.sub("planfix_.*\n", "", of_b))
+    settings = settings_for(switch, planfixes["a"], tmp_path, ACCOUNTS_FILE=str(file))
+    with started(Service(tmp_path, settings)) as service:
+
+        def set_up(url: str, token: str) -> requests.Response:
+            fields = {"cmd": "setup", "planfix_url": url, "planfix_token": token}
+            return service.click(token="pbx-token-of-b", **fields)
+
+        answer = set_up("https://A.planfix.com/tel/api/", "token-of-a")
+        assert answer.status_code == 400
+        assert "another company's" in answer.json()["error"]
+        assert set_up("https://b.planfix.com/tel/api", "token-of-b").status_code == 200
+
+
 def test_a_caller_has_the_name_that_the_called_company_knows(
     switch: Switch, planfixes: dict[str, Planfix], tmp_path: Path
 ) -> None:
@@ -242,21 +283,36 @@ def test_a_caller_has_the_name_that_the_called_company_knows(
         contact = {"contact_name": f"Client of {name}", "manager": "101"}
         planfix.contacts = {found[1].strip().lstrip("+"): contact}
 
-    def asked(service: Service, context: str) -> str:
-        data = re.sub(
-            r"^Caller-Context: .*$", f"Caller-Context: {context}", CHANNEL_DATA, flags=re.MULTILINE
-        )
-        host, _, port = service.socket_app.rpartition(":")
-        said = b""
-        with gevent.socket.create_connection((host, int(port)), timeout=PATIENCE) as sock:
-            assert read_until(sock, b"\n\n") == b"connect\n\n"
-            sock.sendall(data.encode())
-            while not said.endswith(b"exit\n\n"):
-                said += read_until(sock, b"\n\n")
-                sock.sendall(b"Content-Type: command/reply\nReply-Text: +OK\n\n")
-        return said.decode()
-
     with companies(switch, planfixes, tmp_path) as service:
         for name in NAMES:
             assert f"planfix_contact_name=Client of {name}" in asked(service, f"{name}.example")
         assert "planfix_" not in asked(service, "c.example")
+
+
+@pytest.mark.parametrize(
+    ("domains", "domain_name", "rung"),
+    [
+        ('["a.example"]', "A.example", "user/101@A.example"),
+        ('["a.example"]', "b.example", "user/101@a.example"),
+        ('["a.example"]', "c.example", "user/101@a.example"),
+        ('["a.example", "a2.example"]', "a2.example", "user/101@a2.example"),
+        ('["a.example", "a2.example"]', "b.example", ""),
+        ('["a.example", "a2.example"]', "", ""),
+    ],
+)
+def test_a_ring_stays_in_the_domains_of_its_own_company(
+    switch: Switch,
+    planfixes: dict[str, Planfix],
+    tmp_path: Path,
+    domains: str,
+    domain_name: str,
+    rung: str,
+) -> None:
+    """Whichever domain the dialplan names: FreeSWITCH's own may be another company's, too."""
+    for planfix in planfixes.values():
+        planfix.contacts = {"79161234567": {"contact_name": "Client", "manager": "101"}}
+    with companies(switch, planfixes, tmp_path, domains=domains) as service:
+        more = f"variable_domain_name: {domain_name}\n" if domain_name else ""
+        said = asked(service, "a.example", more)
+    assert "planfix_known=true" in said
+    assert re.findall(r"user/[^|\n]*", said) == [rung] * bool(rung)

@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 import requests
+from structlog.testing import capture_logs
 
+from fsplanfix.errors import StoreError
+from fsplanfix.planfix.courier import Courier
+from fsplanfix.recordings import bucket
+from fsplanfix.recordings.files import Files
+from fsplanfix.recordings.library import Library
+from fsplanfix.recordings.urls import RecordingUrls
+from fsplanfix.service import companies as served
+from fsplanfix.service.company import Company
+from fsplanfix.service.reload import Reload
+from fsplanfix.settings import Settings
+from fsplanfix.settings.accounts import load_accounts
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
@@ -172,3 +184,45 @@ def test_without_a_file_there_is_nothing_to_reload(tmp_path: Path) -> None:
     done = call_cli(tmp_path, "reload", PBX_TOKEN="0123456789abcdef")
     assert done.returncode == 1
     assert "Only ACCOUNTS_FILE is read again, and it is not set." in done.stderr
+
+
+@pytest.fixture
+def file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    found = tmp_path / "accounts.toml"
+    monkeypatch.setenv("ACCOUNTS_FILE", str(found))
+    found.write_text(ACCOUNT.format(name="a", url="https://a.planfix.com/tel/api", more=""))
+    return found
+
+
+def not_to_be_made(*_: object) -> Company:
+    raise StoreError("the database does not answer")
+
+
+def reloading(file: Path) -> list[dict[str, object]]:
+    """What is logged when this file is taken over, and no company can be made."""
+    before = load_accounts(Settings)
+    rules = before.rules()
+    companies = served.Companies(
+        {}, rules, Library(Path(), Files(Path()), RecordingUrls("", ["k"]), None)
+    )
+    courier = Courier.__new__(Courier)
+    file.write_text(file.read_text() + 'recordings_s3 = "s3://kept"\n')
+    with capture_logs() as logs:
+        Reload(before, rules, companies, courier, not_to_be_made, lambda *_: None).take_over()
+    assert list(companies) == []
+    return [dict(line) for line in logs]
+
+
+def test_while_the_database_is_away_nothing_changes(file: Path) -> None:
+    (line,) = reloading(file)
+    assert line["event"] == "accounts_refused"
+    assert "the database does not answer" in str(line["problem"])
+
+
+def test_a_bucket_is_refused_where_nothing_can_reach_one(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    monkeypatch.setattr(bucket, "is_installed", lambda: False)
+    (line,) = reloading(file)
+    assert line["event"] == "accounts_refused"
+    assert "boto3" in str(line["problem"])

@@ -42,6 +42,7 @@ ELSEWHERE = {
     "record_passed_over": "service/test_history.py",
     "store_unavailable": "test_outages.py",
     "store_takes_nothing": "service/test_readiness.py",
+    "account_unknown": "planfix/test_accounts.py",
     "store_damaged": "service/test_readiness.py",
     "rules_changed": "test_outages.py",
     "bucket_unavailable": "recordings/test_kept_in_a_bucket.py",

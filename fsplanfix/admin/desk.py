@@ -232,7 +232,7 @@ class Desk:
         say: translates. clock: returns a time of day; its argument is in seconds since 1970.
         """
         voice = story.Voice(say, clock, lambda cause: say(story.CAUSES.get(cause, cause)))
-        steps = story.steps(self._archive, self._all_rules, callid, voice)
+        steps = story.steps(self._archive, self._all_rules, callid, voice, self._account)
         if not steps or not self._is_ours(callid):
             return None
 

@@ -52,9 +52,9 @@ NEWS = (LOOKED_UP, "click to call: the employee picked up")
 INDENT = " " * 15
 
 
-def story(archive: Archive, rules: AnyRules, callid: str) -> list[str]:
-    """Return the lines about a call, [] if nothing is stored of it."""
-    found = steps(archive, rules, callid, Voice(str, _time, _with_meaning))
+def story(archive: Archive, rules: AnyRules, callid: str, account: str = "") -> list[str]:
+    """Return the lines about a call, [] if nothing is stored of it. account: see `steps`."""
+    found = steps(archive, rules, callid, Voice(str, _time, _with_meaning), account)
     if not found:
         return []
 

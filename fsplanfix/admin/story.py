@@ -123,8 +123,14 @@ REASONS: dict[tuple[str, str], str] = {
 """Why a rule makes a notice, by the rule's number and the notice's kind or status."""
 
 
-def steps(archive: Archive, rules: AnyRules, callid: str, voice: Voice) -> list[Step]:
-    """Return the steps of a call in order, [] if nothing is stored of it. Raises StoreError."""
+def steps(
+    archive: Archive, rules: AnyRules, callid: str, voice: Voice, account: str = ""
+) -> list[Step]:
+    """Return the steps of a call in order, [] if nothing is stored of it. Raises StoreError.
+
+    account: whose lines of the journal are told, "" for those of all. Another company's may name
+    the caller as its own Planfix does: it was asked before the call turned out to be this one's.
+    """
     said, noted = archive.about(callid)
     told = {_key(queued.notice): queued for queued in said}
     if said and not all_rules(rules).is_one:
@@ -139,6 +145,8 @@ def steps(archive: Archive, rules: AnyRules, callid: str, voice: Voice) -> list[
         found.append(_told_step(queued, reason))
 
     for entry in noted:
+        if account not in ("", entry.account):
+            continue
         found.append(Step(entry.at, entry.ext, entry.what, is_note=True))
     return sorted(found, key=lambda step: step.at)
 

@@ -102,7 +102,7 @@ def explain_command(
         if len(found) > 1:
             told = [_list(store, found, number), *told]
         elif found:
-            story = explain.story(archive, accounts.rules(), found[0].callid)
+            story = explain.story(archive, accounts.rules(), found[0].callid, account)
             told = ["\n".join(story), *told]
 
         if not told:
@@ -170,7 +170,8 @@ def _last_of(store: Store, account: str) -> str:
 def _is_of(archive: Archive, callid: str, account: str) -> bool:
     """Tell whether a call is one of an account's."""
     said, noted = archive.about(callid)
-    return account in {queued.notice.account for queued in said} | {e.account for e in noted}
+    whose = {queued.notice.account for queued in said} or {entry.account for entry in noted}
+    return account in whose
 
 
 def _list(store: Store, found: list[Known], number: str) -> str:

@@ -21,7 +21,7 @@ from ..calls.numbers import Numbering, is_outside_number, refusal
 from ..errors import DialRefused, LinkError, StoreError
 from .api import is_postable
 from .keys import Key, PbxKeys, same
-from .pairing import Pairing, Partner
+from .pairing import Pairing, Partner, plain
 
 log = structlog.get_logger(__name__)
 
@@ -263,7 +263,7 @@ class Commands:
         if not given.url.startswith("https://") and not same(given.url, ours.url):
             return NOT_HTTPS
 
-        if same(_plain(given.url), _plain(ours.url)):
+        if same(plain(given.url), plain(ours.url)):
             if same(given.token, ours.token):
                 return ""
             what, setting, value = (
@@ -295,12 +295,3 @@ def _unfit(partner: Partner) -> str:
     if not _TOKEN.fullmatch(partner.token):
         return f"planfix_token must be 1 to {LONGEST_TOKEN} characters without spaces."
     return ""
-
-
-def _plain(url: str) -> str:
-    """Return an address in one spelling: a lower-case host, no slash at the end."""
-    try:
-        parts = urlsplit(url)
-        return parts._replace(netloc=parts.netloc.lower()).geturl().rstrip("/")
-    except ValueError:
-        return url

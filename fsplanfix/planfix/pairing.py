@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import gevent
 import structlog
@@ -18,6 +19,7 @@ from ..errors import StoreError
 from ..outbox.facts import fact_of
 from ..outbox.records import whose
 from ..outbox.store import Store
+from .keys import same
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +42,19 @@ class Partner:
 
     url: str
     token: str = field(repr=False)
+
+    def is_same_as(self, other: Partner) -> bool:
+        """Tell whether it is the same account, in however many ways its address is written."""
+        return same(plain(self.url), plain(other.url)) and same(self.token, other.token)
+
+
+def plain(url: str) -> str:
+    """Return an address in one spelling: a lower-case host, no slash at the end."""
+    try:
+        parts = urlsplit(url)
+        return parts._replace(netloc=parts.netloc.lower()).geturl().rstrip("/")
+    except ValueError:
+        return url
 
 
 def stored_partner(store: Store, account: str = ACCOUNT) -> Partner | None:

@@ -42,7 +42,7 @@ from ..web.dashboard import DashboardConfig
 from ..web.health import Health
 from ..web.records import RecordsConfig
 from ..web.server import Bounds, WebServer, listen
-from . import file_limits
+from . import file_limits, resolver
 from .agreement import Agreement, keep_asking
 from .alarms import start_alarms
 from .archiving import check_installed
@@ -156,6 +156,7 @@ class App:
             reachable=Reachable(self._connections, self._pipelines, self._store),
             shadow=self._shadow,
             has_many=not self._rules.is_one,
+            owner_of=self._rules.account_of_domain,
         )
 
     def _wake(self) -> None:
@@ -283,7 +284,7 @@ class App:
             public_url=settings.public_url or "",
             find_recording=self._companies.find_recording,
             desk_of=self._desk_of if self._accounts.file else None,
-            media_from=self._companies.media_from(),
+            media_from=self._companies.media_from,
         )
 
     def _desk_of(self, account: str) -> Desk:
@@ -318,6 +319,7 @@ class App:
 
     def start(self) -> None:
         """Start every part."""
+        resolver.install()
         if self._web is not None:
             self._web.start()
             log.info("web_listening", address=self.address)

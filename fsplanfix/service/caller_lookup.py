@@ -74,7 +74,11 @@ def in_words(contact: Contact, how: str, seconds: float) -> str:
 
 
 class CallerLookup:
-    """Looks callers up in Planfix and in our own history, and builds the ring."""
+    """Looks callers up in Planfix and in our own history, and builds the ring.
+
+    is_ours: tells whether the company's users may be in a domain. needs_domain: FreeSWITCH's own
+    domain may be another company's, so nobody is rung where no domain is known.
+    """
 
     def __init__(
         self,
@@ -86,6 +90,8 @@ class CallerLookup:
         find_busy: FindBusy,
         write_down: WriteDown | None = None,
         account: str = ACCOUNT,
+        is_ours: Callable[[str], bool] = lambda _: True,
+        needs_domain: bool = False,
     ) -> None:
         self._rules = rules
         self._contacts = contacts
@@ -96,6 +102,8 @@ class CallerLookup:
         self._find_busy = find_busy
         self._journal = write_down
         self._account = account
+        self._is_ours = is_ours
+        self._needs_domain = needs_domain
 
     def find_variables(self, channel: SwitchEvent, seconds: float) -> dict[str, str]:
         """Return the variables for an outside caller within `seconds`, none for anybody else."""
@@ -161,7 +169,11 @@ class CallerLookup:
     ) -> str:
         """Return the dial string of the ring, "" if nobody is known who could ring."""
         # FusionPBX has many domains and says in each call which one is meant
-        domain = channel.get("variable_domain_name") or self._plan.user_domain
+        domain = channel.get("variable_domain_name")
+        if not domain or not self._is_ours(domain):
+            domain = self._plan.user_domain
+        if not domain and self._needs_domain:
+            return ""
 
         outside: Set[str] = frozenset()
 

@@ -6,15 +6,23 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import structlog
+
 from ..calls.model import ACCOUNT
 from ..calls.whose import AccountRules, account_of_channel
 from ..errors import RecordingGone, RecordingUnknown
 from ..freeswitch.events import SwitchEvent
+from ..outbox.records import whose
 from ..planfix.commands import INVALID_TOKEN, Answer
 from ..planfix.pairing import Partner
 from ..recordings.files import Elsewhere, Found
 from ..recordings.library import Library
 from .company import Company
+
+log = structlog.get_logger(__name__)
+
+ANOTHERS = "This Planfix is another company's: enter the PBX key of that company here."
+"""What a Planfix is told that has the key of the wrong company."""
 
 
 class Companies(Mapping[str, Company]):
@@ -56,7 +64,18 @@ class Companies(Mapping[str, Company]):
         # with all, so that the time tells nothing
         right = [one for one in self._companies.values() if one.keys.which(token) is not None]
         named = [company for company in right if name in ("", company.name)]
-        return named[0].commands.answer(fields) if named else INVALID_TOKEN
+        if not named:
+            return INVALID_TOKEN
+        if fields.get("cmd") == "setup" and self._is_anothers(fields, named[0]):
+            log.error("setup_refused", problem=ANOTHERS, **whose(named[0].name))
+            return 400, {"error": ANOTHERS}
+        return named[0].commands.answer(fields)
+
+    def _is_anothers(self, fields: Mapping[str, str], company: Company) -> bool:
+        """Tell whether the Planfix that sends `setup` is another company's."""
+        given = Partner(fields.get("planfix_url", ""), fields.get("planfix_token", ""))
+        others = (one.pairing.partner for one in self._companies.values() if one is not company)
+        return any(other is not None and given.is_same_as(other) for other in others)
 
     def find_variables(self, channel: SwitchEvent, seconds: float) -> dict[str, str]:
         """Return what the dialplan is told about a caller; see CallerLookup.find_variables.
@@ -103,9 +122,13 @@ class Companies(Mapping[str, Company]):
         """Return the Planfix of each company, None if none is known yet."""
         return {name: company.pairing.partner for name, company in self.items()}
 
-    def media_from(self) -> str:
-        """Return from where else recordings are played: scheme and host of each bucket."""
-        kept = [one.recordings.origin for one in self.values() if one.settings.recordings_s3]
+    def media_from(self, account: str = "") -> str:
+        """Return from where else recordings are played: scheme and host of each bucket.
+
+        account: whose recordings, "" for those of all.
+        """
+        looked_at = [one for name, one in self.items() if account in ("", name)]
+        kept = [one.recordings.origin for one in looked_at if one.settings.recordings_s3]
         return " ".join(sorted(set(kept)))
 
     def libraries_to_clean(self) -> list[Library]:

@@ -44,8 +44,8 @@ class Machine:
     connections: those to FreeSWITCH that are up. address: PUBLIC_URL, or the one we listen at.
     public_url: PUBLIC_URL, "" if it is not set. made_key: the key for links that the store keeps.
     convert: begins to convert a recording; None if none is. on_uploaded: called after each upload
-    to a bucket. reachable: who can be rung. has_many:
-    the companies stand in ACCOUNTS_FILE.
+    to a bucket. reachable: who can be rung. has_many: the companies stand in ACCOUNTS_FILE.
+    owner_of: returns the account of a directory domain, "" if it is nobody's.
     """
 
     store: Store
@@ -59,6 +59,7 @@ class Machine:
     reachable: Reachable
     shadow: bool
     has_many: bool
+    owner_of: Callable[[str], str]
 
 
 def own_name(account: str) -> str:
@@ -193,6 +194,8 @@ class Company:
         )
         # in shadow mode Planfix is not asked, so there is nothing to tell
         journal = None if machine.shadow else partial(write_down, Archive(machine.store))
+        # an account of lines alone may have its users in a domain that is nobody's
+        owner = self.name if settings.domains else ""
         return CallerLookup(
             settings.rules(),
             self.contacts,
@@ -202,6 +205,8 @@ class Company:
             partial(machine.reachable.in_calls, account=self.name),
             journal,
             self.name,
+            lambda domain: machine.owner_of(domain) == owner,
+            machine.has_many,
         )
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from ..outbox.store import Store
 from ..planfix.courier import Courier
 from ..settings import Settings
 from ..settings.accounts import Accounts, load_accounts
+from .archiving import check_installed
 from .companies import Companies
 from .company import Company
 from .history import in_a_thread
@@ -65,7 +66,11 @@ class Reload:
             if accounts.file is None:
                 log.error("accounts_refused", problem="ACCOUNTS_FILE is not set any more.")
                 return
-            self._replace(accounts, rules)
+            try:
+                self._replace(accounts, rules)
+            except StoreError as error:
+                hint = "nothing has changed; reload again when the database answers"
+                log.error("accounts_refused", problem=str(error), hint=hint)
 
     def _replace(self, accounts: Accounts[Settings], rules: AccountRules) -> None:
         before, found, changed = self._accounts, dict[str, Company](), list[Company]()
@@ -117,6 +122,7 @@ class Reload:
 
 def _read() -> tuple[Accounts[Settings], AccountRules]:
     accounts = load_accounts(Settings)
+    check_installed(accounts)
     return accounts, accounts.rules()
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -255,6 +258,7 @@ def _clashes(accounts: Mapping[str, RuleSettings]) -> list[str]:
         *_same_lines(accounts),
         *_foreign_domains(accounts),
         *_folders_without_a_domain(accounts),
+        *_folders_emptied_by_others(accounts),
         *_mixed_buckets(accounts),
     ]
 
@@ -279,7 +283,10 @@ def _identity(settings: RuleSettings) -> Iterator[tuple[tuple[str, str], str]]:
         yield ("key", key), "pbx_token: give each company a key of its own."
     for password in _passwords(settings):
         yield ("password", password), "password: each would see the other's calls."
-    planfix = f"{settings.planfix_url} {settings.planfix_token.get_secret_value()}"
+    # one address may be written in several ways
+    address = urlsplit(settings.planfix_url)
+    where = f"{address.hostname} {address.port or ''} {address.path.rstrip('/')} {address.query}"
+    planfix = f"{where} {settings.planfix_token.get_secret_value()}"
     if settings.planfix_url:
         yield (
             ("planfix", planfix),
@@ -299,6 +306,27 @@ def _too_much_seen(machine: RuleSettings, accounts: Mapping[str, RuleSettings]) 
 def _passwords(settings: Settings) -> list[str]:
     words = settings.admin_password.get_secret_value(), settings.view_password.get_secret_value()
     return [word for word in words if word]
+
+
+def _folders_emptied_by_others(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
+    """Yield a sentence for each folder of recordings that another account around it would empty."""
+    # of accounts that share a folder, the one that keeps its recordings longest decides
+    kept: dict[Path, tuple[float, str]] = {}
+    for name, settings in accounts.items():
+        if not isinstance(settings, Settings):
+            return
+        days = settings.recordings_keep_days or math.inf
+        folder = settings.recordings_dir
+        kept[folder] = max(kept.get(folder, (0.0, "")), (days, name), key=itemgetter(0))
+
+    for folder, (days, name) in kept.items():
+        for around in folder.parents:
+            others, other = kept.get(around, (math.inf, ""))
+            if others < days:
+                yield (
+                    f"[{name}] recordings_dir lies inside that of [{other}], which would delete "
+                    "its recordings sooner (recordings_keep_days): give each a folder of its own."
+                )
 
 
 def _mixed_buckets(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
@@ -363,12 +391,16 @@ def _covers(named: tuple[str, bool, str], line: str) -> bool:
 
 def _foreign_domains(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:
     """Yield a sentence for each account whose clicks would ring another's users."""
+    owners = {domain: name for name, own in accounts.items() for domain in own.domains}
     for name, settings in accounts.items():
         if not isinstance(settings, Settings):
             continue
         domain = settings.user_domain.lower()
         if domain and settings.domains and domain not in settings.domains:
             yield f"[{name}] user_domain: {domain} is not one of its domains."
+        elif owners.get(domain, name) != name:
+            # an account of lines alone may have its users in a domain that is nobody's
+            yield f"[{name}] user_domain: {domain} is a domain of [{owners[domain]}]."
 
 
 def _folders_without_a_domain(accounts: Mapping[str, RuleSettings]) -> Iterator[str]:

@@ -84,7 +84,8 @@ class DashboardConfig:
     passwords: by role (sessions.py), "" lets nobody in as that. secret: signs the cookies of the
     sessions. public_url: how browsers reach us, "" if not said. find_recording: opens a recording
     by its path, of an account or, with "", of any. desk_of: gives the desk of one company, where
-    there are several. media_from: from where else recordings are played, "" for nowhere.
+    there are several. media_from: tells from where else recordings of an account or, with "", of
+    all are played, "" for nowhere.
     """
 
     desk: Desk
@@ -93,7 +94,7 @@ class DashboardConfig:
     public_url: str
     find_recording: Callable[[str, str], Found | Elsewhere]
     desk_of: Callable[[str], Desk] | None = None
-    media_from: str = ""
+    media_from: Callable[[str], str] = lambda _: ""
 
     def current_desk(self) -> Desk:
         """Return the desk of whoever sent the current request."""
@@ -183,7 +184,9 @@ def problem(text: str, code: int) -> ResponseReturnValue:
 def harden(answer: Response) -> Response:
     """Add the headers of a page that shows only our own and is kept nowhere."""
     own = "media-src 'self'"
-    media = f"{own} {current_app.config['MEDIA_FROM']}".strip()
+    # strangers, and other companies, need not know whose buckets there are
+    media_from = current_app.config["MEDIA_FROM"](g.account) if g.get("role") else ""
+    media = f"{own} {media_from}".strip()
     answer.headers["Content-Security-Policy"] = POLICY.replace(own, media)
     answer.headers["X-Content-Type-Options"] = "nosniff"
     answer.headers["Referrer-Policy"] = "no-referrer"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import tzinfo
 from typing import Any, Protocol
 
 import gevent
-from flask import Blueprint, Response, g, request, stream_with_context
+from flask import Blueprint, Response, abort, g, request, stream_with_context
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import generate_csrf
 from gevent.lock import BoundedSemaphore
@@ -25,6 +26,13 @@ REFRESH_EVERY = 1.0
 
 REPEAT_AFTER = 15.0
 """Seconds after which an unchanged overview is sent again, so that the connection stays open."""
+
+MOST_OPEN = 50
+"""Pages of one company that are kept up to date at once.
+
+The web server has 500 connections, and each of these pages keeps one as long as it likes: without
+them nobody's clicks would come through.
+"""
 
 MOST_KEPT = 20
 """Overviews of different time zones that are kept."""
@@ -100,6 +108,7 @@ class Look:
 def add_overview(pages: Blueprint, desk: Callable[[], OverviewDesk], sessions: Sessions) -> None:
     """Add the overview and its changes. desk: returns that of the current request's sender."""
     looks: dict[tuple[str, str], Look] = {}
+    opened: Counter[str] = Counter()
 
     def look() -> Look:
         key = str(zone()), g.account
@@ -120,9 +129,20 @@ def add_overview(pages: Blueprint, desk: Callable[[], OverviewDesk], sessions: S
 
     @pages.get("/live")
     def live() -> ResponseReturnValue:
+        if g.account and opened[g.account] >= MOST_OPEN:
+            abort(503)
         peer_is_gone = request.environ.get("fsplanfix.peer_is_gone", lambda: False)
-        changes = _changes(look(), sessions, shown, peer_is_gone)
+        changes = _counted(_changes(look(), sessions, shown, peer_is_gone), opened, g.account)
         return Response(stream_with_context(changes), mimetype="text/event-stream")
+
+
+def _counted(changes: Iterator[str], opened: Counter[str], account: str) -> Iterator[str]:
+    """Yield what changes, and count the page as one of the account's meanwhile."""
+    opened[account] += 1
+    try:
+        yield from changes
+    finally:
+        opened[account] -= 1
 
 
 def _changes(

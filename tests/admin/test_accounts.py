@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fsplanfix.admin.check import check_all
+from fsplanfix.admin.desk import Desk
 from fsplanfix.admin.explain import story
 from fsplanfix.admin.findings import Finding, Grade
 from fsplanfix.calls.event_log import EventLog
@@ -202,6 +203,31 @@ def test_a_number_is_explained_for_one_account(folder: Path) -> None:
     other = call_cli(folder, "explain", "a1", "--account", "b", **env)
     assert other.returncode == 1
     assert "No record of call or number a1." in other.stderr
+
+
+def test_what_another_planfix_said_of_the_caller_is_not_told(folder: Path) -> None:
+    """Its company was asked before the call turned out to be this one's."""
+    store = Store(f"sqlite:///{folder}/fsplanfix.db")
+    archive = Archive(store)
+    asked = f"{LOOKED_UP} Client of b (asked, 9 ms)"
+    archive.write_down(Entry(1e9, asked, "a1", "", "79161234567", "b"))
+    rules = AccountRules({name: Rules() for name in ("a", "b")}, Rules())
+    desk = Desk(store, rules, dict)
+
+    def told(desk: Desk) -> str:
+        found = desk.story("a1", str, str)
+        assert found is not None
+        return "\n".join(step.text for step in found.steps)
+
+    assert "Client of b" in told(desk)
+    assert "Client of b" not in told(desk.of("a"))
+    assert desk.of("b").story("a1", str, str) is None
+    env = {"ACCOUNTS_FILE": str(folder / "accounts.toml")}
+    assert "Client of b" in call_cli(folder, "explain", "a1", **env).stdout
+    assert "Client of b" not in call_cli(folder, "explain", "a1", "--account", "a", **env).stdout
+    other = call_cli(folder, "explain", "a1", "--account", "b", **env)
+    assert "No record of call or number a1." in other.stderr
+    store.close()
 
 
 def test_the_queue_is_each_accounts_own(folder: Path) -> None:

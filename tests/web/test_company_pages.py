@@ -1,13 +1,17 @@
 """The dashboard where a switch serves several companies: each sees its own, an administrator all."""
 
+import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gevent
 import pytest
+import requests
 
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
+from fsplanfix.web.live import MOST_OPEN
 
 from ..support.service import PATIENCE, Service, settings_for, started
 from ..support.traces import path_of
@@ -105,6 +109,28 @@ def test_what_happens_now_is_shown_to_its_company_alone(
         pages[name].close()
 
 
+def test_the_open_pages_of_one_company_leave_connections_to_the_others(service: Service) -> None:
+    a, b = inside(service, "look-at-a"), inside(service, "look-at-b")
+
+    def opened(visitor: Visitor) -> requests.Response:
+        page = visitor.get(f"{service.address}/live", stream=True, timeout=PATIENCE)
+        if page.status_code == 200:
+            assert next(page.iter_lines())
+        return page
+
+    pages = [opened(a) for _ in range(MOST_OPEN)]
+    assert {page.status_code for page in pages} == {200}
+    assert opened(a).status_code == 503
+    pages += [opened(b), opened(inside(service, PASSWORD))]
+    assert {page.status_code for page in pages} == {200}
+    pages.pop(0).close()
+    with gevent.Timeout(PATIENCE):
+        while (page := opened(a)).status_code != 200:
+            gevent.sleep(0.01)
+    for one in [page, *pages]:
+        one.close()
+
+
 def test_a_company_changes_its_own_rejected_notices_alone(
     service: Service, switch: Switch, planfix: Planfix
 ) -> None:
@@ -124,6 +150,35 @@ def test_a_company_changes_its_own_rejected_notices_alone(
     assert rejected_ids(b.see()) == [of_b]
     viewer = inside(service, "look-at-b")
     assert viewer.press("/rejected/drop", viewer.see(), ids=of_b, sure="yes").status_code == 403
+
+
+def test_a_page_names_the_buckets_of_its_own_company_alone(
+    service: Service, switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    """Also of companies that came, or got a bucket, while the service ran."""
+    file = tmp_path / "accounts.toml"
+    of_a, heading, of_b = file.read_text().partition("[b]")
+    kept = """
+recordings_dir = "/srv/{0}"
+recordings_s3 = "s3://kept-{0}"
+recordings_s3_endpoint = "https://s3-of-{0}.example"
+recordings_s3_key = "key"
+recordings_s3_secret = "secret"
+"""
+    file.write_text(of_a + kept.format("a") + heading + of_b + kept.format("b"))
+    service.process.send_signal(signal.SIGHUP)
+    service.wait_for("accounts_reloaded accounts=2")
+
+    def origins(visitor: Visitor, path: str) -> list[str]:
+        policy = visitor.get(service.address + path, timeout=PATIENCE).headers[
+            "Content-Security-Policy"
+        ]
+        return sorted(set(re.findall(r"s3-of-(.)", policy)))
+
+    assert origins(Visitor(service), "/login") == []
+    for name in CLIENTS:
+        assert origins(inside(service, f"look-at-{name}"), "/calls") == [name]
+    assert origins(inside(service, PASSWORD), "/calls") == ["a", "b"]
 
 
 def test_logging_out_ends_the_sessions_of_one_company(service: Service) -> None:
