@@ -58,7 +58,7 @@ def _place(settings: Settings) -> tuple[Bucket, str]:
 def _store_test(settings: Settings) -> str:
     made, key = _place(settings)
     made.store(io.BytesIO(silence()), key, TEST_RECORDING)
-    return made.links(key, TEST_RECORDING, "audio/wav")["GET"]
+    return made.urls(key, TEST_RECORDING, "audio/wav")["GET"]
 
 
 def _delete_test(settings: Settings) -> None:

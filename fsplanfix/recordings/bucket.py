@@ -48,7 +48,7 @@ class Place:
 
 
 class Bucket:
-    """Stores files in a bucket and makes links to them. Its methods raise BucketError."""
+    """Stores files in a bucket and makes URLs of them. Its methods raise BucketError."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -106,8 +106,8 @@ class Bucket:
         """Delete a file."""
         self._ask("delete_object", Key=key)
 
-    def links(self, key: str, name: str, media_type: str) -> dict[str, str]:
-        """Return links that open a file for a short time, by the method of the request."""
+    def urls(self, key: str, name: str, media_type: str) -> dict[str, str]:
+        """Return URLs that open a file for a short time, by the method of the request."""
         shown = {
             "ResponseContentType": media_type,
             "ResponseContentDisposition": f'inline; filename="{_plain(name)}"',

@@ -67,11 +67,11 @@ class Found:
 class Elsewhere:
     """A recording that a bucket serves.
 
-    links: where it opens for a short time, by the method of the request: GET or HEAD.
+    urls: where it opens for a short time, by the method of the request: GET or HEAD.
     """
 
     name: str
-    links: Mapping[str, str]
+    urls: Mapping[str, str]
 
 
 LOOK_AGAIN = 0.5
@@ -100,8 +100,9 @@ class Files:
     keep_days: how long recordings are kept, 0 for ever.
     convert: begins to convert a complete wav file, returns whether that has failed
     (Converter.submit); None if nothing is converted.
-    keep: begins to upload a complete file, tells whether it may be linked (Archive.submit); None if
-    nothing is. may_delete: tells whether an old file may be deleted (archive.may_delete).
+    keep: begins to upload a complete file, tells whether Planfix may have its URL
+    (Uploader.submit); None if nothing is. may_delete: tells whether an old file may be deleted
+    (uploader.may_delete).
     """
 
     def __init__(

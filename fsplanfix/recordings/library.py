@@ -12,8 +12,8 @@ import gevent
 import structlog
 
 from ..errors import RecordingRefused, RecordingUnknown
-from .archive import Archive
 from .files import Availability, Elsewhere, Files, Found
+from .uploader import Uploader
 from .urls import RecordingUrls, is_short_lived, url_elsewhere, web_address
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ class Library:
     """The recordings in `folder` (RECORDINGS_DIR).
 
     other_server: the address of the server that serves them (RECORDINGS_URL), None if we do.
-    archive: keeps them in a bucket, None if they stay here alone.
+    uploader: keeps them in a bucket, None if they stay here alone.
     mailboxes: the messages that clients left (VOICEMAIL_DIR), None if they are not linked.
     """
 
@@ -40,19 +40,19 @@ class Library:
         urls: RecordingUrls,
         other_server: str | None,
         mailboxes: Files | None = None,
-        archive: Archive | None = None,
+        uploader: Uploader | None = None,
     ) -> None:
         self._folder = folder
         self._files = files
         self._mailboxes = mailboxes
-        self._archive = archive
+        self._uploader = uploader
         self._urls = urls
         self._other_server = other_server
 
     @property
     def origin(self) -> str:
-        """Return scheme and host of the links to the bucket, "" if there is none."""
-        return self._archive.origin if self._archive is not None else ""
+        """Return scheme and host of the bucket's URLs, "" if there is none."""
+        return self._uploader.origin if self._uploader is not None else ""
 
     def url(self, callid: str, path: str) -> str:
         """Return the URL of a recording of a call.
@@ -88,8 +88,8 @@ class Library:
         Raises RecordingUnknown or RecordingGone.
         """
         files = self._holder(path)
-        if self._archive is not None and files is self._files:
-            elsewhere = self._archive.find(files, path)
+        if self._uploader is not None and files is self._files:
+            elsewhere = self._uploader.find(files, path)
             if elsewhere is not None:
                 return elsewhere
         return files.find(path)

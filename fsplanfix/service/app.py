@@ -45,7 +45,6 @@ from ..web.server import Bounds, WebServer, listen
 from . import file_limits, resolver
 from .agreement import Agreement, keep_asking
 from .alarms import start_alarms
-from .archiving import check_installed
 from .companies import Companies
 from .company import Company, Machine
 from .comparison import keep_comparing
@@ -60,6 +59,7 @@ from .received import Received
 from .reload import Reload
 from .store_guard import keep_shadow_apart, warn_of_other_rules
 from .systemd import Supervision
+from .uploading import check_installed
 
 log = structlog.get_logger(__name__)
 

@@ -23,18 +23,18 @@ from ..planfix.contacts import Contacts
 from ..planfix.delivery import Delivery, DeliverySettings
 from ..planfix.keys import PbxKeys
 from ..planfix.pairing import Pairing, Partner
-from ..recordings.archive import may_delete
 from ..recordings.files import Availability, Files
 from ..recordings.library import Library
+from ..recordings.uploader import may_delete
 from ..recordings.urls import RecordingUrls
 from ..settings import Settings
 from .agreement import Agreement
-from .archiving import make_archive
 from .caller_lookup import CallerLookup
 from .clicks import make_commands, write_down
 from .metrics import Tally
 from .reachable import Reachable
 from .ring import First, RingPlan
+from .uploading import make_uploader
 
 
 @dataclass(frozen=True)
@@ -116,21 +116,21 @@ class Company:
     def recordings(self) -> Library:
         """Return the library of its recordings."""
         settings, machine = self.settings, self._machine
-        archive = make_archive(self.name, settings, machine.store, machine.on_uploaded)
+        uploader = make_uploader(self.name, settings, machine.store, machine.on_uploaded)
         files = Files(
             settings.recordings_dir,
             settings.recordings_map,
             settings.recordings_keep_days,
             machine.convert if settings.recordings_convert else None,
-            archive.submit if archive else None,
-            partial(may_delete, archive) if archive else None,
+            uploader.submit if uploader else None,
+            partial(may_delete, uploader) if uploader else None,
         )
         mailboxes = None
         if settings.voicemail and settings.voicemail_dir is not None:
             mailboxes = Files(settings.voicemail_dir, settings.recordings_map)
         urls = RecordingUrls(machine.address, self.signing_keys, own_name(self.name))
         return Library(
-            settings.recordings_dir, files, urls, settings.recordings_url, mailboxes, archive
+            settings.recordings_dir, files, urls, settings.recordings_url, mailboxes, uploader
         )
 
     def _url(self, callid: str, path: str) -> str:

@@ -15,10 +15,10 @@ from ..outbox.store import Store
 from ..planfix.courier import Courier
 from ..settings import Settings
 from ..settings.accounts import Accounts, load_accounts
-from .archiving import check_installed
 from .companies import Companies
 from .company import Company
 from .history import in_a_thread
+from .uploading import check_installed
 
 log = structlog.get_logger(__name__)
 

@@ -46,7 +46,7 @@ def answer_with(found: Found | Elsewhere, name: str) -> Response:
     A file in a bucket: return a redirection to a link that opens it for a short time.
     """
     if isinstance(found, Elsewhere):
-        answer = redirect(found.links[request.method])
+        answer = redirect(found.urls[request.method])
         answer.headers["Cache-Control"] = "no-store"
         # the address of our page, with a callid in it, is nothing for the bucket's log
         answer.headers["Referrer-Policy"] = "no-referrer"

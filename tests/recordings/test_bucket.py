@@ -9,9 +9,9 @@ import pytest
 import requests
 
 from fsplanfix.errors import BucketError
-from fsplanfix.recordings.archive import AGAIN_AFTER, TRIES_PER_SECOND, Archive, may_delete
 from fsplanfix.recordings.bucket import Bucket, Place
 from fsplanfix.recordings.files import Availability, Elsewhere, Files
+from fsplanfix.recordings.uploader import AGAIN_AFTER, TRIES_PER_SECOND, Uploader, may_delete
 
 from ..support.bucket import S3, SECRET, s3_server
 from ..support.service import PATIENCE
@@ -33,20 +33,20 @@ def s3(server: S3) -> S3:
 
 
 class Kept:
-    """Files in a folder that are kept in a bucket. troubles: what the archive said of it."""
+    """Files in a folder that are kept in a bucket. troubles: what the uploader said of it."""
 
     def __init__(self, place: Place, folder: Path) -> None:
         self.troubles: list[str] = []
         self.passed = 0.0
         self.done = gevent.event.Event()
-        self.archive = Archive(
+        self.uploader = Uploader(
             Bucket(place), self.done.set, self.troubles.append, lambda: self.passed
         )
         self.files = Files(
             folder,
-            keep=self.archive.submit,
+            keep=self.uploader.submit,
             keep_days=1,
-            may_delete=lambda files, file: may_delete(self.archive, files, file),
+            may_delete=lambda files, file: may_delete(self.uploader, files, file),
         )
 
     def upload(self, path: str) -> Availability:
@@ -85,24 +85,24 @@ def test_its_link_opens_after_the_file_was_deleted(s3: S3, folder: Path) -> None
     content = (folder / "a/b.wav").read_bytes()
     (folder / "a/b.wav").unlink()
     # another process, which remembers nothing
-    found = Kept(s3.place, folder).archive.find(kept.files, where(folder))
+    found = Kept(s3.place, folder).uploader.find(kept.files, where(folder))
     assert isinstance(found, Elsewhere)
-    answer = requests.get(found.links["GET"], timeout=60, headers={"Range": "bytes=0-3"})
+    answer = requests.get(found.urls["GET"], timeout=60, headers={"Range": "bytes=0-3"})
     assert (answer.status_code, answer.content) == (206, b"RIFF")
-    whole = requests.get(found.links["GET"], timeout=60)
+    whole = requests.get(found.urls["GET"], timeout=60)
     assert (whole.content, whole.headers["Content-Type"]) == (content, "audio/wav")
-    assert requests.head(found.links["HEAD"], timeout=60).headers["Content-Length"] == "104"
-    assert SECRET not in found.links["GET"]
+    assert requests.head(found.urls["HEAD"], timeout=60).headers["Content-Length"] == "104"
+    assert SECRET not in found.urls["GET"]
 
 
 def test_a_recording_that_was_converted_is_found_under_its_former_name(
     s3: S3, folder: Path
 ) -> None:
     s3.write("pbx/a/b.mp3", b"ID3")
-    found = Kept(s3.place, folder).archive.find(Files(folder), where(folder))
+    found = Kept(s3.place, folder).uploader.find(Files(folder), where(folder))
     assert found is not None
     assert found.name == "b.mp3"
-    assert requests.get(found.links["GET"], timeout=60).content == b"ID3"
+    assert requests.get(found.urls["GET"], timeout=60).content == b"ID3"
 
 
 def test_what_the_bucket_has_is_not_sent_again_and_what_differs_is(s3: S3, folder: Path) -> None:
@@ -159,19 +159,19 @@ def test_an_outage_holds_files_back_and_is_told_once(s3: S3, folder: Path) -> No
         asked = kept.files.availability_of(str(folder / f"a/{n}.wav"), 9e9)
         assert asked.wait == AGAIN_AFTER
     # many that wait ask seldom
-    kept.archive._waiting |= {str(n) for n in range(10_000)}
+    kept.uploader._waiting |= {str(n) for n in range(10_000)}
     many = kept.files.availability_of(where(folder), 9e9)
     assert many.wait > 9_000 / TRIES_PER_SECOND
 
     kept.passed += AGAIN_AFTER
-    kept.archive._bucket = Bucket(s3.place)
+    kept.uploader._bucket = Bucket(s3.place)
     assert kept.upload(where(folder)) == Availability()
     assert [bool(said) for said in kept.troubles] == [True, False]
 
 
 def test_while_the_bucket_is_away_a_file_is_served_from_here(folder: Path) -> None:
     kept = Kept(_away(), folder)
-    assert kept.archive.find(kept.files, where(folder)) is None
+    assert kept.uploader.find(kept.files, where(folder)) is None
 
 
 def test_an_old_file_is_deleted_only_once_it_is_in_the_bucket(s3: S3, folder: Path) -> None:

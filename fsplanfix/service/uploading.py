@@ -13,8 +13,8 @@ from ..outbox.retry import until_store_answers
 from ..outbox.store import Store
 from ..outbox.trouble import BUCKET_PROBLEM
 from ..recordings import bucket
-from ..recordings.archive import Archive
 from ..recordings.bucket import Bucket, Place
+from ..recordings.uploader import Uploader
 from ..settings import Settings
 from ..settings.accounts import Accounts
 
@@ -28,9 +28,9 @@ def check_installed(accounts: Accounts[Settings]) -> None:
         )
 
 
-def make_archive(
+def make_uploader(
     account: str, settings: Settings, store: Store, on_done: Callable[[], None]
-) -> Archive | None:
+) -> Uploader | None:
     """Return what keeps an account's recordings in a bucket, None if they stay here alone.
 
     on_done: called after each upload.
@@ -42,7 +42,7 @@ def make_archive(
         # the upload's greenlet goes on while the store is away
         gevent.spawn(until_store_answers, lambda: _note(store, account, problem))
 
-    return Archive(Bucket(Place(**settings.bucket())), on_done, on_trouble)
+    return Uploader(Bucket(Place(**settings.bucket())), on_done, on_trouble)
 
 
 def _note(store: Store, account: str, problem: str) -> None:

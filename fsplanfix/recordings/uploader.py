@@ -1,4 +1,4 @@
-"""Keeps recordings in a bucket (RECORDINGS_S3): uploads them before they are linked.
+"""Keeps recordings in a bucket (RECORDINGS_S3): uploads them before Planfix has their URLs.
 
 It works like the conversion: a notice waits for its file, and is tried again until it is there.
 """
@@ -49,11 +49,11 @@ class Opener(Protocol):
         """Return a path relative to the folder."""
 
 
-class Archive:
-    """Uploads recordings and makes links to them.
+class Uploader:
+    """Uploads recordings and makes URLs of them.
 
     on_done: called after each upload. on_trouble: called with the problem of an upload that failed,
-    and with "" once one succeeds again. origin: scheme and host of every link. steady: a clock that
+    and with "" once one succeeds again. origin: scheme and host of every URL. steady: a clock that
     never jumps, in seconds.
     """
 
@@ -80,9 +80,9 @@ class Archive:
         self._has_trouble: bool | None = None
 
     def submit(self, files: Opener, path: str) -> Availability:
-        """Begin to upload a file that does not change any more; tell whether it may be linked.
+        """Begin to upload a final file; tell whether Planfix may have its URL.
 
-        A file that cannot be read is not uploaded, and is linked as without a bucket.
+        A file that cannot be read is not uploaded, and has the URL it has without a bucket.
         """
         key = self._bucket.key_of(files.inside(path))
         if key in self._stored or key in self._unreadable:
@@ -164,15 +164,15 @@ class Archive:
         for place in places:
             key = self._bucket.key_of(place)
             if key in self._stored or self._bucket.has(key):
-                links = self._bucket.links(key, place.name, TYPES[place.suffix.lower()])
-                return Elsewhere(place.name, links)
+                urls = self._bucket.urls(key, place.name, TYPES[place.suffix.lower()])
+                return Elsewhere(place.name, urls)
         return None
 
 
-def may_delete(archive: Archive, files: Opener, file: Path) -> bool:
+def may_delete(uploader: Uploader, files: Opener, file: Path) -> bool:
     """Tell whether an old file is in the bucket, after it was uploaded if it was not."""
     try:
-        archive.store(files, str(file))
+        uploader.store(files, str(file))
     except (BucketError, OSError, RecordingUnknown, RecordingGone):
         return False
     return True

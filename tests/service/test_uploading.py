@@ -2,7 +2,7 @@
 
 from fsplanfix.outbox.store import Store
 from fsplanfix.outbox.trouble import BUCKET_PROBLEM, FAILS_FOR, bucket_problem
-from fsplanfix.service.archiving import _note
+from fsplanfix.service.uploading import _note
 
 NAME = f"{BUCKET_PROBLEM} romashka"
 
