@@ -2,8 +2,11 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import requests
@@ -226,3 +229,27 @@ def test_a_bucket_is_refused_where_nothing_can_reach_one(
     (line,) = reloading(file)
     assert line["event"] == "accounts_refused"
     assert "boto3" in str(line["problem"])
+
+
+def test_how_long_recordings_are_kept_counts_from_the_reload(tmp_path: Path, file: Path) -> None:
+    recording = tmp_path / "talk.wav"
+    recording.write_bytes(b"RIFF")
+    forty_days_ago = time.time() - 40 * 86400
+    os.utime(recording, (forty_days_ago, forty_days_ago))
+
+    def keeping(days: float) -> dict[str, Company]:
+        settings = SimpleNamespace(recordings_dir=tmp_path, recordings_keep_days=days)
+        files = Files(tmp_path, None, days)
+        library = Library(tmp_path, files, RecordingUrls("", ["k"]), None)
+        return {"a": cast(Company, SimpleNamespace(settings=settings, recordings=library))}
+
+    companies = served.Companies(
+        keeping(30), load_accounts(Settings).rules(), keeping(30)["a"].recordings
+    )
+    companies.become(keeping(60))
+    companies.delete_old_recordings()
+    assert recording.exists()
+
+    companies.become(keeping(30))
+    companies.delete_old_recordings()
+    assert not recording.exists()

@@ -21,9 +21,6 @@ log = structlog.get_logger(__name__)
 TEST_RECORDING = "fsplanfix-test.wav"
 """The path of a recording that is always there: `fsplanfix check` fetches it as Planfix would."""
 
-DELETE_EVERY = 3600.0
-"""Seconds between deletions of old recordings."""
-
 
 class Library:
     """The recordings in `folder` (RECORDINGS_DIR).
@@ -115,13 +112,11 @@ class Library:
             # another server may serve what we do not
             return Availability(problem="" if self._other_server else str(refused))
 
-    def keep_deleting_old(self) -> None:
-        """Delete the recordings that have been kept long enough, once an hour, for ever."""
-        while True:
-            # a walk through a large folder would stop every greenlet
-            deleted = gevent.get_hub().threadpool.apply(self._files.delete_old, (time.time(),))
-            log.info("recordings_deleted", files=deleted)
-            gevent.sleep(DELETE_EVERY)
+    def delete_old(self) -> None:
+        """Delete the recordings that have been kept long enough."""
+        # a walk through a large folder would stop every greenlet
+        deleted = gevent.get_hub().threadpool.apply(self._files.delete_old, (time.time(),))
+        log.info("recordings_deleted", files=deleted)
 
 
 def silence() -> bytes:

@@ -335,8 +335,8 @@ class App:
         if "courier" in self._roles:
             self._start_courier()
         if "web" in self._roles:
-            for library in self._companies.libraries_to_clean():
-                self._helpers.append(keep_running("retention", library.keep_deleting_old))
+            deleting = self._companies.keep_deleting_recordings
+            self._helpers.append(keep_running("retention", deleting))
         if "web" in self._roles and self._received is not None:
             work = self._received.keep_deleting_old
             self._helpers.append(keep_running("old records", work))

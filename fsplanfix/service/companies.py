@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import gevent
 import structlog
 
 from ..calls.model import ACCOUNT
@@ -20,6 +21,9 @@ from ..recordings.library import Library
 from .company import Company
 
 log = structlog.get_logger(__name__)
+
+DELETE_EVERY = 3600.0
+"""Seconds between deletions of old recordings."""
 
 ANOTHERS = "This Planfix is another company's: enter the PBX key of that company here."
 """What a Planfix is told that has the key of the wrong company."""
@@ -131,8 +135,14 @@ class Companies(Mapping[str, Company]):
         kept = [one.recordings.origin for one in looked_at if one.settings.recordings_s3]
         return " ".join(sorted(set(kept)))
 
-    def libraries_to_clean(self) -> list[Library]:
-        """Return what deletes old recordings, one for each folder.
+    def keep_deleting_recordings(self) -> None:
+        """Delete old recordings once an hour, for ever."""
+        while True:
+            self.delete_old_recordings()
+            gevent.sleep(DELETE_EVERY)
+
+    def delete_old_recordings(self) -> None:
+        """Delete old recordings, by the settings of the latest reload.
 
         Of companies that share a folder, the one that keeps its recordings longest decides.
         """
@@ -140,8 +150,10 @@ class Companies(Mapping[str, Company]):
         for company in self._companies.values():
             folders.setdefault(company.settings.recordings_dir, []).append(company)
 
-        kept = [max(sharing, key=_kept_days) for sharing in folders.values()]
-        return [one.recordings for one in kept if one.settings.recordings_keep_days]
+        for sharing in folders.values():
+            longest = max(sharing, key=_kept_days)
+            if longest.settings.recordings_keep_days:
+                longest.recordings.delete_old()
 
 
 def _kept_days(company: Company) -> float:
