@@ -66,3 +66,17 @@ def outcome(look_up: Callable[..., Any], *args: Any) -> Any:
         return look_up(*args)
     except socket.gaierror as error:
         return error.errno
+
+
+def test_an_address_takes_no_thread() -> None:
+    identity = get_original("_thread", "get_ident")
+    threads: set[int] = set()
+
+    def look_up(*_: object, **__: object) -> list[str]:
+        threads.add(identity())
+        return ["found"]
+
+    resolver = Resolver(look_up)
+    for host in ("127.0.0.1", "::1"):
+        assert resolver.getaddrinfo(host, 80) == ["found"]
+    assert threads == {identity()}
