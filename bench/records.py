@@ -88,22 +88,11 @@ def delays(cdr_dir: str = "", calls: int = A_SECOND * SECONDS) -> list[float]:
     """
     moments = traffic.calls(calls, 1 / A_SECOND)
     live = {moment.callid for moment in moments}
-    sent: dict[str, float] = {}
-    came: dict[str, float] = {}
-    seen: dict[str, int] = {}
-
-    def arrived(fields: dict[str, str]) -> None:
-        came.setdefault(fields["callid"], time.monotonic())
-
-    def note(moment: traffic.Moment) -> None:
-        seen[moment.callid] = seen.get(moment.callid, -1) + 1
-        if seen[moment.callid] == traffic.first_notice():
-            sent[moment.callid] = time.monotonic()
-
+    watch = windows.Watch()
     with connector(delay=windows.ANSWER, CDR_DIR=cdr_dir) as stage:
-        stage.planfix.came = arrived
-        stage.switch.send(moments, before=note, paced=True)
+        stage.planfix.came = watch.arrived
+        stage.switch.send(moments, before=watch.note, paced=True)
         with gevent.Timeout(60):
-            while not came.keys() >= live or (cdr_dir and came.keys() <= live):
+            while not watch.came.keys() >= live or (cdr_dir and watch.came.keys() <= live):
                 gevent.sleep(0.05)
-    return [came[callid] - sent[callid] for callid in list(sent)[windows.WARM :]]
+    return watch.delays()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import gevent
 import requests
@@ -24,28 +25,44 @@ SLOW_ANSWER = 0.2
 """Seconds it takes while a whole group rings."""
 
 
+class Watch:
+    """Notes when the event behind each call's first request leaves the switch, and when that
+    request comes.
+
+    came: when, by callid (monotonic seconds).
+    """
+
+    def __init__(self) -> None:
+        self.came: dict[str, float] = {}
+        self._sent: dict[str, float] = {}
+        self._seen: Counter[str] = Counter()
+
+    def arrived(self, fields: dict[str, str]) -> None:
+        """Take a request that Planfix got."""
+        self.came.setdefault(fields["callid"], time.monotonic())
+
+    def note(self, moment: traffic.Moment) -> None:
+        """Take an event that is about to leave the switch."""
+        if self._seen[moment.callid] == traffic.first_notice():
+            self._sent[moment.callid] = time.monotonic()
+        self._seen[moment.callid] += 1
+
+    def delays(self) -> list[float]:
+        """Return the seconds from one to the other for each call but the first few."""
+        return [self.came[callid] - sent for callid, sent in [*self._sent.items()][WARM:]]
+
+
 def delays(calls: int = A_SECOND * SECONDS) -> list[float]:
     """Return for each call the seconds from its event leaving the switch to its first request."""
     calls += WARM
     moments = traffic.calls(calls, 1 / A_SECOND)
-    sent: dict[str, float] = {}
-    came: dict[str, float] = {}
-    seen: dict[str, int] = {}
-
-    def arrived(fields: dict[str, str]) -> None:
-        came.setdefault(fields["callid"], time.monotonic())
-
-    def note(moment: traffic.Moment) -> None:
-        seen[moment.callid] = seen.get(moment.callid, -1) + 1
-        if seen[moment.callid] == traffic.first_notice():
-            sent[moment.callid] = time.monotonic()
-
+    watch = Watch()
     with connector(delay=ANSWER) as stage:
-        stage.planfix.came = arrived
-        stage.switch.send(moments, before=note, paced=True)
+        stage.planfix.came = watch.arrived
+        stage.switch.send(moments, before=watch.note, paced=True)
         stage.planfix.wait_for(calls * traffic.REQUESTS, 60)
         stage.check(calls * traffic.REQUESTS)
-    return [came[callid] - sent[callid] for callid in list(sent)[WARM:]]
+    return watch.delays()
 
 
 def group() -> float:
