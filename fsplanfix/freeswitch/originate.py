@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import DialRefused
 from . import tones
+from .phones import USER
 
 CLICK_TIMEOUT = 30
 """Seconds the employee's phone rings."""
@@ -27,7 +28,6 @@ HIDDEN = "anonymous"
 BEFORE_DIGITS = "WW"
 """What send_dtmf takes for a pause of two seconds."""
 
-_USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{2,15}", re.ASCII)
 _DIGITS = re.compile(r"[0-9*#]{0,10}", re.ASCII)
 _AS_DIALLED = re.compile(r"[0-9*#]{2,20}", re.ASCII)
@@ -192,7 +192,7 @@ def _employee(ext: str, user: str, plan: DialPlan, outside: bool, user_dialled: 
     """Return how a user of an ext is called. Raises DialRefused if that could be anything else."""
     user_dialled = user_dialled or user
     if not outside:
-        _check((_USER, user))
+        _check((USER, user))
         return _user(user, plan)
     _check((_NUMBER, user), (_AS_DIALLED, user_dialled))
     return plan.dial_strings.get(ext, plan.dial_string).replace("{number}", user_dialled)
@@ -213,7 +213,7 @@ def originate_inside_command(
     colleague: the directory user behind the ext that was `dialled`. user, outside, user_dialled: as
     for originate_command. Raises DialRefused if a part could be anything else.
     """
-    _check((_USER, ext), (_USER, colleague), (_USER, dialled))
+    _check((USER, ext), (USER, colleague), (USER, dialled))
     employee = _employee(ext, user, plan, outside, user_dialled)
     variables = {
         **_of_employee(dialled, dialled, plan, uuid),

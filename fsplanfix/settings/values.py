@@ -20,6 +20,7 @@ from ..calls.number_rules import read_rules
 from ..calls.own_data import FIELDS
 from ..calls.variables import DATA_NAME
 from ..freeswitch.connection import Server
+from ..freeswitch.phones import DOMAIN, USER
 
 
 class Address(NamedTuple):
@@ -43,11 +44,9 @@ LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|localhost|::1", re.ASCII)
 COMMAND_SAFE = re.compile(r"[A-Za-z0-9_./-]*", re.ASCII)
 NAME = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
 DIGITS = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
-USER = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 CODE = re.compile(r"[0-9]{1,15}", re.ASCII)
 LINE = re.compile(r"\*|[0-9]{1,15}", re.ASCII)
 NUMBERS = re.compile(r"[0-9]{1,15}\*?|anonymous", re.ASCII)
-DOMAIN = re.compile(r"[A-Za-z0-9_.:-]{1,255}", re.ASCII)
 BUCKET = re.compile(
     r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>/[A-Za-z0-9_./-]*)?", re.ASCII
 )
