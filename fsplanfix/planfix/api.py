@@ -1,7 +1,7 @@
 """HTTP requests to Planfix: with time-outs, checked certificates and kept connections.
 
-requests' adapter is used without a Session around it. Planfix needs no cookies, redirects, proxies
-or hooks, and they cost a third of a request (docs/performance.md).
+geventhttpclient's connections and answers are used without its client around them: a request costs
+a third of what it cost with requests (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -9,15 +9,27 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
+import ssl
 import time
+import zlib
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from functools import cache
+from http.client import HTTPException
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import certifi
 import gevent
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
+from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
+from geventhttpclient.response import (
+    HTTPConnectionClosed,
+    HTTPParseError,
+    HTTPSocketPoolResponse,
+)
 
 from ..errors import TransportError
 from ..outbox.schedule import LONGEST_HOLD
@@ -28,7 +40,10 @@ READ_TIMEOUT = 15.0
 """Seconds (docs/delivery-rules.md, rule 6)."""
 
 MAX_BODY_BYTES = 64 * 1024
-"""Bytes of an answer that are read."""
+"""Bytes of an answer's body that are read."""
+
+MAX_ANSWER_BYTES = 256 * 1024
+"""Bytes of an answer with its headers; no Planfix sends as many."""
 
 HEADERS = {
     "User-Agent": "fsplanfix",
@@ -55,15 +70,42 @@ def seconds_to_wait(retry_after: str) -> float:
     return min(max(moment - time.time(), 0.0), LONGEST_HOLD)
 
 
-def _text(answer: requests.Response) -> str:
-    """Return the beginning of an answer as text that the store can hold."""
-    body = b""
-    for chunk in answer.iter_content(8192):
-        body += chunk
-        if len(body) >= MAX_BODY_BYTES:
-            break
+class _Answer(HTTPSocketPoolResponse):
+    """An answer that ends, whatever the peer sends."""
 
-    return clean(body[:MAX_BODY_BYTES].decode("utf-8", "replace")).strip()
+    def __init__(self, sock: Any, pool: ConnectionPool) -> None:
+        self._left = MAX_ANSWER_BYTES
+        super().__init__(sock, pool, block_size=MAX_BODY_BYTES, method="POST")
+
+    def feed(self, data: str | bytes) -> None:
+        """Take a piece of the answer. Raises HTTPParseError."""
+        self._left -= len(data)
+        if self._left < 0:
+            raise HTTPParseError("too long")
+        super().feed(data)
+
+    def header(self, name: str) -> str:
+        """Return the first value of a header, "" if there is none."""
+        value = self.get(name, "") or ""
+        return value if isinstance(value, str) else value[0]
+
+    def text(self) -> str:
+        """Return the beginning of the body as text that the store can hold."""
+        body = self.read(MAX_BODY_BYTES)
+        # not asked for, and sent by some servers all the same
+        if body and self.header("Content-Encoding").lower() in ("gzip", "deflate"):
+            try:
+                body = zlib.decompressobj(wbits=47).decompress(body, MAX_BODY_BYTES)
+            except zlib.error:
+                raise HTTPParseError("not compressed as it says") from None
+
+        return clean(body.decode("utf-8", "replace")).strip()
+
+
+@cache
+def _trust(**_: Any) -> ssl.SSLContext:
+    """Return what certificates are checked with, made once: reading the authorities takes 20 ms."""
+    return ssl.create_default_context(cafile=certifi.where())
 
 
 def is_postable(url: str) -> bool:
@@ -90,27 +132,44 @@ class PlanfixApi:
     """Posts requests to Planfix.
 
     url: PLANFIX_URL. token: PLANFIX_TOKEN, added to each request. Both may be "" until `aim` is
-    called, and nothing may be sent until then. concurrency: connections kept, which are made with
-    the first request.
+    called, and nothing may be sent until then. concurrency: requests at once; more of them wait.
     """
 
     def __init__(self, url: str, token: str, concurrency: int) -> None:
         self._token = ""
+        self._head = ""
         self._concurrency = concurrency
-        self._adapter: HTTPAdapter | None = None
-        self._blank: requests.PreparedRequest | None = None
+        self._connections: ConnectionPool | None = None
         if url:
             self.aim(url, token)
 
     @property
     def has_aim(self) -> bool:
         """Tell whether it is known where requests go."""
-        return self._blank is not None
+        return self._connections is not None
 
     def aim(self, url: str, token: str) -> None:
         """Send requests to this address, with this token."""
+        self.close()
         self._token = token
-        self._blank = requests.Request("POST", url, headers=HEADERS).prepare()
+        # requests knows how addresses are written: with umlauts, of IPv6, with blanks
+        prepared = requests.Request("POST", url).prepare()
+        parts = urlsplit(str(prepared.url))
+        lines = [f"POST {prepared.path_url} HTTP/1.1", f"Host: {parts.netloc}"]
+        lines += [f"{name}: {value}" for name, value in HEADERS.items()]
+        self._head = "\r\n".join([*lines, "Content-Length: "])
+
+        is_https = parts.scheme == "https"
+        host, port = parts.hostname or "", parts.port or (443 if is_https else 80)
+        limits: dict[str, Any] = {
+            "size": self._concurrency,
+            "connection_timeout": CONNECT_TIMEOUT,
+            "network_timeout": READ_TIMEOUT,
+        }
+        if is_https:
+            limits["ssl_context_factory"] = _trust
+        pool = SSLConnectionPool if is_https else ConnectionPool
+        self._connections = pool(host, port, host, port, **limits)
 
     def post(self, fields: Mapping[str, str]) -> None:
         """Send one request. Raises TransportError unless Planfix accepts it."""
@@ -135,33 +194,35 @@ class PlanfixApi:
 
     def _send(self, fields: Mapping[str, str], seconds: float) -> str:
         """Send one request within `seconds`; return the text of the answer that accepts it."""
-        if self._blank is None:
+        connections = self._connections
+        if connections is None:
             raise TransportError("it is not known yet which Planfix we belong to")
 
-        # encoded here: requests' own type checks of the body cost more (docs/performance.md)
-        request = self._blank.copy()
-        request.body = urlencode({**fields, "planfix_token": self._token})
-        request.headers["Content-Length"] = str(len(request.body))
+        body = urlencode({**fields, "planfix_token": self._token})
+        request = f"{self._head}{len(body)}\r\n\r\n{body}".encode()
 
         # gevent's limit is for the whole request: READ_TIMEOUT begins anew with every piece read
         try:
-            with (
-                gevent.Timeout(seconds, TransportError("Planfix did not answer in time")),
-                self._pool().send(
-                    request, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
-                ) as answer,
-            ):
-                # an error may quote what we sent, and the text is logged and stored
-                text = _text(answer).replace(self._token, "***")
-                self._judge(answer.status_code, text, answer.headers.get("Retry-After", ""))
-                return text
-        except requests.exceptions.SSLError:
+            with gevent.Timeout(seconds, TransportError("Planfix did not answer in time")):
+                sock = connections.get_socket()
+                try:
+                    sock.sendall(request)
+                except BaseException:
+                    connections.release_socket(sock)
+                    raise
+
+                with _Answer(sock, connections) as answer:
+                    # an error may quote what we sent, and the text is logged and stored
+                    text = answer.text().replace(self._token, "***")
+                    self._judge(answer.get_code(), text, answer.header("Retry-After"))
+                    return text
+        except ssl.SSLError:
             raise TransportError(
                 "Planfix's certificate is not trusted, or this is not Planfix"
             ) from None
-        except requests.exceptions.Timeout:
+        except TimeoutError:
             raise TransportError("Planfix did not answer in time") from None
-        except (requests.exceptions.RequestException, OSError) as error:
+        except (HTTPException, OSError) as error:
             raise TransportError(f"Planfix cannot be reached ({reason(error)})") from None
 
     @staticmethod
@@ -184,32 +245,33 @@ class PlanfixApi:
             )
         raise TransportError(f"Planfix answered {code} {text[:200]}")
 
-    def _pool(self) -> HTTPAdapter:
-        # 500 accounts at rest need no pool
-        if self._adapter is None:
-            self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self._concurrency)
-        return self._adapter
-
     def close(self) -> None:
-        """Close the connections."""
-        if self._adapter is not None:
-            self._adapter.close()
+        """Close the connections; nothing can be sent any more."""
+        if self._connections is not None:
+            self._connections.close()
+            self._connections = None
 
 
 def reason(error: BaseException) -> str:
     """Return in plain words why a request reached nobody.
 
-    error: of requests, which wraps urllib3's error, which wraps the system's.
+    error: of a socket or of geventhttpclient, or one of requests, which wraps urllib3's error,
+    which wraps the system's.
     """
     inner: list[BaseException | None] = [error]
     for one in inner:
         if one is None:
             continue
-        if isinstance(one, urllib3.exceptions.NameResolutionError):
+        if isinstance(one, socket.gaierror | urllib3.exceptions.NameResolutionError):
             return "its name is not in the DNS"
         if isinstance(one, OSError) and one.errno and one.errno > 0:
             return os.strerror(one.errno)
         wrapped = (getattr(one, "reason", None), *one.args, one.__cause__, one.__context__)
         new = [part for part in wrapped if isinstance(part, BaseException) and part not in inner]
         inner += new
+
+    if isinstance(error, HTTPConnectionClosed):
+        return "the connection was closed without an answer"
+    if isinstance(error, HTTPParseError):
+        return "the answer is not HTTP"
     return type(error).__name__

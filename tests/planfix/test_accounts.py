@@ -54,6 +54,21 @@ def planfixes() -> Iterator[dict[str, Planfix]]:
         stand_in.stop()
 
 
+OPENED: list[PlanfixApi] = []
+
+
+@pytest.fixture(autouse=True)
+def _close_what_was_opened() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
+def api_of(planfix: Planfix, name: str) -> PlanfixApi:
+    OPENED.append(PlanfixApi(planfix.url, f"token-of-{name}", 16))
+    return OPENED[-1]
+
+
 def courier_of(
     store: Store,
     planfixes: Mapping[str, Planfix],
@@ -64,7 +79,7 @@ def courier_of(
     claims = Claims(store, Upkeep(store, clock), clock)
     deliveries = {
         name: Delivery(
-            PlanfixApi(planfix.url, f"token-of-{name}", 16),
+            api_of(planfix, name),
             URLS.url,
             settings.get(name, DeliverySettings()),
             lambda path, stopped: Availability(),
@@ -328,7 +343,7 @@ def test_what_waits_of_companies_is_named_where_there_is_one_company_now(
 ) -> None:
     """Somebody has taken ACCOUNTS_FILE out of the settings."""
     store.save([*GROUP, *of("gone", GROUP)], {}, "s", clock())
-    client = PlanfixApi(planfixes["a"].url, "token-of-a", 16)
+    client = api_of(planfixes["a"], "a")
     settings = DeliverySettings()
     courier = only_courier(store, client, URLS.url, settings, lambda *_: Availability(), now=clock)
     with at_work(courier):

@@ -1,6 +1,7 @@
 """What a request to Planfix comes to, whatever answers."""
 
 import contextlib
+import gzip
 import ssl
 
 import gevent
@@ -53,6 +54,32 @@ def test_a_request_that_drips_for_ever_is_given_up(monkeypatch: pytest.MonkeyPat
     server = StreamServer(("127.0.0.1", 0), drip)
     server.start()
     assert "did not answer in time" in str(failure_of(f"http://127.0.0.1:{server.server_port}/"))
+    server.stop(timeout=0.1)
+
+
+def test_a_request_that_was_given_up_leaves_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One place, and it was lost with a request that nobody read."""
+    is_silent = True
+
+    def speak(sock: gevent.socket.socket, _: object) -> None:
+        if is_silent:
+            gevent.sleep(60)
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    server = StreamServer(("127.0.0.1", 0), speak)
+    server.start()
+    client = PlanfixApi(f"http://127.0.0.1:{server.server_port}/", "planfix-token", concurrency=1)
+    with monkeypatch.context() as impatient:
+        impatient.setattr("fsplanfix.planfix.api.CONNECT_TIMEOUT", 0.1)
+        impatient.setattr("fsplanfix.planfix.api.READ_TIMEOUT", 0.1)
+        for large in ("", "x" * 50_000_000):
+            with pytest.raises(TransportError, match="in time"):
+                client.post({"cmd": large})
+
+    is_silent = False
+    client.post({"cmd": "event"})
+    client.close()
     server.stop(timeout=0.1)
 
 
@@ -115,13 +142,21 @@ def test_a_web_page_is_no_answer(planfix: Planfix) -> None:
             b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
             "cannot be reached",
         ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"<html>"),
+            "web page came back",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", "the answer is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000, "the answer is not HTTP"),
+        (b"", "closed without an answer"),
         (b"HTTP/1.1 500 \xff\xfe\r\nContent-Length: 2\r\n\r\n\xff\xfe", "answered 500"),
     ],
 )
 def test_a_strange_answer_is_worth_another_try(answer: bytes, words: str) -> None:
     def speak(sock: gevent.socket.socket, _: object) -> None:
         sock.recv(65536)
-        sock.sendall(answer)
+        with contextlib.suppress(OSError):  # we may have heard enough
+            sock.sendall(answer)
         sock.close()
 
     server = StreamServer(("127.0.0.1", 0), speak)

@@ -122,7 +122,7 @@ def test_a_silent_name_server_is_waited_for_no_longer_than_allowed(
 ) -> None:
     speaks = Event()
     with monkeypatch.context() as silent:
-        silent.setattr("socket.getaddrinfo", lambda *_, **__: speaks.wait())
+        silent.setattr("gevent.socket.getaddrinfo", lambda *_, **__: speaks.wait())
         heard = Heard()
         ours = contacts(client, heard, deadline=0.05)
         assert ours.find("79260000000", "c", 0) == NOBODY
