@@ -61,7 +61,7 @@ def fill(store: Store, count: int = CALLS) -> None:
     while numbers := list(islice(every, 1000)):
         told = {n: _call(n, now - DAYS * 86400 * (1 - n / count), chance) for n in numbers}
         with store.transaction() as connection:
-            _write(connection, store, list(told.values()))
+            _write(connection, list(told.values()))
 
 
 def _call(number: int, began: float, chance: random.Random) -> list[Notice]:
@@ -99,7 +99,7 @@ def _changed(notice: Notice, **values: object) -> Notice:
     return Notice(**{**fields, **values})
 
 
-def _write(connection: Connection, store: Store, told: list[list[Notice]]) -> None:
+def _write(connection: Connection, told: list[list[Notice]]) -> None:
     ended = {said[0].callid: said[-1].at / 1_000_000 for said in told}
     connection.execute(
         notices.insert(),
@@ -130,7 +130,7 @@ def _write(connection: Connection, store: Store, told: list[list[Notice]]) -> No
     )
     results = [result_of(said) for said in told]
     known = [result for result in results if result is not None]
-    write_results(connection, store.insert, known, max(ended.values()))
+    write_results(connection, known, max(ended.values()))
 
 
 class Worst:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, delete, select
 
 from ..calls.model import MICROSECONDS, Notice
 from ..calls.result import CallResult, result_of
+from .prepared import Prepared, a_list, among, inserts, together
 from .records import notice_json
 from .schema import LONGEST_PHONE, calls, notices, shares
 from .texts import clean
 
-Insert = Callable[[Any], Any]
-"""Returns an INSERT that knows ON CONFLICT; see Store.insert."""
-
-_callids: BindParameter[Any] = bindparam("callids", expanding=True)
-_told = (
+_told = Prepared(
     select(notices.c.callid, notices.c.body)
-    .where(notices.c.callid.in_(_callids))
+    .where(among(notices.c.callid, a_list("callids")))
     .order_by(notices.c.id)
 )
+_add_calls, _add_shares = (
+    Prepared(
+        {name: insert.on_conflict_do_nothing() for name, insert in inserts(table).items()},
+        [column.name for column in table.columns],
+    )
+    for table in (calls, shares)
+)
+
+_callids: BindParameter[Any] = bindparam("callids", expanding=True)
 _forget_shares = delete(shares).where(shares.c.callid.in_(_callids))
 _forget_calls = delete(calls).where(calls.c.callid.in_(_callids))
 
@@ -34,7 +40,6 @@ def forget_calls(connection: Connection, callids: Collection[str]) -> int:
 
 def list_calls(
     connection: Connection,
-    insert: Insert,
     callids: Collection[str],
     again: Collection[str],
     now: float,
@@ -50,25 +55,23 @@ def list_calls(
 
     # by what the store holds and not by what is being written: another worker may have told a part
     told: dict[str, list[Notice]] = {}
-    for callid, body in connection.execute(_told, {"callids": list(callids)}):
+    for callid, body in _told.run(connection, {"callids": list(callids)}).fetchall():
         told.setdefault(callid, []).append(notice_json.validate_json(body))
 
     found = [result_of(notices) for notices in told.values()]
-    write_results(connection, insert, [result for result in found if result is not None], now)
+    write_results(connection, [result for result in found if result is not None], now)
 
 
-def write_results(
-    connection: Connection, insert: Insert, results: Collection[CallResult], now: float
-) -> None:
+def write_results(connection: Connection, results: Collection[CallResult], now: float) -> None:
     """Write results of calls that have no rows."""
     if not results:
         return
 
-    rows_of_calls = [_row(result, now) for result in results]
-    connection.execute(insert(calls).on_conflict_do_nothing(), rows_of_calls)
     rows = [row for result in results for row in _shares(result)]
-    if rows:
-        connection.execute(insert(shares).on_conflict_do_nothing(), rows)
+    with together(connection):
+        _add_calls.run_each(connection, [_row(result, now) for result in results])
+        if rows:
+            _add_shares.run_each(connection, rows)
 
 
 def _row(result: CallResult, now: float) -> dict[str, Any]:

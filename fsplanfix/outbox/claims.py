@@ -27,7 +27,7 @@ class Claims:
 
     now: the store's clock, seconds since 1970. facts: what workers share. outcomes: what is not
     written yet. upcoming: when the next notice may be sent (seconds since 1970), None if none is
-    planned.
+    planned. more_waits: another notice waits for what is under way.
     """
 
     def __init__(self, store: Store, upkeep: Upkeep, now: Callable[[], float]) -> None:
@@ -36,6 +36,7 @@ class Claims:
         self.upkeep = upkeep
         self.outcomes: list[Outcome] = []
         self.upcoming: float | None = None
+        self.more_waits = False
         self.now = now
         self.facts = store.facts
         self._store = store
@@ -63,7 +64,7 @@ class Claims:
             self._in_hand = [one for one in self._in_hand if one not in outcomes]
 
         self.leases.held.difference_update(outcome.queued.id for outcome in outcomes)
-        self.upcoming = turn.upcoming
+        self.upcoming, self.more_waits = turn.upcoming, turn.more_waits
         for account in turn.token_accepted:
             log.info("planfix_token_accepted", **whose(account))
         return turn.claimed

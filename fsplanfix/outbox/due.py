@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     cast,
     exists,
     func,
@@ -25,6 +26,7 @@ from sqlalchemy.dialects import postgresql
 
 from ..calls.model import Kind
 from .clock import JUMP, database_now
+from .prepared import Prepared
 from .records import Places
 from .schema import holds_up, is_waiting, notices
 from .store import Store
@@ -138,18 +140,26 @@ WITH_NOTICES = select(_accounts.c.account).where(_accounts.c.account.is_not(None
 """The accounts of which something waits."""
 
 _planned = notices.alias("planned")
-_is_planned = and_(is_waiting(_planned), _planned.c.due > NOW)
-PLANNED_OF_ONE = select(func.min(_planned.c.due)).where(
-    _planned.c.account == bindparam("b_account"), _is_planned
-)
-"""When the next notice of an account is due that is not due yet."""
 
-_planned_of_each = (
-    select(func.min(_planned.c.due))
-    .where(_planned.c.account == _accounts.c.account, _is_planned)
-    .scalar_subquery()
+
+def _outlook(account: ColumnElement[Any]) -> tuple[ColumnElement[float], ColumnElement[bool]]:
+    """Return when the next notice of an account is due that is not due yet, and if one waits."""
+    of_account = and_(_planned.c.account == account, is_waiting(_planned))
+    is_free_and_due = and_(of_account, _planned.c.due <= NOW, _planned.c.leased_until == 0)
+    next_due = select(func.min(_planned.c.due)).where(of_account, _planned.c.due > NOW)
+    return next_due.scalar_subquery(), exists().where(is_free_and_due)
+
+
+OUTLOOK_OF_ONE = Prepared(select(*_outlook(bindparam("b_account"))))
+"""When the next notice of an account is due that is not due yet.
+
+And whether one that is due waits: for a place, or for what is under way.
+"""
+
+_next_due, _waits_now = _outlook(_accounts.c.account)
+OUTLOOK_OF_MANY = Prepared(
+    select(func.min(_next_due), func.max(case((_waits_now, 1), else_=0))).select_from(_accounts)
 )
-PLANNED_OF_MANY = select(func.min(_planned_of_each)).select_from(_accounts)
 """The same of all accounts."""
 
 

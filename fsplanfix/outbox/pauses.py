@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from sqlalchemy import Connection, delete, select
 
 from .clock import JUMP
 from .facts import UNAUTHORIZED, fact_and_account, fact_of, is_fact, put_fact
-from .records import Hold, Outcome
+from .prepared import Prepared
+from .records import Hold, Outcome, Places
 from .schedule import LONGEST_HOLD, PROBE_PAUSE
 from .schema import State, facts
 
@@ -18,7 +20,7 @@ HOLD_SINCE, HOLD_UNTIL = "hold_since", "hold_until"
 # FOR UPDATE: of all couriers that share a store, one at a time decides who sends the probe. Whoever
 # writes these facts does so in the order of their names, or two couriers would wait for each other
 # until PostgreSQL ends one of them, after a second.
-_pauses = (
+_pauses = Prepared(
     select(facts.c.name, facts.c.value)
     .where(is_fact(HOLD_SINCE, HOLD_UNTIL, UNAUTHORIZED))
     .order_by(facts.c.name)
@@ -38,14 +40,22 @@ def probe_with_the_next(connection: Connection, account: str) -> None:
 
 
 class Pauses:
-    """The pauses of all accounts, as one transaction reads and changes them."""
+    """The pauses of all accounts, as one transaction reads and changes them.
+
+    They are asked for at once, and read when they are needed first (prepared.py, `together`).
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._facts: dict[str, dict[str, str]] = {}
-        for name, value in connection.execute(_pauses):
+        self._found = _pauses.run(connection, {})
+
+    @cached_property
+    def _facts(self) -> dict[str, dict[str, str]]:
+        facts: dict[str, dict[str, str]] = {}
+        for name, value in self._found.fetchall():
             fact, account = fact_and_account(name)
-            self._facts.setdefault(account, {})[fact] = value
+            facts.setdefault(account, {})[fact] = value
+        return facts
 
     def end_where_accepted(self, outcomes: Iterable[Outcome]) -> list[str]:
         """End the pauses after a 401 of the accounts whose Planfix has accepted a notice since.
@@ -91,9 +101,15 @@ class Pauses:
         since = float(pause.get(HOLD_SINCE, until - LONGEST_HOLD))
         return until if since - JUMP < now < until else 0.0
 
-    def ends(self, now: float) -> list[float]:
-        """Return when the pauses end that keep something from being sent."""
-        return list(filter(None, (self.until(account, now) for account in self._facts)))
+    def upcoming(self, planned: float | None, places: Places, now: float) -> float | None:
+        """Return when the next notice may be sent, None if none is planned.
+
+        planned: the same without the pauses.
+        """
+        if places.only:
+            return self.until(places.only, now) or planned
+        ends = [self.until(account, now) for account in self._facts]
+        return min(filter(None, [planned, *ends]), default=None)
 
     def _unauthorized(self) -> set[str]:
         return {account for account, pause in self._facts.items() if UNAUTHORIZED in pause}

@@ -33,15 +33,16 @@ from .due import (
     NEXT_OF_MANY,
     NEXT_OF_ONE,
     NOW,
-    PLANNED_OF_MANY,
-    PLANNED_OF_ONE,
+    OUTLOOK_OF_MANY,
+    OUTLOOK_OF_ONE,
     WITH_NOTICES,
     expected_time,
     values_of,
 )
 from .facts import UNAUTHORIZED, fact_of, get_fact, is_fact, put_fact
 from .pauses import Pauses, probe_with_the_next, put_hold
-from .records import Backlog, Hold, Outcome, Places, Queued, Turn, queued_from
+from .prepared import Prepared, together
+from .records import Backlog, Hold, Outcome, Places, Queued, Turn, notice_json, queued_from
 from .schedule import PROBE_PAUSE
 from .schema import State, facts, is_in, is_waiting, notices, open_calls
 from .store import Store
@@ -58,15 +59,19 @@ def _lease(following: Select[Any]) -> ReturningUpdate[Any]:
         update(notices)
         .where(notices.c.id.in_(select(following.cte("next").c.id)))
         .values(leased_until=database_now() + LEASE, owner=bindparam("b_owner"))
-        .returning(*notices.c)
+        .returning(*_CLAIMED)
     )
 
 
-_lease_one = _lease(NEXT_OF_ONE)
-_lease_many = {dialect: _lease(query) for dialect, query in NEXT_OF_MANY.items()}
+_CLAIMED = (
+    *(notices.c.due, notices.c.id, notices.c.body, notices.c.attempts, notices.c.created),
+    *(notices.c.state, notices.c.answer, notices.c.settled),
+)
+_lease_one = Prepared(_lease(NEXT_OF_ONE))
+_lease_many = Prepared({dialect: _lease(query) for dialect, query in NEXT_OF_MANY.items()})
 
 # not DONE: what Planfix accepted stays so, whatever another courier writes later
-_settle = (
+_settle = Prepared(
     update(notices)
     .where(notices.c.id == bindparam("b_id"), notices.c.state != State.DONE)
     .values(
@@ -76,7 +81,7 @@ _settle = (
 )
 
 # a RECORD whose link went out with the COMPLETED, by the unique key of the table
-_settle_linked = (
+_settle_linked = Prepared(
     update(notices)
     .where(
         notices.c.callid == bindparam("b_callid"),
@@ -112,40 +117,28 @@ class Queue:
 
         # one transaction for both: with four per request a core carried 64 calls/s instead of 97
         # (docs/performance.md)
-        with self._store.transaction() as connection:
-            _settle_all(connection, outcomes, now)
-            pauses = Pauses(connection)
+        with self._store.transaction(lazily=True) as connection:
+            with together(connection):
+                _settle_all(connection, outcomes, now)
+                pauses = Pauses(connection)
             accepted = pauses.end_where_accepted(outcomes)
             pauses.probe_again(outcomes)
 
-            rows: Sequence[Any] = ()
+            leased = None
             places = places.but(pauses.places(now))
-            if places.each and (places.only or places.in_all):
-                values = {**values_of(places, now), "b_owner": owner, "b_expected": expected}
-                leased = connection.execute(self._lease(places), values)
-                # RETURNING gives the rows in no order
-                rows = sorted(leased.mappings(), key=lambda row: (row["due"], row["id"]))
+            with together(connection):
+                if places.each and (places.only or places.in_all):
+                    values = {**values_of(places, now), "b_owner": owner, "b_expected": expected}
+                    leased = (_lease_one if places.only else _lease_many).run(connection, values)
+                outlook = _outlook(connection, places, now)
 
-            pauses.hold_after_probes({str(row["account"]) for row in rows}, now)
-            upcoming = self._upcoming(connection, pauses, places, now)
+            # RETURNING gives the rows in no order
+            claimed = [_claimed(row) for row in sorted(leased.fetchall() if leased else ())]
+            pauses.hold_after_probes({one.notice.account for one in claimed}, now)
+            ((planned, more_waits),) = outlook.fetchall()
+            upcoming = pauses.upcoming(planned, places, now)
 
-        return Turn([queued_from(row) for row in rows], accepted, upcoming)
-
-    def _lease(self, places: Places) -> ReturningUpdate[Any]:
-        return _lease_one if places.only else _lease_many[self._store.engine.dialect.name]
-
-    @staticmethod
-    def _upcoming(
-        connection: Connection, pauses: Pauses, places: Places, now: float
-    ) -> float | None:
-        """Return when the next notice may be sent, None if none is planned."""
-        if not places.only:
-            planned = connection.execute(PLANNED_OF_MANY, {"now": now}).scalar()
-            return min(filter(None, [planned, *pauses.ends(now)]), default=None)
-
-        held = pauses.until(places.only, now)
-        of_one = {"now": now, "b_account": places.only}
-        return held or connection.execute(PLANNED_OF_ONE, of_one).scalar()
+        return Turn(claimed, accepted, upcoming, bool(more_waits))
 
     def accounts(self) -> set[str]:
         """Return the accounts of which something waits."""
@@ -321,14 +314,27 @@ class Queue:
             return int(connection.execute(delete(notices).where(rejected)).rowcount)
 
 
+def _claimed(row: Any) -> Queued:
+    """Return the notice in a row of _CLAIMED."""
+    _, its_id, body, attempts, created, state, answer, settled = row
+    notice = notice_json.validate_json(body)
+    return Queued(its_id, notice, attempts, created, State(state), answer, settled)
+
+
+def _outlook(connection: Connection, places: Places, now: float) -> Any:
+    """Find when the next notice is due that is not due yet, and if one that is due waits."""
+    if places.only:
+        return OUTLOOK_OF_ONE.run(connection, {"now": now, "b_account": places.only})
+    return OUTLOOK_OF_MANY.run(connection, {"now": now})
+
+
 def _settle_all(connection: Connection, outcomes: Sequence[Outcome], now: float) -> None:
     if outcomes:
-        connection.execute(
-            _settle, [_settled(outcome, now) for outcome in sorted(outcomes, key=_by_id)]
-        )
+        in_order = sorted(outcomes, key=_by_id)
+        _settle.run_each(connection, [_settled(outcome, now) for outcome in in_order])
     linked = [_linked(outcome, now) for outcome in outcomes if outcome.has_link]
     if linked:
-        connection.execute(_settle_linked, linked)
+        _settle_linked.run_each(connection, linked)
 
 
 def _by_id(outcome: Outcome) -> int:
@@ -341,7 +347,7 @@ def _settled(outcome: Outcome, now: float) -> dict[str, Any]:
     queued = outcome.queued
     return {
         "b_id": queued.id,
-        "b_state": outcome.state,
+        "b_state": outcome.state.value,
         "b_attempts": queued.attempts + outcome.tried,
         "b_answer": (outcome.answer or queued.answer)[:MAX_ANSWER_CHARS],
         "now": now,

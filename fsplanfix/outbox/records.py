@@ -85,12 +85,14 @@ class Turn:
     """Notices claimed for sending.
 
     token_accepted: the accounts whose Planfix accepts our token again, after a 401. upcoming: when
-    the next notice may be sent (seconds since 1970), None if none is planned.
+    the next notice may be sent (seconds since 1970), None if none is planned. more_waits: another
+    notice is due, and waits for a place or for what is under way.
     """
 
     claimed: list[Queued]
     token_accepted: list[str]
     upcoming: float | None
+    more_waits: bool
 
 
 @dataclass(frozen=True, slots=True)

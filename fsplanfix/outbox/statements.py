@@ -6,19 +6,20 @@ Parameters are called b_<column>, since a bare column name is SQLAlchemy's own.
 from __future__ import annotations
 
 from sqlalchemy import and_, bindparam, exists, func, or_, select, text
-from sqlalchemy.dialects import postgresql
 
 from ..calls.model import Kind
-from .schema import holds_up, is_waiting, notices, open_calls
-from .texts import CleanText
+from .prepared import Prepared, a_list, among, inserts
+from .schema import CHANNEL, heard, holds_up, is_waiting, notices, open_calls
 
 # One lock per call, always in the same order, so that two workers never wait for each other.
-LOCK_CALLS = text(
-    "SELECT pg_advisory_xact_lock(number) FROM ("
-    "SELECT DISTINCT hashtextextended(callid, 0) AS number "
-    "FROM unnest(CAST(:callids AS text[])) AS callid ORDER BY 1"
-    ") AS calls"
-).bindparams(bindparam("callids", type_=postgresql.ARRAY(CleanText)))
+LOCK_CALLS = Prepared(
+    text(
+        "SELECT pg_advisory_xact_lock(number) FROM ("
+        "SELECT DISTINCT hashtextextended(callid, 0) AS number "
+        "FROM unnest(CAST(:callids AS text[])) AS callid ORDER BY 1"
+        ") AS calls"
+    )
+)
 
 # When a new notice is due, as SQL:
 #
@@ -58,13 +59,44 @@ _is_end = and_(
     _end.c.ordinal == notices.c.ordinal,
     _end.c.kind == Kind.COMPLETED.value,
 )
-BEGUN = select(notices.c.callid, notices.c.ext, notices.c.ordinal).where(
-    notices.c.callid.in_(bindparam("callids", expanding=True)),
-    notices.c.kind.in_((Kind.INCOMING.value, Kind.OUTGOING.value)),
-    ~exists().where(_is_end),
+BEGUN = Prepared(
+    select(notices.c.callid, notices.c.ext, notices.c.ordinal).where(
+        among(notices.c.callid, a_list("callids")),
+        or_(notices.c.kind == Kind.INCOMING.value, notices.c.kind == Kind.OUTGOING.value),
+        ~exists().where(_is_end),
+    )
 )
 """The parts of employees, in some calls, that have no COMPLETED yet."""
 
-ARE_CLOSED = select(open_calls.c.callid).where(
-    open_calls.c.callid.in_(bindparam("callids", expanding=True)), open_calls.c.closed > 0
+ARE_CLOSED = Prepared(
+    select(open_calls.c.callid).where(
+        among(open_calls.c.callid, a_list("callids")), open_calls.c.closed > 0
+    )
 )
+
+ADD_NOTICES = Prepared(
+    {
+        dialect: insert.values(due=DUE).on_conflict_do_nothing()
+        for dialect, insert in inserts(notices).items()
+    },
+    ("callid", "ext", "kind", "ordinal", "position", "barrier", "body", "account", "created"),
+)
+
+_OF_A_CALL = ("state", "closed", "server", "core")
+PUT_CALLS = Prepared(
+    {
+        dialect: insert.on_conflict_do_update(
+            index_elements=["callid"], set_={name: insert.excluded[name] for name in _OF_A_CALL}
+        )
+        for dialect, insert in inserts(open_calls).items()
+    },
+    ("callid", *_OF_A_CALL),
+)
+
+ADD_HEARD = Prepared(
+    {name: insert.on_conflict_do_nothing() for name, insert in inserts(heard).items()},
+    ("callid", "at", "events"),
+)
+
+WAKE_OTHERS = Prepared(text(f"NOTIFY {CHANNEL}"))
+"""Wake the couriers of other workers, on PostgreSQL. SQLite is polled for that (wakeups.py)."""

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Set
 from contextlib import closing, contextmanager
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,24 @@ from . import cores
 from .call_rows import list_calls
 from .clock import Clock, database_now
 from .facts import Facts
+from .prepared import together
 from .records import cleaned, notice_json, rows_of
-from .schema import CHANNEL, heard, metadata, notices, open_calls, prepare
-from .statements import ARE_CLOSED, BEGUN, DUE, LOCK_CALLS
+from .schema import metadata, notices, open_calls, prepare
+from .statements import (
+    ADD_HEARD,
+    ADD_NOTICES,
+    ARE_CLOSED,
+    BEGUN,
+    LOCK_CALLS,
+    PUT_CALLS,
+    WAKE_OTHERS,
+)
 from .store_file import StoreFile, is_damage, make_private, take_over
 from .texts import clean
 from .time_limits import (
+    LAZILY,
     Limits,
+    begin_postgresql,
     begin_sqlite,
     connection_settings,
     is_caused_by,
@@ -53,6 +64,9 @@ from .time_limits import (
 log = structlog.get_logger(__name__)
 
 _TIME = str(select(database_now()).compile(dialect=sqlite.dialect()))
+
+FLUSH_EVERY = 1.0
+"""Seconds."""
 
 COLUMNS = {
     name: [column.name for column in table.columns if column.name != "id"]
@@ -71,6 +85,7 @@ class Store:
     def __init__(self, url: str, create: bool = True, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self._file: StoreFile | None = None
+        self._is_unflushed = False
         self.takes_writes = True
         self.facts = Facts(self)
 
@@ -127,6 +142,7 @@ class Store:
                 url_for, connect_args=settings, pool_pre_ping=True, max_overflow=50
             )
             event.listen(engine, "connect", partial(_prepare_postgresql, engine, self.limits))
+            event.listen(engine, "begin", begin_postgresql)
             return engine
 
         engine, limits = create_engine(parsed), self.limits
@@ -134,6 +150,10 @@ class Store:
             event.listen(engine, "connect", lambda driver, _: prepare_sqlite(driver, limits))
             event.listen(engine, "begin", self._begin_sqlite)
         return engine
+
+    @property
+    def _driver(self) -> Any:
+        return self.engine.dialect.loaded_dbapi
 
     def _time(self) -> float:
         if self.engine.dialect.name == "sqlite":
@@ -217,6 +237,13 @@ class Store:
         if self._file is not None:
             self._file.look_over()
 
+    def flush(self) -> None:
+        """Have the disk take what was committed lazily, in a thread."""
+        # PostgreSQL does so by itself, within 0.6 s (wal_writer_delay)
+        if self._is_unflushed and self._file is not None:
+            self._is_unflushed = False
+            self._file.flush()
+
     def keep_private(self) -> None:
         """Close the file of the store to other users of the machine."""
         if self._file is not None:
@@ -227,10 +254,11 @@ class Store:
         self.engine.dispose()
 
     @contextmanager
-    def transaction(self, limit: float | None = None) -> Iterator[Connection]:
+    def transaction(self, limit: float | None = None, lazily: bool = False) -> Iterator[Connection]:
         """Give a connection in a transaction of its own. Raises StoreError if it cannot.
 
-        limit: seconds that it may take on PostgreSQL, None for Limits.transaction.
+        limit: seconds that it may take on PostgreSQL, None for Limits.transaction. lazily: a power
+        cut, and nothing else, may undo it until the disk has it (`keep_flushing`).
         """
         if self._file is not None:
             self._stay_with_the_file(self._file)
@@ -239,9 +267,12 @@ class Store:
         is_remote = self.engine.dialect.name == "postgresql"
         late = gevent.Timeout((limit or self.limits.transaction) if is_remote else None)
         try:
-            with late, self.engine.begin() as connection:
-                yield connection
-        except (gevent.Timeout, SQLAlchemyError) as error:
+            with late, self.engine.connect() as connection:
+                connection.info[LAZILY] = lazily
+                with connection.begin():
+                    yield connection
+                self._is_unflushed |= lazily
+        except (gevent.Timeout, SQLAlchemyError, self._driver.Error) as error:
             if is_caused_by(error, late):
                 # the pool's other connections take the same frozen path
                 self.engine.dispose()
@@ -251,11 +282,13 @@ class Store:
             if isinstance(error, gevent.Timeout):
                 raise
 
-            if self._file and is_damage(getattr(error, "orig", None)):
+            # of a prepared statement it is the driver's own, of all others SQLAlchemy's around it
+            if self._file and is_damage(getattr(error, "orig", error)):
                 self._file.note_damage(_reason(error))
+            refusals = (DataError, IntegrityError, self._driver.DataError)
             raise StoreError(
                 f"The database does not answer as it should: {_reason(error)}.",
-                permanent=isinstance(error, (DataError, IntegrityError)),
+                permanent=isinstance(error, (*refusals, self._driver.IntegrityError)),
             ) from None
         except (UnicodeError, OverflowError) as error:
             # the driver could not encode the value, so the database never saw it
@@ -264,13 +297,13 @@ class Store:
             ) from None
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, lazily: bool = False) -> Iterator[Connection]:
         """Give a connection in a transaction that writes, and keep in `takes_writes` how it ended.
 
-        Raises StoreError.
+        lazily: see `transaction`. Raises StoreError.
         """
         try:
-            with self.transaction() as connection:
+            with self.transaction(lazily=lazily) as connection:
                 yield connection
         except StoreError as error:
             if self.takes_writes and not error.permanent:
@@ -287,22 +320,6 @@ class Store:
         if self.engine.dialect.name == "postgresql":
             return postgresql.insert(table)
         return sqlite.insert(table)
-
-    # statements built once per store: they depend on the dialect
-
-    @cached_property
-    def _add_notices(self) -> Any:
-        return self.insert(notices).values(due=DUE).on_conflict_do_nothing()
-
-    @cached_property
-    def _put_calls(self) -> Any:
-        insert = self.insert(open_calls)
-        newer = {name: insert.excluded[name] for name in ("state", "closed", "server", "core")}
-        return insert.on_conflict_do_update(index_elements=["callid"], set_=newer)
-
-    @cached_property
-    def _add_heard(self) -> Any:
-        return self.insert(heard).on_conflict_do_nothing()
 
     # writing
 
@@ -336,7 +353,9 @@ class Store:
         reopened = set(map(clean, reopened))
         new = [cleaned(notice) for notice in new]
 
-        with self.write() as connection:
+        # Without notices there is only what we know of calls. FreeSWITCH is asked for that after a
+        # power cut, as it is when we were not there to hear it.
+        with self.write(lazily=not new) as connection:
             if alive is not None:
                 cores.write_alive(connection, self.insert, server, core, alive, now)
 
@@ -360,23 +379,22 @@ class Store:
                 {"callid": clean(callid), "at": now, "events": packed}
                 for callid, packed in (events or {}).items()
             ]
-            self._write(connection, rows, states, kept)
-            list_calls(connection, self.insert, over, over & reopened, now)
+            with together(connection):
+                self._write(connection, rows, states, kept)
+            list_calls(connection, over, over & reopened, now)
 
     def _write(
         self, connection: Connection, rows: list[Any], states: list[Any], kept: list[Any]
     ) -> None:
         """Write rows of notices, open calls and events; wake the other workers' couriers."""
         if rows:
-            connection.execute(self._add_notices, rows)
+            ADD_NOTICES.run_each(connection, rows)
         if states:
-            connection.execute(self._put_calls, states)
+            PUT_CALLS.run_each(connection, states)
         if kept:
-            connection.execute(self._add_heard, kept)
-
-        # SQLite has no such thing: wakeups.py polls there
+            ADD_HEARD.run_each(connection, kept)
         if rows and connection.dialect.name == "postgresql":
-            connection.execute(text(f"NOTIFY {CHANNEL}"))
+            WAKE_OTHERS.run(connection, {})
 
     def _with_ends(self, connection: Connection, due: list[Notice], over: set[str]) -> list[Notice]:
         """Add the COMPLETED that are missing in calls that are over, before their recordings.
@@ -387,7 +405,7 @@ class Store:
         if not over:
             return due
 
-        begun = {tuple(part) for part in connection.execute(BEGUN, {"callids": list(over)})}
+        begun = set(BEGUN.run(connection, {"callids": list(over)}).fetchall())
         begun |= {
             (n.callid, n.ext, n.ordinal) for n in due if n.kind in (Kind.INCOMING, Kind.OUTGOING)
         }
@@ -415,10 +433,13 @@ class Store:
 
         No other worker can close one of them until we have committed.
         """
-        # an SQLite transaction begins with BEGIN IMMEDIATE, which keeps all other writers out
-        if connection.dialect.name == "postgresql":
-            connection.execute(LOCK_CALLS, {"callids": sorted(callids)})
-        return set(connection.execute(ARE_CLOSED, {"callids": list(callids)}).scalars())
+        named = {"callids": sorted(callids)}
+        with together(connection):
+            # an SQLite transaction begins with BEGIN IMMEDIATE, which keeps all other writers out
+            if connection.dialect.name == "postgresql":
+                LOCK_CALLS.run(connection, named)
+            closed = ARE_CLOSED.run(connection, named)
+        return {callid for (callid,) in closed.fetchall()}
 
     def open_calls(self, server: str, core: str = "") -> list[str]:
         """Return the states of the open calls of one FreeSWITCH, as JSON."""
@@ -455,13 +476,20 @@ class Store:
         return {callid for callid in callids if clean(callid) in closed}
 
 
+def keep_flushing(store: Store) -> None:
+    """Have the disk take, once a second, what was committed lazily, for ever."""
+    while True:
+        gevent.sleep(FLUSH_EVERY)
+        store.flush()
+
+
 def _prepare_postgresql(engine: Engine, limits: Limits, connection: Any, _: Any) -> None:
     """Set a new connection's time limits, and keep its encoding for texts.py."""
     limit_statements(connection, limits)
     engine.dialect.text_codec = connection.info.encoding  # type: ignore[attr-defined]
 
 
-def _reason(error: SQLAlchemyError) -> str:
+def _reason(error: BaseException) -> str:
     """Return the driver's message, its first line, without the statement and its data.
 
     The data are callids, numbers and Planfix's answers: they do not belong in the log.

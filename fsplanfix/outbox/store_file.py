@@ -4,7 +4,7 @@ If the file of a running service is deleted or replaced, the service goes on wri
 without a name. Open connections can still read that file, so nothing in it is lost.
 
 Only SQLite opens the file here: when a process closes any descriptor of a file, POSIX drops all its
-locks on that file, and SQLite's with them.
+locks on that file, and SQLite's with them. The log beside it (-wal) is never locked.
 """
 
 from __future__ import annotations
@@ -158,6 +158,11 @@ class StoreFile:
             log.error("store_damaged", file=str(self.path), problem=damage, hint=hint)
         self.damage = damage
 
+    def flush(self) -> None:
+        """Have the disk take what SQLite has written into its log, in a thread."""
+        log_file = self._companion(COMPANIONS[0])
+        gevent.get_hub().threadpool.apply(_flush, (log_file,))
+
     def leave(self) -> None:
         """Delete SQLite's files beside the store, so that a new one can take its place."""
         for suffix, known in self._companions.items():
@@ -165,6 +170,16 @@ class StoreFile:
             if known != (0, 0) and identity(companion) == known:
                 with suppress(OSError):
                     os.unlink(companion)
+
+
+def _flush(path: Path) -> None:
+    # a log that is gone was taken into the file, which SQLite has flushed itself
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def is_damage(error: BaseException | None) -> bool:

@@ -87,13 +87,27 @@ def prepare_sqlite(connection: Any, limits: Limits) -> None:
         _patiently(lambda: connection.execute(f"PRAGMA {pragma}"), limits.lock)  # noqa: B023
 
 
+LAZILY, _SYNCHRONOUS = "lazily", "synchronous"
+"""What Connection.info tells: how the next transaction is committed, and how the last one was."""
+
+
 def begin_sqlite(connection: Connection, limits: Limits) -> None:
     """Begin a transaction that may write. While another process writes, other greenlets run."""
     driver: Any = connection.connection.driver_connection
+    level = "NORMAL" if connection.info.get(LAZILY) else "FULL"
     try:
+        if connection.info.get(_SYNCHRONOUS) != level:
+            driver.execute(f"PRAGMA synchronous={level}")
+            connection.info[_SYNCHRONOUS] = level
         _patiently(lambda: driver.execute("BEGIN IMMEDIATE"), limits.lock)
     except sqlite3.Error:
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # raises what SQLAlchemy's users expect
+
+
+def begin_postgresql(connection: Connection) -> None:
+    """Begin a transaction."""
+    if connection.info.get(LAZILY):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
 
 
 def _patiently(do: Callable[[], T], seconds: float) -> T:

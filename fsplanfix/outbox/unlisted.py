@@ -67,12 +67,12 @@ def list_some(store: Store) -> bool:
             log.info("older_calls_listed")
             return False
 
-        _list(connection, store, callids)
+        _list(connection, callids)
         put_fact(connection, UNLISTED, callids[-1])
         return True
 
 
-def _list(connection: Any, store: Store, callids: Sequence[str]) -> None:
+def _list(connection: Any, callids: Sequence[str]) -> None:
     named = {"callids": list(callids)}
     skipped = set(connection.execute(_busy, named).scalars())
     skipped.update(connection.execute(_have_rows, named).scalars())
@@ -92,4 +92,4 @@ def _list(connection: Any, store: Store, callids: Sequence[str]) -> None:
             continue
         if result is not None:
             ended = closed.get(callid) or max(row.created for row in rows)
-            write_results(connection, store.insert, [result], ended)
+            write_results(connection, [result], ended)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import StoreError
+from .due import OUTLOOK_OF_MANY
 from .schema import CHANNEL
 from .store import Store
 
@@ -82,9 +83,9 @@ def _on_postgresql(connection: Connection, store: Store) -> Iterator[None]:
 
 
 def _on_sqlite(connection: Connection, store: Store) -> Iterator[None]:
-    """Yield whenever the counter of other connections' commits has changed.
+    """Yield whenever another connection has committed, and something waits to be sent.
 
-    Ends when the store has switched to another file (store_file.py).
+    Our own commits count as well. Ends when the store has switched to another file (store_file.py).
     """
     driver: Any = connection.connection.driver_connection
     seen = -1
@@ -92,5 +93,9 @@ def _on_sqlite(connection: Connection, store: Store) -> Iterator[None]:
         (version,) = driver.execute("PRAGMA data_version").fetchone()
         if version != seen:
             seen = version
-            yield
+            # its writer's clock may be a little ahead of ours
+            soon = {"now": store.now() + 1}
+            ((_, waits),) = OUTLOOK_OF_MANY.run(connection, soon).fetchall()
+            if waits:
+                yield
         gevent.sleep(POLL_EVERY)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import gevent
 import structlog
-from gevent.queue import Queue
+from gevent.queue import Empty, Queue
 
 from ..calls.model import MICROSECONDS
 from ..calls.overlap import without_known
@@ -173,9 +173,16 @@ class Inbox:
 
     # what is taken out
 
-    def next_batch(self) -> list[Item]:
-        """Wait for an item; return it and those that may share a commit with it."""
-        batch = [self._queue.get()]
+    def next_batch(self, within: float | None = None) -> list[Item]:
+        """Wait for an item; return it and those that may share a commit with it.
+
+        within: seconds to wait, after which nothing is returned; None waits for ever.
+        """
+        try:
+            batch = [self._queue.get(timeout=within)]
+        except Empty:
+            return []
+
         while len(batch) < BATCH and not self._queue.empty():
             batch.append(self._queue.get_nowait())
         return batch

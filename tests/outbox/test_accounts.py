@@ -2,7 +2,9 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from sqlalchemy import event, inspect, text
 
 from fsplanfix.calls.model import ACCOUNT, Notice
@@ -11,6 +13,7 @@ from fsplanfix.outbox.call_list import CallList, Search
 from fsplanfix.outbox.due import NEXT_OF_MANY, values_of
 from fsplanfix.outbox.exts_in_calls import ExtsInCalls
 from fsplanfix.outbox.last_talk import LastTalk
+from fsplanfix.outbox.prepared import Prepared
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.reader import Reader
 from fsplanfix.outbox.records import Entry, Outcome, Places
@@ -209,7 +212,9 @@ def test_no_backlog_is_read_to_find_what_others_have(store: Store) -> None:
     assert not re.search(r"SCAN (notices|chosen|first|after)\b|Seq Scan on notices", plan)
 
 
-def test_a_turn_asks_the_database_the_same_however_many_companies_there_are(store: Store) -> None:
+def test_a_turn_asks_the_database_the_same_however_many_companies_there_are(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for account in (ACCOUNT, *(f"c{n}" for n in range(20))):
         store.save(of(account, OFFERS), {}, "s", now=1.0)
     store.now()
@@ -217,7 +222,16 @@ def test_a_turn_asks_the_database_the_same_however_many_companies_there_are(stor
     event.listen(
         store.engine, "before_cursor_execute", lambda *given: asked.append(str(given[2]).split()[0])
     )
+    run = Prepared.run
+
+    def counted(statement: Prepared, *given: Any) -> Any:
+        asked.append("prepared")
+        return run(statement, *given)
+
+    monkeypatch.setattr(Prepared, "run", counted)
     for places in (Places(2), Places(2, {"c3": 0}, only="", in_all=100)):
         asked.clear()
         assert claim(store, places)
-        assert len(asked) == 3
+        assert asked.count("prepared") == 3
+        # PostgreSQL is told that it need not wait for the disk
+        assert set(asked) <= {"prepared", "SET"}

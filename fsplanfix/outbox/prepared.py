@@ -1,0 +1,144 @@
+"""The statements of every commit: SQLAlchemy compiles each once, and the driver runs it.
+
+SQLAlchemy's own execution of a statement takes several times as long as SQLite's. On PostgreSQL,
+statements that need no answer of each other share a round trip (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Executable, Table, bindparam
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from .texts import CleanText
+
+Values = Mapping[str, Any]
+"""The values of a statement's parameters, by their names."""
+
+
+class among(FunctionElement[bool]):  # noqa: N801 - a function in SQL
+    """SQL for a column's value being in a list, which is one parameter: the statement is constant.
+
+    Arguments: the column, and the parameter (`a_list`).
+    """
+
+    inherit_cache = True
+
+
+def a_list(name: str) -> Any:
+    """Return a parameter whose value is a list of texts."""
+    return bindparam(name, type_=CleanText)
+
+
+@compiles(among, "sqlite")
+def _sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    column, wanted = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({wanted}))"  # noqa: S608 - no values in it
+
+
+@compiles(among, "postgresql")
+def _postgresql(element: Any, compiler: Any, **options: Any) -> str:
+    column, wanted = element.clauses
+    name = compiler.process(wanted.bind if hasattr(wanted, "bind") else wanted, **options)
+    return f"{compiler.process(column, **options)} = ANY(CAST({name.partition('::')[0]} AS text[]))"
+
+
+def inserts(table: Table) -> dict[str, Any]:
+    """Return an INSERT that knows ON CONFLICT, by the dialect's name."""
+    return {"sqlite": sqlite.insert(table), "postgresql": postgresql.insert(table)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A statement in one dialect.
+
+    names: those of its parameters in their order, None if the driver knows them by name. given:
+    values that the statement itself brings. fit: makes a text fit for the database.
+    """
+
+    sql: str
+    names: tuple[str, ...] | None
+    given: dict[str, Any]
+    fit: Callable[[str | None], Any]
+
+    def parameters(self, values: Values) -> Any:
+        if self.given:
+            values = {**self.given, **values}
+        if self.names is None:
+            return {name: self._ready(value) for name, value in values.items()}
+        return tuple([self._ready(values[name]) for name in self.names])
+
+    def _ready(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.fit(value)
+        # SQLite has no arrays, but it reads JSON
+        if isinstance(value, list):
+            fit = [self.fit(one) for one in value]
+            return json.dumps(fit) if self.names else fit
+        return value
+
+
+class Prepared:
+    """A statement that is compiled once for each dialect.
+
+    statement: for all dialects, or by the dialect's name. columns: those that an INSERT is given
+    values for.
+    """
+
+    def __init__(
+        self, statement: Executable | Mapping[str, Any], columns: Iterable[str] | None = None
+    ) -> None:
+        self._statement = statement
+        self._columns = None if columns is None else list(columns)
+        self._compiled: dict[tuple[str, str], _Compiled] = {}
+
+    def run(self, connection: Connection, values: Values) -> Any:
+        """Run it; return the driver's cursor."""
+        compiled = self._in(connection.dialect)
+        return _driver(connection).execute(compiled.sql, compiled.parameters(values))
+
+    def run_each(self, connection: Connection, rows: Iterable[Values]) -> None:
+        """Run it for each of some rows."""
+        compiled = self._in(connection.dialect)
+        cursor = _driver(connection).cursor()
+        cursor.executemany(compiled.sql, [compiled.parameters(row) for row in rows])
+
+    def _in(self, dialect: Dialect) -> _Compiled:
+        key = dialect.name, getattr(dialect, "text_codec", "")
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(dialect)
+        return self._compiled[key]
+
+    def _compile(self, dialect: Dialect) -> _Compiled:
+        statement: Any = self._statement
+        if isinstance(statement, Mapping):
+            statement = statement[dialect.name]
+        # as for several rows: else an INSERT would ask PostgreSQL for the new id
+        compiled = statement.compile(
+            dialect=dialect, column_keys=self._columns, for_executemany=self._columns is not None
+        )
+
+        own = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
+        given = {name: it.value if isinstance(it, Enum) else it for name, it in own.items()}
+        names = tuple(compiled.positiontup) if compiled.positional else None
+        return _Compiled(str(compiled), names, given, CleanText().bind_processor(dialect))
+
+
+def together(connection: Connection) -> AbstractContextManager[Any]:
+    """Let prepared statements share a round trip; what they find can be read afterwards."""
+    if connection.dialect.name == "postgresql":
+        pipeline: AbstractContextManager[Any] = _driver(connection).pipeline()
+        return pipeline
+    return nullcontext()
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
