@@ -51,6 +51,9 @@ KEPT = {
 }
 """What is kept of an event beyond ALWAYS and the `planfix_` variables."""
 
+_ALWAYS = frozenset(ALWAYS)
+_KEPT = {name: _ALWAYS.union(headers) for name, headers in KEPT.items()}
+
 UNHEARD, UNTIL = "UNHEARD", "Until-Timestamp"
 """What stands among the events of a call for a time in which nobody listened, and when that ended.
 
@@ -157,11 +160,10 @@ class EventLog:
 
 def _reduced(event: SwitchEvent) -> bytes:
     """Return the headers of an event that are kept."""
-    names = (*ALWAYS, *KEPT.get(event.name, ()))
-    lines = list(filter(None, map(event.line, names)))
+    lines = event.lines(_KEPT.get(event.name, _ALWAYS))
     # FreeSWITCH numbers its events: only one that was made up is searched once more
-    if not event.get("Event-Sequence") and (by_record := event.line(BY_RECORD)):
-        lines.append(by_record)
+    if not event.get("Event-Sequence") and (by_record := event.get(BY_RECORD)):
+        lines.append(f"{BY_RECORD}: {quote(by_record)}".encode())
     lines += [f"{OURS}{name}: {quote(value)}".encode() for name, value in event.ours().items()]
     return b"\n".join(lines)
 

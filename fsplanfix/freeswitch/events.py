@@ -9,7 +9,7 @@ them (docs/performance.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from urllib.parse import quote, unquote_to_bytes
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
@@ -132,7 +132,8 @@ def decode(value: bytes) -> str:
 
     It is percent-decoded, invalid UTF-8 is replaced, and blanks around it are cut off.
     """
-    value = value[:LONGEST_VALUE]
+    if len(value) > LONGEST_VALUE:
+        value = value[:LONGEST_VALUE]
     if PERCENT in value:
         value = unquote_to_bytes(value)
     return value.decode("utf-8", "replace").strip()
@@ -188,35 +189,41 @@ class SwitchEvent:
 
     def get(self, header: str) -> str:
         """Return the first value of `header`, decoded, or an empty string."""
-        start = self._places.get(header)
-        if start is None:
+        start = self._places.get(header, -1)
+        if start < 0:
             start = self._place_of(header)
             if start < 0:
                 return ""
-        return decode(self._head[start : self._head.find(b"\n", start)])
+        head = self._head
+        return decode(head[start : head.find(b"\n", start)])
 
     def _place_of(self, header: str) -> int:
         """Return where the value of a header begins that was not looked for at first, or -1."""
-        if header not in KNOWN:
-            line = f"\n{header}:".encode()
-            start = self._head.find(line)
-            if start < 0:
-                return -1
-            return start + len(line)
+        if header in _OF_EVERY_EVENT.known:
+            return -1
+        if header in _OF_A_NEW_LEG.known:
+            self._find_the_rest()
+            return self._places.get(header, -1)
 
-        if not self._is_searched and header in _OF_A_NEW_LEG.known:
+        line = f"\n{header}:".encode()
+        start = self._head.find(line)
+        return -1 if start < 0 else start + len(line)
+
+    def _find_the_rest(self) -> None:
+        if not self._is_searched:
             self._is_searched = True
             self._places |= _OF_A_NEW_LEG.places(self._head)
 
-        return self._places.get(header, -1)
-
-    def line(self, header: str) -> bytes:
-        """Return the line of a header as it came, or nothing."""
-        start = self._places.get(header, -1)
-        start = start if start >= 0 else self._place_of(header)
-        if start < 0:
-            return b""
-        return b"%b:%b" % (header.encode(), self._head[start : self._head.find(b"\n", start)])
+    def lines(self, wanted: Set[str]) -> list[bytes]:
+        """Return the lines of some headers as they came, of those in KNOWN."""
+        if not wanted <= _OF_EVERY_EVENT.known:
+            self._find_the_rest()
+        head = self._head
+        return [
+            head[start - len(header) - 1 : head.find(b"\n", start)]
+            for header, start in self._places.items()
+            if header in wanted
+        ]
 
     def number(self, header: str) -> int:
         """Return `header` as a whole number that is not negative; anything else is 0."""

@@ -7,10 +7,11 @@ statements that need no answer of each other share a round trip (docs/performanc
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Executable, Table, bindparam
@@ -132,12 +133,30 @@ class Prepared:
         return _Compiled(str(compiled), names, given, CleanText().bind_processor(dialect))
 
 
-def together(connection: Connection) -> AbstractContextManager[Any]:
+@contextmanager
+def together(connection: Connection) -> Iterator[None]:
     """Let prepared statements share a round trip; what they find can be read afterwards."""
-    if connection.dialect.name == "postgresql":
-        pipeline: AbstractContextManager[Any] = _driver(connection).pipeline()
-        return pipeline
-    return nullcontext()
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+
+    guarded = partial(_given_up_if_broken_off, connection)
+    # within, so that nobody waits for answers then; and around it, as its end waits for them
+    with guarded(), _driver(connection).pipeline(), guarded():
+        yield
+
+
+@contextmanager
+def _given_up_if_broken_off(connection: Connection) -> Iterator[None]:
+    """Close a connection to PostgreSQL on which answers are under way that nobody will read."""
+    try:
+        yield
+    except connection.dialect.loaded_dbapi.Error:
+        raise
+    except BaseException:
+        if not connection.invalidated:
+            connection.invalidate()
+        raise
 
 
 def _driver(connection: Connection) -> Any:

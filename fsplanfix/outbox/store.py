@@ -53,20 +53,18 @@ from .texts import clean
 from .time_limits import (
     LAZILY,
     Limits,
-    begin_postgresql,
     begin_sqlite,
     connection_settings,
     is_caused_by,
     limit_statements,
+    note_use,
+    ping_after_a_rest,
     prepare_sqlite,
 )
 
 log = structlog.get_logger(__name__)
 
 _TIME = str(select(database_now()).compile(dialect=sqlite.dialect()))
-
-FLUSH_EVERY = 1.0
-"""Seconds."""
 
 COLUMNS = {
     name: [column.name for column in table.columns if column.name != "id"]
@@ -138,11 +136,10 @@ class Store:
             # 100,000 notices took 1.3 times as long (docs/performance.md)
             settings = connection_settings(self.limits, parsed.query) | {"prepare_threshold": None}
             url_for = parsed.set(drivername="postgresql+psycopg")
-            engine = create_engine(
-                url_for, connect_args=settings, pool_pre_ping=True, max_overflow=50
-            )
+            engine = create_engine(url_for, connect_args=settings, max_overflow=50)
             event.listen(engine, "connect", partial(_prepare_postgresql, engine, self.limits))
-            event.listen(engine, "begin", begin_postgresql)
+            event.listen(engine, "checkout", partial(ping_after_a_rest, engine))
+            event.listen(engine, "checkin", note_use)
             return engine
 
         engine, limits = create_engine(parsed), self.limits
@@ -239,7 +236,7 @@ class Store:
 
     def flush(self) -> None:
         """Have the disk take what was committed lazily, in a thread."""
-        # PostgreSQL does so by itself, within 0.6 s (wal_writer_delay)
+        # never on PostgreSQL: what it commits without the disk is also lost if it is killed
         if self._is_unflushed and self._file is not None:
             self._is_unflushed = False
             self._file.flush()
@@ -257,8 +254,8 @@ class Store:
     def transaction(self, limit: float | None = None, lazily: bool = False) -> Iterator[Connection]:
         """Give a connection in a transaction of its own. Raises StoreError if it cannot.
 
-        limit: seconds that it may take on PostgreSQL, None for Limits.transaction. lazily: a power
-        cut, and nothing else, may undo it until the disk has it (`keep_flushing`).
+        limit: seconds that it may take on PostgreSQL, None for Limits.transaction. lazily: with
+        SQLite a power cut, and nothing else, may undo it until the disk has it (`keep_flushing`).
         """
         if self._file is not None:
             self._stay_with_the_file(self._file)
@@ -474,13 +471,6 @@ class Store:
         with self.transaction() as connection:
             closed = self._closed(connection, set(map(clean, callids)))
         return {callid for callid in callids if clean(callid) in closed}
-
-
-def keep_flushing(store: Store) -> None:
-    """Have the disk take, once a second, what was committed lazily, for ever."""
-    while True:
-        gevent.sleep(FLUSH_EVERY)
-        store.flush()
 
 
 def _prepare_postgresql(engine: Engine, limits: Limits, connection: Any, _: Any) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,17 @@ def make_private(path: Path) -> None:
     # SQLite takes an empty file for a new database; it says itself if the folder is wrong
     with suppress(OSError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+FLUSH_EVERY = 1.0
+"""Seconds between two looks for what the disk does not have yet."""
+
+
+def keep_flushing(flush: Callable[[], None]) -> None:
+    """Call Store.flush once a second, for ever."""
+    while True:
+        gevent.sleep(FLUSH_EVERY)
+        flush()
 
 
 class StoreFile:

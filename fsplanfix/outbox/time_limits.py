@@ -9,12 +9,24 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import gevent
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DisconnectionError
 
 T = TypeVar("T")
 
 SHORTEST_LOCK_PAUSE, LONGEST_LOCK_PAUSE = 0.001, 0.05
 """Seconds between two tries to get SQLite's lock."""
+
+
+TRUSTED = 1.0
+"""Seconds after its last use for which a connection to PostgreSQL is not tested."""
+
+LAZILY, _SYNCHRONOUS, _USED = "lazily", "synchronous", "used"
+"""What a connection's `info` tells.
+
+How its next transaction is committed (Store.transaction), how SQLite committed its last one, and
+when it was used last (monotonic seconds).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +99,6 @@ def prepare_sqlite(connection: Any, limits: Limits) -> None:
         _patiently(lambda: connection.execute(f"PRAGMA {pragma}"), limits.lock)  # noqa: B023
 
 
-LAZILY, _SYNCHRONOUS = "lazily", "synchronous"
-"""What Connection.info tells: how the next transaction is committed, and how the last one was."""
-
-
 def begin_sqlite(connection: Connection, limits: Limits) -> None:
     """Begin a transaction that may write. While another process writes, other greenlets run."""
     driver: Any = connection.connection.driver_connection
@@ -104,10 +112,24 @@ def begin_sqlite(connection: Connection, limits: Limits) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # raises what SQLAlchemy's users expect
 
 
-def begin_postgresql(connection: Connection) -> None:
-    """Begin a transaction."""
-    if connection.info.get(LAZILY):
-        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+def note_use(_: Any, record: Any) -> None:
+    """Note when a connection to PostgreSQL was used last."""
+    # it is None of a connection that was given up
+    if record is not None:
+        record.info[_USED] = time.monotonic()
+
+
+def ping_after_a_rest(engine: Engine, driver: Any, record: Any, _: Any) -> None:
+    """Ask PostgreSQL for a sign of life, unless the connection was used a moment ago.
+
+    The pool makes a new connection when this raises DisconnectionError.
+    """
+    if time.monotonic() - record.info.get(_USED, 0.0) < TRUSTED:
+        return
+    try:
+        engine.dialect.do_ping(driver)
+    except engine.dialect.loaded_dbapi.Error:
+        raise DisconnectionError from None
 
 
 def _patiently(do: Callable[[], T], seconds: float) -> T:

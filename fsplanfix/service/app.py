@@ -26,7 +26,8 @@ from ..history.folder import Folder
 from ..outbox.claims import Claims
 from ..outbox.cleanup import Cleanup
 from ..outbox.signing_keys import made_key
-from ..outbox.store import Store, keep_flushing
+from ..outbox.store import Store
+from ..outbox.store_file import keep_flushing
 from ..outbox.unlisted import keep_listing
 from ..outbox.upkeep import Upkeep
 from ..outbox.wakeups import keep_waking
@@ -376,7 +377,7 @@ class App:
             ("leases", self._courier.claims.leases.keep_renewing),
             ("wake-ups", partial(keep_waking, self._store, self._courier.call)),
             ("cleanup", cleanup),
-            ("flush", partial(keep_flushing, self._store)),
+            ("flush", partial(keep_flushing, self._store.flush)),
             ("agreement", partial(keep_asking, self._store, self._agreements)),
             ("older calls", partial(keep_listing, self._store)),
         ):

@@ -53,6 +53,12 @@ NOTICES_WAIT, STATES_WAIT = 0.02, 0.1
 At 20 group calls a second a call took 4 commits before (docs/performance.md).
 """
 
+BURST = 32
+"""Events at once: more are on their way, and a commit of 200 costs little more than one of 64."""
+
+BURSTS_WAIT = 0.002
+"""Seconds that a commit waits for the next of them, windows included."""
+
 GONE_AFTER = 900.0
 """Seconds without an event after which a FreeSWITCH counts as gone; see README.md."""
 
@@ -193,20 +199,24 @@ class Pipeline:
         while batch:
             self._take(batch)
             last = batch[-1]
-            left = begun + self._may_wait(last) - time.monotonic()
-            batch = self.inbox.next_batch(left) if gathers and left > 0 else []
+            left = self._may_wait(last, since=begun) if gathers else 0
+            batch = self.inbox.next_batch(left) if left > 0 else []
 
         self._commit()
         if isinstance(last, SwitchEvent):
             self.lag = max(time.time() - last.at / MICROSECONDS, 0.0)
         return not self._is_over
 
-    def _may_wait(self, last: Item) -> float:
-        """Return the seconds that what was decided may wait for its commit. last: taken last."""
-        is_urgent = any(notice.kind in POPUPS for notice in self._decided)
-        if is_urgent or not isinstance(last, SwitchEvent) or len(self._unsaved) >= BATCH:
+    def _may_wait(self, last: Item, since: float) -> float:
+        """Return the seconds to wait for more events before the commit.
+
+        last: taken last. since: when the first was taken, monotonic seconds.
+        """
+        if not isinstance(last, SwitchEvent) or len(self._unsaved) >= BATCH:
             return 0
-        return NOTICES_WAIT if self._decided else STATES_WAIT
+        if any(notice.kind in POPUPS for notice in self._decided):
+            return BURSTS_WAIT if len(self._unsaved) >= BURST else 0
+        return since + (NOTICES_WAIT if self._decided else STATES_WAIT) - time.monotonic()
 
     def _take(self, batch: Sequence[Item]) -> None:
         """Feed the tracker with what came in."""

@@ -115,6 +115,14 @@ class Service:
     def socket_app(self) -> str:
         return self.wait_for(r"socket_app_listening address=(\S+)")[1]
 
+    def numbers(self, wanted: str) -> str:
+        """Return what /metrics says once `wanted` is in it: an answer is written a moment later."""
+        found = ""
+        with gevent.Timeout(PATIENCE, AssertionError(f"no {wanted!r} in /metrics")):
+            while wanted not in found:
+                found = self.get("/metrics").text
+        return found
+
     def get(self, path: str) -> requests.Response:
         return requests.get(self.address + path, timeout=PATIENCE)
 
