@@ -197,6 +197,7 @@ def test_a_recorded_call_may_name_the_file(file: Path) -> None:
         (f"{A}planfix_concurrency = 'many'\n", "[a] planfix_concurrency: write a whole number"),
         (f"{A}user_domain = 'b.example'\n", "[a] user_domain: b.example is not one of its domains"),
         (f"{A}{B}user_domain = 'A.example'\n", "[b] user_domain: a.example is a domain of [a]"),
+        (f"{A}outbound_caller_id = '101'\n", "'101' is an ext by extension_pattern"),
         (A.replace("secret-key-a", "short"), "[a] pbx_token: it is empty or too short"),
         (A.replace("pbx_token", "pbx_token_old"), "[a] pbx_token is missing"),
         (A.replace("planfix_token", "admin_password"), "[a] planfix_token is missing"),

@@ -124,7 +124,7 @@ def load_accounts(kind: type[T], own: Mapping[str, str] | None = None) -> Accoun
             if not wrong:
                 read[name] = alone(**_together(base, table))
         except ValidationError as error:
-            wrong = [f"[{name}] {_named_as_here(s)}" for s in settings_file.sentences(kind, error)]
+            wrong = [f"[{name}] {as_in_file(s)}" for s in settings_file.sentences(kind, error)]
         problems += wrong
 
     problems += [*_clashes(read), *_too_much_seen(machine, read)]
@@ -243,9 +243,24 @@ def _as_text(key: str, value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _named_as_here(sentence: str) -> str:
-    """Return a sentence about a setting with its name as it is written in the file."""
-    return re.sub(r"^[A-Z_]+", lambda name: name[0].lower(), sentence)
+def as_in_file(text: str) -> str:
+    """Return a text about an account with the names of its settings as they stand in the file.
+
+    WINDOWS=ring becomes windows = "ring".
+    """
+    return _NAMED.sub(_as_in_file, text)
+
+
+_NAMED = re.compile(r"\b([A-Z][A-Z0-9_]+)\b(?:=([^\s,;]+))?", re.ASCII)
+
+
+def _as_in_file(named: re.Match[str]) -> str:
+    name, value = named[1].lower(), named[2]
+    if name not in COMPANY:
+        return named[0]
+    if value is None:
+        return name
+    return f"{name} = {value}" if value in ("true", "false") else f'{name} = "{value}"'
 
 
 # between accounts

@@ -218,8 +218,8 @@ def answer(text: str) -> str:
     for known, words in _answers().items():
         found = re.match(known, text)
         if found:
-            rest = found["rest"].strip() if "rest" in found.groupdict() else ""
-            return f"{words} {rest}".strip()
+            named = found.groupdict()
+            return f"{words % named} {named.get('rest', '').strip()}".strip()
     return text
 
 
@@ -236,8 +236,8 @@ def _answers() -> dict[str, str]:
         r"Planfix did not answer in time$": gettext("Planfix did not answer in time."),
         r"Planfix cannot be reached(?P<rest>.*)": gettext("Planfix cannot be reached"),
         r"Planfix's certificate is not trusted": gettext("Planfix's certificate is not trusted."),
-        r"a web page came back": gettext(
-            "A web page came back instead of Planfix's answer. Is PLANFIX_URL right?"
+        r"a web page came back.* is (?P<setting>\w+) right": gettext(
+            "A web page came back instead of Planfix's answer. Is %(setting)s right?"
         ),
         r"Planfix answered (?P<rest>.*)": gettext("Planfix answered"),
         r"too late to show$": gettext("Too late to show."),

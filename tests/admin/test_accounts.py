@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.pairing import stored_partner
 from fsplanfix.settings import Settings
-from fsplanfix.settings.accounts import load_accounts
+from fsplanfix.settings.accounts import COMPANY, load_accounts
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
@@ -88,6 +89,39 @@ def test_the_check_goes_through_every_account(
     assert "settings.short-token" not in codes(findings, "a")
     one = look(monkeypatch, env, text, "b")
     assert {found.account for found in one} == {"b"}
+
+
+def test_a_finding_about_an_account_names_settings_as_its_file_does(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], planfix: Planfix
+) -> None:
+    env["PUBLIC_URL"] = "http://127.0.0.1:9"
+    planfix.knows_ping, planfix.pbx_token = True, "another-key"
+    of_calls = 'extension_pattern = "x"\ndial_context = "nowhere"\nvoicemail = "link"'
+    of_b = 'windows = "known"\ndial_string = "sofia/gateway/no/{number}"'
+    text = (
+        account("a", planfix, more=of_calls)
+        + account("b", planfix, "wrong", of_b)
+        + account("c", planfix).replace("planfix_", "#").replace("key-of-c-0123456", "short-key")
+        + account("d", planfix).replace(planfix.url, f"{planfix.url}/nowhere")
+    )
+    store = Store(env["STORE_URL"])
+    said = [replace(notice, account="b") for notice in call("call-b", 1000.0, "101")]
+    store.save(said, {"call-b": None}, "s", now=1.0)
+    store.close()
+    findings = look(monkeypatch, env, text)
+    doubtful = [one for one in findings if one.account and one.grade is not Grade.OK]
+    assert {one.code for one in doubtful} > {
+        *("planfix.unreachable", "planfix.token", "planfix.unpaired", "planfix.pbx-key"),
+        *("settings.short-token", "context.unknown", "gateway.unknown"),
+        *("voicemail.no-folder", "windows.never-asked"),
+    }
+    names = {name.upper() for name in COMPANY}
+    for one in doubtful:
+        words = f"{one.part} {one.what} {one.hint}"
+        assert not names & {*re.findall(r"\w+", words)}, words
+    hints = " ".join(one.hint for one in doubtful)
+    assert "put the token that Planfix shows into planfix_token" in hints
+    assert 'set windows = "ring"' in hints
 
 
 def test_each_account_that_must_know_its_clients_needs_the_dialplan(

@@ -91,6 +91,17 @@ def test_each_company_sees_its_own_calls_and_an_administrator_all(
         everything.see(f"/calls/{callid}")
 
 
+def test_a_refusal_names_the_setting_as_the_companys_file_does(
+    service: Service, switch: Switch, planfix: Planfix
+) -> None:
+    planfix.answers.append("html")
+    callid = play(switch, "a")
+    visitor = inside(service, "look-at-a")
+    until(lambda: visitor.see(f"/calls/{callid}"), "Is planfix_url right?")
+    page = visitor.get(f"{service.address}/calls/{callid}", headers={"Accept-Language": "ru"})
+    assert "Верен ли planfix_url?" in page.text
+
+
 def test_what_happens_now_is_shown_to_its_company_alone(
     service: Service, switch: Switch, planfix: Planfix
 ) -> None:
