@@ -152,6 +152,7 @@ def test_what_is_wrong_with_a_company_is_said_in_the_words_of_its_file(
         setup = {"cmd": "setup", "planfix_url": planfixes["b"].url, "planfix_token": "a-third"}
         refused = service.click(token="pbx-token-of-b", **setup)
         assert "put the one shown here into planfix_token" in refused.json()["error"]
+        service.wait_for("setup_refused .*into planfix_token.*account=b")
 
 
 def test_a_link_of_one_company_opens_nothing_of_the_other(

@@ -129,6 +129,7 @@ class Commands:
         clicks: TTLCache[tuple[str, str], bool] | None = None,
     ) -> None:
         self._pairing = pairing
+        self._whose = whose(pairing.account)
         self._keys = keys
         self._rules = rules
         self._limits = limits
@@ -151,7 +152,7 @@ class Commands:
             # logged once: what is to be done stays the same
             self._saw_former_key = True
             hint = self._pairing.in_words("enter PBX_TOKEN in Planfix as the PBX key")
-            log.warning("former_pbx_token", hint=hint, **whose(self._pairing.account))
+            log.warning("former_pbx_token", hint=hint, **self._whose)
 
         known = {"makeCall": self._make_call, "setup": self._set_up}
         command = known.get(fields.get("cmd", ""))
@@ -245,7 +246,7 @@ class Commands:
             return NOT_STORED
 
         if problem:
-            log.error("setup_refused", problem=problem)
+            log.error("setup_refused", problem=problem, **self._whose)
             return 400, {"error": problem}
         return 200, {}
 
@@ -257,12 +258,12 @@ class Commands:
                 return problem
             ours = self._pairing.take(given)
             if ours == given:
-                log.info("setup_paired", planfix=urlsplit(ours.url).hostname)
+                log.info("setup_paired", planfix=urlsplit(ours.url).hostname, **self._whose)
                 return ""
 
         problem = self._mismatch(given, ours)
         if not problem:
-            log.info("setup_accepted")
+            log.info("setup_accepted", **self._whose)
         return problem
 
     def _mismatch(self, given: Partner, ours: Partner) -> str:
