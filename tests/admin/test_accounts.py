@@ -124,6 +124,19 @@ def test_a_finding_about_an_account_names_settings_as_its_file_does(
     assert 'set windows = "ring"' in hints
 
 
+def test_that_our_own_address_is_missing_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], planfix: Planfix
+) -> None:
+    planfix.knows_ping, planfix.pbx_url = True, "https://pbx.example.com/planfix"
+    text = account("a", planfix) + account("b", planfix).replace("127.0.0.1", "localhost")
+    findings = look(monkeypatch, env, text)
+    assert [one.account for one in findings if "PUBLIC_URL" in f"{one.what} {one.hint}"] == [""]
+    env["PUBLIC_URL"] = "http://127.0.0.1:9"
+    findings = look(monkeypatch, env, text)
+    differing = [one.account for one in findings if one.code == "planfix.pbx-url"]
+    assert differing == ["a", "b"]
+
+
 def test_each_account_that_must_know_its_clients_needs_the_dialplan(
     monkeypatch: pytest.MonkeyPatch, env: dict[str, str], planfix: Planfix
 ) -> None:
