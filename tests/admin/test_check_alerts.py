@@ -47,6 +47,15 @@ def test_what_does_not_work_is_broken(program: Path) -> None:
     says(look(alert_command=str(program)), Grade.BROKEN, "tell-me cannot be started")
 
 
+def test_a_wrong_command_does_not_keep_the_address_from_being_tried(program: Path) -> None:
+    program.chmod(0o644)
+    both = {"alert_command": str(program), "alert_url": "http://127.0.0.1:9/secret"}
+    says(look(True, **both), Grade.BROKEN, "tell-me cannot be started")
+    says(look(True, **both), Grade.BROKEN, "ALERT_URL: it cannot be")
+    says(look(**both), Grade.BROKEN, "tell-me cannot be started")
+    says(look(**both), Grade.OK, "troubles are told by ALERT_URL (")
+
+
 def test_the_command_sends_it(program: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     settings = {"PBX_TOKEN": TOKEN, "ALERT_COMMAND": str(program), "HTTP_LISTEN": "127.0.0.1:9"}
