@@ -18,11 +18,9 @@ def check_alerts(settings: Settings, send_test: bool) -> Iterator[Finding]:
     command, url = settings.alert_command, settings.alert_url.get_secret_value()
     if command is None and not url:
         what = "nobody is told of troubles: ALERT_COMMAND and ALERT_URL are not set"
+        hint = "set ALERT_COMMAND to a program that tells you, or ALERT_URL to an address"
         # only whoever wants to try it needs it now
-        if send_test:
-            yield _finding("none", Grade.BROKEN, what, "set one of them")
-        else:
-            yield _finding("none", Grade.OK, what)
+        yield _finding("none", Grade.BROKEN if send_test else Grade.OK, what, hint)
         return
 
     if command is not None and not os.access(command, os.X_OK):
