@@ -178,12 +178,13 @@ class Desk:
     def csv(self, asked: Mapping[str, str], zone: tzinfo, separator: str) -> Iterator[str]:
         """Yield all calls that are asked for as CSV, a piece at a time."""
         search = self._search(asked, zone)
-        yield csv_text([], zone, with_head=True, separator=separator)
+        of_several = not self._account and not self._all_rules.is_one
+        yield csv_text([], zone, True, separator, of_several)
 
         after: Place | None = None
         while page := self._calls.page(search, CALLS_AT_ONCE, after):
             after = page[-1].place
-            yield csv_text(page, zone, with_head=False, separator=separator)
+            yield csv_text(page, zone, False, separator, of_several)
             gevent.sleep(0)
 
     def _search(self, asked: Mapping[str, str], zone: tzinfo) -> Search:

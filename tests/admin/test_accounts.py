@@ -1,5 +1,7 @@
 """Commands on a switch with several companies: what is each one's, and what is missing."""
 
+import csv
+import io
 import json
 import os
 import re
@@ -236,6 +238,17 @@ def test_calls_are_listed_for_one_account(folder: Path) -> None:
         assert f"{name}1" in text
         assert len(text.splitlines()) == 2
     assert len(call_cli(folder, "calls", "--csv").stdout.splitlines()) == 3
+
+
+def test_the_csv_of_several_accounts_says_whose_each_call_is(folder: Path) -> None:
+    def table(*words: str, **settings: str) -> list[dict[str, str]]:
+        text = call_cli(folder, "calls", "--csv", *words, **settings).stdout
+        return [*csv.DictReader(io.StringIO(text))]
+
+    file = {"ACCOUNTS_FILE": str(folder / "accounts.toml")}
+    assert {row["callid"]: row["account"] for row in table(**file)} == {"a1": "a", "b1": "b"}
+    assert "account" not in table("--account", "a", **file)[0]
+    assert "account" not in table()[0]
 
 
 def test_a_number_is_explained_for_one_account(folder: Path) -> None:

@@ -79,10 +79,13 @@ def test_each_company_sees_its_own_calls_and_an_administrator_all(
                 assert SHOWN[name] in page or CLIENTS[name] in page, path
                 assert SHOWN[other] not in page, path
                 assert CLIENTS[other] not in page, path
+            assert "account" not in visitor.see("/calls.csv")
             assert CLIENTS[other] not in visitor.see(f"/calls/{callids[other]}", code=404)
             visitor.see(f"/recording/1/{callids[other]}", code=404)
             figures = visitor.see("/figures")
             assert "<b>1</b><span>calls in all</span>" in figures
+    rows = [line.split(",")[-2:] for line in everything.see("/calls.csv").splitlines()]
+    assert sorted(rows) == sorted([["callid", "account"], *([callids[n], n] for n in CLIENTS)])
     figures = everything.see("/figures")
     assert "<b>2</b><span>calls in all</span>" in figures
     # the same ext of two companies is two people
