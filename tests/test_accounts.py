@@ -192,6 +192,7 @@ def test_a_recorded_call_may_name_the_file(file: Path) -> None:
         (f"{A}store_url = 'sqlite://'\n", "[a] store_url is a setting of the whole machine"),
         (f"{A}freeswitch_esl = 'x'\n", "[a] freeswitch_esl is a setting of the whole machine"),
         (f"{A}country = 'Russia'\n", "[a] country: 'Russia' is not a country code"),
+        (A.replace("[a]", "[other]"), "[other] is not a name for an account: metrics"),
         (f"{A}default_ext = 2026-11-18\n", "[a] default_ext: write text in quotes"),
         (f"{A}lines = [['1']]\n", "[a] lines: write text in quotes"),
         (f"{A}planfix_concurrency = 'many'\n", "[a] planfix_concurrency: write a whole number"),

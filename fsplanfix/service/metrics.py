@@ -20,13 +20,12 @@ from ..outbox.store import Store
 from ..outbox.trouble import count_not_sent
 from ..planfix.agreement import Difference
 from ..planfix.keys import Key
+from ..settings.accounts import OTHER
 from .logs import Unbreakable
 from .pipeline import Pipeline
 
 MOST_ACCOUNTS = 500
 """Values of the label `account`; what is of more accounts is counted under OTHER."""
-
-OTHER = "other"
 
 
 class AccountLabel:

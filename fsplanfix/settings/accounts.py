@@ -36,7 +36,8 @@ from . import (
 
 NAME = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 
-NOT_A_NAME = "is not a name for an account; use up to 32 small letters a-z, digits and hyphens."
+OTHER = "other"
+"""What the metrics call accounts beyond those that have a label of their own."""
 
 MOST_ACCOUNTS = 10_000
 LARGEST_FILE = 10 * 1024 * 1024
@@ -182,6 +183,18 @@ def _cannot_be_read(file: Path, reason: str) -> SettingsError:
 # one account
 
 
+def wrong_name(name: str) -> str:
+    """Return why no account can have a name, "" if one can."""
+    if name == OTHER:
+        return f"[{OTHER}] is not a name for an account: metrics of many have it; choose another."
+    if NAME.fullmatch(name):
+        return ""
+    return (
+        f"[{name[:80]}] is not a name for an account; use up to 32 small letters a-z, digits and "
+        "hyphens."
+    )
+
+
 def _wrong(name: str, table: Any) -> list[str]:
     """Return what is wrong with an account before its values are read."""
     if not isinstance(table, dict):
@@ -189,8 +202,8 @@ def _wrong(name: str, table: Any) -> list[str]:
 
     inner = next((key for key, value in table.items() if isinstance(value, dict)), "")
     full = f"{name}.{inner}" if inner else name
-    if not NAME.fullmatch(full):
-        return [f"[{full[:80]}] {NOT_A_NAME}"]
+    if problem := wrong_name(full):
+        return [problem]
 
     wrong = [*filter(None, (_wrong_key(key, value) for key, value in table.items()))]
     if not any(table.get(key) for key in ("domains", "lines")):
