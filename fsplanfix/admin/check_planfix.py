@@ -80,9 +80,10 @@ def _ask_without_ping(client: PlanfixApi, error: TransportError) -> Finding:
     if error.unauthorized:
         fix = "put the token that Planfix shows into PLANFIX_TOKEN"
         return Finding("planfix.token", Grade.BROKEN, "Planfix", str(error), fix)
-    return Finding(
-        "planfix.unreachable", Grade.BROKEN, "Planfix", str(error), "is PLANFIX_URL right?"
-    )
+    fix = "is PLANFIX_URL right?"
+    # the text of a web page ends with it
+    what = str(error).removesuffix(f": {fix}")
+    return Finding("planfix.unreachable", Grade.BROKEN, "Planfix", what, fix)
 
 
 def _check_agreement(settings: Settings, known: dict[str, object]) -> Iterator[Finding]:
