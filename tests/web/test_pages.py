@@ -288,9 +288,12 @@ def test_a_log_in_over_plain_http_explains_itself(
         page = visitor.get(f"{service.address}/login", headers=far).text
         assert "You cannot log in at this address" in page
         assert 'href="https://pbx.example.com"' in page
+        port = service.address.rpartition(":")[2]
+        assert f"ssh -L {port}:127.0.0.1:{port} SERVER" in page
         fields = {"password": PASSWORD, "csrf_token": "x"}
         answer = visitor.post(f"{service.address}/login", headers=far, data=fields)
         assert "Open https://pbx.example.com" in answer.text
+        assert f"ssh -L {port}:127.0.0.1:{port} SERVER" in answer.text
         assert answer.status_code == 400
         for host in ("127.0.0.1:8080", "localhost:8080", "pbx.example.com", "[::1]:8080"):
             page = visitor.get(f"{service.address}/login", headers={"Host": host}).text
