@@ -330,9 +330,10 @@ def _place(text: str) -> Place | None:
 def _shown(step: story.Step) -> StoryStep:
     if step.queued is None:
         kind = "gap" if step.is_gap else "event"
-        if step.is_note:
+        if step.is_trouble:
             kind = "note"
-        return StoryStep(step.at, printable(step.who), printable(step.text), kind)
+        text = readable(step.text) if step.is_note else step.text
+        return StoryStep(step.at, printable(step.who), printable(text), kind)
 
     queued = step.queued
     notice = queued.notice

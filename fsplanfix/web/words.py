@@ -54,6 +54,7 @@ def install(app: Flask, number: Callable[[str], str]) -> None:
     app.add_template_filter(when, "when")
     app.add_template_filter(length, "length_of")
     app.add_template_filter(answer, "said")
+    app.add_template_filter(noted, "noted")
     app.add_template_filter(whole_day, "whole_day")
     app.add_template_filter(short_day, "short_day")
 
@@ -244,4 +245,72 @@ def _answers() -> dict[str, str]:
         r"sent with the COMPLETED$": gettext("Sent with the end of the call."),
         rf"{UNSENT}: the file is empty$": gettext("Recording not sent: the file is empty."),
         rf"{UNSENT}: ": gettext("Recording not sent: the file cannot be opened from here."),
+    }
+
+
+_TRY = re.compile(r"try (?P<n>\d+) to send (?P<what>\w+): (?P<answer>.*)", re.DOTALL)
+_CLICK = re.compile(r"click to call: (?P<outcome>.*)", re.DOTALL)
+_LOOKUP = re.compile(
+    r"caller looked up: (?P<what>.*?)(?:, manager (?P<manager>[\w, +-]+))? "
+    r"\((?:(?P<how>asked|remembered from before), )?(?P<ms>\d+) ms\)",
+    re.DOTALL,
+)
+
+
+def noted(text: str) -> str:
+    """Return a line of a call's story in the reader's language, if it is one of the journal's.
+
+    Names, numbers and what FreeSWITCH says are kept.
+    """
+    words = _journal()
+    if found := _TRY.fullmatch(text):
+        what = events().get(found["what"], found["what"])
+        problem = answer(found["answer"])
+        shown: str = gettext(
+            "try %(n)s to send “%(what)s”: %(problem)s", n=found["n"], what=what, problem=problem
+        )
+        return shown
+    if found := _CLICK.fullmatch(text):
+        outcome = words.get(found["outcome"], found["outcome"])
+        return f"{words['click to call']}: {outcome}"
+    if found := _LOOKUP.fullmatch(text):
+        known = [words.get(found["what"], found["what"])]
+        if found["manager"]:
+            known.append(f"{words['manager']} {found['manager']}")
+        how = [words[found["how"]]] if found["how"] else []
+        took = ", ".join([*how, f"{found['ms']} {words['ms']}"])
+        return f"{words['caller looked up']}: {', '.join(known)} ({took})"
+    return text
+
+
+@_by_language
+def _journal() -> dict[str, str]:
+    return {
+        "click to call": gettext("click to call"),
+        "the employee picked up": gettext("the employee picked up"),
+        "the employee did not pick up": gettext("the employee did not pick up"),
+        "the employee declined": gettext("the employee declined"),
+        "the employee's phone did not answer": gettext("the employee's phone did not answer"),
+        "the employee's phone is busy": gettext("the employee's phone is busy"),
+        "the employee's phone is off": gettext("the employee's phone is off"),
+        "FreeSWITCH's directory has no such user": gettext(
+            "FreeSWITCH's directory has no such user"
+        ),
+        "caller looked up": gettext("caller looked up"),
+        "no name": gettext("no name"),
+        "manager": gettext("manager"),
+        "asked": gettext("asked"),
+        "remembered from before": gettext("remembered from before"),
+        "ms": gettext("ms"),
+        "Planfix does not know the number": gettext("Planfix does not know the number"),
+        "Planfix does not know the number, or could not say": gettext(
+            "Planfix does not know the number, or could not say"
+        ),
+        "Planfix gave no answer that can be used": gettext(
+            "Planfix gave no answer that can be used"
+        ),
+        "Planfix did not answer in time": gettext("Planfix did not answer in time"),
+        "Planfix was not asked, because it failed several times in a row": gettext(
+            "Planfix was not asked, because it failed several times in a row"
+        ),
     }

@@ -15,9 +15,14 @@ import pytest
 
 from fsplanfix.admin.overview import DELIVERED_WITHIN
 from fsplanfix.calls.model import Direction, Kind
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.records import Entry
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
+from fsplanfix.planfix.contacts import NOBODY, Contact
+from fsplanfix.service.caller_lookup import GONE_WRONG, in_words
+from fsplanfix.service.clicks import OUTCOMES
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
@@ -256,6 +261,39 @@ def test_what_waits_longer_than_a_delivery_takes_is_shown(
         visitor.log_in()
         page = visitor.see("/")
         assert re.search(r'<li class="warn">Waiting to be sent: \d, since', page)
+
+
+def test_lines_of_the_journal_are_told_in_the_readers_language(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    contact = Contact("Анна", ("102",))
+    written = [
+        *(f"click to call: {outcome}" for outcome in OUTCOMES.values()),
+        *(in_words(NOBODY, how, 0.012) for how in (*GONE_WRONG, "asked", "cached")),
+        *(in_words(contact, how, 0.012) for how in ("asked", "cached")),
+        in_words(replace(contact, name=""), "asked", 0.012),
+        'try 1 to send INCOMING: Planfix rejected it: 400 {"error": "Анна"}',
+    ]
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    save(store, call("c1", NOON, "101"), now=NOON)
+    for line in written:
+        Archive(store).write_down(Entry(NOON, line, "c1", "101", "79161234567"))
+    store.close()
+    with running(switch, planfix, tmp_path, ADMIN_PASSWORD=PASSWORD, KEEP_DAYS="3650") as service:
+        visitor = Visitor(service)
+        visitor.log_in()
+        page = visitor.see("/calls/c1")
+        assert "click to call: the employee picked up" in page
+        assert "caller looked up: Анна, manager 102 (asked, 12 ms)" in page
+        what = "the phone rings, a call window opens"
+        assert f"try 1 to send “{what}”: Planfix rejected it: 400 Анна" in page
+        visitor.headers["Accept-Language"] = "ru"
+        page = visitor.see("/calls/c1")
+    assert "поиск звонящего в Планфиксе: Анна, менеджер 102 (по запросу, 12 мс)" in page
+    story = re.findall(r'<span class="what">(.*?)</span>', page, re.DOTALL)
+    assert len(story) >= len(written)
+    english = re.findall(r"\b[a-z]{3,}\b", re.sub(r"<[^>]*>?", "", " ".join(story)))
+    assert english == []
 
 
 def test_the_state_says_what_planfix_accepted_last(
