@@ -90,8 +90,9 @@ def test_each_company_sees_its_own_calls_and_an_administrator_all(
     assert "<b>2</b><span>calls in all</span>" in figures
     # the same ext of two companies is two people
     assert figures.count(">101</a>") == 2
-    for callid in callids.values():
-        everything.see(f"/calls/{callid}")
+    for name, callid in callids.items():
+        assert f"<dt>Account</dt><dd>{name}</dd>" in everything.see(f"/calls/{callid}")
+        assert "<dt>Account</dt>" not in inside(service, f"look-at-{name}").see(f"/calls/{callid}")
 
 
 def test_a_refusal_names_the_setting_as_the_companys_file_does(
