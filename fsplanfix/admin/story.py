@@ -16,6 +16,7 @@ from ..calls.whose import AnyRules, all_rules
 from ..freeswitch.events import SwitchEvent, moment
 from ..outbox.archive import Archive
 from ..outbox.records import LOOKED_UP, Queued
+from ..settings.accounts import as_in_file
 
 
 def N_(text: str) -> str:  # noqa: N802 - gettext's name
@@ -346,4 +347,7 @@ def _reason(
 
     if not reason:
         return ""
+    if voice.account:
+        # of several companies, each has its settings in the file of accounts
+        reason = as_in_file(reason)
     return _("rule %(number)s: %(reason)s") % {"number": rule, "reason": reason}

@@ -16,7 +16,7 @@ from fsplanfix.admin.desk import Desk
 from fsplanfix.admin.explain import story
 from fsplanfix.admin.findings import Finding, Grade
 from fsplanfix.calls.event_log import EventLog
-from fsplanfix.calls.model import Rules
+from fsplanfix.calls.model import Missed, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.calls.unclaimed import UNCLAIMED
 from fsplanfix.calls.whose import AccountRules
@@ -465,3 +465,13 @@ def test_a_story_names_nobody_of_another_company(store: Store) -> None:
     assert "101" in told
     assert "207" not in told
     assert "outside" in told
+
+
+def test_a_story_names_settings_as_the_file_of_accounts_does(store: Store) -> None:
+    none = Rules(domains=frozenset({"a.example"}), missed=Missed.NONE)
+    rules = AccountRules({"a": none}, Rules())
+    scene = Scene(rules).client().phone("B", "101", parent="A", variable_dialed_domain="a.example")
+    scene.rings("B").gone("A").gone("B")
+    store.save(scene.notices, {"A": None}, "s", now=1.0)
+    told = " ".join("\n".join(story(Archive(store), rules, "A")).split())
+    assert "rule 6: missed counts the call for a colleague" in told
