@@ -49,7 +49,16 @@ class PortTakenError(FsplanfixError):
 
 
 class LinkError(FsplanfixError):
-    """The event socket cannot be used now; another try may help."""
+    """The event socket cannot be used now; another try may help.
+
+    problem: what is wrong. hint: how to fix it, "" if that is not known. The text has both.
+    """
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        end = "" if hint.endswith("?") else "."
+        super().__init__(f"{problem}: {hint}{end}" if hint else problem)
+        self.problem = problem
+        self.hint = hint
 
 
 class LinkDown(LinkError):

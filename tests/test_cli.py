@@ -78,9 +78,17 @@ def test_who_starts_the_demo_over_ssh_is_told_how_to_see_it(tmp_path: Path) -> N
 
 def test_requests_that_are_sent_together_are_told_in_one_order() -> None:
     planfix = Planfix()
-    for ext, event in [("103", "INCOMING"), ("101", "INCOMING"), ("101", "ACCEPTED")]:
-        fields = {"cmd": "event", "ext": ext, "event": event}
-        planfix.received.append(Received(fields, 200, 1.0, 1.0))
+    for at, ext, event, status in [
+        (1.1, "103", "INCOMING", ""),
+        (1.2, "101", "INCOMING", ""),
+        (2.0, "102", "INCOMING", ""),
+        (2.1, "102", "ACCEPTED", ""),
+        (2.2, "103", "COMPLETED", "Canceled"),
+        (2.3, "101", "COMPLETED", "Canceled"),
+        (4.0, "102", "COMPLETED", "Success"),
+    ]:
+        fields = {"cmd": "event", "ext": ext, "event": event, "status": status}
+        planfix.received.append(Received(fields, 200, at, at))
     said: list[str] = []
     voice = demo.Voice(
         said.append,
@@ -90,7 +98,10 @@ def test_requests_that_are_sent_together_are_told_in_one_order() -> None:
         lambda at: "day",
     )
     demo.tell(planfix, 0, voice)
-    assert said == ["head", "101 INCOMING", "103 INCOMING", "101 ACCEPTED"]
+    assert said == [
+        *("head", "101 INCOMING", "103 INCOMING", "102 INCOMING", "102 ACCEPTED"),
+        *("101 COMPLETED", "103 COMPLETED", "102 COMPLETED"),
+    ]
 
 
 def test_the_demo_can_be_left_running(tmp_path: Path) -> None:

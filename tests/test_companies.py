@@ -134,6 +134,27 @@ def test_a_dead_planfix_of_one_company_is_nothing_to_the_other(
         planfixes["b"].wait_for(lambda crm: told(crm, callid) == ["I101", "A101", "S101"])
 
 
+def test_what_is_wrong_with_a_company_is_said_in_the_words_of_its_file(
+    switch: Switch, planfixes: dict[str, Planfix], tmp_path: Path
+) -> None:
+    planfixes["a"].answers.append("html")
+    planfixes["b"].token = "another"
+    trace = path_of("fusionpbx/did_answered")
+    with companies(switch, planfixes, tmp_path) as service:
+        switch.play(trace, 0)
+        service.wait_for("not_delivered .*is planfix_url right.*account=a")
+        switch.play(trace, 0, swap=OF_B)
+        service.wait_for("planfix_token_unknown .*compare planfix_token with.*account=b")
+
+        click = {"cmd": "makeCall", "from": "101", "to": "+380501234567"}
+        refused = service.click(token="pbx-token-of-a", **click)
+        assert "dial_allow can allow it" in refused.json()["reason"]
+        setup = {"cmd": "setup", "planfix_url": planfixes["b"].url, "planfix_token": "a-third"}
+        refused = service.click(token="pbx-token-of-b", **setup)
+        assert "put the one shown here into planfix_token" in refused.json()["error"]
+        service.wait_for("setup_refused .*into planfix_token.*account=b")
+
+
 def test_a_link_of_one_company_opens_nothing_of_the_other(
     switch: Switch, planfixes: dict[str, Planfix], tmp_path: Path
 ) -> None:

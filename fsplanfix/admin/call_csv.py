@@ -35,14 +35,24 @@ def all_pages(calls: CallList, search: Search) -> Iterator[list[ListedCall]]:
 
 
 def csv_text(
-    calls: Iterable[ListedCall], zone: tzinfo | None, with_head: bool, separator: str = ","
+    calls: Iterable[ListedCall],
+    zone: tzinfo | None,
+    with_head: bool,
+    separator: str = ",",
+    with_account: bool = False,
 ) -> str:
-    """Return calls as lines of CSV. zone: of their times, None for the machine's own."""
+    """Return calls as lines of CSV.
+
+    zone: of their times, None for the machine's own. with_account: they may be of several, and the
+    last column names it.
+    """
     text = io.StringIO()
     lines = csv.writer(text, delimiter=separator)
     if with_head:
-        lines.writerow(COLUMNS)
-    lines.writerows([_cell(value) for value in _values(call, zone)] for call in calls)
+        lines.writerow((*COLUMNS, *["account"] * with_account))
+    for call in calls:
+        values = *_values(call, zone), *[call.account] * with_account
+        lines.writerow(map(_cell, values))
     return text.getvalue()
 
 

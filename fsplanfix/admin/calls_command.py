@@ -66,15 +66,16 @@ def show_calls(
 
     Times are those of the machine's time zone. Without --today or --since, the latest 50 calls are
     shown. waited: until the answer. *: recorded. `fsplanfix explain CALLID` tells more of a call;
-    its callid is in the CSV.
+    its callid is in the CSV, and whose it is where there are several companies.
     """
     now = datetime.now().astimezone()
     start = since_when(since, now) if since else None
     if today:
         start = now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
 
+    accounts = load_accounts(RuleSettings)
     search = replace(
-        client_search(number, _country(account)),
+        client_search(number, accounts.get(account, accounts.machine).country),
         ext=ext,
         since=start,
         results=(Result.MISSED.value,) if missed else (),
@@ -86,7 +87,7 @@ def show_calls(
         if start is None:
             pages = iter([calls.page(search, MOST_WITHOUT_A_TIME)])
         if as_csv:
-            for line in _csv(pages):
+            for line in _csv(pages, with_account=not account and not accounts.rules().is_one):
                 click.echo(line)
         else:
             _show_table(pages)
@@ -94,17 +95,11 @@ def show_calls(
         reader.close()
 
 
-def _country(account: str) -> str:
-    """Return the country by which a number is written."""
-    accounts = load_accounts(RuleSettings)
-    return accounts.get(account, accounts.machine).country
-
-
-def _csv(pages: Iterator[list[ListedCall]]) -> Iterator[str]:
-    yield csv_text([], None, with_head=True).rstrip()
+def _csv(pages: Iterator[list[ListedCall]], with_account: bool) -> Iterator[str]:
+    yield csv_text([], None, with_head=True, with_account=with_account).rstrip()
     for page in pages:
         if page:
-            yield csv_text(page, None, with_head=False).rstrip()
+            yield csv_text(page, None, with_head=False, with_account=with_account).rstrip()
 
 
 def _show_table(pages: Iterator[list[ListedCall]]) -> None:

@@ -29,7 +29,7 @@ from ..settings import Settings
 from ..settings.accounts import Accounts
 from ..settings_file import UnknownName
 from ..web.tls import certificate
-from .check_accounts import check_accounts, check_key
+from .check_accounts import check_accounts, check_key, of_account
 from .check_alerts import check_alerts
 from .check_bucket import check_bucket
 from .check_freeswitch import check_freeswitch
@@ -299,5 +299,5 @@ def _check_windows(accounts: Accounts[Settings], store: Store) -> Iterator[Findi
     for name in filter(never_asked.__contains__, wanting):
         what = "WINDOWS=known, and the dialplan never asks who calls: every client is a new one"
         hint = "copy freeswitch-dialplan/public/00_2_planfix_ring.xml, or set WINDOWS=ring"
-        account = name if accounts.file else ""
-        yield Finding("windows.never-asked", Grade.WARNING, "windows", what, hint, account)
+        found = Finding("windows.never-asked", Grade.WARNING, "windows", what, hint)
+        yield of_account(found, name) if accounts.file else found

@@ -9,7 +9,7 @@ from gevent.pool import Pool
 
 from ..planfix.pairing import Partner
 from ..settings import Settings
-from ..settings.accounts import Accounts
+from ..settings.accounts import Accounts, as_in_file
 from .check_bucket import check_bucket
 from .check_freeswitch import check_clicks
 from .check_machine import check_mailboxes
@@ -48,11 +48,18 @@ def check_accounts(
         sound += is_sound
         for finding in findings:
             if finding.grade is not Grade.OK or len(names) <= SHOWN_WHOLE:
-                yield replace(finding, account=name)
+                yield of_account(finding, name)
 
     if len(names) > SHOWN_WHOLE:
         what = f"{sound} of {len(names)} are all right"
         yield Finding("accounts.sound", Grade.OK, "accounts", what)
+
+
+def of_account(finding: Finding, name: str) -> Finding:
+    """Return a finding as one about an account of the file, in the words of the file."""
+    words = (finding.part, finding.what, finding.hint)
+    part, what, hint = map(as_in_file, words)
+    return replace(finding, account=name, part=part, what=what, hint=hint)
 
 
 def _check_account(settings: Settings, partner: Partner | None) -> Iterator[Finding]:

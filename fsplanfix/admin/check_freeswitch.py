@@ -55,8 +55,8 @@ def check_freeswitch(settings: Settings, server: Server) -> Iterator[Finding]:
         ):
             yield from check(settings, connection)
     except LinkError as error:
-        hint = "see FREESWITCH_ESL and event_socket.conf.xml"
-        yield Finding("freeswitch.unreachable", Grade.BROKEN, part, str(error), hint)
+        hint = error.hint or "see FREESWITCH_ESL and event_socket.conf.xml"
+        yield Finding("freeswitch.unreachable", Grade.BROKEN, part, error.problem, hint)
     finally:
         connection.stop()
 

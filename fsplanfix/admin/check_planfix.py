@@ -54,11 +54,6 @@ def check_planfix(settings: Settings, partner: Partner | None) -> Iterator[Findi
         yield from _check_agreement(settings, known)
 
 
-def _public_url(settings: Settings) -> str:
-    scheme = "https" if settings.http_cert else "http"
-    return (settings.public_url or f"{scheme}://{settings.http_listen}").rstrip("/")
-
-
 def ping(url: str, token: str) -> tuple[Finding, dict[str, object] | None]:
     """Ask Planfix for a sign of life; also return what it knows of us, None if it does not say."""
     client = PlanfixApi(url, token, 1)
@@ -85,14 +80,16 @@ def _ask_without_ping(client: PlanfixApi, error: TransportError) -> Finding:
     if error.unauthorized:
         fix = "put the token that Planfix shows into PLANFIX_TOKEN"
         return Finding("planfix.token", Grade.BROKEN, "Planfix", str(error), fix)
-    return Finding(
-        "planfix.unreachable", Grade.BROKEN, "Planfix", str(error), "is PLANFIX_URL right?"
-    )
+    fix = "is PLANFIX_URL right?"
+    # the text of a web page ends with it
+    what = str(error).removesuffix(f": {fix}")
+    return Finding("planfix.unreachable", Grade.BROKEN, "Planfix", what, fix)
 
 
 def _check_agreement(settings: Settings, known: dict[str, object]) -> Iterator[Finding]:
     """Compare the key and the address that Planfix uses with ours."""
-    ours = _public_url(settings)
+    # without it Planfix's address of us cannot be judged, and that it is missing is said once
+    ours = settings.public_url or ""
     for difference, what in differences(known, PbxKeys(*settings.pbx_keys()), ours).items():
         code, grade = _DIFFERENCES[difference]
         yield Finding(code, grade, "Planfix", what, hint(difference, ours))

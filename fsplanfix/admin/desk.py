@@ -178,12 +178,13 @@ class Desk:
     def csv(self, asked: Mapping[str, str], zone: tzinfo, separator: str) -> Iterator[str]:
         """Yield all calls that are asked for as CSV, a piece at a time."""
         search = self._search(asked, zone)
-        yield csv_text([], zone, with_head=True, separator=separator)
+        of_several = not self._account and not self._all_rules.is_one
+        yield csv_text([], zone, True, separator, of_several)
 
         after: Place | None = None
         while page := self._calls.page(search, CALLS_AT_ONCE, after):
             after = page[-1].place
-            yield csv_text(page, zone, with_head=False, separator=separator)
+            yield csv_text(page, zone, False, separator, of_several)
             gevent.sleep(0)
 
     def _search(self, asked: Mapping[str, str], zone: tzinfo) -> Search:
@@ -329,9 +330,10 @@ def _place(text: str) -> Place | None:
 def _shown(step: story.Step) -> StoryStep:
     if step.queued is None:
         kind = "gap" if step.is_gap else "event"
-        if step.is_note:
+        if step.is_trouble:
             kind = "note"
-        return StoryStep(step.at, printable(step.who), printable(step.text), kind)
+        text = readable(step.text) if step.is_note else step.text
+        return StoryStep(step.at, printable(step.who), printable(text), kind)
 
     queued = step.queued
     notice = queued.notice

@@ -15,7 +15,7 @@ from ..calls.whose import AnyRules, all_rules
 from ..outbox.archive import Archive, Known
 from ..outbox.call_list import ListedCall
 from ..outbox.queue import SENT_BEFORE
-from ..outbox.records import LOOKED_UP, Entry, Queued
+from ..outbox.records import Entry, Queued
 from ..outbox.schema import State
 from ..planfix.forms import build_form
 from ..printable import WIDTH, printable
@@ -46,9 +46,6 @@ COLORS = {
     "!": colors.BAD,
     "?": colors.ODD,
 }
-NEWS = (LOOKED_UP, "click to call: the employee picked up")
-"""How lines of the journal begin that tell of nothing wrong."""
-
 INDENT = " " * 15
 
 
@@ -102,7 +99,7 @@ def _mark(step: Step) -> str:
         return MARKS[step.queued.state]
     if step.is_gap:
         return "?"
-    return "!" if step.is_note and not step.text.startswith(NEWS) else " "
+    return "!" if step.is_trouble else " "
 
 
 def _told(queued: Queued, rule: str) -> Iterator[str]:

@@ -36,7 +36,9 @@ class Finding:
 
     @property
     def mark(self) -> str:
-        """Return ✓, ! or ✗."""
+        """Return ✓, ! or ✗; i for what works and could be better."""
+        if self.grade is Grade.OK and self.hint:
+            return "i"
         return "✓!✗"[self.grade]
 
 

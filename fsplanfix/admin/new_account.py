@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import SettingsError
 from ..settings import AccountSettings, Settings, load
-from ..settings.accounts import NAME, NOT_A_NAME, load_accounts
+from ..settings.accounts import load_accounts, wrong_name
 from ..settings_file import LOCAL_FILE
 from .initial_settings import write_private
 
@@ -32,8 +32,8 @@ def file_of_accounts(settings_file: Path | None) -> tuple[Path, bool]:
 
 def examine_name(name: str) -> None:
     """Raise SettingsError if no account can have this name."""
-    if not NAME.fullmatch(name):
-        raise SettingsError([f"[{name[:80]}] {NOT_A_NAME}"])
+    if problem := wrong_name(name):
+        raise SettingsError([problem])
 
 
 def add_account(

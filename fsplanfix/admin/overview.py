@@ -23,6 +23,9 @@ from .figures import Sums, midnight
 
 log = structlog.get_logger(__name__)
 
+DELIVERED_WITHIN = 5.0
+"""Seconds that a delivery may take: a notice that has waited for less is on its way."""
+
 MOST_RECENT = 10
 MOST_REJECTED = 200
 MOST_LIVE = 60
@@ -69,7 +72,8 @@ class Overview:
     """How everything stands.
 
     linked: whether each FreeSWITCH is. paired: whether it is known which Planfix we belong to.
-    today: since midnight, by the reader's time zone.
+    is_late: notices wait, and the oldest longer than a delivery takes. today: since midnight, by
+    the reader's time zone.
     unclaimed: calls that belong to no account, and how many, for whoever sees those of all.
     unanswered: clients who were missed today and not called back. recent: the latest calls that are
     over.
@@ -79,6 +83,7 @@ class Overview:
     paired: bool
     shadow: bool
     standing: Standing
+    is_late: bool
     calls: list[LiveCall]
     more_calls: int
     rejected: list[Rejected]
@@ -126,11 +131,14 @@ class Lookout:
             today.add(row)
 
         live = self._live(self._standing.open_calls(is_wanted))
+        standing = self._standing.standing(is_wanted)
+        since_when = standing.waiting_since
         return Overview(
             linked=self._is_linked(),
             paired=self._is_paired(),
             shadow=self._shadow,
-            standing=self._standing.standing(is_wanted),
+            standing=standing,
+            is_late=since_when is not None and now - since_when >= DELIVERED_WITHIN,
             calls=live[:MOST_LIVE],
             more_calls=max(len(live) - MOST_LIVE, 0),
             rejected=_by_call(self._standing.rejected(MOST_REJECTED, is_wanted)),

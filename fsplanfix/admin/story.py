@@ -15,7 +15,8 @@ from ..calls.tracker import Tracker
 from ..calls.whose import AnyRules, all_rules
 from ..freeswitch.events import SwitchEvent, moment
 from ..outbox.archive import Archive
-from ..outbox.records import Queued
+from ..outbox.records import LOOKED_UP, Queued
+from ..settings.accounts import as_in_file
 
 
 def N_(text: str) -> str:  # noqa: N802 - gettext's name
@@ -54,6 +55,15 @@ class Step:
     reason: str = ""
     is_gap: bool = False
     is_note: bool = False
+
+    @property
+    def is_trouble(self) -> bool:
+        """Tell whether it is a line of the journal about something that went wrong."""
+        return self.is_note and not self.text.startswith(NEWS)
+
+
+NEWS = (LOOKED_UP, "click to call: the employee picked up")
+"""How lines of the journal begin that tell of nothing wrong."""
 
 
 HEARD = {
@@ -337,4 +347,7 @@ def _reason(
 
     if not reason:
         return ""
+    if voice.account:
+        # of several companies, each has its settings in the file of accounts
+        reason = as_in_file(reason)
     return _("rule %(number)s: %(reason)s") % {"number": rule, "reason": reason}

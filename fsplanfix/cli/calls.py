@@ -72,7 +72,7 @@ def explain_command(
 
     Shows the events of FreeSWITCH, the rule behind each notice, and Planfix's answers. The rules
     are listed in docs/call-rules.md. The beginning of a callid is enough. A number with several
-    calls gives one line for each, the newest last. Times are those of the machine, or of TZ.
+    calls gives one line for each, the latest first. Times are those of the machine, or of TZ.
     """
     accounts = load_accounts(RuleSettings)
     if not call and not last:
@@ -118,12 +118,15 @@ def _nothing_known(call: str) -> click.ClickException:
 
 
 def _refusals(archive: Archive, number: str, start: float, account: str) -> list[str]:
-    """Return what is to be told of clicks that were refused: only their number is known."""
+    """Return what is to be told of clicks that were refused, the latest first.
+
+    Only their number is known.
+    """
     if not number:
         return []
     return [
         explain.refusal(entry)
-        for entry in archive.refused(number)
+        for entry in reversed(archive.refused(number))
         if entry.at >= start and account in ("", entry.account)
     ]
 
@@ -175,12 +178,12 @@ def _is_of(archive: Archive, callid: str, account: str) -> bool:
 
 
 def _list(store: Store, found: list[Known], number: str) -> str:
-    """Return a line for each call."""
+    """Return a line for each call, the latest first. found: the oldest first."""
     search = Search(number=number, since=found[0].at - LONGEST_CALL)
     over = {
         call.callid: call for page in all_pages(CallList(Reader(store)), search) for call in page
     }
-    lines = [explain.one_line(known, over.get(known.callid)) for known in found]
+    lines = [explain.one_line(known, over.get(known.callid)) for known in reversed(found)]
     return "\n".join([*lines, "To explain one: fsplanfix explain CALLID"])
 
 

@@ -27,6 +27,8 @@ from .root import ACCOUNT_OPTION, WHOLE_WORDS, cli, name_of_account, say
 def check_command(as_json: bool, test_alert: bool, account: str) -> None:
     """Check the installation and suggest fixes.
 
+    Marks: ✓ is well, i could be better, ! is a warning, ✗ is broken.
+
     Exit code: 0 if all is well, 1 if there are warnings, 2 if something is broken.
     """
     counts, heading = dict.fromkeys(Grade, 0), ""
@@ -50,7 +52,7 @@ def check_command(as_json: bool, test_alert: bool, account: str) -> None:
     raise SystemExit(max(grade for grade in Grade if counts[grade]))
 
 
-COLORS = {Grade.OK: colors.GOOD, Grade.WARNING: colors.ODD, Grade.BROKEN: colors.BAD}
+COLORS = {"✓": colors.GOOD, "i": colors.QUIET, "!": colors.ODD, "✗": colors.BAD}
 
 
 def _show(finding: Finding) -> None:
@@ -60,7 +62,7 @@ def _show(finding: Finding) -> None:
     what = fill(printable(finding.what), WIDTH - len(head), **WHOLE_WORDS).replace(
         "\n", f"\n{indent}"
     )
-    colors.show_mark(f"{head}{what}", COLORS[finding.grade])
+    colors.show_mark(f"{head}{what}", COLORS[finding.mark])
     if finding.hint:
         hint = printable(finding.hint)
         # a path or an option of a command is copied, so it is not divided

@@ -34,7 +34,7 @@ def queue_group() -> None:
 @ACCOUNT_OPTION
 @errors_as_one_line
 def queue_list_command(everything: bool, limit: int, account: str) -> None:
-    """List rejected notices with Planfix's answer.
+    """List rejected notices with Planfix's answer, the oldest first, as they are sent.
 
     Times are those of this machine.
     """

@@ -124,31 +124,25 @@ class Connection(InboundESL):
             # create_connection also speaks IPv6 (fault k)
             self.sock = socket.create_connection((self.host, self.port), timeout=self.timeout)
         except TimeoutError:
-            raise LinkDown(
-                f"{where} does not answer: check the address and the firewall."
-            ) from None
+            hint = "check the address and the firewall"
+            raise LinkDown(f"{where} does not answer", hint) from None
         except OSError as error:
             reason = error.strerror or str(error)
-            raise LinkDown(
-                f"{where} cannot be reached ({reason}): is it running, mod_event_socket loaded?"
-            ) from None
+            hint = "is it running, mod_event_socket loaded?"
+            raise LinkDown(f"{where} cannot be reached ({reason})", hint) from None
 
         self._detect_dead_peers()
         self.connected = True
         self._receive_events_greenlet = gevent.spawn(self.receive_events)
         if not self._auth_request_event.wait(self.timeout):
-            raise LinkTimeout(
-                f"{where} accepts connections but says nothing: is that port the event socket?"
-            )
+            problem = f"{where} accepts connections but says nothing"
+            raise LinkTimeout(problem, "is that port the event socket?")
         if self._rejected:
-            raise LoginRefused(
-                f"{where} refuses our address: "
-                "add it to apply-inbound-acl in event_socket.conf.xml."
-            )
+            hint = "add it to apply-inbound-acl in event_socket.conf.xml"
+            raise LoginRefused(f"{where} refuses our address", hint)
         if not self.connected:
-            raise LinkDown(
-                f"{where} closed the connection before the login: is that port the event socket?"
-            )
+            problem = f"{where} closed the connection before the login"
+            raise LinkDown(problem, "is that port the event socket?")
 
     def _detect_dead_peers(self) -> None:
         """Let the kernel report a peer that is gone (fault f).
@@ -167,10 +161,8 @@ class Connection(InboundESL):
         """Log in. Raises LoginRefused if the password is wrong."""
         reply = self.send(f"auth {self.password}", timeout=self.timeout)
         if reply.headers.get("Reply-Text") != "+OK accepted":
-            raise LoginRefused(
-                f"FreeSWITCH at {self.server.name} refuses the password: put the one from "
-                "event_socket.conf.xml into FREESWITCH_ESL."
-            )
+            hint = "put the one from event_socket.conf.xml into FREESWITCH_ESL"
+            raise LoginRefused(f"FreeSWITCH at {self.server.name} refuses the password", hint)
 
         self._is_logged_in = True
 

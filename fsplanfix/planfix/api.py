@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import cache
 from http.client import HTTPException
@@ -133,12 +133,16 @@ class PlanfixApi:
 
     url: PLANFIX_URL. token: PLANFIX_TOKEN, added to each request. Both may be "" until `aim` is
     called, and nothing may be sent until then. concurrency: requests at once; more of them wait.
+    in_words: writes the names of settings as they stand where the account's do.
     """
 
-    def __init__(self, url: str, token: str, concurrency: int) -> None:
+    def __init__(
+        self, url: str, token: str, concurrency: int, in_words: Callable[[str], str] = str
+    ) -> None:
         self._token = ""
         self._head = ""
         self._concurrency = concurrency
+        self._in_words = in_words
         self._connections: ConnectionPool | None = None
         if url:
             self.aim(url, token)
@@ -225,8 +229,7 @@ class PlanfixApi:
         except (HTTPException, OSError) as error:
             raise TransportError(f"Planfix cannot be reached ({reason(error)})") from None
 
-    @staticmethod
-    def _judge(code: int, text: str, retry_after: str) -> None:
+    def _judge(self, code: int, text: str, retry_after: str) -> None:
         """Raise TransportError unless Planfix accepted (docs/delivery-rules.md, rule 4)."""
         if code == 200 and not text.startswith("<"):
             return
@@ -240,8 +243,9 @@ class PlanfixApi:
                 f"Planfix asks us to wait: {code}", retry_after=seconds_to_wait(retry_after)
             )
         if text.startswith("<"):
+            hint = self._in_words("is PLANFIX_URL right?")
             raise TransportError(
-                f"a web page came back ({code}) instead of Planfix's answer: is PLANFIX_URL right?"
+                f"a web page came back ({code}) instead of Planfix's answer: {hint}"
             )
         raise TransportError(f"Planfix answered {code} {text[:200]}")
 

@@ -19,6 +19,7 @@ from limits.strategies import MovingWindowRateLimiter
 from ..calls.model import Rules
 from ..calls.numbers import Numbering, is_outside_number, refusal
 from ..errors import DialRefused, LinkError, StoreError
+from ..outbox.records import whose
 from .api import is_postable
 from .keys import Key, PbxKeys, same
 from .pairing import Pairing, Partner, plain
@@ -128,12 +129,14 @@ class Commands:
         clicks: TTLCache[tuple[str, str], bool] | None = None,
     ) -> None:
         self._pairing = pairing
+        self._whose = whose(pairing.account)
         self._keys = keys
         self._rules = rules
         self._limits = limits
         self._dial = dial
         self._on_refused = on_refused
         self._on_key = on_key
+        self._saw_former_key = False
 
         # "is None": an empty cache is false
         self._clicks = TTLCache(10_000, DOUBLE_CLICK) if clicks is None else clicks
@@ -145,6 +148,11 @@ class Commands:
         if key is None:
             return INVALID_TOKEN
         self._on_key(key)
+        if key is Key.FORMER and not self._saw_former_key:
+            # logged once: what is to be done stays the same
+            self._saw_former_key = True
+            hint = self._pairing.in_words("enter PBX_TOKEN in Planfix as the PBX key")
+            log.warning("former_pbx_token", hint=hint, **self._whose)
 
         known = {"makeCall": self._make_call, "setup": self._set_up}
         command = known.get(fields.get("cmd", ""))
@@ -178,8 +186,9 @@ class Commands:
             self._dial(ext, users, to)
         except DialRefused as problem:
             self._clicks.pop(click, None)
-            self._on_refused(ext, to.number, str(problem))
-            return 400, {"error": "Invalid parameters", "reason": str(problem)}
+            reason = self._pairing.in_words(str(problem))
+            self._on_refused(ext, to.number, reason)
+            return 400, {"error": "Invalid parameters", "reason": reason}
         except LinkError:
             self._clicks.pop(click, None)
             self._on_refused(ext, to.number, "no FreeSWITCH is linked")
@@ -237,7 +246,7 @@ class Commands:
             return NOT_STORED
 
         if problem:
-            log.error("setup_refused", problem=problem)
+            log.error("setup_refused", problem=problem, **self._whose)
             return 400, {"error": problem}
         return 200, {}
 
@@ -249,12 +258,12 @@ class Commands:
                 return problem
             ours = self._pairing.take(given)
             if ours == given:
-                log.info("setup_paired", planfix=urlsplit(ours.url).hostname)
+                log.info("setup_paired", planfix=urlsplit(ours.url).hostname, **self._whose)
                 return ""
 
         problem = self._mismatch(given, ours)
         if not problem:
-            log.info("setup_accepted")
+            log.info("setup_accepted", **self._whose)
         return problem
 
     def _mismatch(self, given: Partner, ours: Partner) -> str:
@@ -280,6 +289,7 @@ class Commands:
 
         if self._pairing.by_setup:
             return f"The PBX {what}: run fsplanfix unpair there, restart it and save this again."
+        setting = self._pairing.in_words(setting)
         return f"The PBX {what}: put {value} into {setting} and restart fsplanfix."
 
 

@@ -58,6 +58,8 @@ class Delivery:
     make_url: makes the URL of a recording. availability_of: tells whether Planfix may have it yet,
     by its path and the moment when FreeSWITCH had closed it (seconds since 1970).
 
+    in_words: writes the names of settings as they stand where the account's do.
+
     is_troubled: Planfix did not accept the last notice, and it was not the notice's fault.
     """
 
@@ -69,6 +71,7 @@ class Delivery:
         availability_of: Callable[[str, float], Availability],
         on_delivered: OnDelivered | None = None,
         account: str = ACCOUNT,
+        in_words: Callable[[str], str] = str,
     ) -> None:
         self.settings = settings
         self.is_troubled = False
@@ -78,6 +81,7 @@ class Delivery:
         self._on_delivered = on_delivered
         self._fact = fact_of("canceled_spelling", account)
         self._whose = whose(account)
+        self._in_words = in_words
         # "" until Planfix has accepted one of them
         self._spelling = "" if settings.canceled == "auto" else settings.canceled
 
@@ -94,14 +98,15 @@ class Delivery:
         if notice.kind is Kind.RECORD or notice.recording:
             available = self._availability_of(notice.recording, notice.at / 1_000_000)
         if notice.kind is Kind.RECORD and available.problem:
+            problem = self._in_words(available.problem)
             log.warning(
                 "recording_not_sent",
                 callid=notice.callid,
                 file=notice.recording,
-                problem=available.problem,
+                problem=problem,
                 **self._whose,
             )
-            return Outcome(queued, State.SKIPPED, f"{NOT_SENT} {available.problem}", tried=False)
+            return Outcome(queued, State.SKIPPED, f"{NOT_SENT} {problem}", tried=False)
 
         # Planfix may download the file soon after the command, so it must be complete
         # (docs/facts/planfix.md)
@@ -122,9 +127,9 @@ class Delivery:
             self._send(queued, claims, available.is_temporary)
         except TransportError as error:
             # Python deletes `error` at the end of the clause, the lambda needs a name that stays
-            problem = error
-            self.is_troubled = not problem.permanent
-            return until_store_answers(lambda: self._on_refusal(queued, claims, problem))
+            refusal = error
+            self.is_troubled = not refusal.permanent
+            return until_store_answers(lambda: self._on_refusal(queued, claims, refusal))
 
         self.is_troubled = False
         if self._on_delivered is not None:
@@ -192,7 +197,7 @@ class Delivery:
             # logged once: the probe of every minute gets a 401 until the token is fixed
             if claims.postpone_unauthorized(queued, now):
                 hint = "compare PLANFIX_TOKEN with the token in Planfix's settings"
-                log.error("planfix_token_unknown", hint=hint, **self._whose)
+                log.error("planfix_token_unknown", hint=self._in_words(hint), **self._whose)
             return None
 
         # after a 400 a person decides, however late the window is (rule 4)

@@ -73,11 +73,20 @@ class Pairing:
     """Knows the Planfix an account belongs to, or waits for it.
 
     url, token: of the settings, which win over the store; "" for both if `setup` is to tell them.
+    in_words: writes the names of settings as they stand where the account's do.
     by_setup: whether the store, and not the settings, says who it is. Raises StoreError.
     """
 
-    def __init__(self, store: Store, url: str, token: str, account: str = ACCOUNT) -> None:
+    def __init__(
+        self,
+        store: Store,
+        url: str,
+        token: str,
+        account: str = ACCOUNT,
+        in_words: Callable[[str], str] = str,
+    ) -> None:
         self.account = account
+        self.in_words = in_words
         self._store = store
         self._waiting: list[Callable[[Partner], None]] = []
         self.by_setup = not url
@@ -118,7 +127,7 @@ def keep_looking(store: Store, pairings: Iterable[Pairing]) -> None:
     """Wait until the partner of each account is known."""
     waiting = [pairing for pairing in pairings if pairing.partner is None]
     for pairing in waiting:
-        log.warning("waits_for_setup", hint=HINT, **whose(pairing.account))
+        log.warning("waits_for_setup", hint=pairing.in_words(HINT), **whose(pairing.account))
 
     while waiting:
         gevent.sleep(LOOK_EVERY)

@@ -42,7 +42,8 @@ class Agreement:
     """Compares what Planfix holds with what is ours.
 
     has_aim: tells whether it is known which Planfix we belong to. public_url: PUBLIC_URL, "" if
-    Planfix's address of us cannot be judged. account: whose Planfix it is.
+    Planfix's address of us cannot be judged. account: whose Planfix it is. in_words: writes the
+    names of settings as they stand where the account's do.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Agreement:
         keys: PbxKeys,
         public_url: str,
         account: str = ACCOUNT,
+        in_words: Callable[[str], str] = str,
     ) -> None:
         self.asked_at = fact_of(ASKED_AT, account)
         self._account = account
@@ -61,6 +63,7 @@ class Agreement:
         self._has_aim = has_aim
         self._keys = keys
         self._public_url = public_url
+        self._in_words = in_words
 
     def step(self) -> bool:
         """Ask if it is time; return whether it was. Raises StoreError."""
@@ -86,8 +89,8 @@ class Agreement:
             log.error(
                 "planfix_differs",
                 what=difference.value,
-                problem=f"Planfix {what}",
-                hint=hint(difference, self._public_url),
+                problem=self._in_words(f"Planfix {what}"),
+                hint=self._in_words(hint(difference, self._public_url)),
                 **whose(self._account),
             )
 

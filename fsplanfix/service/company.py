@@ -28,6 +28,7 @@ from ..recordings.library import Library
 from ..recordings.uploader import may_delete
 from ..recordings.urls import RecordingUrls
 from ..settings import Settings
+from ..settings.accounts import as_in_file
 from .agreement import Agreement
 from .caller_lookup import CallerLookup
 from .clicks import make_commands, write_down
@@ -75,9 +76,10 @@ class Company:
         self.settings = settings
         self._machine = machine
 
+        self._in_words = as_in_file if machine.has_many else str
         token = settings.planfix_token.get_secret_value()
-        self.pairing = Pairing(machine.store, settings.planfix_url, token, name)
-        self.client = PlanfixApi("", "", settings.planfix_concurrency)
+        self.pairing = Pairing(machine.store, settings.planfix_url, token, name, self._in_words)
+        self.client = PlanfixApi("", "", settings.planfix_concurrency, self._in_words)
         self.pairing.then(self._on_paired)
         self.delivery = Delivery(
             self.client,
@@ -91,6 +93,7 @@ class Company:
             self._availability_of,
             machine.tally.on_delivered,
             name,
+            self._in_words,
         )
 
     def _on_paired(self, partner: Partner) -> None:
@@ -152,13 +155,15 @@ class Company:
             self.keys,
             machine.public_url,
             self.name,
+            self._in_words,
         )
 
     @cached_property
     def contacts(self) -> Contacts:
         """Return the part that asks its Planfix about callers."""
         # connections of its own to Planfix: notices need not wait for lookups
-        client, machine = PlanfixApi("", "", contacts.REQUESTS_AT_ONCE), self._machine
+        client = PlanfixApi("", "", contacts.REQUESTS_AT_ONCE, self._in_words)
+        machine = self._machine
         self.pairing.then(lambda partner: client.aim(partner.url, partner.token))
 
         def ask(fields: Mapping[str, str], seconds: float) -> Mapping[str, object]:

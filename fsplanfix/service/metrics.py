@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -21,16 +20,12 @@ from ..outbox.store import Store
 from ..outbox.trouble import count_not_sent
 from ..planfix.agreement import Difference
 from ..planfix.keys import Key
+from ..settings.accounts import OTHER
 from .logs import Unbreakable
 from .pipeline import Pipeline
 
-log = structlog.get_logger(__name__)
-
-
 MOST_ACCOUNTS = 500
 """Values of the label `account`; what is of more accounts is counted under OTHER."""
-
-OTHER = "other"
 
 
 class AccountLabel:
@@ -88,7 +83,6 @@ class Tally:
             ["key"],
             registry=registry,
         )
-        self._saw_former_key = False
         whose = self._label.names
         self._calls = Counter(
             "fsplanfix_calls", "Client calls", ["type", *whose], registry=registry
@@ -123,11 +117,8 @@ class Tally:
         self._guesses.labels(what).inc()
 
     def on_key(self, key: Key) -> None:
-        """Count the key of a command; log once that the former one is still in use."""
+        """Count the key of a command."""
         self._keys.labels(key.value).inc()
-        if key is Key.FORMER and not self._saw_former_key:
-            self._saw_former_key = True
-            log.warning("former_pbx_token", hint="enter PBX_TOKEN in Planfix as the PBX key")
 
     def on_lookup(self, how: str, seconds: float) -> None:
         """Count a lookup: asked, cached, failed, paused or late."""

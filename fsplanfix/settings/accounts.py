@@ -36,7 +36,8 @@ from . import (
 
 NAME = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 
-NOT_A_NAME = "is not a name for an account; use up to 32 small letters a-z, digits and hyphens."
+OTHER = "other"
+"""What the metrics call accounts beyond those that have a label of their own."""
 
 MOST_ACCOUNTS = 10_000
 LARGEST_FILE = 10 * 1024 * 1024
@@ -124,7 +125,7 @@ def load_accounts(kind: type[T], own: Mapping[str, str] | None = None) -> Accoun
             if not wrong:
                 read[name] = alone(**_together(base, table))
         except ValidationError as error:
-            wrong = [f"[{name}] {_named_as_here(s)}" for s in settings_file.sentences(kind, error)]
+            wrong = [f"[{name}] {as_in_file(s)}" for s in settings_file.sentences(kind, error)]
         problems += wrong
 
     problems += [*_clashes(read), *_too_much_seen(machine, read)]
@@ -182,6 +183,18 @@ def _cannot_be_read(file: Path, reason: str) -> SettingsError:
 # one account
 
 
+def wrong_name(name: str) -> str:
+    """Return why no account can have a name, "" if one can."""
+    if name == OTHER:
+        return f"[{OTHER}] is not a name for an account: metrics of many have it; choose another."
+    if NAME.fullmatch(name):
+        return ""
+    return (
+        f"[{name[:80]}] is not a name for an account; use up to 32 small letters a-z, digits and "
+        "hyphens."
+    )
+
+
 def _wrong(name: str, table: Any) -> list[str]:
     """Return what is wrong with an account before its values are read."""
     if not isinstance(table, dict):
@@ -189,8 +202,8 @@ def _wrong(name: str, table: Any) -> list[str]:
 
     inner = next((key for key, value in table.items() if isinstance(value, dict)), "")
     full = f"{name}.{inner}" if inner else name
-    if not NAME.fullmatch(full):
-        return [f"[{full[:80]}] {NOT_A_NAME}"]
+    if problem := wrong_name(full):
+        return [problem]
 
     wrong = [*filter(None, (_wrong_key(key, value) for key, value in table.items()))]
     if not any(table.get(key) for key in ("domains", "lines")):
@@ -243,9 +256,24 @@ def _as_text(key: str, value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _named_as_here(sentence: str) -> str:
-    """Return a sentence about a setting with its name as it is written in the file."""
-    return re.sub(r"^[A-Z_]+", lambda name: name[0].lower(), sentence)
+def as_in_file(text: str) -> str:
+    """Return a text about an account with the names of its settings as they stand in the file.
+
+    WINDOWS=ring becomes windows = "ring".
+    """
+    return _NAMED.sub(_as_in_file, text)
+
+
+_NAMED = re.compile(r"\b([A-Z][A-Z0-9_]+)\b(?:=([^\s,;]+))?", re.ASCII)
+
+
+def _as_in_file(named: re.Match[str]) -> str:
+    name, value = named[1].lower(), named[2]
+    if name not in COMPANY:
+        return named[0]
+    if value is None:
+        return name
+    return f"{name} = {value}" if value in ("true", "false") else f'{name} = "{value}"'
 
 
 # between accounts

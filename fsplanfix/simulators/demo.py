@@ -21,7 +21,7 @@ from pathlib import Path
 import gevent
 
 from .freeswitch import Switch
-from .planfix import CallCard, Part, Planfix
+from .planfix import CallCard, Part, Planfix, Received
 
 TITLES = {
     "group_answered": "A client calls three employees, one answers",
@@ -182,13 +182,17 @@ def tell(planfix: Planfix, known: int, voice: Voice) -> None:
     if told:
         voice.say(voice.header(told[0].fields))
 
-    # requests that are sent at the same time arrive in any order
-    for _, together in groupby(told, lambda item: (item.code, item.fields.get("event"))):
-        for item in sorted(together, key=lambda item: item.fields.get("ext", "")):
+    # requests that are sent at the same time arrive in any order; times are shown to the second
+    for _, together in groupby(told, _kind_of_request):
+        for item in sorted(together, key=lambda item: (int(item.at), item.fields.get("ext", ""))):
             if item.code == 200:
                 voice.request(item.fields, item.at)
             else:
                 voice.say(f"  refused with {item.code}")
+
+
+def _kind_of_request(item: Received) -> tuple[int, str | None, str | None]:
+    return item.code, item.fields.get("event"), item.fields.get("status")
 
 
 def table(planfix: Planfix) -> list[str]:

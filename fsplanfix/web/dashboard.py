@@ -41,6 +41,7 @@ from .sessions import (
     add_choice_of_language,
     add_login,
     cookie_is_lost,
+    our_port,
     parts_of,
 )
 
@@ -159,9 +160,10 @@ def how_to_open(public_url: str) -> str:
     """Return how to reach the dashboard, for a browser that cannot log in at this address."""
     text: str = gettext(
         "Your browser does not keep the log-in at this address, because it is not encrypted. "
-        "Open %(url)s, or come through ssh: ssh -L 8080:127.0.0.1:8080 SERVER, then "
-        "http://127.0.0.1:8080.",
+        "Open %(url)s, or come through ssh: ssh -L %(port)s:127.0.0.1:%(port)s SERVER, then "
+        "http://127.0.0.1:%(port)s.",
         url=public_url,
+        port=our_port(),
     )
     return text
 

@@ -131,6 +131,12 @@ def cookie_is_lost(public_url: str) -> bool:
     return not is_local and request.host != urlsplit(public_url).netloc
 
 
+def our_port() -> str:
+    """Return the port at which we listen, whatever a web server in front listens at."""
+    port: str = request.environ["SERVER_PORT"]
+    return port
+
+
 def add_login(
     pages: Blueprint,
     sessions: Sessions,
@@ -142,7 +148,8 @@ def add_login(
 
     def login_form(wrong: str) -> str:
         lost = public_url if cookie_is_lost(public_url) else ""
-        return render_template("login.html", off=not sessions.is_open, wrong=wrong, lost=lost)
+        off = not sessions.is_open
+        return render_template("login.html", off=off, wrong=wrong, lost=lost, port=our_port())
 
     @pages.get("/login")
     def login() -> ResponseReturnValue:

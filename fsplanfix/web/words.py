@@ -54,6 +54,7 @@ def install(app: Flask, number: Callable[[str], str]) -> None:
     app.add_template_filter(when, "when")
     app.add_template_filter(length, "length_of")
     app.add_template_filter(answer, "said")
+    app.add_template_filter(noted, "noted")
     app.add_template_filter(whole_day, "whole_day")
     app.add_template_filter(short_day, "short_day")
 
@@ -218,8 +219,8 @@ def answer(text: str) -> str:
     for known, words in _answers().items():
         found = re.match(known, text)
         if found:
-            rest = found["rest"].strip() if "rest" in found.groupdict() else ""
-            return f"{words} {rest}".strip()
+            named = found.groupdict()
+            return f"{words % named} {named.get('rest', '').strip()}".strip()
     return text
 
 
@@ -236,12 +237,80 @@ def _answers() -> dict[str, str]:
         r"Planfix did not answer in time$": gettext("Planfix did not answer in time."),
         r"Planfix cannot be reached(?P<rest>.*)": gettext("Planfix cannot be reached"),
         r"Planfix's certificate is not trusted": gettext("Planfix's certificate is not trusted."),
-        r"a web page came back": gettext(
-            "A web page came back instead of Planfix's answer. Is PLANFIX_URL right?"
+        r"a web page came back.* is (?P<setting>\w+) right": gettext(
+            "A web page came back instead of Planfix's answer. Is %(setting)s right?"
         ),
         r"Planfix answered (?P<rest>.*)": gettext("Planfix answered"),
         r"too late to show$": gettext("Too late to show."),
         r"sent with the COMPLETED$": gettext("Sent with the end of the call."),
         rf"{UNSENT}: the file is empty$": gettext("Recording not sent: the file is empty."),
         rf"{UNSENT}: ": gettext("Recording not sent: the file cannot be opened from here."),
+    }
+
+
+_TRY = re.compile(r"try (?P<n>\d+) to send (?P<what>\w+): (?P<answer>.*)", re.DOTALL)
+_CLICK = re.compile(r"click to call: (?P<outcome>.*)", re.DOTALL)
+_LOOKUP = re.compile(
+    r"caller looked up: (?P<what>.*?)(?:, manager (?P<manager>[\w, +-]+))? "
+    r"\((?:(?P<how>asked|remembered from before), )?(?P<ms>\d+) ms\)",
+    re.DOTALL,
+)
+
+
+def noted(text: str) -> str:
+    """Return a line of a call's story in the reader's language, if it is one of the journal's.
+
+    Names, numbers and what FreeSWITCH says are kept.
+    """
+    words = _journal()
+    if found := _TRY.fullmatch(text):
+        what = events().get(found["what"], found["what"])
+        problem = answer(found["answer"])
+        shown: str = gettext(
+            "try %(n)s to send “%(what)s”: %(problem)s", n=found["n"], what=what, problem=problem
+        )
+        return shown
+    if found := _CLICK.fullmatch(text):
+        outcome = words.get(found["outcome"], found["outcome"])
+        return f"{words['click to call']}: {outcome}"
+    if found := _LOOKUP.fullmatch(text):
+        known = [words.get(found["what"], found["what"])]
+        if found["manager"]:
+            known.append(f"{words['manager']} {found['manager']}")
+        how = [words[found["how"]]] if found["how"] else []
+        took = ", ".join([*how, f"{found['ms']} {words['ms']}"])
+        return f"{words['caller looked up']}: {', '.join(known)} ({took})"
+    return text
+
+
+@_by_language
+def _journal() -> dict[str, str]:
+    return {
+        "click to call": gettext("click to call"),
+        "the employee picked up": gettext("the employee picked up"),
+        "the employee did not pick up": gettext("the employee did not pick up"),
+        "the employee declined": gettext("the employee declined"),
+        "the employee's phone did not answer": gettext("the employee's phone did not answer"),
+        "the employee's phone is busy": gettext("the employee's phone is busy"),
+        "the employee's phone is off": gettext("the employee's phone is off"),
+        "FreeSWITCH's directory has no such user": gettext(
+            "FreeSWITCH's directory has no such user"
+        ),
+        "caller looked up": gettext("caller looked up"),
+        "no name": gettext("no name"),
+        "manager": gettext("manager"),
+        "asked": gettext("asked"),
+        "remembered from before": gettext("remembered from before"),
+        "ms": gettext("ms"),
+        "Planfix does not know the number": gettext("Planfix does not know the number"),
+        "Planfix does not know the number, or could not say": gettext(
+            "Planfix does not know the number, or could not say"
+        ),
+        "Planfix gave no answer that can be used": gettext(
+            "Planfix gave no answer that can be used"
+        ),
+        "Planfix did not answer in time": gettext("Planfix did not answer in time"),
+        "Planfix was not asked, because it failed several times in a row": gettext(
+            "Planfix was not asked, because it failed several times in a row"
+        ),
     }

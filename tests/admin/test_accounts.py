@@ -1,7 +1,10 @@
 """Commands on a switch with several companies: what is each one's, and what is missing."""
 
+import csv
+import io
 import json
 import os
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +16,7 @@ from fsplanfix.admin.desk import Desk
 from fsplanfix.admin.explain import story
 from fsplanfix.admin.findings import Finding, Grade
 from fsplanfix.calls.event_log import EventLog
-from fsplanfix.calls.model import Rules
+from fsplanfix.calls.model import Missed, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.calls.unclaimed import UNCLAIMED
 from fsplanfix.calls.whose import AccountRules
@@ -23,7 +26,7 @@ from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
 from fsplanfix.planfix.pairing import stored_partner
 from fsplanfix.settings import Settings
-from fsplanfix.settings.accounts import load_accounts
+from fsplanfix.settings.accounts import COMPANY, load_accounts
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 
@@ -88,6 +91,52 @@ def test_the_check_goes_through_every_account(
     assert "settings.short-token" not in codes(findings, "a")
     one = look(monkeypatch, env, text, "b")
     assert {found.account for found in one} == {"b"}
+
+
+def test_a_finding_about_an_account_names_settings_as_its_file_does(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], planfix: Planfix
+) -> None:
+    env["PUBLIC_URL"] = "http://127.0.0.1:9"
+    planfix.knows_ping, planfix.pbx_token = True, "another-key"
+    of_calls = 'extension_pattern = "x"\ndial_context = "nowhere"\nvoicemail = "link"'
+    of_b = 'windows = "known"\ndial_string = "sofia/gateway/no/{number}"'
+    text = (
+        account("a", planfix, more=of_calls)
+        + account("b", planfix, "wrong", of_b)
+        + account("c", planfix).replace("planfix_", "#").replace("key-of-c-0123456", "short-key")
+        + account("d", planfix).replace(planfix.url, f"{planfix.url}/nowhere")
+    )
+    store = Store(env["STORE_URL"])
+    said = [replace(notice, account="b") for notice in call("call-b", 1000.0, "101")]
+    store.save(said, {"call-b": None}, "s", now=1.0)
+    store.close()
+    findings = look(monkeypatch, env, text)
+    doubtful = [one for one in findings if one.account and one.grade is not Grade.OK]
+    assert {one.code for one in doubtful} > {
+        *("planfix.unreachable", "planfix.token", "planfix.unpaired", "planfix.pbx-key"),
+        *("settings.short-token", "context.unknown", "gateway.unknown"),
+        *("voicemail.no-folder", "windows.never-asked"),
+    }
+    names = {name.upper() for name in COMPANY}
+    for one in doubtful:
+        words = f"{one.part} {one.what} {one.hint}"
+        assert not names & {*re.findall(r"\w+", words)}, words
+    hints = " ".join(one.hint for one in doubtful)
+    assert "put the token that Planfix shows into planfix_token" in hints
+    assert 'set windows = "ring"' in hints
+
+
+def test_that_our_own_address_is_missing_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], planfix: Planfix
+) -> None:
+    planfix.knows_ping, planfix.pbx_url = True, "https://pbx.example.com/planfix"
+    text = account("a", planfix) + account("b", planfix).replace("127.0.0.1", "localhost")
+    findings = look(monkeypatch, env, text)
+    assert [one.account for one in findings if "PUBLIC_URL" in f"{one.what} {one.hint}"] == [""]
+    env["PUBLIC_URL"] = "http://127.0.0.1:9"
+    findings = look(monkeypatch, env, text)
+    differing = [one.account for one in findings if one.code == "planfix.pbx-url"]
+    assert differing == ["a", "b"]
 
 
 def test_each_account_that_must_know_its_clients_needs_the_dialplan(
@@ -189,6 +238,17 @@ def test_calls_are_listed_for_one_account(folder: Path) -> None:
         assert f"{name}1" in text
         assert len(text.splitlines()) == 2
     assert len(call_cli(folder, "calls", "--csv").stdout.splitlines()) == 3
+
+
+def test_the_csv_of_several_accounts_says_whose_each_call_is(folder: Path) -> None:
+    def table(*words: str, **settings: str) -> list[dict[str, str]]:
+        text = call_cli(folder, "calls", "--csv", *words, **settings).stdout
+        return [*csv.DictReader(io.StringIO(text))]
+
+    file = {"ACCOUNTS_FILE": str(folder / "accounts.toml")}
+    assert {row["callid"]: row["account"] for row in table(**file)} == {"a1": "a", "b1": "b"}
+    assert "account" not in table("--account", "a", **file)[0]
+    assert "account" not in table()[0]
 
 
 def test_a_number_is_explained_for_one_account(folder: Path) -> None:
@@ -405,3 +465,13 @@ def test_a_story_names_nobody_of_another_company(store: Store) -> None:
     assert "101" in told
     assert "207" not in told
     assert "outside" in told
+
+
+def test_a_story_names_settings_as_the_file_of_accounts_does(store: Store) -> None:
+    none = Rules(domains=frozenset({"a.example"}), missed=Missed.NONE)
+    rules = AccountRules({"a": none}, Rules())
+    scene = Scene(rules).client().phone("B", "101", parent="A", variable_dialed_domain="a.example")
+    scene.rings("B").gone("A").gone("B")
+    store.save(scene.notices, {"A": None}, "s", now=1.0)
+    told = " ".join("\n".join(story(Archive(store), rules, "A")).split())
+    assert "rule 6: missed counts the call for a colleague" in told

@@ -1,6 +1,7 @@
 """What `fsplanfix check` says about whom troubles are told to."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,9 @@ def program(tmp_path: Path) -> Path:
 
 
 def test_it_is_said_whether_anybody_is_told(program: Path) -> None:
-    says(look(), Grade.OK, "nobody is told of troubles")
+    nobody = says(look(), Grade.OK, "nobody is told of troubles")
+    assert nobody.mark == "i"
+    assert "set ALERT_COMMAND to a program" in nobody.hint
     says(look(True), Grade.BROKEN, "nobody is told of troubles")
     both = look(alert_command=str(program), alert_url="https://alerts.example.com/secret")
     assert "secret" not in str(both)
@@ -45,6 +48,15 @@ def test_what_does_not_work_is_broken(program: Path) -> None:
     says(look(True, alert_url="http://127.0.0.1:9/secret"), Grade.BROKEN, "ALERT_URL: it cannot be")
     program.chmod(0o644)
     says(look(alert_command=str(program)), Grade.BROKEN, "tell-me cannot be started")
+
+
+def test_a_wrong_command_does_not_keep_the_address_from_being_tried(program: Path) -> None:
+    program.chmod(0o644)
+    both: Any = {"alert_command": str(program), "alert_url": "http://127.0.0.1:9/secret"}
+    says(look(True, **both), Grade.BROKEN, "tell-me cannot be started")
+    says(look(True, **both), Grade.BROKEN, "ALERT_URL: it cannot be")
+    says(look(**both), Grade.BROKEN, "tell-me cannot be started")
+    says(look(**both), Grade.OK, "troubles are told by ALERT_URL (")
 
 
 def test_the_command_sends_it(program: Path, tmp_path: Path) -> None:

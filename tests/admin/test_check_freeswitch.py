@@ -23,7 +23,8 @@ def test_freeswitch_that_is_down_or_refuses(
     switch.refuse_addresses = True
     says(look(), Grade.BROKEN, "refuses our address")
     switch.stop()
-    says(look(), Grade.BROKEN, "cannot be reached")
+    down = says(look(), Grade.BROKEN, "cannot be reached (Connection refused)")
+    assert down.hint == "is it running, mod_event_socket loaded?"
 
 
 def test_each_of_several_switches_is_looked_at(

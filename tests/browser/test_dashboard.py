@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from ..support.bucket import s3_server
 from ..support.service import TOKENS, environment
 
 pytestmark = pytest.mark.browser
@@ -46,6 +47,12 @@ def started(stack: ExitStack, folder: Path, pattern: str, *words: str, **setting
 
 @pytest.fixture
 def board(tmp_path: Path) -> Iterator[str]:
+    with serving(tmp_path) as address:
+        yield address
+
+
+@contextmanager
+def serving(tmp_path: Path, **more: str) -> Iterator[str]:
     """FreeSWITCH with a call that comes again and again, Planfix, the service; gives the dashboard's address."""
     with ExitStack() as stack:
         url = started(
@@ -63,6 +70,7 @@ def board(tmp_path: Path) -> Iterator[str]:
             "ESL_LISTEN": "127.0.0.1:0",
             "RECORDINGS_DIR": str(tmp_path),
             "ADMIN_PASSWORD": PASSWORD,
+            **more,
         }
         yield started(stack, tmp_path, r"web_listening address=(\S+)", "run", **settings)
 
@@ -240,6 +248,27 @@ def test_a_recording_is_played_in_its_row(page: Page, board: str) -> None:
     assert "/recording/1/" in str(page.locator("audio").get_attribute("src"))
     play.press("Enter")
     expect(page.locator("audio")).to_have_count(0)
+
+
+def test_a_recording_is_played_out_of_a_bucket(page: Page, tmp_path: Path) -> None:
+    with s3_server() as server, serving(tmp_path, **server.settings) as board:
+        errors: list[str] = []
+        page.on("console", lambda message: errors.append(message.text))
+        codes: dict[str, int] = {}
+        page.on("response", lambda answer: codes.update({answer.url: answer.status}))
+        log_in(page, board)
+        expect(page.get_by_role("link", name="Listen").first).to_be_visible()
+        while not server.stored():
+            page.wait_for_timeout(50)
+        # else the service plays it itself
+        for file in tmp_path.rglob("*.wav"):
+            file.unlink(missing_ok=True)
+        page.goto(f"{board}/calls")
+        page.get_by_role("link", name="Listen").last.press("Enter")
+        expect(page.locator("audio")).to_have_js_property("readyState", 4)
+        assert {code for url, code in codes.items() if "/recording/1/" in url} == {302}
+        assert [code for url, code in codes.items() if url.startswith(server.url)] == [206]
+        assert errors == []
 
 
 def test_times_are_those_of_the_browser(browser: Browser, board: str) -> None:

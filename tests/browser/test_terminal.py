@@ -23,7 +23,13 @@ pytestmark = pytest.mark.browser
 
 TOKEN = "0123456789abcdef"
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
-STYLES = {"1": "font-weight: bold", "31": "color: #f2777a", "32": "color: #7fc97f", "33": "color: #f9c859"}  # fmt: skip
+STYLES = {
+    "1": "font-weight: bold",
+    "31": "color: #f2777a",
+    "32": "color: #7fc97f",
+    "33": "color: #f9c859",
+    "90": "color: #8a949c",
+}
 PAGE = """<body style="margin: 0; background: #1d2329"><pre style="margin: 0; padding: 14px 18px;
 color: #dde3e8; font: 15px/1.45 'DejaVu Sans Mono', monospace; width: max-content">{}</pre>"""
 

@@ -79,16 +79,31 @@ def test_each_company_sees_its_own_calls_and_an_administrator_all(
                 assert SHOWN[name] in page or CLIENTS[name] in page, path
                 assert SHOWN[other] not in page, path
                 assert CLIENTS[other] not in page, path
+            assert "account" not in visitor.see("/calls.csv")
             assert CLIENTS[other] not in visitor.see(f"/calls/{callids[other]}", code=404)
             visitor.see(f"/recording/1/{callids[other]}", code=404)
             figures = visitor.see("/figures")
             assert "<b>1</b><span>calls in all</span>" in figures
+    rows = [line.split(",")[-2:] for line in everything.see("/calls.csv").splitlines()]
+    assert sorted(rows) == sorted([["callid", "account"], *([callids[n], n] for n in CLIENTS)])
     figures = everything.see("/figures")
     assert "<b>2</b><span>calls in all</span>" in figures
     # the same ext of two companies is two people
     assert figures.count(">101</a>") == 2
-    for callid in callids.values():
-        everything.see(f"/calls/{callid}")
+    for name, callid in callids.items():
+        assert f"<dt>Account</dt><dd>{name}</dd>" in everything.see(f"/calls/{callid}")
+        assert "<dt>Account</dt>" not in inside(service, f"look-at-{name}").see(f"/calls/{callid}")
+
+
+def test_a_refusal_names_the_setting_as_the_companys_file_does(
+    service: Service, switch: Switch, planfix: Planfix
+) -> None:
+    planfix.answers.append("html")
+    callid = play(switch, "a")
+    visitor = inside(service, "look-at-a")
+    until(lambda: visitor.see(f"/calls/{callid}"), "Is planfix_url right?")
+    page = visitor.get(f"{service.address}/calls/{callid}", headers={"Accept-Language": "ru"})
+    assert "Верен ли planfix_url?" in page.text
 
 
 def test_what_happens_now_is_shown_to_its_company_alone(

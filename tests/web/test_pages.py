@@ -13,10 +13,16 @@ from zoneinfo import ZoneInfo
 import gevent
 import pytest
 
+from fsplanfix.admin.overview import DELIVERED_WITHIN
 from fsplanfix.calls.model import Direction, Kind
+from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
+from fsplanfix.outbox.records import Entry
 from fsplanfix.outbox.schema import State
 from fsplanfix.outbox.store import Store
+from fsplanfix.planfix.contacts import NOBODY, Contact
+from fsplanfix.service.caller_lookup import GONE_WRONG, in_words
+from fsplanfix.service.clicks import OUTCOMES
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import write_tone
@@ -243,6 +249,53 @@ def test_listening_is_logged_with_who_and_what(service: Service) -> None:
         assert viewer.get(f"{viewer.at}/recording/{path}").status_code == 404
 
 
+def test_what_waits_longer_than_a_delivery_takes_is_shown(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    save(store, call("c1", time.time(), "101"), now=time.time() - DELIVERED_WITHIN)
+    store.close()
+    planfix.answers.extend([500] * 50)
+    with running(switch, planfix, tmp_path, ADMIN_PASSWORD=PASSWORD) as service:
+        visitor = Visitor(service)
+        visitor.log_in()
+        page = visitor.see("/")
+        assert re.search(r'<li class="warn">Waiting to be sent: \d, since', page)
+
+
+def test_lines_of_the_journal_are_told_in_the_readers_language(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    contact = Contact("Анна", ("102",))
+    written = [
+        *(f"click to call: {outcome}" for outcome in OUTCOMES.values()),
+        *(in_words(NOBODY, how, 0.012) for how in (*GONE_WRONG, "asked", "cached")),
+        *(in_words(contact, how, 0.012) for how in ("asked", "cached")),
+        in_words(replace(contact, name=""), "asked", 0.012),
+        'try 1 to send INCOMING: Planfix rejected it: 400 {"error": "Анна"}',
+    ]
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    save(store, call("c1", NOON, "101"), now=NOON)
+    for line in written:
+        Archive(store).write_down(Entry(NOON, line, "c1", "101", "79161234567"))
+    store.close()
+    with running(switch, planfix, tmp_path, ADMIN_PASSWORD=PASSWORD, KEEP_DAYS="3650") as service:
+        visitor = Visitor(service)
+        visitor.log_in()
+        page = visitor.see("/calls/c1")
+        assert "click to call: the employee picked up" in page
+        assert "caller looked up: Анна, manager 102 (asked, 12 ms)" in page
+        what = "the phone rings, a call window opens"
+        assert f"try 1 to send “{what}”: Planfix rejected it: 400 Анна" in page
+        visitor.headers["Accept-Language"] = "ru"
+        page = visitor.see("/calls/c1")
+    assert "поиск звонящего в Планфиксе: Анна, менеджер 102 (по запросу, 12 мс)" in page
+    story = re.findall(r'<span class="what">(.*?)</span>', page, re.DOTALL)
+    assert len(story) >= len(written)
+    english = re.findall(r"\b[a-z]{3,}\b", re.sub(r"<[^>]*>?", "", " ".join(story)))
+    assert english == []
+
+
 def test_the_state_says_what_planfix_accepted_last(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
@@ -254,7 +307,8 @@ def test_the_state_says_what_planfix_accepted_last(
         switch.play("in_one_no_answer", speed=0)
         service.wait_for("not_delivered")
         page = visitor.see("/")
-        assert "Waiting to be sent: 2, since" in page
+        # what is on its way is not worth a word
+        assert "Waiting to be sent" not in page
         assert "last accepted" not in page
         planfix.answers.clear()
         with gevent.Timeout(PATIENCE):
@@ -272,9 +326,12 @@ def test_a_log_in_over_plain_http_explains_itself(
         page = visitor.get(f"{service.address}/login", headers=far).text
         assert "You cannot log in at this address" in page
         assert 'href="https://pbx.example.com"' in page
+        port = service.address.rpartition(":")[2]
+        assert f"ssh -L {port}:127.0.0.1:{port} SERVER" in page
         fields = {"password": PASSWORD, "csrf_token": "x"}
         answer = visitor.post(f"{service.address}/login", headers=far, data=fields)
         assert "Open https://pbx.example.com" in answer.text
+        assert f"ssh -L {port}:127.0.0.1:{port} SERVER" in answer.text
         assert answer.status_code == 400
         for host in ("127.0.0.1:8080", "localhost:8080", "pbx.example.com", "[::1]:8080"):
             page = visitor.get(f"{service.address}/login", headers={"Host": host}).text
