@@ -212,16 +212,16 @@ class SwitchEvent:
     def _find_the_rest(self) -> None:
         if not self._is_searched:
             self._is_searched = True
-            self._places |= _OF_A_NEW_LEG.places(self._head)
+            self._places = _OF_A_NEW_LEG.places(self._head) | self._places
 
     def lines(self, wanted: Set[str]) -> list[bytes]:
-        """Return the lines of some headers as they came, of those in KNOWN."""
+        """Return the lines of some headers as they came, of those in KNOWN; Event-Name first."""
         if not wanted <= _OF_EVERY_EVENT.known:
             self._find_the_rest()
         head = self._head
         return [
             head[start - len(header) - 1 : head.find(b"\n", start)]
-            for header, start in self._places.items()
+            for header, start in reversed(self._places.items())
             if header in wanted
         ]
 
