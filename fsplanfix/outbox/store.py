@@ -137,6 +137,7 @@ class Store:
             settings = connection_settings(self.limits, parsed.query) | {"prepare_threshold": None}
             url_for = parsed.set(drivername="postgresql+psycopg")
             engine = create_engine(url_for, connect_args=settings, max_overflow=50)
+            event.listen(engine, "do_connect", _connect_postgresql)
             event.listen(engine, "connect", partial(_prepare_postgresql, engine, self.limits))
             event.listen(engine, "checkout", partial(ping_after_a_rest, engine))
             event.listen(engine, "checkin", note_use)
@@ -471,6 +472,13 @@ class Store:
         with self.transaction() as connection:
             closed = self._closed(connection, set(map(clean, callids)))
         return {callid for callid in callids if clean(callid) in closed}
+
+
+def _connect_postgresql(_: Any, __: Any, args: Any, settings: Any) -> Any:
+    """Return a new connection."""
+    from .psycopg_waits import Connection  # noqa: PLC0415 - psycopg is an extra
+
+    return Connection.connect(*args, **settings)
 
 
 def _prepare_postgresql(engine: Engine, limits: Limits, connection: Any, _: Any) -> None:
