@@ -40,6 +40,7 @@ from fsplanfix.outbox.store import Store  # noqa: E402
 from fsplanfix.simulators.freeswitch import Switch  # noqa: E402
 from fsplanfix.simulators.planfix import Planfix  # noqa: E402
 
+from .support import forked  # noqa: E402
 from .support.postgres import drop_database, empty_database, server, without_waiting_for_the_disk  # noqa: E402
 
 hypothesis.settings.register_profile(
@@ -76,6 +77,14 @@ def postgres() -> Iterator[str]:
     ):
         without_waiting_for_the_disk(address)
         yield address
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loader() -> Iterator[None]:
+    """A process that has loaded the program, of which those that tests start are forks."""
+    forked.loader = forked.Loader()
+    yield
+    forked.loader.end()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
