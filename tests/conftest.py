@@ -31,6 +31,7 @@ if IS_XDIST_WORKER:
 import shutil  # noqa: E402
 import tempfile  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import hypothesis  # noqa: E402
@@ -40,6 +41,7 @@ from fsplanfix.outbox.store import Store  # noqa: E402
 from fsplanfix.simulators.freeswitch import Switch  # noqa: E402
 from fsplanfix.simulators.planfix import Planfix  # noqa: E402
 
+from .support import forked  # noqa: E402
 from .support.postgres import drop_database, empty_database, server, without_waiting_for_the_disk  # noqa: E402
 
 hypothesis.settings.register_profile(
@@ -76,6 +78,14 @@ def postgres() -> Iterator[str]:
     ):
         without_waiting_for_the_disk(address)
         yield address
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loader() -> Iterator[None]:
+    """A process that has loaded the program, of which those that tests start are forks."""
+    forked.loader = forked.Loader()
+    yield
+    forked.loader.end()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -120,18 +130,63 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
-@pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Let `no_cover` hold in xdist's workers as well, and for every test of hypothesis.
-
-    pytest-cov stops its own measurement there, and another one of the same process goes on.
-    Hypothesis marks its tests: they play the same lines a hundred times.
-    """
-    if not any(item.iter_markers("no_cover")) and not any(item.iter_markers("hypothesis")):
-        return (yield)
+@contextmanager
+def unmeasured() -> Iterator[None]:
+    """Measure no coverage meanwhile."""
     tracing = sys.gettrace()
     sys.settrace(None)
     try:
-        return (yield)
+        yield
     finally:
         sys.settrace(tracing)
+
+
+def is_measured(item: pytest.Item) -> bool:
+    """Tell whether a test may show lines that no other does.
+
+    Those of hypothesis, which it marks, play the same lines a hundred times. What tells PostgreSQL
+    from SQLite is in outbox/, and its tests are measured on both.
+    """
+    if any(item.iter_markers("no_cover")) or any(item.iter_markers("hypothesis")):
+        return False
+    given = (
+        item.callspec.params
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        else {}
+    )
+    return given.get("store_url") != "postgresql" or item.path.parent.name == "outbox"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Measure what is loaded in one of xdist's processes: it is the same in each."""
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
+        return (yield)
+    with unmeasured():
+        return (yield)
+
+
+def measured(item: pytest.Item) -> Iterator[None]:
+    """Run a test, or a part of its fixtures, with or without measuring it.
+
+    For `no_cover`, pytest-cov stops its own measurement, and another one of the same process goes on.
+    """
+    if is_measured(item):
+        return (yield)
+    with unmeasured():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    return (yield from measured(item))
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    return (yield from measured(item))
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    return (yield from measured(item))

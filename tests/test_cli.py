@@ -43,6 +43,20 @@ def started(folder: Path, *words: str) -> Iterator[Iterator[str]]:
             process.terminate()
 
 
+@pytest.mark.no_cover
+@pytest.mark.parametrize("words", [["--version"], ["run"], ["nonsense"]], ids=str)
+def test_what_tests_start_as_a_fork_says_and_ends_as_the_program_does(
+    tmp_path: Path, words: list[str]
+) -> None:
+    whole = run_program(tmp_path, sys.executable, "-m", "fsplanfix", *words)
+    forked = run_cli(tmp_path, *words)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (
+        whole.returncode,
+        whole.stdout,
+        whole.stderr,
+    )
+
+
 def test_the_demo_shows_each_call_and_what_planfix_was_told(tmp_path: Path) -> None:
     done = run_cli(tmp_path, "demo")
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +35,25 @@ def away(*_: object, **__: object) -> None:
     raise StoreError("The database does not answer.")
 
 
+def wait_until(happened: Callable[[], bool]) -> None:
+    with gevent.Timeout(PATIENCE):
+        while not happened():
+            gevent.sleep(0.01)
+
+
+def holds_back(worker: Worker) -> int:
+    """How many events its link holds back."""
+    return len(worker.app._links[0]._held or [])
+
+
+def assert_next_worker_tells(
+    name: str, callid: str, switch: Switch, planfix: Planfix, folder: Path, store_url: str
+) -> None:
+    again = Worker(switch, planfix, folder, store_url)
+    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(name)))
+    assert again.end() == 0
+
+
 def test_what_cannot_be_stored_at_the_end_is_told_after_the_next_start(
     switch: Switch,
     planfix: Planfix,
@@ -50,15 +69,11 @@ def test_what_cannot_be_stored_at_the_end_is_told_after_the_next_start(
         outage.setattr(Store, "save", away)
         callid = switch.play(WHOLE, speed=0)
         pipeline = worker.app._pipelines[0]
-        with gevent.Timeout(PATIENCE):
-            while not pipeline._unsaved:
-                gevent.sleep(0.01)
+        wait_until(lambda: bool(pipeline._unsaved))
         assert worker.end() == 1
     (spool,) = tmp_path.glob("*.spool-*")
     assert len(list(replay(spool, Rules()))) == len(wanted(WHOLE))
-    again = Worker(switch, planfix, tmp_path, store_url)
-    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
-    assert again.end() == 0
+    assert_next_worker_tells(WHOLE, callid, switch, planfix, tmp_path, store_url)
     assert list(tmp_path.glob("*.spool-*")) == []
     assert by_ext(told(planfix, callid)) == by_ext(wanted(WHOLE))
     assert planfix.history.surprises == []
@@ -101,9 +116,8 @@ def test_a_caller_has_a_name_while_the_store_is_locked(
     assert socket_app.listening.wait(PATIENCE)
     with held(tmp_path / "store.db") as holder:
         callid = switch.play("in_one_no_answer", speed=0)
-        with gevent.Timeout(PATIENCE):
-            while worker.app._pipelines[0].progress.busy_since is None:  # it is to be written down
-                gevent.sleep(0.01)
+        # it is to be written down
+        wait_until(lambda: worker.app._pipelines[0].progress.busy_since is not None)
         with connect(socket_app) as sock:
             assert read_until(sock, b"\n\n") == b"connect\n\n"
             sock.sendall(CHANNEL_DATA.encode())
@@ -150,13 +164,9 @@ def test_what_was_heard_before_the_store_could_be_asked_is_told_after_the_next_s
         outage.setattr(Store, "open_calls", away)
         worker = Worker(switch, planfix, tmp_path, store_url)
         callid = switch.play(WHOLE, speed=0)
-        with gevent.Timeout(PATIENCE):
-            while len(worker.app._links[0]._held or []) < EVENTS_OF_WHOLE:
-                gevent.sleep(0.01)
+        wait_until(lambda: holds_back(worker) >= EVENTS_OF_WHOLE)
         assert worker.end() == 1
-    again = Worker(switch, planfix, tmp_path, store_url)
-    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
-    assert again.end() == 0
+    assert_next_worker_tells(WHOLE, callid, switch, planfix, tmp_path, store_url)
     assert by_ext(told(planfix, callid)) == by_ext(wanted(WHOLE))
 
 
@@ -167,9 +177,7 @@ def test_what_was_heard_before_the_store_could_be_asked_survives_a_cut_of_the_li
         outage.setattr(Store, "open_calls", away)
         worker = Worker(switch, planfix, tmp_path, f"sqlite:///{tmp_path}/store.db")
         callid = switch.play(WHOLE, speed=0)
-        with gevent.Timeout(PATIENCE):
-            while len(worker.app._links[0]._held or []) < EVENTS_OF_WHOLE:
-                gevent.sleep(0.01)
+        wait_until(lambda: holds_back(worker) >= EVENTS_OF_WHOLE)
         switch.drop()
     planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted(WHOLE)))
     assert worker.end() == 0
@@ -193,14 +201,10 @@ def test_an_answer_that_cannot_be_stored_at_the_end_is_not_asked_for_twice(
         outage.setattr("fsplanfix.service.app.TIME_TO_FINISH", 0.1)
         outage.setattr(Queue, "settle_and_claim", away)
         may_answer.set()
-        with gevent.Timeout(PATIENCE):
-            while not worker.app._courier.claims.outcomes:
-                gevent.sleep(0.01)
+        wait_until(lambda: bool(worker.app._courier.claims.outcomes))
         assert worker.end() == 1
     assert len(list(tmp_path.glob("*.answers-*"))) == 1
-    again = Worker(switch, planfix, tmp_path, store_url)
-    planfix.wait_for(lambda crm: len(told(crm, callid)) == len(wanted("in_one_no_answer")))
-    assert again.end() == 0
+    assert_next_worker_tells("in_one_no_answer", callid, switch, planfix, tmp_path, store_url)
     assert list(tmp_path.glob("*.answers-*")) == []
     assert told(planfix, callid) == wanted("in_one_no_answer")
     assert len(planfix.received) == len(wanted("in_one_no_answer"))

@@ -56,7 +56,7 @@ A = Rules(
 B = Rules(country="KZ", ext_pattern=re.compile(r"10\d", re.ASCII), report_unrouted=False)
 
 
-@pytest.mark.parametrize("name", FUSIONPBX)
+@for_each(FUSIONPBX)
 def test_two_accounts_are_told_what_one_would_be_each_its_own(name: str) -> None:
     whole, rules = told(events(name), rules_of(name)), rules_of(name)
     found = told(events(name), of_domains({"a": rules, "b": rules}, rules))
@@ -65,7 +65,7 @@ def test_two_accounts_are_told_what_one_would_be_each_its_own(name: str) -> None
         assert by_account(found, account) == alone(name, of_domains({account: rules}), account)
 
 
-@pytest.mark.parametrize("name", FUSIONPBX)
+@for_each(FUSIONPBX)
 def test_each_call_is_told_by_the_rules_of_its_own_account(name: str) -> None:
     rules = of_domains({"a": A, "b": B}, OTHERS)
     found = told(events(name), rules)
@@ -73,7 +73,7 @@ def test_each_call_is_told_by_the_rules_of_its_own_account(name: str) -> None:
         assert by_account(found, account) == alone(name, rules, account)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("accounts/")])
+@for_each([name for name in NAMES if not name.startswith("accounts/")])
 def test_an_account_by_its_lines_is_told_what_it_would_be_alone(name: str) -> None:
     lines = {n.diversion for n in told(events(name), rules_of(name)) if n.diversion}
     lines.add("74959999998")

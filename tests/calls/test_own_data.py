@@ -9,6 +9,7 @@ from fsplanfix.calls.own_data import FIELDS
 from fsplanfix.errors import SettingsError
 from fsplanfix.settings import RuleSettings, load
 
+from ..support.cases import for_each
 from ..support.scene import Scene
 from ..support.traces import NAMES, events, rules_of, told
 
@@ -38,7 +39,7 @@ def test_after_a_transfer_the_next_waits_from_its_beginning() -> None:
     assert (second["wait"], second["hops"]) == ("0", "2")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each(NAMES)
 def test_nothing_is_added_unless_it_is_asked_for(name: str) -> None:
     plain, rich = told(events(name), rules_of(name)), told(events(name), ALL)
     if rules_of(name) == Rules():

@@ -53,7 +53,7 @@ def assert_answered_ends_as_success(notices: list[Notice]) -> None:
 
 @pytest.mark.no_cover
 @pytest.mark.parametrize("restart", [False, True], ids=["reconnected", "restarted"])
-@pytest.mark.parametrize("name", NAMES)
+@for_each(NAMES)
 def test_a_call_of_which_a_part_was_not_heard_still_ends_for_everyone(
     name: str, restart: bool
 ) -> None:

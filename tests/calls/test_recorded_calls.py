@@ -181,8 +181,8 @@ def hangup(uuid: str, at: int) -> SwitchEvent:
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("backwards", [False, True])
+@for_each(NAMES)
 def test_a_call_cut_off_anywhere_still_ends_for_everyone(name: str, backwards: bool) -> None:
     stream = events(name)
     for length in range(len(stream) + 1):

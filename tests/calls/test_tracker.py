@@ -8,6 +8,7 @@ from fsplanfix.calls import snapshot
 from fsplanfix.calls.model import Kind, Rules, Status
 from fsplanfix.calls.tracker import Tracker
 
+from ..support.cases import for_each
 from ..support.scene import IN, OUT, Scene
 from ..support.traces import NAMES, events, rules_of, told
 
@@ -378,7 +379,7 @@ def test_the_fuller_account_of_a_call_wins() -> None:
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("name", NAMES)
+@for_each(NAMES)
 def test_an_open_call_survives_being_written_down_at_any_moment(name: str) -> None:
     """Legs outside client calls (a colleague who is being asked first) are not kept: reconciling will find them."""
     stream, rules = events(name), rules_of(name)

@@ -6,6 +6,7 @@ import pytest
 
 from fsplanfix.calls.model import Kind, Notice, Rules
 
+from ..support.cases import for_each
 from ..support.scene import IN, Scene
 from ..support.traces import NAMES, events, rules_of, told
 
@@ -18,7 +19,7 @@ def keys(notices: list[Notice]) -> set[tuple[str, str, Kind, int]]:
     return {(n.callid, n.ext, n.kind, n.ordinal) for n in notices}
 
 
-@pytest.mark.parametrize("name", FUSIONPBX)
+@for_each(FUSIONPBX)
 def test_two_companies_share_what_is_told_and_neither_sees_the_others(name: str) -> None:
     both = [
         told(events(name), replace(rules_of(name), domains=frozenset({domain})))
@@ -29,7 +30,7 @@ def test_two_companies_share_what_is_told_and_neither_sees_the_others(name: str)
     assert not keys(both[0]) & keys(both[1])
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("accounts/")])
+@for_each([name for name in NAMES if not name.startswith("accounts/")])
 def test_a_line_names_the_calls_that_came_by_it(name: str) -> None:
     whole = told(events(name), rules_of(name))
     by_line = {notice.diversion for notice in whole if notice.diversion}

@@ -90,7 +90,7 @@ def test_how_long_the_client_waited_is_still_known(name: str) -> None:
 
 @pytest.mark.no_cover
 @pytest.mark.parametrize("windows", [Windows.ANSWER, Windows.KNOWN])
-@pytest.mark.parametrize("name", NAMES)
+@for_each(NAMES)
 def test_a_restart_at_any_event_changes_nothing(name: str, windows: Windows) -> None:
     stream, rules = events(name), rules_for(name, windows)
     whole = told(stream, rules)

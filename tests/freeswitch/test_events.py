@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from fsplanfix.freeswitch.events import KNOWN, LONGEST_VALUE, OURS, SwitchEvent, decode
 from fsplanfix.freeswitch.frames import LONGEST_BODY, LONGEST_HEAD, FrameError, Framer, read_head
 
+from ..support.cases import for_each
 from ..support.traces import NAMES, bodies
 
 
@@ -125,7 +126,7 @@ NAMED = sorted(KNOWN - {OURS, "Content-Length"})
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("name", NAMES)
+@for_each(NAMES)
 def test_one_pass_finds_what_reading_line_by_line_finds(name: str) -> None:
     for body in bodies(name):
         found, headers = SwitchEvent(body), plainly(body)

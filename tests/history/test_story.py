@@ -64,7 +64,7 @@ def ends(notices: list[Notice], name: str, but: tuple[str, ...] = ()) -> Ends:
 
 
 @pytest.mark.parametrize("kind", ["json", "xml"])
-@pytest.mark.parametrize("name", NAMES)
+@for_each(NAMES)
 def test_a_call_that_nobody_heard_is_told_as_if_it_had_been(name: str, kind: str) -> None:
     live = told(events(name), rules_of(name))
     from_records = told(events_of(records(name, kind)), rules_of(name))
@@ -75,7 +75,7 @@ def test_a_call_that_nobody_heard_is_told_as_if_it_had_been(name: str, kind: str
     assert {c: sorted(t) for c, t in ours.items()} == {c: sorted(t) for c, t in theirs.items()}
 
 
-@pytest.mark.parametrize("name", ALL)
+@for_each(ALL)
 def test_every_recorded_call_can_be_told_from_its_records(name: str) -> None:
     """The records are those of the simulator, which the real ones of `lab` were compared with."""
     but = ("recordings", UNKNOWN_FILES[name]) if name in UNKNOWN_FILES else ()

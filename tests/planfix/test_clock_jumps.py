@@ -1,6 +1,7 @@
 """A clock that jumps holds nothing up."""
 
 from dataclasses import replace
+from functools import partial
 
 import gevent
 import pytest
@@ -15,6 +16,14 @@ from fsplanfix.simulators.planfix import Planfix
 from ..support.courier import COMPLETED, URLS, Clock, complete, send_all
 from ..support.couriers import only_courier
 from ..support.outbox import GROUP, claim, let_leases_end
+
+patient_courier = partial(
+    only_courier,
+    make_url=URLS.url,
+    settings=DeliverySettings(popup_ttl=0),
+    availability_of=complete,
+)
+"""For it no window comes too late."""
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -39,12 +48,9 @@ def test_what_waits_for_another_try_survives_a_jump_of_any_size(
 ) -> None:
     """Its time was said by the clock of before: it is tried at once."""
     jumps: list[bool] = []
-    courier = only_courier(
+    courier = patient_courier(
         store,
         client,
-        URLS.url,
-        DeliverySettings(popup_ttl=0),
-        complete,
         now=clock,
         has_jumped=lambda: bool(jumps) and jumps.pop(),
     )
@@ -72,12 +78,9 @@ def test_a_hold_by_a_time_that_is_over_stops_no_other_worker(
     code: int,
 ) -> None:
     """A worker that has not noticed the jump back writes when it began, too."""
-    behind_the_times = only_courier(
+    behind_the_times = patient_courier(
         store,
         client,
-        URLS.url,
-        DeliverySettings(popup_ttl=0),
-        complete,
         now=lambda: clock() + seconds,
     )
     planfix.retry_after = "2"
@@ -95,12 +98,9 @@ def test_what_is_planned_by_the_old_time_after_a_jump_was_noticed_is_tried_later
 ) -> None:
     """It was under way when the jump was noticed, or comes from a worker that is late."""
     settled: list[bool] = []
-    courier = only_courier(
+    courier = patient_courier(
         store,
         client,
-        URLS.url,
-        DeliverySettings(popup_ttl=0),
-        complete,
         now=clock,
         has_settled=lambda: bool(settled) and settled.pop(),
     )

@@ -23,16 +23,21 @@ from ..support.couriers import only_courier
 from ..support.outbox import GROUP, claim, let_leases_end
 
 
+@pytest.fixture
+def next_one(store: Store, client: PlanfixApi, clock: Clock) -> Courier:
+    """Another courier beside `courier`, or after it."""
+    return only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
+
+
 def test_another_courier_takes_over_when_one_is_gone(
-    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
+    courier: Courier, store: Store, planfix: Planfix, clock: Clock
 ) -> None:
     store.save([COMPLETED], {}, "s", clock())
     assert len(claim(store, 10, clock(), "one that was killed")) == 1
-    alive = only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
-    send_all(alive)
+    send_all(courier)
     assert planfix.received == []
     let_leases_end(store)
-    send_all(alive)
+    send_all(courier)
     assert Queue(store).counts() == {"done": 1}
 
 
@@ -53,17 +58,14 @@ def test_an_end_waits_for_an_answer_no_longer_than_it_may(
 
 
 def test_a_turn_that_outlives_the_stop_begins_no_request(
+    courier: Courier,
+    next_one: Courier,
     store: Store,
-    client: PlanfixApi,
     planfix: Planfix,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The store was slow, and nobody waits for answers any more."""
-    courier, next_one = (
-        only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
-        for _ in range(2)
-    )
     store.save(GROUP, {}, "s", clock())
     real = Queue.settle_and_claim
 
@@ -84,18 +86,15 @@ def test_a_turn_that_outlives_the_stop_begins_no_request(
 
 
 def test_an_answer_in_the_hand_of_a_turn_that_hangs_is_kept_at_the_end(
+    courier: Courier,
+    next_one: Courier,
     store: Store,
-    client: PlanfixApi,
     planfix: Planfix,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
-    courier, next_one = (
-        only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
-        for _ in range(2)
-    )
     store.save(GROUP[:1], {}, "s", clock())
     courier.step()
     courier._pool.join()
@@ -121,8 +120,9 @@ def test_an_answer_in_the_hand_of_a_turn_that_hangs_is_kept_at_the_end(
 
 
 def test_an_answer_that_comes_after_the_time_to_finish_is_kept(
+    courier: Courier,
+    next_one: Courier,
     store: Store,
-    client: PlanfixApi,
     planfix: Planfix,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
@@ -130,10 +130,6 @@ def test_an_answer_that_comes_after_the_time_to_finish_is_kept(
 ) -> None:
     """The process has other things to end meanwhile."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
-    courier, next_one = (
-        only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
-        for _ in range(2)
-    )
     over = Event()
     planfix.before = lambda _: over.wait()
     store.save(GROUP[:1], {}, "s", clock())
@@ -151,13 +147,12 @@ def test_an_answer_that_comes_after_the_time_to_finish_is_kept(
 
 
 def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
-    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
+    next_one: Courier, store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:
     """It sees the answer when another has long done everything."""
     frozen = only_courier(
         store, client, URLS.url, DeliverySettings(concurrency=1), complete, now=clock
     )
-    alive = only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
     answered, thawed = Event(), Event()
 
     class Frozen:
@@ -173,7 +168,7 @@ def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
     frozen.step()
     assert answered.wait(60)
     let_leases_end(store)
-    send_all(alive)
+    send_all(next_one)
     assert Queue(store).counts() == {"done": len(GROUP)}
     thawed.set()
     frozen.finish(60)
@@ -186,25 +181,22 @@ def test_a_courier_that_was_frozen_doubles_no_more_than_what_it_was_sending(
 
 
 def test_two_couriers_send_nothing_twice(
-    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
+    courier: Courier, next_one: Courier, store: Store, planfix: Planfix, clock: Clock
 ) -> None:
     """Each answer takes long enough for the other to look for work many times."""
     planfix.delay = 0.05
     for n in range(20):
         store.save([replace(item, callid=f"c{n}") for item in GROUP], {}, "s", clock())
-    couriers = [
-        only_courier(store, client, URLS.url, DeliverySettings(), complete, now=clock)
-        for _ in range(2)
-    ]
+    couriers = [courier, next_one]
     runners = [gevent.spawn(c.run) for c in couriers]
     renewals = [gevent.spawn(c.claims.leases.keep_renewing) for c in couriers]
     planfix.wait_for(lambda crm: len(crm.received) >= 160, timeout=120)
-    for courier in couriers:
-        courier.stop()
+    for one in couriers:
+        one.stop()
     gevent.joinall(runners, timeout=30)
     gevent.killall(renewals)
-    for courier in couriers:
-        courier.finish(30)
+    for one in couriers:
+        one.finish(30)
     assert Queue(store).counts() == {"done": 160}
     assert len(planfix.received) == 160
     assert planfix.history.surprises == []

@@ -96,6 +96,9 @@ def test_events_that_come_after_the_end_are_stored(store: Store) -> None:
 # what could not be stored at the end, while another worker went on
 
 
+KEPT = ("group_answered", "in_one_answered", "blind_transfer_answered", "queue_answered")
+
+
 def told_in(store: Store) -> dict[str, list[str]]:
     """What Planfix is told of the one call in a store, by ext."""
     told = [notice_json.validate_json(w.body) for w in Archive(store).after(0, 1000)]
@@ -104,9 +107,7 @@ def told_in(store: Store) -> dict[str, list[str]]:
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize(
-    "name", ["group_answered", "in_one_answered", "blind_transfer_answered", "queue_answered"]
-)
+@pytest.mark.parametrize("name", KEPT)
 def test_what_another_worker_has_heard_of_a_kept_call_is_told_once(
     name: str, tmp_path: Path
 ) -> None:
@@ -125,9 +126,7 @@ def test_what_another_worker_has_heard_of_a_kept_call_is_told_once(
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize(
-    "name", ["group_answered", "in_one_answered", "blind_transfer_answered", "queue_answered"]
-)
+@pytest.mark.parametrize("name", KEPT)
 def test_what_another_worker_has_heard_of_what_a_link_held_back_is_told_once(
     name: str, tmp_path: Path
 ) -> None:

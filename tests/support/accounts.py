@@ -65,6 +65,7 @@ def accounts(name: str) -> list[list[dict[str, str]]]:
     return found
 
 
+@cache
 def positions(name: str) -> list[int]:
     """Where the events that have a rule stand among all events of the trace."""
     wanted = set(Tracker(Rules()).event_names)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
@@ -15,9 +14,11 @@ from unittest.mock import patch
 import gevent
 import pytest
 import structlog
+from gevent.fileobject import FileObject
 
 from fsplanfix.cli import cli
 
+from .forked import start
 from .service import PATIENCE, environment
 
 
@@ -35,7 +36,22 @@ def run_program(folder: Path, *command: str | Path, **env: str) -> subprocess.Co
 
 
 def run_cli(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return run_program(folder, sys.executable, "-m", "fsplanfix", *words, **env)
+    """Run a command to its end as a process of its own."""
+    (out, their_out), (errors, their_errors) = os.pipe(), os.pipe()
+    process = start(words, folder, environment(**env), {1: their_out, 2: their_errors})
+    os.close(their_out)
+    os.close(their_errors)
+    files = [FileObject(file, "r", encoding="utf-8") for file in (out, errors)]
+    readers = [gevent.spawn(file.read) for file in files]
+    try:
+        code = process.wait(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    texts = [reader.get() for reader in readers]
+    for file in files:
+        file.close()
+    return subprocess.CompletedProcess(words, code, *texts)
 
 
 def call_cli(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:

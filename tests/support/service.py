@@ -14,10 +14,13 @@ from pathlib import Path
 import gevent
 import requests
 from gevent.event import Event
+from gevent.fileobject import FileObject
 
 from fsplanfix.simulators.freeswitch import Switch
 from fsplanfix.simulators.planfix import Planfix
 from fsplanfix.simulators.playback import Step
+
+from . import forked
 
 TOKENS = {"PLANFIX_TOKEN": "planfix-token", "PBX_TOKEN": "pbx-token-1"}
 
@@ -77,23 +80,28 @@ class Service:
         bound: bool = False,
     ) -> None:
         self.log: list[str] = []
+        words, errors = ["run", *options], os.pipe()
         limited = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"] if files else []
         if bound and os.getuid() == 0:
             limited += ["setpriv", f"--bounding-set={OVERRIDES}", f"--inh-caps={OVERRIDES}"]
-        self.process = subprocess.Popen(
-            [*limited, sys.executable, "-m", "fsplanfix", "run", *options],
-            cwd=folder,
-            env=environment(**settings),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.process: subprocess.Popen[bytes] | forked.Forked
+        if limited:
+            self.process = subprocess.Popen(
+                [*limited, sys.executable, "-m", "fsplanfix", *words],
+                cwd=folder,
+                env=environment(**settings),
+                stdout=subprocess.DEVNULL,
+                stderr=errors[1],
+            )
+        else:
+            self.process = forked.start(words, folder, environment(**settings), {2: errors[1]})
+        os.close(errors[1])
+        self._errors = FileObject(errors[0], "r", encoding="utf-8")
         atexit.register(self.process.kill)  # a test that fails may not end it
         self._reader = gevent.spawn(self._read)
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        for line in self._errors:
             self.log.append(line.rstrip())
 
     def wait_for(self, pattern: str, seconds: float = PATIENCE) -> re.Match[str]:
@@ -138,8 +146,7 @@ class Service:
             self.process.kill()
             raise AssertionError("it does not end: " + "\n".join(self.log[-100:])) from None
         self._reader.join()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
+        self._errors.close()
         return code
 
 

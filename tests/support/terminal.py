@@ -7,14 +7,13 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 import termios
 from pathlib import Path
 
 import gevent
 from gevent.os import make_nonblocking, nb_read
 
+from .forked import start
 from .service import PATIENCE, environment
 
 
@@ -26,14 +25,8 @@ class Terminal:
         self._from = 0
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "fsplanfix", *words],
-            cwd=folder,
-            env=environment(TERM="xterm", **env),
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
+        self._process = start(
+            words, folder, environment(TERM="xterm", **env), dict.fromkeys(range(3), slave)
         )
         os.close(slave)
         make_nonblocking(self._master)
