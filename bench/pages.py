@@ -33,10 +33,13 @@ from fsplanfix.outbox.store import Store  # noqa: E402
 
 from . import traffic  # noqa: E402
 from .programs import Stage, connector  # noqa: E402
-from .windows import A_SECOND, ANSWER, SECONDS, WARM  # noqa: E402
+from .windows import A_SECOND, ANSWER, WARM  # noqa: E402
 
 CALLS = 250_000
 DAYS = 30
+SECONDS = 5
+"""How long calls come in a round."""
+
 PASSWORD = "a-good-password"  # noqa: S105 - of a service that lives for seconds
 LOADED_AGAIN = 1.0
 """Seconds until a list or figures are loaded once more."""

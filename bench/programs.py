@@ -91,14 +91,15 @@ def connector(
     delay: float = 0.0,
     keep_days: float = 30.0,
     watch_every: float = 1.0,
+    switch: Switch | None = None,
     **more: str,
 ) -> Iterator[Stage]:
     """Run a connector ("ours", "plain" or soak's "watched"), linked to its switch.
 
     delay: seconds Planfix takes to answer. watch_every: seconds between two counts of the watched
-    one's greenlets. more: further settings.
+    one's greenlets. switch: one without calls if there is none. more: further settings.
     """
-    switch, planfix = Switch(), Planfix(delay)
+    switch, planfix = switch or Switch(), Planfix(delay)
     with tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder:
         arguments = {
             "ours": ["-m", "fsplanfix", "run"],

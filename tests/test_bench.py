@@ -10,6 +10,7 @@ import pytest
 
 from bench import (
     accounts,
+    burst,
     esl,
     last_talk,
     limits,
@@ -18,11 +19,12 @@ from bench import (
     pages,
     records,
     sockets,
+    taken_up,
     traffic,
     windows,
 )
-from bench.__main__ import Rounds, Row
 from bench.programs import connector
+from bench.table import Rounds, Row
 from fsplanfix.freeswitch.events import SwitchEvent
 from soak.__main__ import Sample, report
 
@@ -78,9 +80,14 @@ def test_both_connectors_send_every_request_of_every_call(name: str) -> None:
 
 
 def test_windows_are_timed_for_every_call() -> None:
-    found = windows.delays(calls=5)
-    assert len(found) == 5
-    assert all(delay > 0 for delay in found)
+    found = windows.even_calls(calls=5)
+    assert len(found.delays) == 5
+    assert all(delay > 0 for delay in found.delays)
+    assert found.share > 0
+
+
+def test_health_is_asked_for_while_the_store_is_locked() -> None:
+    assert burst.longest_while_locked(seconds=2) > 0
 
 
 def test_calls_are_held_open_and_weighed() -> None:
@@ -88,6 +95,12 @@ def test_calls_are_held_open_and_weighed() -> None:
     assert isinstance(holder.per_call, float)
     assert holder.round() > 0
     holder.end()
+
+
+def test_calls_that_go_on_are_taken_up(tmp_path: Path) -> None:
+    taken = taken_up.Taken(f"sqlite:///{tmp_path}/store.db", count=20, over=10)
+    found = taken.start()
+    assert 0 < found.ready <= found.taken_up
 
 
 def test_who_talked_last_is_found_among_many_calls(store_url: str) -> None:
