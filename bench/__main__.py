@@ -38,6 +38,7 @@ from . import (  # noqa: E402
     starting,
     taken_up,
     windows,
+    workers,
 )
 from .programs import connector  # noqa: E402
 from .table import ROUNDS, Rounds, Row, alone  # noqa: E402
@@ -97,6 +98,19 @@ def group_calls(rounds: Rounds, database: Callable[[], str]) -> Iterator[Row]:
             yield Row(
                 what, "/s", found.median(store), "plain", found.median("plain"), ratio, bar, True
             )
+
+
+def several_workers(rounds: Rounds, database: Callable[[], str]) -> Iterator[Row]:
+    """Group calls a second of three workers on one PostgreSQL, against one."""
+    rounds.take(
+        {
+            "three": lambda: workers.rate(3, database()),
+            "one": lambda: workers.rate(1, database()),
+        }
+    )
+    ours, theirs = rounds.median("three"), rounds.median("one")
+    what = "three workers on one PostgreSQL"
+    yield Row(what, "/s", ours, "one", theirs, rounds.ratio("three", "one"), 2, True)
 
 
 def many_open(rounds: Rounds) -> Iterator[Row]:
@@ -211,7 +225,7 @@ def start_up(rounds: Rounds) -> Iterator[Row]:
 
 
 def full_start(rounds: Rounds) -> Iterator[Row]:
-    """From the program's start to ready, with 10,000 calls to take up."""
+    """From the program's start to ready with 10,000 calls to take up, and the memory these take."""
     later: list[float] = []
 
     def start() -> float:
@@ -222,9 +236,12 @@ def full_start(rounds: Rounds) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder:
         taken = taken_up.Taken(f"sqlite:///{folder}/large.db")
         rounds.take({"ready": start})
+        memory = taken.start_for_accounts().memory / 1e6
     what = "start, 10,000 open calls, 1 M notices"
     yield Row(what, "s", rounds.median("ready"), "", None, None, 2)
     yield Row("the same, all calls taken up", "s", statistics.median(later), "", None, None, None)
+    # once: memory is not a matter of chance
+    yield Row("memory: 100,000 exts, 500 accounts", "MB", memory, "", None, None, 350)
 
 
 def companies() -> Iterator[Row]:
@@ -339,6 +356,7 @@ def main(quick: bool, only: str) -> None:
         parts: dict[str, Callable[[Rounds], Iterator[Row]]] = {
             "events": events,
             "group_calls": lambda rounds: group_calls(rounds, database),
+            "several_workers": lambda rounds: several_workers(rounds, database),
             "many_open": many_open,
             "soon": soon,
             "health": health,

@@ -16,7 +16,7 @@ import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 from collections import Counter  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
+from collections.abc import Iterator, Sequence  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from itertools import islice  # noqa: E402
 
@@ -47,6 +47,7 @@ LOADED_AGAIN = 1.0
 NICE = 19
 """The lowest priority."""
 
+EXTS = range(101, 141)
 OVERVIEWS = 4
 LISTS = (
     "/calls",
@@ -56,21 +57,26 @@ LISTS = (
 FIGURES = ("/figures?span=month", "/figures?span=week", "/figures?span=day")
 
 
-def fill(store: Store, count: int = CALLS) -> None:
-    """Write calls of the last DAYS into a store, all of them delivered."""
+def fill(store: Store, count: int = CALLS, exts: Sequence[int] = EXTS) -> None:
+    """Write calls of the last DAYS into a store, all of them delivered.
+
+    exts: of those who are rung, each as often as another.
+    """
     chance = random.Random(1)  # noqa: S311 - the same store each time
     now = time.time()
     every = iter(range(count))
     while numbers := list(islice(every, 1000)):
-        told = {n: _call(n, now - DAYS * 86400 * (1 - n / count), chance) for n in numbers}
+        told = {n: _call(n, now - DAYS * 86400 * (1 - n / count), exts, chance) for n in numbers}
         with store.transaction() as connection:
             _write(connection, store, list(told.values()))
 
 
-def _call(number: int, began: float, chance: random.Random) -> list[Notice]:
+def _call(
+    number: int, began: float, all_exts: Sequence[int], chance: random.Random
+) -> list[Notice]:
     """Return the notices of a call of two phones, answered three times in four."""
     at = int(began * 1_000_000)
-    exts = chance.sample(range(101, 141), 2)
+    exts = chance.sample(all_exts, 2)
     phone = f"7916{chance.randrange(40_000):07}"
     base = Notice(f"bench-{number}", Kind.INCOMING, 1, at, Direction.IN, phone, "74950000001")
     taken = chance.random() < 0.75

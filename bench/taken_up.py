@@ -7,29 +7,36 @@ so.
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 import gevent
 import requests
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from fsplanfix.calls import snapshot
-from fsplanfix.calls.model import Notice, Rules
+from fsplanfix.calls.model import ACCOUNT, Notice, Rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.events import SwitchEvent
-from fsplanfix.outbox.schema import State, notices
+from fsplanfix.outbox.schema import State, notices, open_calls
 from fsplanfix.outbox.store import Store
 
-from . import pages, traffic
+from . import accounts, pages, traffic
 from .programs import connector
 from .standins import Switch
 
 OPEN = 10_000
 AT_ONCE = 1000
 """Calls that are written at a time."""
+
+EXTS = range(100_000, 200_000)
+"""Of all who were ever rung."""
+
+ACCOUNTS = 500
 
 SERVER = "bench"
 CORE = str(UUID(int=1 << 127))
@@ -60,19 +67,34 @@ class Taken:
         self._url = store_url
         self._count = count
         store = Store(store_url)
-        pages.fill(store, over)
+        pages.fill(store, over, EXTS)
         _begin(store, count)
         with store.transaction() as connection:
             connection.execute(update(notices).values(state=State.DONE, settled=time.time()))
         store.close()
         self._live = dict(channels(count))
 
-    def start(self) -> Start:
+    def start_for_accounts(self, count: int = ACCOUNTS) -> Start:
+        """Give the calls that go on to so many companies in turn, and start a worker for these."""
+        store = Store(self._url)
+        with store.transaction() as connection:
+            query = select(open_calls.c.callid, open_calls.c.state).where(open_calls.c.closed == 0)
+            for n, (callid, state) in enumerate([*connection.execute(query)]):
+                own = state.replace(f'"account":"{ACCOUNT}"', f'"account":"company-{n % count}"')
+                one = open_calls.c.callid == callid
+                connection.execute(update(open_calls).where(one).values(state=own))
+        store.close()
+        with tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder:
+            return self.start(str(accounts.write(Path(folder), count)))
+
+    def start(self, accounts_file: str = "") -> Start:
         """Start a worker; return how long that took. Raises RuntimeError if a call is missed."""
         begun = time.monotonic()
         switch = Switch(CORE, self._live)
         with (
-            connector(store_url=self._url, keep_days=365, switch=switch) as stage,
+            connector(
+                store_url=self._url, keep_days=365, switch=switch, ACCOUNTS_FILE=accounts_file
+            ) as stage,
             requests.Session() as session,
         ):
             session.trust_env = False

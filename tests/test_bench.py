@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,12 +23,14 @@ from bench import (
     taken_up,
     traffic,
     windows,
+    workers,
 )
 from bench.programs import connector
 from bench.table import Rounds, Row
 from fsplanfix.freeswitch.events import SwitchEvent
 from soak.__main__ import Sample, report
 
+from .support.postgres import empty_database
 from .support.traces import by_ext, shorthand, told
 
 pytestmark = pytest.mark.no_cover
@@ -79,6 +82,12 @@ def test_both_connectors_send_every_request_of_every_call(name: str) -> None:
     assert sum("record_link" in f for f in one) == 1
 
 
+def test_several_workers_share_a_postgresql(postgres: str) -> None:
+    before = os.sched_getaffinity(0)
+    assert workers.rate(2, empty_database(postgres), calls=4) > 0
+    assert os.sched_getaffinity(0) == before
+
+
 def test_windows_are_timed_for_every_call() -> None:
     found = windows.even_calls(calls=5)
     assert len(found.delays) == 5
@@ -101,6 +110,7 @@ def test_calls_that_go_on_are_taken_up(tmp_path: Path) -> None:
     taken = taken_up.Taken(f"sqlite:///{tmp_path}/store.db", count=20, over=10)
     found = taken.start()
     assert 0 < found.ready <= found.taken_up
+    assert taken.start_for_accounts(3).memory > 0
 
 
 def test_who_talked_last_is_found_among_many_calls(store_url: str) -> None:
