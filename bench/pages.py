@@ -204,13 +204,16 @@ class Worst:
 
 
 @contextmanager
-def opened(address: str) -> Iterator[None]:
-    """Keep ten pages of the dashboard at an address open, by a process of their own.
+def opened(
+    address: str, overviews: int = OVERVIEWS, paths: Sequence[str] = (*LISTS, *FIGURES)
+) -> Iterator[None]:
+    """Keep pages of the dashboard at an address open, by a process of their own.
 
-    The one that measures would be late for its own events otherwise. Raises RuntimeError if a page
+    The one that measures would be late for its own events otherwise. overviews: how many are open
+    and follow what happens. paths: what is loaded again and again. Raises RuntimeError if a page
     cannot be loaded.
     """
-    command = [sys.executable, "-m", "bench.pages", address]
+    command = [sys.executable, "-m", "bench.pages", address, str(overviews), *paths]
     with subprocess.Popen(  # noqa: S603 - our own program
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as browser:
@@ -222,7 +225,7 @@ def opened(address: str) -> Iterator[None]:
             browser.terminate()
 
 
-def keep_open(address: str) -> None:
+def keep_open(address: str, overviews: int, paths: Sequence[str]) -> None:
     """Log in, load the pages again and again, and say `open` once each was loaded."""
     # readers have machines of their own: here they must not take the cores from what is measured
     os.nice(NICE)
@@ -237,9 +240,15 @@ def keep_open(address: str) -> None:
     loaded = Counter[str]()
 
     def follow(n: int) -> None:
-        with requests.get(f"{address}/live", cookies=cookies, stream=True, timeout=60) as stream:
-            for _ in stream.iter_lines():
-                loaded[f"/live {n}"] += 1
+        requests.get(address, cookies=cookies, timeout=60).raise_for_status()
+        # a browser opens a stream again that has ended
+        while True:
+            with requests.get(
+                f"{address}/live", cookies=cookies, stream=True, timeout=60
+            ) as stream:
+                for _ in stream.iter_lines():
+                    loaded[f"/live {n}"] += 1
+            gevent.sleep(LOADED_AGAIN)
 
     def load(path: str) -> None:
         while True:
@@ -248,8 +257,8 @@ def keep_open(address: str) -> None:
             gevent.sleep(LOADED_AGAIN)
 
     pages: list[gevent.Greenlet[..., None]] = []
-    pages += [gevent.spawn(follow, n) for n in range(OVERVIEWS)]
-    pages += [gevent.spawn(load, path) for path in (*LISTS, *FIGURES)]
+    pages += [gevent.spawn(follow, n) for n in range(overviews)]
+    pages += [gevent.spawn(load, path) for path in paths]
     while len(loaded) < len(pages):
         gevent.sleep(0.05)
 
@@ -258,4 +267,4 @@ def keep_open(address: str) -> None:
 
 
 if __name__ == "__main__":
-    keep_open(sys.argv[1])
+    keep_open(sys.argv[1], int(sys.argv[2]), sys.argv[3:])

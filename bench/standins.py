@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -115,10 +115,14 @@ def _shown(live: Mapping[str, bytes]) -> bytes:
 
 
 class Planfix:
-    """Takes every request the API allows. delay: seconds it takes to answer. came: told of each."""
+    """Takes every request the API allows.
 
-    def __init__(self, delay: float = 0.0) -> None:
+    delay: seconds it takes to answer. tokens: those of its companies. came: told of each request.
+    """
+
+    def __init__(self, delay: float = 0.0, tokens: Collection[str] = (TOKEN,)) -> None:
         self.delay = delay
+        self.tokens = tokens
         self.wrong: list[str] = []
         self.taken = 0
         self.came: Callable[[dict[str, str]], None] = lambda _: None
@@ -157,7 +161,8 @@ class Planfix:
             body = reader.read(length)
             fields = dict(parse_qsl(body.decode(), strict_parsing=True))
             self.came(fields)
-            if not line.startswith(b"POST /tel/api ") or fields.pop("planfix_token", "") != TOKEN:
+            is_known = fields.pop("planfix_token", "") in self.tokens
+            if not line.startswith(b"POST /tel/api ") or not is_known:
                 self.wrong.append(repr(line + body))
             if self.delay:
                 gevent.sleep(self.delay)
