@@ -34,14 +34,21 @@ class AtRest:
     memory: int
 
 
+def write(folder: Path, count: int) -> Path:
+    """Write a file of so many accounts; return its path."""
+    file = folder / "accounts.toml"
+    file.write_text("".join(ACCOUNT.format(n=n) for n in range(count)))
+    return file
+
+
 def at_rest(count: int) -> AtRest:
     """Return what a service with so many accounts uses while nobody calls."""
-    with tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder:
-        file = Path(folder, "accounts.toml")
-        file.write_text("".join(ACCOUNT.format(n=n) for n in range(count)))
-        with connector(ACCOUNTS_FILE=str(file)) as stage:
-            gevent.sleep(SETTLED)
-            before = stage.program.cpu()
-            gevent.sleep(WATCHED)
-            share = (stage.program.cpu() - before) / WATCHED
-            return AtRest(share, stage.program.memory())
+    with (
+        tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder,
+        connector(ACCOUNTS_FILE=str(write(Path(folder), count))) as stage,
+    ):
+        gevent.sleep(SETTLED)
+        before = stage.program.cpu()
+        gevent.sleep(WATCHED)
+        share = (stage.program.cpu() - before) / WATCHED
+        return AtRest(share, stage.program.memory())

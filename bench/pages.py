@@ -16,7 +16,7 @@ import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 from collections import Counter  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
+from collections.abc import Iterator, Sequence  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from itertools import islice  # noqa: E402
 
@@ -33,10 +33,13 @@ from fsplanfix.outbox.store import Store  # noqa: E402
 
 from . import traffic  # noqa: E402
 from .programs import Stage, connector  # noqa: E402
-from .windows import A_SECOND, ANSWER, SECONDS, WARM  # noqa: E402
+from .windows import A_SECOND, ANSWER, WARM  # noqa: E402
 
 CALLS = 250_000
 DAYS = 30
+SECONDS = 5
+"""How long calls come in a round."""
+
 PASSWORD = "a-good-password"  # noqa: S105 - of a service that lives for seconds
 LOADED_AGAIN = 1.0
 """Seconds until a list or figures are loaded once more."""
@@ -44,6 +47,7 @@ LOADED_AGAIN = 1.0
 NICE = 19
 """The lowest priority."""
 
+EXTS = range(101, 141)
 OVERVIEWS = 4
 LISTS = (
     "/calls",
@@ -53,21 +57,26 @@ LISTS = (
 FIGURES = ("/figures?span=month", "/figures?span=week", "/figures?span=day")
 
 
-def fill(store: Store, count: int = CALLS) -> None:
-    """Write calls of the last DAYS into a store, all of them delivered."""
+def fill(store: Store, count: int = CALLS, exts: Sequence[int] = EXTS) -> None:
+    """Write calls of the last DAYS into a store, all of them delivered.
+
+    exts: of those who are rung, each as often as another.
+    """
     chance = random.Random(1)  # noqa: S311 - the same store each time
     now = time.time()
     every = iter(range(count))
     while numbers := list(islice(every, 1000)):
-        told = {n: _call(n, now - DAYS * 86400 * (1 - n / count), chance) for n in numbers}
+        told = {n: _call(n, now - DAYS * 86400 * (1 - n / count), exts, chance) for n in numbers}
         with store.transaction() as connection:
             _write(connection, list(told.values()))
 
 
-def _call(number: int, began: float, chance: random.Random) -> list[Notice]:
+def _call(
+    number: int, began: float, all_exts: Sequence[int], chance: random.Random
+) -> list[Notice]:
     """Return the notices of a call of two phones, answered three times in four."""
     at = int(began * 1_000_000)
-    exts = chance.sample(range(101, 141), 2)
+    exts = chance.sample(all_exts, 2)
     phone = f"7916{chance.randrange(40_000):07}"
     base = Notice(f"bench-{number}", Kind.INCOMING, 1, at, Direction.IN, phone, "74950000001")
     taken = chance.random() < 0.75
@@ -195,13 +204,16 @@ class Worst:
 
 
 @contextmanager
-def opened(address: str) -> Iterator[None]:
-    """Keep ten pages of the dashboard at an address open, by a process of their own.
+def opened(
+    address: str, overviews: int = OVERVIEWS, paths: Sequence[str] = (*LISTS, *FIGURES)
+) -> Iterator[None]:
+    """Keep pages of the dashboard at an address open, by a process of their own.
 
-    The one that measures would be late for its own events otherwise. Raises RuntimeError if a page
+    The one that measures would be late for its own events otherwise. overviews: how many are open
+    and follow what happens. paths: what is loaded again and again. Raises RuntimeError if a page
     cannot be loaded.
     """
-    command = [sys.executable, "-m", "bench.pages", address]
+    command = [sys.executable, "-m", "bench.pages", address, str(overviews), *paths]
     with subprocess.Popen(  # noqa: S603 - our own program
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as browser:
@@ -213,7 +225,7 @@ def opened(address: str) -> Iterator[None]:
             browser.terminate()
 
 
-def keep_open(address: str) -> None:
+def keep_open(address: str, overviews: int, paths: Sequence[str]) -> None:
     """Log in, load the pages again and again, and say `open` once each was loaded."""
     # readers have machines of their own: here they must not take the cores from what is measured
     os.nice(NICE)
@@ -228,9 +240,15 @@ def keep_open(address: str) -> None:
     loaded = Counter[str]()
 
     def follow(n: int) -> None:
-        with requests.get(f"{address}/live", cookies=cookies, stream=True, timeout=60) as stream:
-            for _ in stream.iter_lines():
-                loaded[f"/live {n}"] += 1
+        requests.get(address, cookies=cookies, timeout=60).raise_for_status()
+        # a browser opens a stream again that has ended
+        while True:
+            with requests.get(
+                f"{address}/live", cookies=cookies, stream=True, timeout=60
+            ) as stream:
+                for _ in stream.iter_lines():
+                    loaded[f"/live {n}"] += 1
+            gevent.sleep(LOADED_AGAIN)
 
     def load(path: str) -> None:
         while True:
@@ -239,8 +257,8 @@ def keep_open(address: str) -> None:
             gevent.sleep(LOADED_AGAIN)
 
     pages: list[gevent.Greenlet[..., None]] = []
-    pages += [gevent.spawn(follow, n) for n in range(OVERVIEWS)]
-    pages += [gevent.spawn(load, path) for path in (*LISTS, *FIGURES)]
+    pages += [gevent.spawn(follow, n) for n in range(overviews)]
+    pages += [gevent.spawn(load, path) for path in paths]
     while len(loaded) < len(pages):
         gevent.sleep(0.05)
 
@@ -249,4 +267,4 @@ def keep_open(address: str) -> None:
 
 
 if __name__ == "__main__":
-    keep_open(sys.argv[1])
+    keep_open(sys.argv[1], int(sys.argv[2]), sys.argv[3:])

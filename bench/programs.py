@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Program:
-    """A running program. folder: its own, deleted at its end."""
+    """A running program. folder: its own, deleted at its end. seen: it as the system shows it."""
 
     def __init__(self, arguments: list[str], folder: Path, settings: dict[str, str]) -> None:
         self.folder = folder
@@ -34,7 +34,7 @@ class Program:
                 stdout=log,
                 stderr=log,
             )
-        self._seen = psutil.Process(self._process.pid)
+        self.seen = psutil.Process(self._process.pid)
 
     @property
     def _log(self) -> Path:
@@ -47,16 +47,16 @@ class Program:
 
     def cpu(self) -> float:
         """Return the seconds of CPU it has used: user and system, all threads."""
-        times = self._seen.cpu_times()
+        times = self.seen.cpu_times()
         return float(times.user + times.system)
 
     def memory(self) -> int:
         """Return its resident bytes."""
-        return int(self._seen.memory_info().rss)
+        return int(self.seen.memory_info().rss)
 
     def files(self) -> int:
         """Return how many files and sockets it has open."""
-        return int(self._seen.num_fds())
+        return int(self.seen.num_fds())
 
     def said(self, pattern: str, seconds: float = 20.0) -> str:
         """Wait for a log line with `pattern`; return the group in it. Raises RuntimeError."""
@@ -91,14 +91,18 @@ def connector(
     delay: float = 0.0,
     keep_days: float = 30.0,
     watch_every: float = 1.0,
+    switch: Switch | None = None,
+    planfix: Planfix | None = None,
     **more: str,
 ) -> Iterator[Stage]:
     """Run a connector ("ours", "plain" or soak's "watched"), linked to its switch.
 
     delay: seconds Planfix takes to answer. watch_every: seconds between two counts of the watched
-    one's greenlets. more: further settings.
+    one's greenlets. switch: one without calls if there is none. planfix: one that is shared with
+    others and goes on. more: further settings.
     """
-    switch, planfix = Switch(), Planfix(delay)
+    switch, shared = switch or Switch(), planfix
+    planfix = shared or Planfix(delay)
     with tempfile.TemporaryDirectory(prefix="fsplanfix-bench-") as folder:
         arguments = {
             "ours": ["-m", "fsplanfix", "run"],
@@ -127,4 +131,5 @@ def connector(
         finally:
             program.end()
             switch.stop()
-            planfix.stop()
+            if shared is None:
+                planfix.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -55,17 +55,25 @@ def every_trace() -> list[bytes]:
     ]
 
 
-def call(number: int, events: list[tuple[float, bytes]], begin: float = 0.0) -> list[Moment]:
+def call(number: int, events: Sequence[tuple[float, bytes]], begin: float = 0.0) -> list[Moment]:
     """Return the `number`-th call like a recorded one: the same events, UUIDs of its own."""
-    known = sorted(set(_UUID.findall(b"".join(body for _, body in events))))
+    known, pieces = _cut(tuple(body for _, body in events))
     fresh = {
         old: str(UUID(int=(number + 1) << 32 | place)).encode() for place, old in enumerate(known)
     }
-    callid = SwitchEvent(events[0][1]).leg.encode()
+    callid = fresh[SwitchEvent(events[0][1]).leg.encode()].decode()
     return [
-        Moment(begin + at, _UUID.sub(lambda found: fresh[found[0]], body), fresh[callid].decode())
-        for at, body in events
+        Moment(begin + at, b"".join([fresh.get(piece, piece) for piece in body]), callid)
+        for (at, _), body in zip(events, pieces, strict=True)
     ]
+
+
+@cache
+def _cut(bodies: tuple[bytes, ...]) -> tuple[list[bytes], list[list[bytes]]]:
+    """Return the UUIDs in some events, and each event cut into UUIDs and what is between them."""
+    pieces = [re.split(b"(%b)" % _UUID.pattern, body) for body in bodies]
+    # every other piece is a UUID
+    return sorted({uuid for body in pieces for uuid in body[1::2]}), pieces
 
 
 def calls(count: int, apart: float, name: str = GROUP, first: int = 0) -> list[Moment]:
@@ -83,6 +91,14 @@ def ringing(count: int, name: str = GROUP, first: int = 0) -> Iterator[Moment]:
     )
     for n in range(first, first + count):
         yield from call(n, events[:end])
+
+
+@cache
+def talking(name: str = GROUP) -> list[tuple[float, bytes]]:
+    """Return the events of a recorded call until its client or the one who answered hangs up."""
+    events = recorded(name)
+    names = [SwitchEvent(body).name for _, body in events]
+    return events[: names.index("CHANNEL_HANGUP", names.index("CHANNEL_BRIDGE"))]
 
 
 @cache

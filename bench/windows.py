@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import dataclass
 
 import gevent
 import requests
@@ -13,7 +14,7 @@ from .programs import connector
 from .standins import TOKEN, Planfix
 
 A_SECOND = 20
-SECONDS = 5
+SECONDS = 10
 ANSWER = 0.05
 """Seconds Planfix takes to answer while calls come evenly."""
 
@@ -52,17 +53,33 @@ class Watch:
         return [self.came[callid] - sent for callid, sent in [*self._sent.items()][WARM:]]
 
 
-def delays(calls: int = A_SECOND * SECONDS) -> list[float]:
-    """Return for each call the seconds from its event leaving the switch to its first request."""
-    calls += WARM
-    moments = traffic.calls(calls, 1 / A_SECOND)
+@dataclass(frozen=True)
+class Even:
+    """How a service took calls that came evenly.
+
+    delays: for each call, the seconds from its event leaving the switch to its first request.
+    share: of a core that the service used.
+    """
+
+    delays: list[float]
+    share: float
+
+
+def even_calls(calls: int = A_SECOND * SECONDS) -> Even:
+    """Let calls come evenly, after a few that do not count."""
     watch = Watch()
+    warming = traffic.calls(WARM, 1 / A_SECOND)
+    moments = traffic.calls(calls, 1 / A_SECOND, first=WARM)
     with connector(delay=ANSWER) as stage:
         stage.planfix.came = watch.arrived
+        stage.switch.send(warming, before=watch.note, paced=True)
+        stage.planfix.wait_for(WARM * traffic.REQUESTS, 60)
+        begun, used = time.monotonic(), stage.program.cpu()
         stage.switch.send(moments, before=watch.note, paced=True)
-        stage.planfix.wait_for(calls * traffic.REQUESTS, 60)
-        stage.check(calls * traffic.REQUESTS)
-    return watch.delays()
+        stage.planfix.wait_for((WARM + calls) * traffic.REQUESTS, 60)
+        share = (stage.program.cpu() - used) / (time.monotonic() - begun)
+        stage.check((WARM + calls) * traffic.REQUESTS)
+    return Even(watch.delays(), share)
 
 
 def group() -> float:

@@ -12,7 +12,7 @@ from pathlib import Path  # noqa: E402
 
 import gevent  # noqa: E402
 
-from fsplanfix.cli import cli  # noqa: E402
+from fsplanfix.__main__ import main  # noqa: E402
 
 COUNTED_IN = Path("greenlets")
 """In the program's folder."""
@@ -33,4 +33,4 @@ def count(every: float) -> None:
 
 if __name__ == "__main__":
     gevent.spawn(count, float(sys.argv.pop(1)))
-    cli()
+    main()

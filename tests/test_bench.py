@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from bench import (
     accounts,
+    burst,
     esl,
     last_talk,
     limits,
@@ -18,14 +20,17 @@ from bench import (
     pages,
     records,
     sockets,
+    taken_up,
     traffic,
     windows,
+    workers,
 )
-from bench.__main__ import Rounds, Row
 from bench.programs import connector
+from bench.table import Rounds, Row
 from fsplanfix.freeswitch.events import SwitchEvent
 from soak.__main__ import Sample, report
 
+from .support.postgres import empty_database
 from .support.traces import by_ext, shorthand, told
 
 pytestmark = pytest.mark.no_cover
@@ -77,10 +82,21 @@ def test_both_connectors_send_every_request_of_every_call(name: str) -> None:
     assert sum("record_link" in f for f in one) == 1
 
 
+def test_several_workers_share_a_postgresql(postgres: str) -> None:
+    before = os.sched_getaffinity(0)
+    assert workers.rate(2, empty_database(postgres), calls=4) > 0
+    assert os.sched_getaffinity(0) == before
+
+
 def test_windows_are_timed_for_every_call() -> None:
-    found = windows.delays(calls=5)
-    assert len(found) == 5
-    assert all(delay > 0 for delay in found)
+    found = windows.even_calls(calls=5)
+    assert len(found.delays) == 5
+    assert all(delay > 0 for delay in found.delays)
+    assert found.share > 0
+
+
+def test_health_is_asked_for_while_the_store_is_locked() -> None:
+    assert burst.longest_while_locked(seconds=2) > 0
 
 
 def test_calls_are_held_open_and_weighed() -> None:
@@ -88,6 +104,13 @@ def test_calls_are_held_open_and_weighed() -> None:
     assert isinstance(holder.per_call, float)
     assert holder.round() > 0
     holder.end()
+
+
+def test_calls_that_go_on_are_taken_up(tmp_path: Path) -> None:
+    taken = taken_up.Taken(f"sqlite:///{tmp_path}/store.db", count=20, over=10)
+    found = taken.start()
+    assert 0 < found.ready <= found.taken_up
+    assert taken.start_for_accounts(3).memory > 0
 
 
 def test_who_talked_last_is_found_among_many_calls(store_url: str) -> None:
@@ -183,7 +206,8 @@ def test_a_short_soak_plays_every_call_and_fails_if_anything_grew() -> None:
     """Whether anything grows shows only in `make soak`: ten seconds are too few for a judgement."""
     done = run("soak", "--minutes", "0.15", "--keep", "1")
     assert done.stderr == ""
-    assert "180 calls, 1260 requests" in done.stdout
+    # of a call that is told, Planfix gets a COMPLETED for each of two employees
+    assert "180 calls, 1278 requests, 9 calls told from records" in done.stdout
     assert done.returncode == ("  grew" in done.stdout)
 
 

@@ -20,6 +20,9 @@ def without_known(events: Sequence[SwitchEvent], states: Iterable[str]) -> list[
     states: as the store keeps them. An event belongs to a call if it names one of its legs, or a
     leg that does.
     """
+    if not events:
+        return []
+
     # Another worker may have received more of a call meanwhile. Fed to what is known of it, the
     # beginning of the call would become a second call.
     known_until: dict[str, int] = {}

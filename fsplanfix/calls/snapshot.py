@@ -39,7 +39,11 @@ def restore(tracker: Tracker, state: str) -> str:
 
     Raises ValueError if the state cannot be read.
     """
-    found = read(state)
+    return put_back(tracker, read(state))
+
+
+def put_back(tracker: Tracker, found: OpenCall) -> str:
+    """Put a call that was read back, as `restore` does; return its callid."""
     callid = found.call.callid
     mine = tracker.calls.get(callid)
     if mine is not None and mine.position >= found.call.position:
@@ -56,21 +60,12 @@ def restore(tracker: Tracker, state: str) -> str:
     return callid
 
 
-def heard_until(state: str) -> dict[str, int]:
-    """Return up to when the legs in a state were heard, microseconds since 1970.
-
-    Raises ValueError if the state cannot be read.
-    """
-    found = read(state)
-    return {leg.uuid: found.last_at for leg in found.legs}
-
-
 def read(state: str) -> OpenCall:
     """Read a state, also one of an older release. Raises ValueError."""
-    raw = json.loads(state)
-    if isinstance(raw, dict) and "engagements" in raw.get("call", {}):
-        _bring_up_to_date(raw["call"], raw["legs"])
-    found = _json.validate_python(raw)
+    if '"engagements"' in state:
+        found = _json.validate_python(_brought_up_to_date(json.loads(state)))
+    else:
+        found = _json.validate_json(state)
 
     call = found.call
     if not call.first_leg:  # before the second edition of the rules
@@ -80,14 +75,18 @@ def read(state: str) -> OpenCall:
     return found
 
 
-def _bring_up_to_date(call: dict[str, Any], legs: list[dict[str, Any]]) -> None:
+def _brought_up_to_date(raw: Any) -> Any:
     """Change a state of 0.1: parts were engagements, and 0 stood for a time that was not yet."""
+    call = raw.get("call", {}) if isinstance(raw, dict) else {}
+    if "engagements" not in call:
+        return raw
     call["parts"] = call.pop("engagements")
 
     for part in (*call["parts"], *call.get("untold", [])):
         for name in ("accepted_at", "parted_at", "ended_at"):
             part[name] = part.get(name) or None
 
-    for recordings in (call["recordings"], *(leg["recordings"] for leg in legs)):
+    for recordings in (call["recordings"], *(leg["recordings"] for leg in raw["legs"])):
         for recording in recordings:
             recording["stopped"] = recording.get("stopped") or None
+    return raw

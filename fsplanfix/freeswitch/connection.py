@@ -10,7 +10,7 @@ import re
 import socket as stdlib_socket
 import string
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
@@ -24,6 +24,7 @@ from gevent.lock import BoundedSemaphore
 from greenswitch.esl import InboundESL
 
 from ..errors import LinkDown, LinkError, LinkTimeout, LoginRefused, UnsafeCommand
+from .dumps import read_dump
 from .events import SwitchEvent, hanging_up, is_uuid
 from .frames import Frame, FrameError, Framer
 
@@ -34,6 +35,9 @@ ANSWER_TIMEOUT = 10.0
 ACCOUNT_TIMEOUT = 5.0
 SILENCE = 45.0
 """Seconds without a byte until the peer counts as gone."""
+
+SENT_AHEAD = 32
+"""Commands that are sent before the answers to those before them are read."""
 
 ASK_AFTER_SHARE = 2 / 3
 """The share of SILENCE after which the peer is asked for a sign of life.
@@ -176,29 +180,61 @@ class Connection(InboundESL):
         if "\r" in data or "\0" in data or "\n\n" in data or data.endswith("\n"):
             raise UnsafeCommand("A command with line breaks inside was not sent to FreeSWITCH.")
 
-        answer: AsyncResult[Frame] = AsyncResult()
-        late = LinkTimeout(f"FreeSWITCH at {self.server.name} did not answer in {timeout:g} s.")
-        with gevent.Timeout(timeout, late):
-            with self._writing:  # whole commands, one after the other (fault e)
-                if not self.connected:
-                    raise LinkDown(f"There is no connection to FreeSWITCH at {self.server.name}.")
-
-                self._pending.append(answer)
-                try:
-                    self.sock.sendall(f"{data}\n\n".encode())
-                except OSError as error:
-                    self._mark_down(f"cannot send ({error})")
-                except gevent.Timeout:
-                    # part of a command may be on its way: what would follow it makes no sense to
-                    # the peer
-                    self._mark_down("a command could not be sent in time")
-                    raise
+        with self._until_late(timeout):
+            (answer,) = self._write([data])
             return cast(Frame, answer.get())
+
+    def _until_late(self, timeout: float) -> gevent.Timeout:
+        late = LinkTimeout(f"FreeSWITCH at {self.server.name} did not answer in {timeout:g} s.")
+        return gevent.Timeout(timeout, late)
+
+    def _write(self, commands: Sequence[str]) -> list[AsyncResult[Frame]]:
+        """Write commands; return what their replies will be set on."""
+        answers: list[AsyncResult[Frame]] = [AsyncResult() for _ in commands]
+        with self._writing:  # whole commands, one after the other (fault e)
+            if not self.connected:
+                raise LinkDown(f"There is no connection to FreeSWITCH at {self.server.name}.")
+
+            self._pending += answers
+            try:
+                self.sock.sendall("".join(f"{command}\n\n" for command in commands).encode())
+            except OSError as error:
+                self._mark_down(f"cannot send ({error})")
+            except gevent.Timeout:
+                # part of a command may be on its way: what would follow it makes no sense to the
+                # peer
+                self._mark_down("a command could not be sent in time")
+                raise
+        return answers
 
     def api(self, command: str, timeout: float = ANSWER_TIMEOUT) -> str:
         """Run an API command and return its text, such as `true` or `-ERR ...`. One line only."""
         self._refuse_line_breaks(command)
         return self.send(f"api {command}", timeout).body.decode("utf-8", "replace")
+
+    def api_each(self, commands: Sequence[str], timeout: float = ANSWER_TIMEOUT) -> Iterator[bytes]:
+        """Run API commands one after the other and yield their texts; see `api`.
+
+        FreeSWITCH works on the next ones while we read the answers. timeout: seconds each of them
+        may take.
+        """
+        waiting: deque[AsyncResult[Frame]] = deque()
+        for first in range(0, len(commands), SENT_AHEAD):
+            some = commands[first : first + SENT_AHEAD]
+            for command in some:
+                self._refuse_line_breaks(command)
+            with self._until_late(timeout):
+                waiting += self._write([f"api {command}" for command in some])
+            while len(waiting) > SENT_AHEAD:
+                yield self._answer(waiting.popleft(), timeout)
+        while waiting:
+            yield self._answer(waiting.popleft(), timeout)
+
+    def _answer(self, answer: AsyncResult[Frame], timeout: float) -> bytes:
+        if not answer.ready():
+            with self._until_late(timeout):
+                answer.wait()
+        return cast(Frame, answer.get()).body
 
     def bgapi(self, command: str, timeout: float) -> str:
         """Run a command in FreeSWITCH's background; return its result within `timeout` seconds."""
@@ -350,20 +386,17 @@ def live_channels(connection: Connection) -> list[dict[str, str]] | None:
         log.error("freeswitch_channels_unreadable", server=connection.server.name)
         return None
 
-    dumps = []
-    for uuid in filter(is_uuid, uuids):
-        if not _SAFE_IN_ARGUMENTS.issuperset(uuid):
-            dumps.append({"Unique-ID": uuid})  # it is live, and cannot be asked about
-            continue
-
-        text = connection.api(f"uuid_dump {uuid} json")
+    # of one that cannot be asked about no more is known than that it is live
+    dumps = {uuid: {"Unique-ID": uuid} for uuid in filter(is_uuid, uuids)}
+    asked = [uuid for uuid in dumps if _SAFE_IN_ARGUMENTS.issuperset(uuid)]
+    answers = connection.api_each([f"uuid_dump {uuid} json" for uuid in asked])
+    for uuid, text in zip(asked, answers, strict=True):
         try:
-            dump = json.loads(text)
-            dumps.append({str(name): str(value) for name, value in dump.items()})
+            dumps[uuid] = read_dump(text)
         except (ValueError, AttributeError, RecursionError):  # "-ERR No such channel!"
-            dumps.append(hanging_up(uuid))
+            dumps[uuid] = hanging_up(uuid)
 
-    return dumps
+    return list(dumps.values())
 
 
 def core_of(connection: Connection) -> str:

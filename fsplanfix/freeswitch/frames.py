@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from .events import decode
 
 LONGEST_HEAD = 64 * 1024
-LONGEST_BODY = 16 * 1024 * 1024
-"""Bytes. Beyond these the peer is not FreeSWITCH or has lost its place."""
+LONGEST_BODY = 64 * 1024 * 1024
+"""Bytes. Beyond these the peer is not FreeSWITCH or has lost its place.
+
+`show channels as json` takes 870 bytes for a channel: 17 MB for 20,000.
+"""
 
 _EVENT_HEAD = re.compile(rb"Content-Length: ([0-9]{1,7})\nContent-Type: text/event-plain\n\n")
 """What stands before nearly every frame's body; any other head is read line by line."""
@@ -57,16 +60,30 @@ class Framer:
         self._head: dict[str, str] | None = None
         self._length = 0
         self._at = 0
+        self._pieces: list[bytes] = []
+        self._missing = 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that `data` completes. Raises FrameError if it is not a frame."""
+        # of a body of 17 MB the buffer would be copied with each of 270 reads
+        if len(data) < self._missing:
+            self._pieces.append(data)
+            self._missing -= len(data)
+            return
+        if self._pieces:
+            data = b"".join((*self._pieces, data))
+            self._pieces = []
+
         # The buffer is copied once for each read, not for each frame; with the usual head known in
         # advance a frame costs 4.2 us instead of 8.3 (docs/performance.md).
         self._rest = self._rest[self._at :] + data
-        self._at = 0
+        self._at = self._missing = 0
         while self._head is not None or self._take_head():
             end = self._at + self._length
-            if self._head is None or len(self._rest) < end:
+            if self._head is None:
+                return
+            if len(self._rest) < end:
+                self._missing = end - len(self._rest)
                 return
             frame = Frame(self._head, self._rest[self._at : end])
             self._head, self._at = None, end

@@ -17,10 +17,13 @@ from .story import (
     CREATES,
     RECORDS,
     RINGS,
+    Bridge,
     Told,
+    bridges_of,
     depth_of,
     in_order,
-    told_by,
+    of_one,
+    of_two,
 )
 
 RANKS = {
@@ -75,7 +78,12 @@ def missed_with_records(
 
     # who was together with whom before: of live legs it stands in both accounts
     now = {_pair(event) for *_, event in told if event.name == "CHANNEL_BRIDGE"}
-    for one in told_by(legs.values()):
+    bridges = bridges_of(legs)
+    whole = of_one(legs, bridges, ended)
+    for bridge in bridges:
+        if not _is_old(tracker, bridge, since):
+            whole += of_two(bridge)
+    for one in whole:
         event = one[-1]
         is_shared = event.name in TOGETHER and _pair(event) not in now
         other = event.get("Other-Leg-Unique-ID")
@@ -148,6 +156,17 @@ def _is_known(tracker: Tracker, event: SwitchEvent, since: int) -> bool:
         "RECORD_STOP": any(file.stopped is not None for file in files),
     }
     return known.get(event.name, False)
+
+
+def _is_old(tracker: Tracker, bridge: Bridge, since: Mapping[str, int]) -> bool:
+    """Tell whether the tracker has heard both when two live legs were bridged and when no longer.
+
+    So it is with nearly all calls that go on.
+    """
+    uuids = (bridge.one.uuid, bridge.other.uuid)
+    until = min(since.get(uuid, tracker.last_at) for uuid in uuids)
+    is_before = bridge.stamp < until and bridge.until < until
+    return is_before and all(uuid in tracker.book.legs for uuid in uuids)
 
 
 def _of_live(dump: Dump) -> Record:

@@ -80,18 +80,27 @@ def told_by(records: Iterable[Record]) -> list[Told]:
             legs[record.uuid] = record
 
     bridges = bridges_of(legs)
-    depths = {uuid: depth_of(record, legs) for uuid, record in legs.items()}
-    own: dict[str, list[Bridge]] = {uuid: [] for uuid in legs}
+    told = of_one(legs, bridges, legs)
+    for bridge in bridges:
+        told += of_two(bridge)
+    return told
+
+
+def of_one(
+    legs: Mapping[str, Record], bridges: Iterable[Bridge], wanted: Iterable[str]
+) -> list[Told]:
+    """Return the events of single legs, of those that are wanted.
+
+    legs: by UUID. bridges: those between them.
+    """
+    own: dict[str, list[Bridge]] = {}
     for bridge in bridges:
         for record in (bridge.one, bridge.other):
-            own[record.uuid].append(bridge)
+            own.setdefault(record.uuid, []).append(bridge)
 
     told: list[Told] = []
-    for uuid, record in legs.items():
-        told += _life(record, own[uuid], depths[uuid])
-
-    for bridge in bridges:
-        told += _together(bridge)
+    for uuid in wanted:
+        told += _life(legs[uuid], own.get(uuid, ()), depth_of(legs[uuid], legs))
     return told
 
 
@@ -367,7 +376,8 @@ def _until(one: Record, other: Record, stamp: int) -> int:
     return min(ends)
 
 
-def _together(bridge: Bridge) -> Iterator[Told]:
+def of_two(bridge: Bridge) -> Iterator[Told]:
+    """Yield when two legs were bridged, and when no longer."""
     more = {
         "Other-Leg-Unique-ID": bridge.other.uuid,
         "Caller-Channel-Answered-Time": _answered_by(bridge.one, bridge.stamp),

@@ -41,6 +41,11 @@ class Connection(psycopg.Connection[Any]):
         return super().wait(_going_on(gen, self.pgconn.socket), *args, **kwargs)
 
 
+def connect(_: Any, __: Any, arguments: Any, settings: Any) -> Connection:
+    """Return a new connection, as SQLAlchemy's event "do_connect" asks for it."""
+    return Connection.connect(*arguments, **settings)
+
+
 def _going_on(work: Waits[T], descriptor: int) -> Waits[T]:
     """Yield what the work has to wait for, and nothing that is ready already."""
     poll = _poll()

@@ -132,12 +132,14 @@ class Store:
     def _connect(self, url: str) -> Engine:
         parsed = make_url(url)
         if parsed.get_backend_name() == "postgresql":
+            from .psycopg_waits import connect  # noqa: PLC0415 - psycopg is an extra
+
             # a prepared statement keeps the plan made while the table was small: claims beside
             # 100,000 notices took 1.3 times as long (docs/performance.md)
             settings = connection_settings(self.limits, parsed.query) | {"prepare_threshold": None}
             url_for = parsed.set(drivername="postgresql+psycopg")
             engine = create_engine(url_for, connect_args=settings, max_overflow=50)
-            event.listen(engine, "do_connect", _connect_postgresql)
+            event.listen(engine, "do_connect", connect)
             event.listen(engine, "connect", partial(_prepare_postgresql, engine, self.limits))
             event.listen(engine, "checkout", partial(ping_after_a_rest, engine))
             event.listen(engine, "checkin", note_use)
@@ -442,9 +444,10 @@ class Store:
     def open_calls(self, server: str, core: str = "") -> list[str]:
         """Return the states of the open calls of one FreeSWITCH, as JSON."""
         ours = and_(cores.calls_of(server, core), open_calls.c.closed == 0)
-        query = select(open_calls.c.state).where(ours).order_by(open_calls.c.callid)
+        query = select(open_calls.c.callid, open_calls.c.state).where(ours)
         with self.transaction() as connection:
-            return list(connection.execute(query).scalars())
+            # SQLite would move 10,000 states about to sort them: 45 ms instead of 5
+            return [state for _, state in sorted(map(tuple, connection.execute(query)))]
 
     def all_open_calls(self) -> list[str]:
         """Return the states of the open calls of every FreeSWITCH, as JSON."""
@@ -472,13 +475,6 @@ class Store:
         with self.transaction() as connection:
             closed = self._closed(connection, set(map(clean, callids)))
         return {callid for callid in callids if clean(callid) in closed}
-
-
-def _connect_postgresql(_: Any, __: Any, args: Any, settings: Any) -> Any:
-    """Return a new connection."""
-    from .psycopg_waits import Connection  # noqa: PLC0415 - psycopg is an extra
-
-    return Connection.connect(*args, **settings)
 
 
 def _prepare_postgresql(engine: Engine, limits: Limits, connection: Any, _: Any) -> None:

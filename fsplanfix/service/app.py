@@ -53,11 +53,12 @@ from .greenlets import keep_running
 from .history import History
 from .leftovers import Leftovers
 from .metrics import AccountLabel, Standing, Tally, exposition
-from .pipeline import Pipeline, keep_unsaved_events
+from .pipeline import Pipeline
 from .reachable import Reachable
 from .readiness import Readiness
 from .received import Received
 from .reload import Reload
+from .spool import keep_unsaved_events
 from .store_guard import keep_shadow_apart, warn_of_other_rules
 from .systemd import Supervision
 from .uploading import check_installed

@@ -66,10 +66,13 @@ class Readiness:
 
     def look_over(self) -> None:
         """Search the whole of the store's file for damage again and again."""
+        pause = LOOK_OVER_EVERY
         while True:
+            # not at once: a start is in a hurry, and a search takes a core for seconds
+            gevent.sleep(pause)
             begun = self._steady()
             self._store.look_over()
-            gevent.sleep(max(LOOK_OVER_EVERY, (self._steady() - begun) * REST))
+            pause = max(LOOK_OVER_EVERY, (self._steady() - begun) * REST)
 
     def store_works(self) -> bool:
         """Return whether the last write succeeded and the store's file is sound."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import structlog
@@ -17,6 +18,9 @@ import structlog
 from ..admin.traces import read_trace, switch_of, write_trace
 from ..errors import TraceError
 from ..freeswitch.events import SwitchEvent
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
 
 log = structlog.get_logger(__name__)
 
@@ -122,3 +126,25 @@ class Spool:
             problem=error.strerror,
             hint="delete it; until then each start reads it again, which does no harm",
         )
+
+
+def keep_unsaved_events(pipelines: Iterable[Pipeline]) -> bool:
+    """Write to files what pipelines that have ended could not store; return whether nothing was."""
+    is_whole = True
+    for pipeline in pipelines:
+        try:
+            file = pipeline.keep_the_rest()
+        except Exception as error:  # the other pipelines' events are to be kept all the same
+            is_whole = False
+            log.error("events_lost", server=pipeline.server, problem=str(error) or repr(error))
+            continue
+        if file is not None:
+            is_whole = False
+            log.error(
+                "events_kept",
+                server=pipeline.server,
+                file=str(file),
+                hint="the store did not answer; the next start takes them up",
+            )
+
+    return is_whole

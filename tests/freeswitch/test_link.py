@@ -460,7 +460,7 @@ def test_a_switch_that_never_tells_of_its_channels_is_followed_all_the_same(
         # a Call-ID as a UUID; what cannot be asked about is live all the same
         (
             b'{"rows":[{"uuid":"1-2@192.0.2.1"},{"uuid":"a\\"b"},{"uuid":"a b"}]}',
-            [{"Unique-ID": "1-2@192.0.2.1", "x": "y"}, {"Unique-ID": 'a"b'}],
+            [{"Unique-ID": "1-2@192.0.2.1", "Channel-Name": "y"}, {"Unique-ID": 'a"b'}],
         ),
         (b"[" * 100_000, None),
         (b'{"rows": [5]}', None),
@@ -477,7 +477,7 @@ def test_whatever_freeswitch_says_of_its_channels_is_read_with_care(
         log_in(sock)
         while command := read_command(sock):
             asked.append(command.strip())
-            uuid = b'{"Unique-ID": "1-2@192.0.2.1", "x": "y"}'
+            uuid = b'{"Unique-ID": "1-2@192.0.2.1", "Channel-Name": "y"}'
             sock.sendall(frame(shown if b"show" in command else uuid, b"api/response"))
 
     with peer(script) as port:
