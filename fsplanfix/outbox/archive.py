@@ -37,10 +37,10 @@ class Archive:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def write_down(self, entry: Entry) -> None:
-        """Add a line to the journal."""
-        with self._store.transaction() as connection:
-            connection.execute(journal.insert().values(asdict(entry)))
+    def write_down(self, *entries: Entry) -> None:
+        """Add lines to the journal."""
+        with self._store.transaction(lazily=True) as connection:
+            connection.execute(journal.insert(), [asdict(entry) for entry in entries])
 
     def has_notice_of(self, account: str) -> bool:
         """Tell whether a notice of an account is kept."""

@@ -123,8 +123,10 @@ class Files:
 
     def local(self, path: str) -> str:
         """Return FreeSWITCH's path of a recording as we see it."""
+        if self._place is None:
+            return path
         where = PurePosixPath(path)
-        if self._place is not None and where.is_relative_to(self._place[0]):
+        if where.is_relative_to(self._place[0]):
             return str(PurePosixPath(self._place[1]) / where.relative_to(self._place[0]))
         return path
 
@@ -244,6 +246,10 @@ class Files:
 
     def current_path(self, path: str) -> str:
         """Return the path under which a recording is found now: the mp3 file's once it exists."""
+        mp3 = os.path.join(self._folder, f"{self.local(path)[:-4]}.mp3")
+        if not path.endswith(".wav") or not os.path.exists(mp3):
+            return path
+
         try:
             found = self.find(path)
         except (RecordingUnknown, RecordingGone):

@@ -46,7 +46,7 @@ FindBusy = Callable[[float], Set[str]]
 
 
 WriteDown = Callable[[Entry], object]
-"""Keeps a line of the journal. It raises nothing."""
+"""Keeps a line of the journal. It raises nothing, and the call need not wait for it."""
 
 GONE_WRONG = {
     "failed": "Planfix gave no answer that can be used",
@@ -154,12 +154,8 @@ class CallerLookup:
         return {variable: value for variable, value in found.items() if value}
 
     def _write_down(self, leg: Leg, what: str) -> None:
-        if self._journal is None:
-            return
-        # the call does not wait for the store
-        gevent.spawn(
-            self._journal, Entry(time.time(), what, leg.uuid, "", leg.number, self._account)
-        )
+        if self._journal is not None:
+            self._journal(Entry(time.time(), what, leg.uuid, "", leg.number, self._account))
 
     def _last(self, number: str, seconds: float) -> str:
         return self._find_last(number, seconds) if First.LAST in self._plan.first else ""

@@ -23,6 +23,7 @@ from ..planfix.contacts import Contacts
 from ..planfix.keys import PbxKeys
 from ..planfix.pairing import Pairing
 from ..settings import Settings
+from .journal import write_down
 from .metrics import Tally
 
 log = structlog.get_logger(__name__)
@@ -158,12 +159,3 @@ class ClickJournal:
 
     def _write(self, entry: Entry) -> None:
         write_down(self._archive, entry)
-
-
-def write_down(archive: Archive, entry: Entry) -> None:
-    """Write a line into the journal, or log why not."""
-    try:
-        archive.write_down(entry)
-    # the phone rings already: a journal that cannot be written does not undo that
-    except StoreError as error:
-        log.error("store_unavailable", problem=str(error))

@@ -31,7 +31,8 @@ from ..settings import Settings
 from ..settings.accounts import as_in_file
 from .agreement import Agreement
 from .caller_lookup import CallerLookup
-from .clicks import make_commands, write_down
+from .clicks import make_commands
+from .journal import Journal
 from .metrics import Tally
 from .reachable import Reachable
 from .ring import First, RingPlan
@@ -198,7 +199,7 @@ class Company:
             settings.dial_string,
         )
         # in shadow mode Planfix is not asked, so there is nothing to tell
-        journal = None if machine.shadow else partial(write_down, Archive(machine.store))
+        journal = None if machine.shadow else Journal(Archive(machine.store)).add
         # an account of lines alone may have its users in a domain that is nobody's
         owner = self.name if settings.domains else ""
         return CallerLookup(

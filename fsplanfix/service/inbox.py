@@ -206,6 +206,11 @@ class Inbox:
         return until_store_answers(ask, self.log_fields)
 
 
+def is_event(item: Item) -> bool:
+    """Tell whether an item is an event of FreeSWITCH's, and no account of its channels."""
+    return isinstance(item, SwitchEvent)
+
+
 def events_in(items: Iterable[Item]) -> list[SwitchEvent]:
     """Return the events among some items, in their order."""
     events: list[SwitchEvent] = []

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import gevent
@@ -35,7 +36,7 @@ from ..outbox.facts import SET_ASIDE
 from ..outbox.schedule import POPUPS
 from ..outbox.store import Store
 from .history import NO_RECORDS, Records
-from .inbox import BATCH, Comparison, Inbox, Item, Resync, Stop, events_in
+from .inbox import BATCH, Comparison, Inbox, Item, Resync, Stop, events_in, is_event
 from .missed_events import MissedEvents
 from .progress import Progress
 from .set_aside import SetAside
@@ -225,20 +226,33 @@ class Pipeline:
 
     def _take(self, batch: Sequence[Item]) -> None:
         """Feed the tracker with what came in."""
-        for n, item in enumerate(batch):
-            self._in_hand = batch[n:]
-            if isinstance(item, Resync):
-                with self._guard("resync", asks_again=True):
-                    self._catch_up(item)
-            elif isinstance(item, Comparison):
-                with self._guard("comparison"):
-                    self._compare(item)
-            elif isinstance(item, Stop):
-                self.tracker.last_at = max(self.tracker.last_at, item.alive)
-                self._is_over = True
+        done = 0
+        for is_heard, items in groupby(batch, key=is_event):
+            if is_heard:
+                events = events_in(items)
+                done += len(events)
+                self._in_hand = batch[done:]
+                self._feed(events)
+                continue
 
-            self._in_hand = batch[n + 1 :]
-            self._feed(events_in([item]))
+            for item in items:
+                self._in_hand = batch[done:]
+                self._take_account(item)
+                done += 1
+                self._in_hand = batch[done:]
+                self._feed(events_in([item]))
+
+    def _take_account(self, item: Item) -> None:
+        """Take what is no event: FreeSWITCH's account of its channels, or the end of the work."""
+        if isinstance(item, Resync):
+            with self._guard("resync", asks_again=True):
+                self._catch_up(item)
+        elif isinstance(item, Comparison):
+            with self._guard("comparison"):
+                self._compare(item)
+        elif isinstance(item, Stop):
+            self.tracker.last_at = max(self.tracker.last_at, item.alive)
+            self._is_over = True
 
     @contextmanager
     def _guard(self, what: str, asks_again: bool = False) -> Iterator[None]:
@@ -265,7 +279,9 @@ class Pipeline:
                 notices = self.tracker.feed(event)
                 # windows of what is over are not shown (docs/delivery-rules.md, rule 5)
                 by_record = not is_heard and bool(event.get(BY_RECORD))
-                self._decided += [replace(notice, afterwards=by_record) for notice in notices]
+                if by_record:
+                    notices = [replace(notice, afterwards=True) for notice in notices]
+                self._decided += notices
                 self._event_log.keep(event, self.tracker)
             except Exception as error:
                 # those that it had made before it failed
@@ -413,9 +429,8 @@ class Pipeline:
             return
 
         over = [callid for callid, state in calls.items() if state is None]
-        events = self._stories(over)
         alive = self.tracker.last_at if is_due else None
-        batch = Batch(self._decided, calls, events, self.tracker.callids.reopened)
+        batch = Batch(self._decided, calls, self._stories(over), self.tracker.callids.reopened)
         self.refused += batch.write(self._store, self.server, self.core, alive, self._insist)
 
         notices, self._decided, self._unsaved = self._decided, [], []
