@@ -17,9 +17,9 @@ from .programs import connector
 IMPORTS = (
     "from gevent import monkey; monkey.patch_all(); "
     "import ahocorasick_rs, cachetools, circuitbreaker, click, flask, flask_babel, flask_wtf, "
-    "gevent.pywsgi, greenswitch, itsdangerous, limits, phonenumbers, prometheus_client, pydantic, "
-    "pydantic_settings, requests, sdnotify, sqlalchemy.dialects.postgresql, "
-    "sqlalchemy.dialects.sqlite, structlog"
+    "gevent.pywsgi, geventhttpclient, greenswitch, itsdangerous, limits, phonenumbers, "
+    "prometheus_client, pydantic, pydantic_settings, requests, sdnotify, "
+    "sqlalchemy.dialects.postgresql, sqlalchemy.dialects.sqlite, structlog"
 )
 
 

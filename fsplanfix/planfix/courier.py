@@ -37,8 +37,11 @@ With this and statements built once, a core carried 185 calls/s instead of 151
 (docs/performance.md).
 """
 
-COMPANY = 0.02
-"""Seconds that answers wait for others to be written with, while nothing waits for them."""
+COMPANY = 0.05
+"""Seconds that answers wait for the next claim to be written with, while nothing waits for them.
+
+A worker that is killed meanwhile leaves their requests to be sent again (README.md).
+"""
 
 MOST_AT_ONCE = 1000
 """Requests of several accounts under way at once, where there are files for so many."""
