@@ -7,6 +7,7 @@ Imported only where PostgreSQL is used.
 
 from __future__ import annotations
 
+import logging
 import select
 from collections.abc import Generator
 from typing import Any, TypeVar
@@ -18,6 +19,9 @@ from psycopg.waiting import Ready, Wait
 T = TypeVar("T")
 Waits = Generator[Wait, Ready | int, T]
 """What psycopg's work is to its connection: it yields what it waits for, and returns the result."""
+
+# what it warns of is raised as well, and its own lines are none of our log's
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 _poll = get_original("select", "poll")
 

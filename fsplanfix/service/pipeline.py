@@ -56,11 +56,11 @@ NOTICES_WAIT, STATES_WAIT = 0.02, 0.1
 At 20 group calls a second a call took 4 commits before (docs/performance.md).
 """
 
-BURST = 32
-"""Events at once: more are on their way, and a commit of 200 costs little more than one of 64."""
+BURST, BURSTS_WAIT = 32, 0.002
+"""Events at once after which more are awaited, and the seconds for each, windows included.
 
-BURSTS_WAIT = 0.002
-"""Seconds that a commit waits for the next of them, windows included."""
+A commit of 200 costs little more than one of 64.
+"""
 
 STATES_IN_A_ROW = 100
 """States that are taken over in a row, about 3 ms; then others get their turn."""
@@ -236,9 +236,8 @@ class Pipeline:
                 continue
 
             for item in items:
-                self._in_hand = batch[done:]
+                self._in_hand, done = batch[done:], done + 1
                 self._take_account(item)
-                done += 1
                 self._in_hand = batch[done:]
                 self._feed(events_in([item]))
 
@@ -251,6 +250,8 @@ class Pipeline:
             with self._guard("comparison"):
                 self._compare(item)
         elif isinstance(item, Stop):
+            # a call is heard until its last event: what was under way to us we never heard
+            self._commit()
             self.tracker.last_at = max(self.tracker.last_at, item.alive)
             self._is_over = True
 
