@@ -57,10 +57,7 @@ At 20 group calls a second a call took 4 commits before (docs/performance.md).
 """
 
 BURST, BURSTS_WAIT = 32, 0.002
-"""Events at once after which more are awaited, and the seconds for each, windows included.
-
-A commit of 200 costs little more than one of 64.
-"""
+"""Events at once after which more are awaited before the commit, and the seconds for the next."""
 
 STATES_IN_A_ROW = 100
 """States that are taken over in a row, about 3 ms; then others get their turn."""
