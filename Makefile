@@ -54,7 +54,7 @@ endif
 test-browser: $(VENV)/tools  ## Run the tests in Debian's chromium
 	$(PYTEST) -m browser
 
-bench: $(VENV)/tools  ## Measure against references (8 minutes)
+bench: $(VENV)/tools  ## Measure against references (25 minutes)
 	$(BIN)/python -m bench
 
 chaos: $(VENV)/tools  ## Kill, cut and starve the service during 800 calls on each database
