@@ -144,9 +144,16 @@ class Dialler:
         colleague cannot be reached.
         """
         inside = [colleague for colleague in colleagues if not self._is_outside(colleague)]
-        _, colleague = next(self._reachable(dialled, inside))
-        phones = self._reachable(ext, users)
-        first = next(phones)
+        where, colleague = next(self._reachable(dialled, inside))
+        # one FreeSWITCH cannot ring what is registered at another
+        phones = self._reachable(ext, users, [where])
+        try:
+            first = next(phones)
+        except DialRefused:
+            next(self._reachable(ext, users))
+            raise DialRefused(
+                f"Extension {dialled} cannot be called: it is at another FreeSWITCH than {ext}"
+            ) from None
 
         def written(_: Connection, user: str, callid: str) -> str:
             return originate_inside_command(
@@ -156,12 +163,14 @@ class Dialler:
         click = Click(str(uuid4()), ext, dialled, "")
         gevent.spawn(self._place, click, chain([first], phones), written)
 
-    def _reachable(self, ext: str, users: Sequence[str]) -> Iterator[tuple[Connection, str]]:
+    def _reachable(
+        self, ext: str, users: Sequence[str], connections: Sequence[Connection] = ()
+    ) -> Iterator[tuple[Connection, str]]:
         """Yield the users of an ext that can be reached, each with its FreeSWITCH.
 
-        Raises DialRefused if there is none.
+        connections: those to ask, none for all. Raises DialRefused if there is no such user.
         """
-        connections = self._connections()
+        connections = connections or self._connections()
         if not connections:
             raise LinkDown("There is no connection to FreeSWITCH.")
 
@@ -202,7 +211,9 @@ class Dialler:
             domain = self._plan.user_domain
             if name and outside_users(connection, [user], domain, CHECK_TIMEOUT):
                 shown = ""
-            seen = self._caller_id_for(connection, user, callee.number)
+            # a mobile shows the number of its employee, whom the directory knows by the ext
+            owner = ext if self._is_outside(user) else user
+            seen = self._caller_id_for(connection, owner, callee.number)
             return originate_command(
                 *(ext, user, replace(callee, name=shown, caller_id=seen), self._plan, callid),
                 *self._way_to(user),
@@ -240,9 +251,7 @@ class Dialler:
         """Return the number a client sees: ours, the employee's own, or the line he called last."""
         if self._caller_id:
             return self._caller_id
-        own = ""
-        if not self._is_outside(user):
-            own = outbound_number(connection, user, self._plan.user_domain)
+        own = outbound_number(connection, user, self._plan.user_domain)
         return own or self._clients.last_line_of(number)
 
     def _call(self, connection: Connection, click: Click, command: str) -> Click:

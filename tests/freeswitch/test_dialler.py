@@ -1,13 +1,15 @@
 """Which phone is called, through which FreeSWITCH: asked over a real event socket."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from gevent.event import AsyncResult, Event
 
 from fsplanfix.errors import DialRefused, LinkDown
 from fsplanfix.freeswitch import dialler as dialling
-from fsplanfix.freeswitch.connection import Connection
+from fsplanfix.freeswitch.connection import Connection, Server
 from fsplanfix.freeswitch.dialler import (
     Click,
     Dialler,
@@ -205,6 +207,20 @@ def test_without_our_number_the_client_sees_the_employees_or_the_line_he_called_
     assert client["origination_caller_id_number"] == seen
 
 
+def test_an_employee_who_is_rung_on_his_mobile_shows_his_own_number(
+    switch: Switch, connection: Connection
+) -> None:
+    switch.makecall, switch.speed = "makecall_manager_declines", 50
+    switch.outbound_numbers["101"] = "74950000101"
+    connection.subscribe([])
+    done: AsyncResult[Click] = AsyncResult()
+    clicks = Dialler(lambda: [connection], PLAN, "", Known(), is_outside, done.set)
+    clicks.start("101", ["79260000007"], "79161234567")
+    done.get(timeout=60)
+    (command,) = switch.originated
+    assert command.count("origination_caller_id_number=74950000101") == 1
+
+
 def test_the_employees_phone_shows_the_clients_name(switch: Switch, connection: Connection) -> None:
     employee, _ = legs(switch, connection, PLAN, clients=Known("Иванов Иван"))
     assert employee["origination_caller_id_name"] == "Иванов Иван"
@@ -305,3 +321,36 @@ def test_a_colleague_is_rung(switch: Switch, connection: Connection) -> None:
     for nobody, why in (("105", "no phone is registered"), ("112", "has no such user")):
         with pytest.raises(DialRefused, match=f"Extension {nobody} cannot be called: .*{why}"):
             clicks.start_inside("101", ["101"], nobody, [nobody])
+
+
+def test_a_colleague_is_rung_where_his_phone_is(switch: Switch, connection: Connection) -> None:
+    away = "error/user_not_registered"
+    with other_switch() as (theirs, there):
+        switch.contacts = {"102": away}
+        theirs.makecall, theirs.speed = "makecall_manager_declines", 50
+        there.subscribe([])
+        done: AsyncResult[Click] = AsyncResult()
+        both = [connection, there]
+        clicks = Dialler(lambda: both, PLAN, "", Known(), is_outside, done.set)
+        clicks.start_inside("101", ["101"], "102", ["102"])
+        done.get(timeout=60)
+        assert theirs.originated[0].endswith("}user/102)")
+
+        theirs.contacts = {"101": away}
+        with pytest.raises(DialRefused, match="102 cannot be called: it is at another FreeSWITCH"):
+            clicks.start_inside("101", ["101"], "102", ["102"])
+        switch.contacts = {"101": away, "102": away}
+        with pytest.raises(DialRefused, match="101 cannot be called: no phone is registered"):
+            clicks.start_inside("101", ["101"], "102", ["102"])
+    assert switch.originated == []
+
+
+@contextmanager
+def other_switch() -> Iterator[tuple[Switch, Connection]]:
+    other = Switch()
+    other.start()
+    there = Connection(Server("127.0.0.1", other.port, "ClueCon"), lambda _: None)
+    there.connect()
+    yield other, there
+    there.stop()
+    other.stop()
