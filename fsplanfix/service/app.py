@@ -355,6 +355,7 @@ class App:
 
         reloading = partial(self._reload.keep_looking, self._store)
         self._helpers.append(keep_running("reload", reloading))
+        self._helpers.append(keep_running("flush", partial(keep_flushing, self._store.flush)))
         self._helpers.append(keep_running("store's file", self._readiness.look_over))
         self._helpers.append(keep_running("store's file, glance", self._readiness.glance))
         for link in self._links:
@@ -378,7 +379,6 @@ class App:
             ("leases", self._courier.claims.leases.keep_renewing),
             ("wake-ups", partial(keep_waking, self._store, self._courier.call)),
             ("cleanup", cleanup),
-            ("flush", partial(keep_flushing, self._store.flush)),
             ("agreement", partial(keep_asking, self._store, self._agreements)),
             ("older calls", partial(keep_listing, self._store)),
         ):
