@@ -9,7 +9,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, delete, select
 
 from ..calls.model import MICROSECONDS, Notice
 from ..calls.result import CallResult, result_of
-from .prepared import Prepared, a_list, among, inserts, together
+from .prepared import Prepared, a_list, adding, among, together
 from .records import notice_json
 from .schema import LONGEST_PHONE, calls, notices, shares
 from .texts import clean
@@ -19,13 +19,7 @@ _told = Prepared(
     .where(among(notices.c.callid, a_list("callids")))
     .order_by(notices.c.id)
 )
-_add_calls, _add_shares = (
-    Prepared(
-        {name: insert.on_conflict_do_nothing() for name, insert in inserts(table).items()},
-        [column.name for column in table.columns],
-    )
-    for table in (calls, shares)
-)
+_add_calls, _add_shares = adding(calls), adding(shares)
 
 _callids: BindParameter[Any] = bindparam("callids", expanding=True)
 _forget_shares = delete(shares).where(shares.c.callid.in_(_callids))

@@ -6,11 +6,11 @@ its address differently (localhost, 127.0.0.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, update
 
+from .prepared import Prepared, inserts
 from .schema import cores, open_calls
 
 if TYPE_CHECKING:
@@ -68,26 +68,27 @@ def alive(connection: Connection, server: str, core: str) -> int:
     return int(connection.execute(query).scalar() or 0)
 
 
-def write_alive(
-    connection: Connection,
-    insert: Callable[[Any], Any],
-    server: str,
-    core: str,
-    stamp: int,
-    now: float,
-) -> None:
-    """Write that a FreeSWITCH was heard.
-
-    insert: Store.insert. stamp: its last sign of life by its own clock (microseconds since 1970),
-    or 0. now: seconds since 1970.
-    """
+def _putting(new: Any) -> Any:
     # a worker that lags behind must not set back what another has seen
-    new = insert(cores)
     last = case((new.excluded.alive > cores.c.alive, new.excluded.alive), else_=cores.c.alive)
-    statement = new.on_conflict_do_update(
+    return new.on_conflict_do_update(
         index_elements=["uuid", "server"], set_={"alive": last, "heard": new.excluded.heard}
     )
-    connection.execute(statement, [{"uuid": core, "server": server, "alive": stamp, "heard": now}])
+
+
+_put = Prepared(
+    {dialect: _putting(new) for dialect, new in inserts(cores).items()},
+    ("uuid", "server", "alive", "heard"),
+)
+
+
+def write_alive(connection: Connection, server: str, core: str, stamp: int, now: float) -> None:
+    """Write that a FreeSWITCH was heard.
+
+    stamp: its last sign of life by its own clock (microseconds since 1970), or 0. now: seconds
+    since 1970.
+    """
+    _put.run(connection, {"uuid": core, "server": server, "alive": stamp, "heard": now})
 
 
 class Cores:
@@ -113,7 +114,7 @@ class Cores:
         with self._store.transaction() as connection:
             before = and_(cores.c.server == server, cores.c.uuid.not_in(("", core)))
             connection.execute(update(cores).where(before).values(heard=0.0))
-            write_alive(connection, self._store.insert, server, core, 0, now)
+            write_alive(connection, server, core, 0, now)
 
             goes_on = select(cores.c.uuid).where(cores.c.heard > now - self._gone_after)
             ended = select(cores.c.uuid).where(before, cores.c.uuid.not_in(goes_on))

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Connection, delete, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ..calls.model import ACCOUNT
+from .prepared import Prepared, adding, inserts
 from .schema import facts
 
 if TYPE_CHECKING:
@@ -104,14 +104,16 @@ def put_fact(connection: Connection, name: str, value: str) -> None:
 
 
 def _set(connection: Connection, name: str, value: str, only_if_absent: bool) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(facts)
+    (_add if only_if_absent else _put).run(connection, {"name": name, "value": value})
 
-    if only_if_absent:
-        statement = insert.on_conflict_do_nothing()
-    else:
-        statement = insert.on_conflict_do_update(
+
+_add = adding(facts)
+_put = Prepared(
+    {
+        dialect: insert.on_conflict_do_update(
             index_elements=["name"], set_={"value": insert.excluded.value}
         )
-
-    connection.execute(statement, [{"name": name, "value": value}])
+        for dialect, insert in inserts(facts).items()
+    },
+    ("name", "value"),
+)

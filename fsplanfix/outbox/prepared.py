@@ -47,9 +47,9 @@ def _sqlite(element: Any, compiler: Any, **options: Any) -> str:
 
 @compiles(among, "postgresql")
 def _postgresql(element: Any, compiler: Any, **options: Any) -> str:
-    column, wanted = element.clauses
-    name = compiler.process(wanted.bind if hasattr(wanted, "bind") else wanted, **options)
-    return f"{compiler.process(column, **options)} = ANY(CAST({name.partition('::')[0]} AS text[]))"
+    column, wanted = (compiler.process(clause, **options) for clause in element.clauses)
+    # without SQLAlchemy's own cast, which is that of a single text
+    return f"{column} = ANY(CAST({wanted.partition('::')[0]} AS text[]))"
 
 
 def inserts(table: Table) -> dict[str, Any]:
@@ -131,6 +131,16 @@ class Prepared:
         given = {name: it.value if isinstance(it, Enum) else it for name, it in own.items()}
         names = tuple(compiled.positiontup) if compiled.positional else None
         return _Compiled(str(compiled), names, given, CleanText().bind_processor(dialect))
+
+
+def adding(table: Table, columns: Iterable[str] | None = None) -> Prepared:
+    """Return the INSERT that leaves rows as they are which are there already.
+
+    columns: those that are given, None for all.
+    """
+    given = columns or [column.name for column in table.columns]
+    by_dialect = {name: it.on_conflict_do_nothing() for name, it in inserts(table).items()}
+    return Prepared(by_dialect, given)
 
 
 @contextmanager

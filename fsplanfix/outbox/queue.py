@@ -42,7 +42,7 @@ from .due import (
 from .facts import UNAUTHORIZED, fact_of, get_fact, is_fact, put_fact
 from .pauses import Pauses, probe_with_the_next, put_hold
 from .prepared import Prepared, together
-from .records import Backlog, Hold, Outcome, Places, Queued, Turn, notice_json, queued_from
+from .records import Backlog, Hold, Outcome, Places, Queued, Turn, queued_from
 from .schedule import PROBE_PAUSE
 from .schema import State, facts, is_in, is_waiting, notices, open_calls
 from .store import Store
@@ -67,6 +67,7 @@ _CLAIMED = (
     *(notices.c.due, notices.c.id, notices.c.body, notices.c.attempts, notices.c.created),
     *(notices.c.state, notices.c.answer, notices.c.settled),
 )
+_NAMES = [column.name for column in _CLAIMED]
 _lease_one = Prepared(_lease(NEXT_OF_ONE))
 _lease_many = Prepared({dialect: _lease(query) for dialect, query in NEXT_OF_MANY.items()})
 
@@ -133,7 +134,8 @@ class Queue:
                 outlook = _outlook(connection, places, now)
 
             # RETURNING gives the rows in no order
-            claimed = [_claimed(row) for row in sorted(leased.fetchall() if leased else ())]
+            rows = sorted(leased.fetchall()) if leased else []
+            claimed = [queued_from(dict(zip(_NAMES, row, strict=True))) for row in rows]
             pauses.hold_after_probes({one.notice.account for one in claimed}, now)
             ((planned, more_waits),) = outlook.fetchall()
             upcoming = pauses.upcoming(planned, places, now)
@@ -312,13 +314,6 @@ class Queue:
         rejected = and_(notices.c.id.in_(list(ids)), notices.c.state == State.REJECTED)
         with self._store.transaction() as connection:
             return int(connection.execute(delete(notices).where(rejected)).rowcount)
-
-
-def _claimed(row: Any) -> Queued:
-    """Return the notice in a row of _CLAIMED."""
-    _, its_id, body, attempts, created, state, answer, settled = row
-    notice = notice_json.validate_json(body)
-    return Queued(its_id, notice, attempts, created, State(state), answer, settled)
 
 
 def _outlook(connection: Connection, places: Places, now: float) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import and_, bindparam, exists, func, or_, select, text
 
 from ..calls.model import Kind
-from .prepared import Prepared, a_list, among, inserts
+from .prepared import Prepared, a_list, adding, among, inserts
 from .schema import CHANNEL, heard, holds_up, is_waiting, notices, open_calls
 
 # One lock per call, always in the same order, so that two workers never wait for each other.
@@ -93,10 +93,7 @@ PUT_CALLS = Prepared(
     ("callid", *_OF_A_CALL),
 )
 
-ADD_HEARD = Prepared(
-    {name: insert.on_conflict_do_nothing() for name, insert in inserts(heard).items()},
-    ("callid", "at", "events"),
-)
+ADD_HEARD = adding(heard)
 
 WAKE_OTHERS = Prepared(text(f"NOTIFY {CHANNEL}"))
 """Wake the couriers of other workers, on PostgreSQL. SQLite is polled for that (wakeups.py)."""

@@ -25,7 +25,7 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 
@@ -315,12 +315,6 @@ class Store:
             self.takes_writes = True
             log.info("store_takes_writes_again")
 
-    def insert(self, table: Any) -> Any:
-        """Return an INSERT of the dialect that knows ON CONFLICT."""
-        if self.engine.dialect.name == "postgresql":
-            return postgresql.insert(table)
-        return sqlite.insert(table)
-
     # writing
 
     def save(
@@ -357,7 +351,7 @@ class Store:
         # power cut, as it is when we were not there to hear it.
         with self.write(lazily=not new) as connection:
             if alive is not None:
-                cores.write_alive(connection, self.insert, server, core, alive, now)
+                cores.write_alive(connection, server, core, alive, now)
 
             closed: set[str] = set()
             concerned = {*calls, *(notice.callid for notice in new)}

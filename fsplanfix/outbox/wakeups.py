@@ -33,7 +33,10 @@ def keep_waking(store: Store, on_change: Callable[[], None]) -> None:
 
 
 def changes(store: Store) -> Iterator[None]:
-    """Yield for each change, and once at the start. Raises StoreError when the database is gone."""
+    """Yield for each change that may matter to a courier.
+
+    Raises StoreError when the database is gone.
+    """
     # both loops read through the driver itself, whose errors SQLAlchemy does not wrap
     gone = (SQLAlchemyError, OSError, store.engine.dialect.loaded_dbapi.Error)
     try:
