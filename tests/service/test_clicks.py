@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,13 @@ from fsplanfix.service.clicks import KnownClients
 
 from ..support.traces import events, told
 from ..support.worker import SERVER
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    yield store
+    store.close()
 
 
 def know_nobody(_: object, __: float) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ from ..support.worker import SERVER, Worker, upto
 
 WAITS_FOR_THE_DISK, DOES_NOT = 2, 1
 """SQLite's numbers for `PRAGMA synchronous`: FULL and NORMAL."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    yield store
+    store.close()
 
 
 def test_states_wait_for_company_and_windows_for_nobody(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,13 @@ from ..support.worker import SERVER, Worker, by_ext_of, heartbeat, success, upto
 
 NAME = "group_answered"
 CORE = records(NAME)[0].core
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    yield store
+    store.close()
 
 
 @dataclass

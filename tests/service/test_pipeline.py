@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,14 @@ from fsplanfix.outbox.store import Store
 from ..support.accounts import accounts, positions
 from ..support.traces import by_ext, events, shorthand, wanted
 from ..support.worker import Worker, by_ext_of, heartbeat, success, upto
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    yield store
+    store.close()
+
 
 # a talk that ends while nobody listens (rule 15)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,13 @@ from fsplanfix.outbox.store import Store
 from ..support.accounts import accounts, positions
 from ..support.traces import by_ext, events, shorthand, wanted
 from ..support.worker import Worker, upto
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    yield store
+    store.close()
 
 
 def stumbles(

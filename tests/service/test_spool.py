@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ from fsplanfix.service.spool import Spool, servers
 from ..support.accounts import accounts, positions
 from ..support.traces import by_ext, events, rules_of, shorthand, wanted
 from ..support.worker import SERVER, Worker, unanswered
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+    yield store
+    store.close()
+
 
 # an end while the store does not answer
 
