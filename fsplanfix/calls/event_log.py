@@ -1,7 +1,8 @@
 """The events of the calls that go on, kept for `explain` until each is over.
 
-Only the headers that the call rules read are kept, so that the call can be played again. Nobody's
-name is among them, but for the client's that the dialplan has set (`planfix_contact_name`).
+Only the headers that the call rules read (freeswitch/headers.py) are kept, so that the call can be
+played again. Nobody's name is among them, but for the client's that the dialplan has set
+(`planfix_contact_name`).
 """
 
 from __future__ import annotations
@@ -10,49 +11,12 @@ import zlib
 from itertools import count
 from urllib.parse import quote
 
-from ..freeswitch.events import OURS, SwitchEvent
+from ..freeswitch.events import SwitchEvent
+from ..freeswitch.headers import OURS
 from .tracker import Tracker
 
 BY_RECORD = "By-Record"
 """A header of events that FreeSWITCH's call detail records tell, and nobody heard."""
-
-ALWAYS = (
-    *("Event-Name", "Event-Date-Timestamp", "Event-Sequence", "Unique-ID"),
-    "variable_att_xfer_kill_uuid",
-    *("Caller-Context", "variable_domain_name", "variable_dialed_domain", "variable_presence_id"),
-)
-OF_A_NEW_LEG = (
-    *("Call-Direction", "Channel-Name", "Caller-Channel-Created-Time"),
-    *("Caller-Caller-ID-Number", "Caller-Destination-Number", "Caller-Privacy-Hide-Number"),
-    *("Other-Leg-Unique-ID", "variable_originating_leg_uuid", "variable_ent_originate_aleg_uuid"),
-    *("variable_cc_member_session_uuid", "variable_fifo_bridge_uuid"),
-    *("variable_other_loopback_leg_uuid", "variable_recovered"),
-    *("variable_user_name", "variable_sip_auth_username", "variable_number_alias"),
-    *("variable_dialed_user", "variable_sip_gateway_name"),
-    *("variable_sip_req_uri", "variable_sip_to_user"),
-)
-CAUSES = ("Hangup-Cause", "variable_sip_term_status", "variable_proto_specific_hangup_cause")
-KEPT = {
-    "CHANNEL_CREATE": OF_A_NEW_LEG,
-    "CHANNEL_UUID": ("Old-Unique-ID",),
-    "CHANNEL_BRIDGE": (
-        *("Other-Leg-Unique-ID", "Bridge-B-Unique-ID"),
-        *("Caller-Channel-Answered-Time", "Other-Leg-Channel-Answered-Time"),
-    ),
-    "CHANNEL_HANGUP": CAUSES,
-    "CHANNEL_HANGUP_COMPLETE": (
-        *CAUSES,
-        *("variable_originate_disposition", "variable_dialed_user"),
-        "variable_recording_follow_transfer",
-    ),
-    "RECORD_START": ("Record-File-Path",),
-    "RECORD_STOP": ("Record-File-Path", "Record-Completion-Cause"),
-    "CUSTOM": ("Event-Subclass", "Action", "Conference-Name", "VM-Action", "VM-File-Path"),
-}
-"""What is kept of an event beyond ALWAYS and the `planfix_` variables."""
-
-_ALWAYS = frozenset(ALWAYS)
-_KEPT = {name: _ALWAYS.union(headers) for name, headers in KEPT.items()}
 
 UNHEARD, UNTIL = "UNHEARD", "Until-Timestamp"
 """What stands among the events of a call for a time in which nobody listened, and when that ended.
@@ -160,7 +124,7 @@ class EventLog:
 
 def _reduced(event: SwitchEvent) -> bytes:
     """Return the headers of an event that are kept."""
-    lines = event.lines(_KEPT.get(event.name, _ALWAYS))
+    lines = event.lines()
     # FreeSWITCH numbers its events: only one that was made up is searched once more
     if not event.get("Event-Sequence") and (by_record := event.get(BY_RECORD)):
         lines.append(f"{BY_RECORD}: {quote(by_record)}".encode())

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..freeswitch.events import CONFERENCE, OURS, SwitchEvent, hanging_up, is_uuid, moment
+from ..freeswitch.events import CONFERENCE, SwitchEvent, hanging_up, is_uuid, moment
+from ..freeswitch.headers import OURS
 from .legs import end_unheard
 from .model import Leg
 from .tracker import Tracker

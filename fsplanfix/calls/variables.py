@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from ..freeswitch.events import OURS, SwitchEvent
+from ..freeswitch.events import SwitchEvent
+from ..freeswitch.headers import OURS
 from .model import Leg, Rules
 
 DATA_NAME = re.compile(r"data_(\w{1,64})")

@@ -319,7 +319,7 @@ class Connection(InboundESL):
         """Handle one frame; ignore kinds nobody asked for (log/data, text/event-json)."""
         kind = frame.kind
         if kind == "text/event-plain":
-            self._take_event(SwitchEvent(frame.body))
+            self._take_event(SwitchEvent(frame.lines))
         elif kind in ("command/reply", "api/response"):
             # replies carry no name: they come in the order of their commands
             if self._pending:

@@ -6,7 +6,7 @@ import json
 
 from pydantic_core import from_json
 
-from .events import KNOWN, OURS
+from .headers import KNOWN, OURS
 
 READ = (
     *sorted(KNOWN - {OURS}),

@@ -19,7 +19,8 @@ from defusedxml import DefusedXmlException
 from defusedxml.sax import parseString
 
 from ..errors import RecordError
-from ..freeswitch.events import LONGEST_VALUE, OURS, is_uuid, moment
+from ..freeswitch.events import LONGEST_VALUE, is_uuid, moment
+from ..freeswitch.headers import OURS
 
 LARGEST = 4 * 1024 * 1024
 """Bytes of a record. A real one has 6 to 25 kB."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from ..calls.event_log import BY_RECORD
 from ..calls.variables import is_true
-from ..freeswitch.events import CONFERENCE, OURS, SwitchEvent, is_uuid
+from ..freeswitch.events import CONFERENCE, SwitchEvent, is_uuid
+from ..freeswitch.headers import OURS
 from .record import Record
 
 TICK = 100_000

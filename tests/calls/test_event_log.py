@@ -1,19 +1,12 @@
-"""Three places name the headers that the call rules read: they must be the same headers."""
+"""What the call rules read must be found at once in an event, and kept for `explain`."""
 
 import re
 from pathlib import Path
 
-from fsplanfix.calls.event_log import ALWAYS, KEPT
-from fsplanfix.freeswitch.events import KNOWN, OURS
+from fsplanfix.freeswitch.headers import KNOWN, OURS
 
 CALLS = Path(__file__).parent.parent.parent / "fsplanfix/calls"
 HEADER = re.compile(r'"((?:[A-Z][A-Za-z]*(?:-[A-Za-z0-9]+)+|variable_[a-z_]+))"')
-FOUND = KNOWN - {OURS, "Content-Length"}
-"""What is found in an event at once, without a search of its own."""
-
-
-def test_all_that_is_found_in_an_event_is_kept_for_explain() -> None:
-    assert {*ALWAYS, *(header for headers in KEPT.values() for header in headers)} == FOUND
 
 
 def test_all_that_the_rules_read_is_found_at_once() -> None:
@@ -24,4 +17,4 @@ def test_all_that_the_rules_read_is_found_at_once() -> None:
         # a client dialled (a PIN) is not kept
         if path.stem not in ("event_log", "reconcile", "own_data"):
             read.update(HEADER.findall(path.read_text()))
-    assert {header for header in read if not header.startswith(OURS)} <= FOUND
+    assert {header for header in read if not header.startswith(OURS)} <= KNOWN

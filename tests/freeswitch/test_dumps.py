@@ -8,8 +8,9 @@ import pytest
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.freeswitch.connection import SENT_AHEAD, Connection, Server
 from fsplanfix.freeswitch.dumps import read_dump
-from fsplanfix.freeswitch.events import KNOWN, OURS, SwitchEvent
+from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.freeswitch.frames import Framer
+from fsplanfix.freeswitch.headers import KNOWN, OURS
 from fsplanfix.history.merge import legs_to_ask_for, missed_with_records
 
 from ..support.accounts import account, positions

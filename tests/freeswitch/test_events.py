@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsplanfix.freeswitch.events import KNOWN, LONGEST_VALUE, OURS, SwitchEvent, decode
+from fsplanfix.freeswitch.events import LONGEST_VALUE, SwitchEvent, decode
 from fsplanfix.freeswitch.frames import LONGEST_BODY, LONGEST_HEAD, FrameError, Framer, read_head
+from fsplanfix.freeswitch.headers import KNOWN, OURS
 
 from ..support.cases import for_each
 from ..support.traces import NAMES, bodies

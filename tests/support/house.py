@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).parents[2] / "fsplanfix"
 MAY_IMPORT = {
     "settings": {"errors", "settings_file", "calls", "freeswitch"},
     "freeswitch": {"errors"},
-    "calls": {"freeswitch.events"},
+    "calls": {"freeswitch.events", "freeswitch.headers"},
     "outbox": {"errors", "calls.model", "calls.result", "calls.unfinished"},
-    "history": {"errors", "calls", "freeswitch.events"},
+    "history": {"errors", "calls", "freeswitch.events", "freeswitch.headers"},
     "planfix": {"errors", "calls.model", "calls.numbers", "outbox", "recordings.files"},
     "recordings": {"errors"},
     "alerts": {"planfix.api"},
