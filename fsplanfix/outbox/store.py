@@ -238,11 +238,18 @@ class Store:
             self._file.look_over()
 
     def flush(self) -> None:
-        """Have the disk take what was committed lazily, in a thread."""
+        """Have the disk take what was committed lazily; other greenlets run meanwhile.
+
+        Raises StoreError if it refuses.
+        """
         # never on PostgreSQL: what it commits without the disk is also lost if it is killed
         if self._is_unflushed and self._file is not None:
             self._is_unflushed = False
-            self._file.flush()
+            try:
+                self._file.flush()
+            except StoreError:
+                self._is_unflushed = True
+                raise
 
     def keep_private(self) -> None:
         """Close the file of the store to other users of the machine."""
@@ -347,9 +354,7 @@ class Store:
         reopened = set(map(clean, reopened))
         new = [cleaned(notice) for notice in new]
 
-        # Without notices there is only what we know of calls. FreeSWITCH is asked for that after a
-        # power cut, as it is when we were not there to hear it.
-        with self.write(lazily=not new) as connection:
+        with self.write(lazily=True) as connection:
             if alive is not None:
                 cores.write_alive(connection, server, core, alive, now)
 
@@ -376,6 +381,11 @@ class Store:
             with together(connection):
                 self._write(connection, rows, states, kept)
             list_calls(connection, over, over & reopened, now)
+
+        # Without notices there is only what we know of calls. FreeSWITCH is asked for that after a
+        # power cut, as it is when we were not there to hear it.
+        if new:
+            self.flush()
 
     def _write(
         self, connection: Connection, rows: list[Any], states: list[Any], kept: list[Any]

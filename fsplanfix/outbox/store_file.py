@@ -18,6 +18,9 @@ from typing import Any
 
 import gevent
 import structlog
+from gevent.threadpool import ThreadPool
+
+from ..errors import StoreError
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +87,10 @@ def keep_flushing(flush: Callable[[], None]) -> None:
     """Call Store.flush once a second, for ever."""
     while True:
         gevent.sleep(FLUSH_EVERY)
-        flush()
+        try:
+            flush()
+        except StoreError as error:
+            log.error("store_unavailable", problem=str(error))
 
 
 class StoreFile:
@@ -100,6 +106,7 @@ class StoreFile:
         self.damage = ""
         self._is = identity(path)
         self._length = 0
+        self._flusher = ThreadPool(1)
         self._companions = {suffix: identity(self._companion(suffix)) for suffix in COMPANIONS}
 
     def _companion(self, suffix: str) -> Path:
@@ -171,9 +178,17 @@ class StoreFile:
         self.damage = damage
 
     def flush(self) -> None:
-        """Have the disk take what SQLite has written into its log, in a thread."""
+        """Have the disk take what SQLite has written into its log, in a thread.
+
+        Raises StoreError if the disk refuses.
+        """
+        # a thread of our own: names that are looked up can keep those of the hub for seconds
         log_file = self._companion(COMPANIONS[0])
-        gevent.get_hub().threadpool.apply(_flush, (log_file,))
+        try:
+            self._flusher.apply(_flush, (log_file,))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StoreError(f"The disk of STORE_URL does not take it: {reason}.") from None
 
     def leave(self) -> None:
         """Delete SQLite's files beside the store, so that a new one can take its place."""
@@ -185,13 +200,15 @@ class StoreFile:
 
 
 def _flush(path: Path) -> None:
-    # a log that is gone was taken into the file, which SQLite has flushed itself
-    with suppress(OSError):
+    try:
         descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
+    except FileNotFoundError:
+        # it was taken into the file, which SQLite has flushed itself
+        return
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def is_damage(error: BaseException | None) -> bool:

@@ -96,7 +96,6 @@ class Courier:
 
     def call(self, _: object = None) -> None:
         """Wake the courier: there is something new to send, or room to send it in."""
-        self._is_writing_soon = False
         self._called.set()
 
     def stop(self) -> None:
@@ -230,4 +229,10 @@ class Courier:
             self.call()
         elif not self._is_writing_soon:
             self._is_writing_soon = True
-            gevent.spawn_later(COMPANY, self.call)
+            gevent.spawn_later(COMPANY, self._write)
+
+    def _write(self) -> None:
+        """Wake the courier, unless a claim has taken along what is to be written."""
+        self._is_writing_soon = False
+        if self.claims.outcomes:
+            self.call()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,17 +10,17 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent.monkey import get_original
 
 from fsplanfix.calls import snapshot
 from fsplanfix.calls.model import Notice
+from fsplanfix.errors import StoreError
+from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.store import Store
 
 from ..support.outbox import GROUP
 from ..support.service import PATIENCE
 from ..support.worker import SERVER, Worker, upto
-
-WAITS_FOR_THE_DISK, DOES_NOT = 2, 1
-"""SQLite's numbers for `PRAGMA synchronous`: FULL and NORMAL."""
 
 
 @pytest.fixture
@@ -77,37 +78,74 @@ def test_a_call_is_heard_until_its_last_event_though_a_stop_comes_with_it(store:
     assert snapshot.read(state).last_at == ringing[-1].at
 
 
-def test_the_disk_is_waited_for_only_where_notices_are_written(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    levels: list[int] = []
-    commit = store.engine.dialect.do_commit
-
-    def noted(connection: object) -> None:
-        levels.append(connection.execute("PRAGMA synchronous").fetchone()[0])  # type: ignore[attr-defined]
-        commit(connection)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(store.engine.dialect, "do_commit", noted)
-    store.save(GROUP, {"c1": "state"}, SERVER, now=1.0)
-    store.save([], {"c1": "another"}, SERVER, now=2.0)
-    store.save(GROUP, {"c1": "state"}, SERVER, now=3.0)
-    assert levels == [WAITS_FOR_THE_DISK, DOES_NOT, WAITS_FOR_THE_DISK]
-
-
-def test_the_disk_gets_what_it_was_not_waited_for_once(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flushed: list[str] = []
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that the disk was asked to take."""
+    names: list[str] = []
     flush = os.fdatasync
 
     def noted(descriptor: int) -> None:
-        flushed.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        names.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
         flush(descriptor)
 
     monkeypatch.setattr(os, "fdatasync", noted)
+    return names
+
+
+def test_the_disk_is_waited_for_only_where_notices_are_written(
+    store: Store, flushed: list[str]
+) -> None:
+    store.save(GROUP, {"c1": "state"}, SERVER, now=1.0)
+    assert flushed == ["store.db-wal"]
+    store.save([], {"c1": "another"}, SERVER, now=2.0)
+    assert len(flushed) == 1
+    store.save(GROUP, {"c1": "state"}, SERVER, now=3.0)
+    assert len(flushed) == 2
+
+
+def test_the_disk_gets_what_it_was_not_waited_for_once(store: Store, flushed: list[str]) -> None:
     store.flush()
     assert flushed == []
     store.save([], {"c1": "state"}, SERVER, now=1.0)
     store.flush()
     store.flush()
     assert flushed == ["store.db-wal"]
+
+
+def test_nobody_but_the_pipeline_waits_for_the_disk(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that took 100 ms stopped every call for so long."""
+    event = get_original("threading", "Event")
+    is_asked, takes_it = event(), event()
+
+    def slow(_: int) -> None:
+        is_asked.set()
+        takes_it.wait(PATIENCE)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    saving = gevent.spawn(store.save, GROUP, {"c1": "state"}, SERVER, now=1.0)
+    with gevent.Timeout(PATIENCE):
+        while not is_asked.is_set():
+            gevent.sleep(0)
+
+    assert Queue(store).backlog().waiting == len(GROUP)
+    assert not saving.ready()
+    takes_it.set()
+    saving.get(timeout=PATIENCE)
+
+
+def test_a_disk_that_refuses_is_a_store_that_refuses(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", refused)
+        with pytest.raises(StoreError, match="disk of STORE_URL does not take it: Input/output"):
+            store.save(GROUP, {"c1": "state"}, SERVER, now=1.0)
+
+    # written once more, and there once
+    store.save(GROUP, {"c1": "state"}, SERVER, now=2.0)
+    assert Queue(store).backlog().waiting == len(GROUP)
