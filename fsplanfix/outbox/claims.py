@@ -5,6 +5,7 @@ docs/delivery-rules.md, rules 4, 8 and 10.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -42,6 +43,8 @@ class Claims:
         self._store = store
         self._kept = KeptAnswers(store)
         self._in_hand: list[Outcome] = []
+        # when the last turn began (monotonic seconds)
+        self._asked = 0.0
 
     def take_up(self) -> None:
         """Settle what the last stop could not write, before the first request."""
@@ -54,6 +57,7 @@ class Claims:
         """
         outcomes, self.outcomes = self.outcomes, []
         self._in_hand += outcomes
+        self._asked = time.monotonic()
         try:
             turn = self.queue.settle_and_claim(outcomes, places, self.now(), self.leases.owner)
         except BaseException:
@@ -63,7 +67,7 @@ class Claims:
         finally:
             self._in_hand = [one for one in self._in_hand if one not in outcomes]
 
-        self.leases.held.difference_update(outcome.queued.id for outcome in outcomes)
+        self.leases.drop(outcome.queued.id for outcome in outcomes)
         self.upcoming, self.more_waits = turn.upcoming, turn.more_waits
         for account in turn.token_accepted:
             log.info("planfix_token_accepted", **whose(account))
@@ -72,8 +76,8 @@ class Claims:
     def hold(self, queued: Queued) -> bool:
         """Renew a notice's lease from now on; return whether it was not held already."""
         # our own notice, claimed again: its lease ended while its request is under way
-        is_new = queued.id not in self.leases.held
-        self.leases.held.add(queued.id)
+        is_new = queued.id not in self.leases
+        self.leases.hold(queued.id, self._asked)
         return is_new
 
     def end(self, queued: Queued, outcome: Outcome | None) -> None:
@@ -85,11 +89,14 @@ class Claims:
         if outcome is not None:
             self.outcomes.append(outcome)
         else:
-            self.leases.held.discard(queued.id)
+            self.leases.drop([queued.id])
 
     def give_back(self, claimed: Iterable[Queued]) -> None:
         """End the leases of notices that were claimed and are not sent. Raises StoreError."""
-        self.queue.give_back(claimed, self.leases.owner)
+        claimed = list(claimed)
+        self.leases.drop(queued.id for queued in claimed)
+        if claimed:
+            self.queue.give_back(claimed, self.leases.owner)
 
     def postpone(self, queued: Queued, seconds: float) -> None:
         """Plan a notice that was claimed but not tried, as soon as the store answers."""

@@ -147,13 +147,14 @@ class Queue:
         with self._store.transaction() as connection:
             return set(connection.execute(WITH_NOTICES).scalars())
 
-    def renew(self, ids: Iterable[int], owner: str) -> None:
-        """Renew the leases of notices whose requests are still under way."""
+    def renew(self, ids: Iterable[int], owner: str) -> set[int]:
+        """Renew the leases of notices that were claimed; return the ids of those that were ours."""
         # a lease that ran out may be another courier's by now: that one keeps it
         mine = and_(notices.c.id.in_(list(ids)), notices.c.owner == owner, is_waiting(notices))
         with self._store.transaction(self._store.limits.renewal) as connection:
             until = database_now() + LEASE
-            connection.execute(update(notices).where(mine).values(leased_until=until))
+            renewing = update(notices).where(mine).values(leased_until=until)
+            return set(connection.execute(renewing.returning(notices.c.id)).scalars())
 
     def give_back(self, claimed: Iterable[Queued], owner: str) -> None:
         """End the leases of notices that were claimed and are not sent."""

@@ -6,7 +6,7 @@ docs/delivery-rules.md, rules 3 to 6, 8 and 9.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -52,6 +52,12 @@ SHARE = 16
 However many Planfixes begin to hang at once, there are places for those that work.
 """
 
+AHEAD = 3
+"""How many notices of an account are claimed for each request that may be under way.
+
+So sending goes on while the next are claimed (docs/performance.md).
+"""
+
 NO_PLACES = Places(0)
 
 
@@ -74,6 +80,8 @@ class Courier:
         self._most = most
         self._pool = Pool()
         self._under_way: Counter[str] = Counter()
+        # claimed, and sent as soon as another request of the account ends
+        self._ready: dict[str, deque[Queued]] = {}
         self._called = Event()
         self._is_writing_soon = False
         self._stopping = False
@@ -84,10 +92,9 @@ class Courier:
         self._deliveries = dict(deliveries)
         settings = {account: it.settings for account, it in deliveries.items()}
         self.claims.upkeep.popup_ttls = {name: it.popup_ttl for name, it in settings.items()}
-        self._each = max(it.concurrency for it in settings.values())
-        self._fewer = {
-            name: it.concurrency for name, it in settings.items() if it.concurrency < self._each
-        }
+        claimed = {name: it.concurrency * AHEAD for name, it in settings.items()}
+        self._each = max(claimed.values())
+        self._fewer = {name: count for name, count in claimed.items() if count < self._each}
         self._troubled: set[str] = set()
         # without an address to send to until `setup` comes (pairing.py)
         self._waiting = {name for name, it in deliveries.items() if not it.may_send}
@@ -109,6 +116,8 @@ class Courier:
         Return how many outcomes could not be written: see `Claims.keep_the_rest`.
         """
         with suppress(gevent.Timeout), gevent.Timeout(seconds):
+            for account in [*self._ready]:
+                self._give_back(account)
             self._pool.join()
             if self.claims.outcomes:
                 until_store_answers(lambda: self.claims.turn(NO_PLACES))
@@ -151,7 +160,7 @@ class Courier:
             return settled
 
         for queued in claimed:
-            self._begin(queued)
+            self._take(queued)
         return settled or bool(claimed)
 
     def _places(self) -> Places:
@@ -162,7 +171,8 @@ class Courier:
         each = self._each if is_one else min(self._each, max(left // SHARE, 1))
 
         others = {} if is_one else {**self._fewer, **dict.fromkeys(self._troubled, 1)}
-        for account, count in self._under_way.items():
+        for account, under_way in self._under_way.items():
+            count = under_way + len(self._ready.get(account, ()))
             others[account] = max(min(others.get(account, each), each) - count, 0)
         others |= dict.fromkeys([*self._waiting, *self._strange], 0)
         if is_one:
@@ -173,25 +183,40 @@ class Courier:
         others = {account: min(places, each) for account, places in others.items()}
         return Places(each, others, only="", in_all=left)
 
-    def _begin(self, queued: Queued) -> None:
-        """Begin to send a notice, unless it comes too late."""
+    def _take(self, queued: Queued) -> None:
+        """Send a notice that was claimed, now or as soon as its account has a place."""
         account = queued.notice.account
-        delivery = self._deliveries.get(account)
-        if delivery is None:
+        if account not in self._deliveries:
             self._leave(account)
             self.claims.give_back([queued])
+        elif self.claims.hold(queued):
+            self._ready.setdefault(account, deque()).append(queued)
+            self._begin(account)
+
+    def _begin(self, account: str) -> None:
+        """Begin to send what is ready of an account, as far as there are places."""
+        delivery, ready = self._deliveries.get(account), self._ready.get(account)
+        if delivery is None or not ready:
             return
 
-        ttl = delivery.settings.popup_ttl
-        if is_stale(queued.notice, queued.created, self.claims.now(), ttl):
-            self.claims.end(queued, Outcome(queued, State.SKIPPED, TOO_LATE, tried=False))
-        elif self.claims.hold(queued):
+        is_slowed = account in self._troubled and len(self._deliveries) > 1
+        places = 1 if is_slowed else delivery.settings.concurrency
+        while ready and self._under_way[account] < places:
             self._under_way[account] += 1
             # rawlink: called once the pool counts its place as free. A call from within the
             # request came too soon: if all ended at once, a step saw no room and nothing woke
             # it again for 2.5 s (docs/performance.md)
-            sending = self._pool.spawn(self._deliver, queued, delivery)
+            sending = self._pool.spawn(self._deliver, ready.popleft(), delivery)
             sending.rawlink(partial(self._on_end, account))
+        if not ready:
+            del self._ready[account]
+
+    def _give_back(self, account: str) -> None:
+        """Leave what is ready of an account to later steps."""
+        try:
+            self.claims.give_back(self._ready.pop(account, ()))
+        except StoreError as error:  # their leases end by themselves
+            log.error("store_unavailable", problem=str(error))
 
     def _leave(self, account: str) -> None:
         """Send nothing of an account that is not ours."""
@@ -206,15 +231,24 @@ class Courier:
         return min(max(upcoming - self.claims.now(), 0.05), IDLE)
 
     def _deliver(self, queued: Queued, delivery: Delivery) -> None:
-        """Send a notice and keep its outcome for the next step."""
+        """Send a notice, unless it comes too late, and keep its outcome for the next step."""
         outcome = None
         try:
-            outcome = delivery.deliver(queued, self.claims)
+            ttl = delivery.settings.popup_ttl
+            if is_stale(queued.notice, queued.created, self.claims.now(), ttl):
+                outcome = Outcome(queued, State.SKIPPED, TOO_LATE, tried=False)
+            # a worker that was frozen, or could not renew its leases, does not know
+            elif self.claims.leases.is_sure_of(queued.id):
+                outcome = delivery.deliver(queued, self.claims)
         finally:
             self.claims.end(queued, outcome)
 
+        if delivery.is_to_wait:
+            delivery.is_to_wait = False
+            self._give_back(queued.notice.account)
+
     def _on_end(self, account: str, _: object) -> None:
-        """Count a place as free, and wake the courier."""
+        """Count a place as free, give it to what is ready, and wake the courier."""
         self._under_way[account] -= 1
         if not self._under_way[account]:
             del self._under_way[account]
@@ -225,6 +259,8 @@ class Courier:
         else:
             self._troubled.discard(account)
 
+        if not self._stopping:
+            self._begin(account)
         if self.claims.more_waits:
             self.call()
         elif not self._is_writing_soon:

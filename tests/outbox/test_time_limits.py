@@ -101,7 +101,8 @@ def test_leases_are_renewed_though_a_connection_is_frozen(
     store = Store(way.url, limits=Limits(transaction=3600.0, renewal=0.5))
     store.save([FIRST], {}, "s", now=1.0)
     leases = Leases(Queue(store))
-    leases.held = {queued.id for queued in claim(store, 1, 2.0, leases.owner)}
+    for queued in claim(store, 1, 2.0, leases.owner):
+        leases.hold(queued.id, time.monotonic())
     let_leases_end(store)
     way.freeze()
     renewing = gevent.spawn(leases.keep_renewing)
