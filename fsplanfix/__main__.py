@@ -10,12 +10,14 @@ monkey.patch_all()
 # through them for an eighth of a start, and for 0.3 s at a time with 10,000 open calls
 # (docs/performance.md).
 gc.set_threshold(10_000, 10, 10)
+gc.disable()
 
 from .cli import cli  # noqa: E402
 
 
 def main() -> None:
     """Run the command line."""
+    gc.enable()
     cli()
 
 

@@ -66,6 +66,8 @@ class NoFollower:
 class Link:
     """Keeps a connection to one FreeSWITCH up for ever.
 
+    connection: the one over which FreeSWITCH is heard and takes commands, None if there is none.
+    is_caught_up: what was missed before it is known, and its events are passed on.
     ups: how often it came up.
     """
 
@@ -78,6 +80,7 @@ class Link:
     ) -> None:
         self.server = server
         self.connection: Connection | None = None
+        self.is_caught_up = False
         self.ups = 0
         self._names = event_names
         self._follower = follower
@@ -117,16 +120,19 @@ class Link:
                 connection.connect()
                 connection.subscribe(self._names)
                 connection.core = core_of(connection)
+                # its events are held, and commands need not wait: of 20,000 channels FreeSWITCH
+                # tells in a second
+                self.connection = connection
                 gap = Gap(connection.core, partial(live_channels, connection), self._release)
                 self._follower.on_reconnect(gap)
             except LinkError as error:
-                connection.stop()
+                self._leave(connection)
                 # a FreeSWITCH that is down for long fills no log
                 if (problem := str(error)) != last_problem:
                     last_problem = problem
                     log.error("freeswitch_unreachable", server=self.server.name, problem=problem)
             except BaseException:  # else it would go on and give events beside the next one
-                connection.stop()
+                self._leave(connection)
                 raise
             else:
                 pause, last_problem = FIRST_RECONNECT_PAUSE, ""
@@ -138,11 +144,14 @@ class Link:
     def _follow(self, connection: Connection) -> None:
         self.ups += 1
         log.info("freeswitch_linked", server=self.server.name)
-        self.connection = connection
+        self.is_caught_up = True
         try:
             connection.down.wait()
         finally:
-            self.connection = None
-            connection.stop()
+            self._leave(connection)
 
         log.warning("freeswitch_link_lost", server=self.server.name, reason=connection.reason)
+
+    def _leave(self, connection: Connection) -> None:
+        self.connection, self.is_caught_up = None, False
+        connection.stop()

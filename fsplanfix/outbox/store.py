@@ -368,22 +368,19 @@ class Store:
             rows = rows_of(self._with_ends(connection, due, over), now)
             place = {"server": server, "core": core}
             # a call that is over keeps its row: workers that heard less find it closed
-            states: list[dict[str, object]] = []
-            for callid, state in calls.items():
-                if callid not in closed:
-                    row = {"callid": callid, **place, "state": state or ""}
-                    states.append({**row, "closed": 0 if state else now})
-
-            kept = [
-                {"callid": clean(callid), "at": now, "events": packed}
-                for callid, packed in (events or {}).items()
+            states = [
+                {"callid": callid, **place, "state": state or "", "closed": 0 if state else now}
+                for callid, state in calls.items()
+                if callid not in closed
             ]
+
+            heard = (events or {}).items()
+            kept = [{"callid": clean(callid), "at": now, "events": it} for callid, it in heard]
             with together(connection):
                 self._write(connection, rows, states, kept)
             list_calls(connection, over, over & reopened, now)
 
-        # Without notices there is only what we know of calls. FreeSWITCH is asked for that after a
-        # power cut, as it is when we were not there to hear it.
+        # states alone may be lost in a power cut: FreeSWITCH is asked for its calls after it
         if new:
             self.flush()
 

@@ -309,7 +309,7 @@ class App:
     def _health(self) -> Health:
         return Health(
             {
-                "freeswitch": lambda: all(self._is_linked().values()),
+                "freeswitch": lambda: len(self._connections()) == len(self._links),
                 "store": self._readiness.store_works,
                 "pipeline": self._readiness.pipeline_gets_on,
                 "courier": self._readiness.courier_gets_on,
@@ -317,7 +317,7 @@ class App:
         )
 
     def _is_linked(self) -> dict[str, bool]:
-        return {link.server.name: link.connection is not None for link in self._links}
+        return {link.server.name: link.is_caught_up for link in self._links}
 
     def start(self) -> None:
         """Start every part."""

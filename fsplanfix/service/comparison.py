@@ -23,6 +23,6 @@ def keep_comparing(pipeline: Pipeline, link: Link) -> None:
         pipeline.in_doubt.wait(COMPARE_EVERY)
         pipeline.in_doubt.clear()
         connection = link.connection
-        if connection is not None:
+        if connection is not None and link.is_caught_up:
             with suppress(LinkError):  # the link says so itself, and asks again once it is back
                 pipeline.inbox.compare(partial(live_channels, connection))

@@ -155,7 +155,7 @@ class Standing(Collector):
             "fsplanfix_links", "Times FreeSWITCH was linked", labels=["server"]
         )
         for link in self._links:
-            linked.add_metric([link.server.name], float(link.connection is not None))
+            linked.add_metric([link.server.name], float(link.is_caught_up))
             ups.add_metric([link.server.name], link.ups)
 
         yield linked
