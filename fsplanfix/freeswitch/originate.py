@@ -167,8 +167,9 @@ def originate_command(
         variables |= AUTO_ANSWER
     if plan.dial_context:
         # the dialplan of the context places the client's leg, with these variables besides its own.
-        # The directory's variables replace effective_caller_id_* once the employee's leg is there
-        # (mod_dptools.c, user_outgoing_channel), and the dialplan does.
+        # What is exported goes before a number that the context sets, so an unknown one is not.
+        # Then effective_caller_id_* holds: it goes before the directory's, and a `set` of the
+        # context before it (docs/facts/freeswitch.md, "Commands").
         exported = {**(_seen_by_client(shown) if callee.caller_id else {}), **of_client}
         variables["export_vars"] = r"\,".join(f"nolocal:{name}" for name in exported)
         variables |= {f"nolocal:{name}": value for name, value in exported.items()}

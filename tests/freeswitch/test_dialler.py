@@ -122,7 +122,7 @@ def test_the_clients_leg_inherits_nothing_that_would_hide_the_network(
 def test_the_client_sees_our_number_and_never_the_employees_name(
     switch: Switch, connection: Connection, context: str
 ) -> None:
-    """The directory's effective_caller_id_* replace ours on the employee's leg."""
+    """Exported: a context that sets effective_caller_id_number does not replace it."""
     plan = DialPlan("sofia/gateway/trunk/{number}", context)
     employee, *client = legs(switch, connection, plan, caller_id="74950000001")
     assert len(client) == (not context)
@@ -139,6 +139,9 @@ def test_where_no_number_is_known_the_context_chooses_one(
 ) -> None:
     (leg,) = legs(switch, connection, DialPlan("sofia/gateway/trunk/{number}", "planfix_click"))
     assert not [name for name in leg if name.startswith(("nolocal:", "export_vars"))]
+    # what holds if the context sets none: FreeSWITCH puts it in place of the directory's
+    names = ("effective_caller_id_number", "effective_caller_id_name")
+    assert [leg[name] for name in names] == ["anonymous"] * 2
 
 
 @pytest.mark.parametrize("user", ["101", "79260000007"])
