@@ -257,7 +257,7 @@ class Dialler:
         return (True, self._as_dialled(user)) if self._is_outside(user) else (False, "")
 
     def _is_behind_a_trunk(self, connection: Connection, user: str) -> bool:
-        """Tell whether a directory user is reached otherwise than by his registered phones."""
+        """Tell whether a directory user may be reached otherwise than by his registered phones."""
         return bool(outside_users(connection, [user], self._plan.user_domain, CHECK_TIMEOUT))
 
     def _number_of(self, connection: Connection, ext: str, user: str) -> str:

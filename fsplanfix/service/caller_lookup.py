@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 TIME_TO_ASK = 0.1
 """Seconds kept, of those a call may wait, for asking FreeSWITCH about the phones."""
 
+MOST_TIME_TO_ASK = 0.4
+"""Seconds that a call waits for FreeSWITCH's words about the phones, if it may be held so long."""
+
 FindLast = Callable[[str, float], str]
 """Takes a number (E.164 digits) and seconds, returns the ext that talked with it last, or ""."""
 
@@ -177,13 +180,14 @@ class CallerLookup:
             nonlocal outside
             # in greenlets of their own: whoever asks FreeSWITCH takes a LinkDown as an answer, and
             # the end of the time that this call may be held is one
-            time_to_ask = min(seconds, TIME_TO_ASK)
+            time_to_ask = min(seconds, MOST_TIME_TO_ASK)
             gone = gevent.spawn(self._phones.absent, channel, users, domain, time_to_ask / 2)
             # only a name must be kept from the trunks
             named = users if name else []
-            away = gevent.spawn(self._phones.outside, channel, named, domain, time_to_ask)
+            away = gevent.spawn(self._phones.outside, channel, named, domain, time_to_ask / 2)
             gevent.joinall([gone, away], timeout=time_to_ask)
-            outside = away.value or frozenset()
+            # whose phone is not known to be of the house is shown the number
+            outside = frozenset(named) if away.value is None else away.value
             return gone.value or frozenset()
 
         busy = self._find_busy(min(seconds, TIME_TO_ASK))
