@@ -321,27 +321,6 @@ def test_the_client_sees_neither_the_ext_nor_the_name_of_the_employee(
     assert seen == [(chosen or LINE,) * 2]
 
 
-@pytest.mark.parametrize("number", ["", "74950000009"])
-def test_a_context_of_ones_own_shows_its_number_or_none_but_never_the_ext(
-    switch: Switch, tmp_path: Path, number: str
-) -> None:
-    """FreeSWITCH 1.10.12 put the variables of a click in place of the directory's."""
-    switch.speed = 50
-    own = tmp_path / "own.xml"
-    sets = [f"effective_caller_id_{what}={number}" for what in ("number", "name") if number]
-    action = "".join(f'<action application="set" data="{one}"/>' for one in sets)
-    own.write_text(
-        '<include><extension name="own"><condition field="destination_number" expression="^7">'
-        f'{action}<action application="bridge" data="sofia/gateway/trunk/{CLIENT}"/>'
-        "</condition></extension></include>"
-    )
-    plan = dialplan(None, tmp_path, more=[(own, "own")])
-    inside = {"effective_caller_id_number": "101", "effective_caller_id_name": "Extension 101"}
-    clicked = inside | click("own")
-    call = Channel(switch, plan, Phones(picks_up={CLIENT: 2}), "101", CLIENT, **clicked).run("own")
-    assert call.shown == {CLIENT: number or "anonymous"}
-
-
 @pytest.mark.parametrize(("context", "fusion"), [("default", False), (DOMAIN, True)])
 def test_who_dials_himself_shows_neither_his_ext_nor_his_name(
     switch: Switch, tmp_path: Path, context: str, fusion: bool
