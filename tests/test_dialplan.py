@@ -27,7 +27,7 @@ from .support.dialplan import (
     name,
     told,
 )
-from .support.service import Halt, Service, settings_for, started
+from .support.service import Halt, Service, running, settings_for, started
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -116,6 +116,24 @@ def test_a_user_whose_dial_string_is_a_trunk_rings_and_does_not_show_the_client_
 
 
 MOBILE = "79260000002"
+
+
+def test_a_colleague_who_has_only_a_mobile_rings_with_the_group_through_his_trunk(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    settings = {
+        "EXTENSION_ALIASES": f"{MOBILE}:110",
+        "DIAL_STRINGS": "110:sofia/gateway/second/{number}",
+        "RING_FIRST": "",
+        "CONTACT_DEADLINE": "5",
+    }
+    switch.speed = 50
+    with running(switch, planfix, tmp_path, **settings) as service:
+        plan = dialplan(service, tmp_path, group="101,110")
+        call = Channel(switch, plan, Phones(picks_up={MOBILE: 1}), CLIENT, LINE).run("public")
+        planfix.wait_for(lambda crm: "COMPLETED 110 Success" in told(crm, call.uuid))
+    assert (call.rang, call.talked_with) == (["101", MOBILE], MOBILE)
+    assert f"sofia/gateway/second/{MOBILE}" in call.variables["planfix_ring"]
 
 
 def test_manager_then_his_mobile_then_who_talked_last_then_all_in_one_call(

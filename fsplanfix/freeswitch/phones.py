@@ -70,6 +70,20 @@ def absent_users(
     )
 
 
+def unknown_users(
+    connection: Connection, users: Sequence[str], domain: str, seconds: float
+) -> frozenset[str]:
+    """Return those of whom a domain's directory knows nothing, none if FreeSWITCH cannot tell.
+
+    domain: "" for FreeSWITCH's own. seconds: at the most. Never raises.
+    """
+    names, where = _named(users), _where(domain)
+    answers = _ask(connection, [f"user_exists(id {name} {where})" for name in names], seconds)
+    return frozenset(
+        name for name, answer in zip(names, answers, strict=False) if answer == "false"
+    )
+
+
 def outside_users(
     connection: Connection, users: Sequence[str], domain: str, seconds: float
 ) -> frozenset[str]:
@@ -115,6 +129,13 @@ class CallPhones:
         """Return which users have no phone. channel: the call's data. See absent_users."""
         connection = self._connection_of(channel)
         return absent_users(connection, users, domain, seconds) if connection else frozenset()
+
+    def unknown(
+        self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
+    ) -> frozenset[str]:
+        """Return which users do not exist. channel: the call's data. See unknown_users."""
+        connection = self._connection_of(channel)
+        return unknown_users(connection, users, domain, seconds) if connection else frozenset()
 
     def outside(
         self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float

@@ -38,6 +38,11 @@ class Phones(Protocol):
     ) -> Set[str]:
         """Return which of a domain's users have no phone, within `seconds` or a little more."""
 
+    def unknown(
+        self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
+    ) -> Set[str]:
+        """Return which users a domain does not have, within `seconds`."""
+
     def outside(
         self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
     ) -> Set[str]:
@@ -190,10 +195,16 @@ class CallerLookup:
             outside = frozenset(named) if away.value is None else away.value
             return gone.value or frozenset()
 
+        def find_unknown(users: list[str]) -> Set[str]:
+            time_to_ask = min(seconds, TIME_TO_ASK)
+            asking = gevent.spawn(self._phones.unknown, channel, users, domain, time_to_ask)
+            asking.join(time_to_ask)
+            return asking.value or frozenset()
+
         busy = self._find_busy(min(seconds, TIME_TO_ASK))
-        steps = self._order.steps(wanted, find_absent, busy)
-        shown = Shown(name, leg.number, outside)
-        return ring_string(steps, self._plan.seconds, shown, domain, self._plan.dial_string)
+        steps = self._order.steps(wanted, find_absent, busy, find_unknown)
+        shown, plan = Shown(name, leg.number, outside), self._plan
+        return ring_string(steps, plan.seconds, shown, domain, plan.dial_string, plan.dial_strings)
 
     def _manager(self, codes: Sequence[str]) -> str:
         """Return the first directory user behind the managers' short codes, "" if there is none."""

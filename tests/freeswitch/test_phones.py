@@ -114,6 +114,20 @@ def test_of_whom_freeswitch_does_not_tell_in_time_may_be_outside(
     assert outside_users(connection, ["101", "x}"], "", 30) == {"101"}
 
 
+def test_who_is_no_user_is_told_apart_from_a_phone_that_is_off(
+    switch: Switch, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = SwitchEvent(b"Event-Name: CHANNEL_DATA\n\n")
+    phones = CallPhones(lambda: [connection])
+    users = ["101", "105", "199", "x}"]
+    assert phones.absent(channel, users, "", 30) == {"105", "199"}
+    assert phones.unknown(channel, users, "", 30) == {"199"}
+    assert phones.unknown(channel, users, "pbx.example.com", 30) == {"199"}
+    monkeypatch.setattr(switch, "api", lambda command: "-ERR")
+    assert phones.unknown(channel, users, "", 30) == set()
+    assert CallPhones(list).unknown(channel, users, "", 30) == set()
+
+
 def test_where_no_freeswitch_is_linked_everybody_may_be_outside() -> None:
     channel = SwitchEvent(b"Event-Name: CHANNEL_DATA\n\n")
     assert CallPhones(list).outside(channel, ["101", "x}"], "", 30) == {"101"}
