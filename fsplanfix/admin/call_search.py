@@ -7,7 +7,7 @@ import re
 from ..calls.numbers import Numbering, is_whole
 from ..outbox.call_list import Search
 
-_SIGNS = re.compile(r"[ \t().\-/+\u00a0\u2010-\u2015]+")
+_SIGNS = re.compile(r"[ \t().\-/+\u00a0\u202f\u2010-\u2015\u2212]+")
 
 
 def client_search(text: str, numbering: Numbering) -> Search:
