@@ -56,6 +56,30 @@ def test_files_with_a_socket_carry_the_rescue(path: Path) -> None:
         assert ("set", "socket_resume=true") in applications[: names.index("socket")]
 
 
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_a_hung_service_costs_three_seconds_and_a_stopped_one_nothing(path: Path) -> None:
+    """What the README says was measured; the files hold what makes it so."""
+    actions = [
+        (action.get("application", ""), action.get("data", ""))
+        for action in ElementTree.parse(path).iter("action")
+    ]
+    rescues = [data for application, data in actions if application == "sched_transfer"]
+    sockets = [data for application, data in actions if application == "socket"]
+    assert len(rescues) == len(sockets) <= 1
+    if not sockets:
+        return
+
+    # one address: each one more may be waited for, if it is another machine's
+    assert sockets == ["127.0.0.1:8084 async full"]
+    # on to the number and the context where the call is
+    seconds, number, dialplan_kind, context = rescues[0].split()
+    assert (seconds, number, dialplan_kind) == ("+3", "${destination_number}", "XML")
+    assert [f"{number} XML {context}"] == [data for what, data in actions if what == "transfer"]
+    # nothing on the way to the phones takes time
+    at_once = {"set", "export", "record_session", "sched_transfer", "transfer", "socket"}
+    assert {what for what, _ in actions} <= at_once | {"bridge", "stop_record_session", "hangup"}
+
+
 def test_the_phone_shows_the_client_and_the_manager_is_rung_first(
     switch: Switch, planfix: Planfix, tmp_path: Path
 ) -> None:
