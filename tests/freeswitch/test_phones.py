@@ -111,7 +111,9 @@ def test_of_whom_freeswitch_does_not_tell_in_time_may_be_outside(
     assert phones.outside(channel, ["101", "102"], "", 30) == set()
     switch.api = lambda command: "-ERR"  # type: ignore[method-assign]
     assert phones.outside(channel, ["101", "102"], "", 30) == set()
-    assert outside_users(connection, ["101", "x}"], "", 30) == {"101"}
+    assert outside_users(connection, ["101", "102", "x}"], "", 30) == {"101", "102"}
+    switch.stall()
+    assert outside_users(connection, ["101"], "", 0.1) == {"101"}
 
 
 def test_who_is_no_user_is_told_apart_from_a_phone_that_is_off(
