@@ -34,8 +34,13 @@ SPOKEN_BY_FREESWITCH = ("Event-Name", "Event-Sequence", "Core-UUID")
 """What no caller, phone or dialplan has a say in, and without which an event is none."""
 
 COMMANDS = ["makeCall", "setup", "event", "contact", "record", "ping", "", "makecall"]
-BEFORE_EXTENSION = [",", ",,", ";ext=", " доб. ", "доб", " ext. ", "x", "#", ";", ""]
+BEFORE_EXTENSION = [
+    *(",", ",,", ";ext=", " доб. ", "доб", " ext. ", "x", "#", ";", ""),
+    *(", доб. ", "\u00a0доб.\u202f", " (доб. ", "\u202f(ext ", ",(", " \u2013 "),
+]
 """What stands, or nearly stands, between a number and its extension."""
+
+DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212 \u00a0\u202f"
 
 FIELDS = [
     "cmd",
@@ -128,10 +133,15 @@ class Inputs:
     def clicked(self) -> str:
         """Return the number of a click, half of them with an extension, honest or hostile."""
         number = f"7916{self._random.randrange(10**7):07}"
+        if self._random.random() < 0.3:
+            number = self._random.choice(DASHES).join((number[:4], number[4:7], number[7:]))
         if self._random.random() < 0.5:
             return number
         extensions = ["123", "1", "*1#", "9" * 10, "9" * 11, "1,2", "\u0661", self.text()]
-        return number + self._random.choice(BEFORE_EXTENSION) + self._random.choice(extensions)
+        before, digits = self._random.choice(BEFORE_EXTENSION), self._random.choice(extensions)
+        # now and then the bracket is missing, or one too many
+        closing = ")" if ("(" in before) == (self._random.random() < 0.9) else ""
+        return f"{number}{before}{digits}{closing}"
 
     def listen(self) -> bytes:
         """Return an HTTP request for a recording: a real link, changed."""

@@ -82,6 +82,18 @@ def test_each_account_is_a_whole_of_its_own_settings_and_the_environments(
     assert rules["b"].lines == ("74950000001", "7495000010*")
 
 
+def test_each_account_reads_numbers_by_its_own_rules(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AREA_CODE", "812")
+    monkeypatch.setenv("IGNORE_NUMBERS", "0000009")
+    rules = read(file, f'{A}area_code = "495"\nlines = "0000002"\n{B}').rules()
+    assert rules["a"].lines == ("74950000002",)
+    assert rules["a"].ignores("74950000009")
+    assert rules["b"].ignores("78120000009")
+    assert not rules["b"].ignores("74950000009")
+
+
 def test_what_names_one_company_never_comes_from_the_environment(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

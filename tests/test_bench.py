@@ -25,6 +25,7 @@ from bench import (
     windows,
     workers,
 )
+from bench.__main__ import socket_application
 from bench.programs import connector
 from bench.table import Rounds, Row
 from fsplanfix.freeswitch.events import SwitchEvent
@@ -172,6 +173,16 @@ def test_a_missed_bar_is_seen(
     assert row.missed == missed
     assert str(row).endswith(" !") == missed
     assert len(str(row)) < 92
+
+
+def test_our_first_word_is_held_to_greenswitchs_and_to_two_milliseconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sockets, "CONNECTIONS", 1)
+    against, alone = socket_application(Rounds(1))
+    assert (against.bar, against.ratio is None) == (0.1, False)
+    assert (alone.bar, alone.ratio, alone.unit) == (2, None, "ms")
+    assert alone.ours == against.ours > 0
 
 
 def test_medians_are_of_rounds_that_alternate() -> None:

@@ -60,6 +60,22 @@ def test_a_click_on_a_colleague_rings_him_and_is_not_reported(
     assert command.endswith("}user/102)")
 
 
+def test_a_click_on_a_colleague_who_has_only_a_mobile_rings_it_and_is_not_reported(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    switch.makecall, switch.speed = path_of("click_colleague_on_mobile"), 50
+    settings = {"EXTENSION_ALIASES": "79260000007:110", "DIAL_RULES": r"7(\d{10})=8$1"}
+    with running(switch, planfix, tmp_path, **settings) as service:
+        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "110"})
+        assert (answer.status_code, answer.json()) == (200, {})
+        service.wait_for("event=click_to_call .*ext=101.*phone=110")
+        honest = switch.play("in_one_answered")
+        planfix.wait_for(lambda crm: "COMPLETED" in [f.get("event") for f in crm.accepted])
+    assert {fields["callid"] for fields in planfix.accepted} == {honest}
+    (command,) = switch.originated
+    assert command.endswith("}sofia/gateway/trunk/89260000007)")
+
+
 @pytest.mark.parametrize("context", ["", "planfix_click"])
 def test_a_click_is_recorded_where_freeswitch_has_its_folder(
     switch: Switch, planfix: Planfix, tmp_path: Path, context: str

@@ -27,7 +27,7 @@ from .support.dialplan import (
     name,
     told,
 )
-from .support.service import Halt, Service, settings_for, started
+from .support.service import Halt, Service, running, settings_for, started
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -54,6 +54,30 @@ def test_files_with_a_socket_carry_the_rescue(path: Path) -> None:
     if "socket" in names:
         assert names.index("sched_transfer") < names.index("socket")
         assert ("set", "socket_resume=true") in applications[: names.index("socket")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_a_hung_service_costs_three_seconds_and_a_stopped_one_nothing(path: Path) -> None:
+    """What the README says was measured; the files hold what makes it so."""
+    actions = [
+        (action.get("application", ""), action.get("data", ""))
+        for action in ElementTree.parse(path).iter("action")
+    ]
+    rescues = [data for application, data in actions if application == "sched_transfer"]
+    sockets = [data for application, data in actions if application == "socket"]
+    assert len(rescues) == len(sockets) <= 1
+    if not sockets:
+        return
+
+    # one address: each one more may be waited for, if it is another machine's
+    assert sockets == ["127.0.0.1:8084 async full"]
+    # on to the number and the context where the call is
+    seconds, number, dialplan_kind, context = rescues[0].split()
+    assert (seconds, number, dialplan_kind) == ("+3", "${destination_number}", "XML")
+    assert [f"{number} XML {context}"] == [data for what, data in actions if what == "transfer"]
+    # nothing on the way to the phones takes time
+    at_once = {"set", "export", "record_session", "sched_transfer", "transfer", "socket"}
+    assert {what for what, _ in actions} <= at_once | {"bridge", "stop_record_session", "hangup"}
 
 
 def test_the_phone_shows_the_client_and_the_manager_is_rung_first(
@@ -116,6 +140,24 @@ def test_a_user_whose_dial_string_is_a_trunk_rings_and_does_not_show_the_client_
 
 
 MOBILE = "79260000002"
+
+
+def test_a_colleague_who_has_only_a_mobile_rings_with_the_group_through_his_trunk(
+    switch: Switch, planfix: Planfix, tmp_path: Path
+) -> None:
+    settings = {
+        "EXTENSION_ALIASES": f"{MOBILE}:110",
+        "DIAL_STRINGS": "110:sofia/gateway/second/{number}",
+        "RING_FIRST": "",
+        "CONTACT_DEADLINE": "5",
+    }
+    switch.speed = 50
+    with running(switch, planfix, tmp_path, **settings) as service:
+        plan = dialplan(service, tmp_path, group="101,110")
+        call = Channel(switch, plan, Phones(picks_up={MOBILE: 1}), CLIENT, LINE).run("public")
+        planfix.wait_for(lambda crm: "COMPLETED 110 Success" in told(crm, call.uuid))
+    assert (call.rang, call.talked_with) == (["101", MOBILE], MOBILE)
+    assert f"sofia/gateway/second/{MOBILE}" in call.variables["planfix_ring"]
 
 
 def test_manager_then_his_mobile_then_who_talked_last_then_all_in_one_call(

@@ -74,7 +74,13 @@ def test_freeswitch_answers_with_everything_that_has_broken_something() -> None:
 
 def test_clicks_have_extensions_and_contacts_somebody_responsible() -> None:
     inputs = Inputs(1, "token", "")
-    clicked = [number_clicked(inputs.clicked(), Rules()) for _ in range(300)]
+    written = [inputs.clicked() for _ in range(300)]
+    clicked = [number_clicked(one, Rules()) for one in written]
+    for sign in ("(доб", ", доб", "\u00a0доб"):
+        assert any(
+            sign in one and digits for one, (_, digits) in zip(written, clicked, strict=True)
+        )
+    assert any("\u2212" in one and n for one, (n, _) in zip(written, clicked, strict=True))
     for kind in (("", ""), ("number", ""), ("number", "digits")):
         assert kind in [("number" * bool(n), "digits" * bool(d)) for n, d in clicked]
     answers = [inputs.answer() for _ in range(300)]

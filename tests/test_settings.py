@@ -188,6 +188,23 @@ def test_number_rules_are_part_of_the_rules(monkeypatch: pytest.MonkeyPatch) -> 
     assert numbering.dialled("79161234567") == "89161234567"
 
 
+def test_numbers_in_settings_may_be_written_as_freeswitch_shows_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AREA_CODE", "495")
+    # the rule fits an ext, too, which no client's number is
+    monkeypatch.setenv("NUMBER_RULES", r"9(8\d{10})=$1;1(\d\d)=749500001$1")
+    monkeypatch.setenv("IGNORE_NUMBERS", "989161234567,0000009,7916*,101")
+    monkeypatch.setenv("LINES", "0000001,984950000002,7495000010*")
+    monkeypatch.setenv("DEFAULT_EXT", "0000001:101,984950000002:102,*:100")
+    rules = load(RuleSettings).rules()
+    assert rules.lines == ("74950000001", "74950000002", "7495000010*")
+    assert [rules.default_ext_of(line) for line in (*rules.lines[:2], "x")] == ["101", "102", "100"]
+    ignored = ("79161234567", "74950000009", "79165554433", "101")
+    assert all(map(rules.ignores, ignored))
+    assert not rules.ignores("102")
+
+
 @pytest.mark.parametrize(
     ("value", "first"),
     [

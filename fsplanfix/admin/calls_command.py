@@ -75,7 +75,7 @@ def show_calls(
 
     accounts = load_accounts(RuleSettings)
     search = replace(
-        client_search(number, accounts.get(account, accounts.machine).country),
+        client_search(number, accounts.get(account, accounts.machine).rules().numbering),
         ext=ext,
         since=start,
         results=(Result.MISSED.value,) if missed else (),

@@ -191,9 +191,9 @@ class Desk:
         since, until = _day(asked.get("since", "")), _day(asked.get("until", ""))
         way = asked.get("way", "")
         return replace(
-            client_search(asked.get("client", ""), self._rules.country),
+            client_search(asked.get("client", ""), self._rules.numbering),
             ext=asked.get("ext", "").strip(),
-            line=line_digits(asked.get("line", "")),
+            line=line_digits(asked.get("line", ""), self._rules.numbering),
             direction=way if way in ("in", "out") else "",
             results=RESULTS.get(asked.get("result", ""), ()),
             since=figures.midnight(since, zone) if since else None,

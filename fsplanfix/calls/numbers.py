@@ -24,7 +24,7 @@ LOCAL_NUMBER = 7
 _DEAR = (phonenumbers.PhoneNumberType.PREMIUM_RATE, phonenumbers.PhoneNumberType.SHARED_COST)
 
 _SCHEME = re.compile(r"^\s*(?:tel|sips?):", re.IGNORECASE)
-_FORMATTING = re.compile(r"[ \t().\-/\u00a0\u2010-\u2015]+")
+_FORMATTING = re.compile(r"[ \t().\-/\u00a0\u202f\u2010-\u2015\u2212]+")
 _DIALLED = re.compile(r"[+*#]?[0-9*#]+", re.ASCII)
 _DIALLABLE = re.compile(r"[0-9*#]{2,20}", re.ASCII)
 

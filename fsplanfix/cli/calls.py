@@ -13,7 +13,6 @@ import click
 from ..admin import calls_command, colors, explain
 from ..admin.call_csv import all_pages
 from ..admin.traces import replay, settings_of
-from ..calls.numbers import normalize
 from ..outbox.archive import Archive, Known
 from ..outbox.call_list import CallList, Search
 from ..outbox.reader import Reader
@@ -84,7 +83,8 @@ def explain_command(
     with open_store() as store:
         stored_account(account, store)
         archive = Archive(store)
-        number = normalize(call, accounts.get(account, accounts.machine).country)
+        rules = accounts.get(account, accounts.machine).rules()
+        number = rules.numbering.normalize(call)
         if last:
             # the events of a call are stored when it is over
             callid = archive.last_call() if file is None else archive.last_ended_call()

@@ -15,7 +15,14 @@ import structlog
 
 from ..errors import DialRefused, LinkDown, LinkError
 from .connection import Connection
-from .originate import Callee, DialPlan, originate_command, originate_inside_command
+from .originate import (
+    HIDDEN,
+    Callee,
+    Colleague,
+    DialPlan,
+    originate_command,
+    originate_inside_command,
+)
 from .phones import absent_users, outside_users
 
 log = structlog.get_logger(__name__)
@@ -140,13 +147,15 @@ class Dialler:
     ) -> None:
         """Begin a call to the first of an ext's users that can be reached, then to a colleague.
 
-        dialled: the colleague's ext. colleagues: its users. Raises what `start` raises, also if the
-        colleague cannot be reached.
+        dialled: the colleague's ext. colleagues: its users; a mobile is rung through the trunk if
+        no directory user has a phone. Raises what `start` raises, also if the colleague cannot be
+        reached.
         """
-        inside = [colleague for colleague in colleagues if not self._is_outside(colleague)]
-        where, colleague = next(self._reachable(dialled, inside))
-        # one FreeSWITCH cannot ring what is registered at another
-        phones = self._reachable(ext, users, [where])
+        inside_first = sorted(colleagues, key=self._is_outside)
+        where, colleague = next(self._reachable(dialled, inside_first))
+        # one FreeSWITCH cannot ring what is registered at another, but each has the trunk
+        is_outside = self._is_outside(colleague)
+        phones = self._reachable(ext, users, () if is_outside else [where])
         try:
             first = next(phones)
         except DialRefused:
@@ -155,9 +164,13 @@ class Dialler:
                 f"Extension {dialled} cannot be called: it is at another FreeSWITCH than {ext}"
             ) from None
 
-        def written(_: Connection, user: str, callid: str) -> str:
+        def written(connection: Connection, user: str, callid: str) -> str:
+            seen = ""
+            if is_outside or self._is_behind_a_trunk(connection, colleague):
+                seen = self._number_of(connection, ext, user) or HIDDEN
+            to = Colleague(dialled, colleague, *self._way_to(colleague), seen)
             return originate_inside_command(
-                *(ext, user, colleague, dialled, self._plan, callid), *self._way_to(user)
+                *(ext, user, to, self._plan, callid), *self._way_to(user)
             )
 
         click = Click(str(uuid4()), ext, dialled, "")
@@ -206,14 +219,10 @@ class Dialler:
         name = self._clients.name_of(callee.number, click.callid)
 
         def written(connection: Connection, user: str, callid: str) -> str:
-            shown = name
             # a trunk must not learn the name
-            domain = self._plan.user_domain
-            if name and outside_users(connection, [user], domain, CHECK_TIMEOUT):
-                shown = ""
-            # a mobile shows the number of its employee, whom the directory knows by the ext
-            owner = ext if self._is_outside(user) else user
-            seen = self._caller_id_for(connection, owner, callee.number)
+            shown = "" if name and self._is_behind_a_trunk(connection, user) else name
+            seen = self._number_of(connection, ext, user)
+            seen = seen or self._clients.last_line_of(callee.number)
             return originate_command(
                 *(ext, user, replace(callee, name=shown, caller_id=seen), self._plan, callid),
                 *self._way_to(user),
@@ -247,12 +256,17 @@ class Dialler:
         """Return whether a user is outside, and his number as the trunk takes it."""
         return (True, self._as_dialled(user)) if self._is_outside(user) else (False, "")
 
-    def _caller_id_for(self, connection: Connection, user: str, number: str) -> str:
-        """Return the number a client sees: ours, the employee's own, or the line he called last."""
+    def _is_behind_a_trunk(self, connection: Connection, user: str) -> bool:
+        """Tell whether a directory user may be reached otherwise than by his registered phones."""
+        return bool(outside_users(connection, [user], self._plan.user_domain, CHECK_TIMEOUT))
+
+    def _number_of(self, connection: Connection, ext: str, user: str) -> str:
+        """Return the number that an employee shows outside: ours, his own, or ""."""
         if self._caller_id:
             return self._caller_id
-        own = outbound_number(connection, user, self._plan.user_domain)
-        return own or self._clients.last_line_of(number)
+        # a mobile shows the number of its employee, whom the directory knows by the ext
+        owner = ext if self._is_outside(user) else user
+        return outbound_number(connection, owner, self._plan.user_domain)
 
     def _call(self, connection: Connection, click: Click, command: str) -> Click:
         """Place the call and wait for the employee's phone."""

@@ -32,6 +32,7 @@ _NUMBER = re.compile(r"[0-9]{2,15}", re.ASCII)
 _DIGITS = re.compile(r"[0-9*#]{0,10}", re.ASCII)
 _AS_DIALLED = re.compile(r"[0-9*#]{2,20}", re.ASCII)
 _CALLER_ID = re.compile(r"\+?[0-9]{0,15}", re.ASCII)
+_SEEN_BY_COLLEAGUE = re.compile(rf"{_CALLER_ID.pattern}|{HIDDEN}", re.ASCII)
 _DIAL_STRING = re.compile(r"[A-Za-z0-9_.@:+/-]*\{number\}[A-Za-z0-9_.@:+/-]*", re.ASCII)
 _EXT = re.compile(r"[0-9]{1,15}", re.ASCII)
 _NAME = re.compile(r"[^'\"\\,={}$\x00-\x1f\x7f]{0,60}")
@@ -96,6 +97,22 @@ class Callee:
     dialled: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Colleague:
+    """The colleague of a click.
+
+    ext: as it was clicked. user: a directory user or, if `is_outside`, a number reached like a
+    client's. dialled: that number as the trunk takes it, "" for the number itself. caller_id: what
+    he sees, "" for the employee's ext, which nobody outside sees.
+    """
+
+    ext: str
+    user: str
+    is_outside: bool = False
+    dialled: str = ""
+    caller_id: str = ""
+
+
 def read_dial_string(value: str) -> str:
     """Return a dial string that cannot hold anything else. Raises ValueError with a sentence."""
     if not _DIAL_STRING.fullmatch(value):
@@ -145,7 +162,7 @@ def originate_command(
         (_NAME, callee.name),
         (_CALLER_ID, callee.caller_id),
     )
-    employee = _employee(ext, user, plan, outside, user_dialled)
+    employee = _user(ext, user, plan, outside, user_dialled)
 
     shown = callee.caller_id or HIDDEN
     of_client = _of_client(callee, plan, uuid)
@@ -167,8 +184,9 @@ def originate_command(
         variables |= AUTO_ANSWER
     if plan.dial_context:
         # the dialplan of the context places the client's leg, with these variables besides its own.
-        # The directory's variables replace effective_caller_id_* once the employee's leg is there
-        # (mod_dptools.c, user_outgoing_channel), and the dialplan does.
+        # What is exported goes before a number that the context sets, so an unknown one is not.
+        # Then effective_caller_id_* holds: it goes before the directory's, and a `set` of the
+        # context before it (docs/facts/freeswitch.md, "Commands").
         exported = {**(_seen_by_client(shown) if callee.caller_id else {}), **of_client}
         variables["export_vars"] = r"\,".join(f"nolocal:{name}" for name in exported)
         variables |= {f"nolocal:{name}": value for name, value in exported.items()}
@@ -188,12 +206,12 @@ def _check(*parts: tuple[re.Pattern[str], str]) -> None:
         raise DialRefused("The user or the number cannot be dialled.")
 
 
-def _employee(ext: str, user: str, plan: DialPlan, outside: bool, user_dialled: str) -> str:
+def _user(ext: str, user: str, plan: DialPlan, outside: bool, user_dialled: str) -> str:
     """Return how a user of an ext is called. Raises DialRefused if that could be anything else."""
     user_dialled = user_dialled or user
     if not outside:
         _check((USER, user))
-        return _user(user, plan)
+        return f"user/{user}@{plan.user_domain}" if plan.user_domain else f"user/{user}"
     _check((_NUMBER, user), (_AS_DIALLED, user_dialled))
     return plan.dial_strings.get(ext, plan.dial_string).replace("{number}", user_dialled)
 
@@ -201,8 +219,7 @@ def _employee(ext: str, user: str, plan: DialPlan, outside: bool, user_dialled: 
 def originate_inside_command(
     ext: str,
     user: str,
-    colleague: str,
-    dialled: str,
+    colleague: Colleague,
     plan: DialPlan,
     uuid: str,
     outside: bool = False,
@@ -210,21 +227,23 @@ def originate_inside_command(
 ) -> str:
     """Return the command that calls a user of an ext, and then a colleague.
 
-    colleague: the directory user behind the ext that was `dialled`. user, outside, user_dialled: as
-    for originate_command. Raises DialRefused if a part could be anything else.
+    user, outside, user_dialled: as for originate_command. Raises DialRefused if a part could be
+    anything else.
     """
-    _check((USER, ext), (USER, colleague), (USER, dialled))
-    employee = _employee(ext, user, plan, outside, user_dialled)
+    _check((USER, ext), (USER, colleague.ext), (_SEEN_BY_COLLEAGUE, colleague.caller_id))
+    employee = _user(ext, user, plan, outside, user_dialled)
+    called = _user(colleague.ext, colleague.user, plan, colleague.is_outside, colleague.dialled)
+    shown = colleague.caller_id or (HIDDEN if colleague.is_outside else ext)
     variables = {
-        **_of_employee(dialled, dialled, plan, uuid),
+        **_of_employee(colleague.ext, colleague.ext, plan, uuid),
         "call_timeout": str(plan.client_timeout),
         "transfer_ringback": plan.ringback.replace(",", r"\,"),
     }
     if plan.auto_answer and not outside:
         variables |= AUTO_ANSWER
 
-    second = _listed({**_heard_while_ringing(plan), **_seen_by_client(ext)})
-    return f"originate {_listed(variables)}{employee} &bridge({second}{_user(colleague, plan)})"
+    second = _listed({**_heard_while_ringing(plan), **_seen_by_client(shown)})
+    return f"originate {_listed(variables)}{employee} &bridge({second}{called})"
 
 
 def _of_employee(name: str, number: str, plan: DialPlan, uuid: str) -> dict[str, str]:
@@ -272,7 +291,3 @@ def _listed(variables: Mapping[str, str]) -> str:
     """Return {name=value,...} for an API command, whose arguments end at a space."""
     pairs = (f"{name}={value}" for name, value in variables.items() if value)
     return "{" + ",".join(pairs).replace(" ", r"\s") + "}"
-
-
-def _user(user: str, plan: DialPlan) -> str:
-    return f"user/{user}@{plan.user_domain}" if plan.user_domain else f"user/{user}"

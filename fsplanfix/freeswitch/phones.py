@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from uuid import uuid4
 
+import gevent
 from cachetools import TTLCache
 
 from ..errors import LinkError
@@ -20,6 +21,9 @@ DOMAIN = re.compile(r"[A-Za-z0-9_.:-]{1,255}", re.ASCII)
 
 REMEMBERED = 60.0
 """Seconds for which a user's dial string is not asked for again."""
+
+TIME_TO_LEARN = 5.0
+"""Seconds for a directory whose answer is too late for its call: the next call has it."""
 
 MOST_REMEMBERED = 10_000
 """Users."""
@@ -66,16 +70,31 @@ def absent_users(
     )
 
 
+def unknown_users(
+    connection: Connection, users: Sequence[str], domain: str, seconds: float
+) -> frozenset[str]:
+    """Return those of whom a domain's directory knows nothing, none if FreeSWITCH cannot tell.
+
+    domain: "" for FreeSWITCH's own. seconds: at the most. Never raises.
+    """
+    names, where = _named(users), _where(domain)
+    answers = _ask(connection, [f"user_exists(id {name} {where})" for name in names], seconds)
+    return frozenset(
+        name for name, answer in zip(names, answers, strict=False) if answer == "false"
+    )
+
+
 def outside_users(
     connection: Connection, users: Sequence[str], domain: str, seconds: float
 ) -> frozenset[str]:
     """Return those of a domain's users who are dialled otherwise than by their registered phones.
 
     What they are shown may go out to a trunk. domain: "" for FreeSWITCH's own. seconds: at the
-    most. None of them if FreeSWITCH cannot tell. Never raises.
+    most. All of them if FreeSWITCH cannot tell: a trunk must not learn what it may not. Never
+    raises.
     """
     told = _told_of(connection, users, domain, seconds)
-    return frozenset(user for user, is_outside in told.items() if is_outside)
+    return frozenset(user for user in _named(users) if told.get(user, True))
 
 
 def _told_of(
@@ -111,20 +130,36 @@ class CallPhones:
         connection = self._connection_of(channel)
         return absent_users(connection, users, domain, seconds) if connection else frozenset()
 
+    def unknown(
+        self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
+    ) -> frozenset[str]:
+        """Return which users do not exist. channel: the call's data. See unknown_users."""
+        connection = self._connection_of(channel)
+        return unknown_users(connection, users, domain, seconds) if connection else frozenset()
+
     def outside(
         self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
     ) -> frozenset[str]:
         """Return which users may be outside. channel: the call's data. See outside_users."""
         connection = self._connection_of(channel)
         if connection is None:
-            return frozenset()
+            return frozenset(_named(users))
 
         # the directory may be a database or a web server, and it is the same for every call
-        found = {user: self._known.get((connection.core, domain, user)) for user in users}
+        found = {user: self._known.get((connection.core, domain, user)) for user in _named(users)}
         unknown = [user for user, is_outside in found.items() if is_outside is None]
-        for user, is_outside in _told_of(connection, unknown, domain, seconds).items():
-            self._known[connection.core, domain, user] = found[user] = is_outside
-        return frozenset(user for user, is_outside in found.items() if is_outside)
+        if unknown:
+            learning = gevent.spawn(self._learn, connection, unknown, domain)
+            learning.join(seconds)
+            found |= learning.value or {}
+        return frozenset(user for user, is_outside in found.items() if is_outside is not False)
+
+    def _learn(self, connection: Connection, users: Sequence[str], domain: str) -> dict[str, bool]:
+        """Return of users whether they are outside, and remember it."""
+        told = _told_of(connection, users, domain, TIME_TO_LEARN)
+        for user, is_outside in told.items():
+            self._known[connection.core, domain, user] = is_outside
+        return told
 
     def _connection_of(self, channel: SwitchEvent) -> Connection | None:
         linked, core = self._connections(), channel.get("Core-UUID")

@@ -7,8 +7,9 @@ digits or a cleaned name.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from .phones import DOMAIN, USER
 from .socket_app import clean
@@ -22,10 +23,14 @@ _DIGITS = re.compile(r"[0-9]{2,15}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """Somebody to ring: a directory user or, if `is_outside`, a number reached like a client's."""
+    """Somebody to ring: a directory user or, if `is_outside`, a number reached like a client's.
+
+    ext: whose it is, which may choose the trunk.
+    """
 
     name: str
     is_outside: bool = False
+    ext: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +47,26 @@ class Shown:
 
 
 def ring_string(
-    steps: Sequence[Sequence[Phone]], seconds: int, shown: Shown, domain: str, dial_string: str
+    steps: Sequence[Sequence[Phone]],
+    seconds: int,
+    shown: Shown,
+    domain: str,
+    dial_string: str,
+    dial_strings: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return what `bridge` takes, "" if nobody is to be rung.
 
     steps: who rings at once, one step after the other. seconds: how long each step rings. domain:
-    of the users, "" for FreeSWITCH's own. dial_string: how a number outside is dialled.
+    of the users, "" for FreeSWITCH's own. dial_string: how a number outside is dialled;
+    dial_strings: by ext, where it differs.
     """
     left = MOST_RUNG
     written = []
     for step in steps:
-        legs = [_leg(phone, seconds, shown, domain, dial_string) for phone in step]
+        legs = [
+            _leg(phone, seconds, shown, domain, dial_strings.get(phone.ext, dial_string))
+            for phone in step
+        ]
         legs = list(dict.fromkeys(filter(None, legs)))[:left]
         left -= len(legs)
         if legs:

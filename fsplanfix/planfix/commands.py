@@ -72,10 +72,16 @@ LONGEST_TOKEN = 300
 DOUBLE_CLICK = 5.0
 """Seconds within which a repeated request is taken for the same click."""
 
+_PLAIN = str.maketrans("\u00a0\u202f\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "  -------")
+"""Spaces and hyphens as texts for people have them."""
+
 _WRITTEN = re.compile(
-    r"(?P<number>[0-9+() -]{2,32}?)"
-    r"(?: *(?:,+|;ext=|доб\.?|ext\.?|x|\#) *(?P<digits>[0-9*#]{1,10}))?",
-    re.IGNORECASE,
+    r"""
+    (?P<number>[0-9+()\ -]{2,32}?)
+    (?:\ *,?\ *\(\ *(?:доб\.?|ext\.?|x)\ *(?P<in_brackets>[0-9*\#]{1,10})\ *\)
+    |\ *(?:,+|;ext=|,?\ *(?:доб\.?|ext\.?|x)|\#)\ *(?P<behind>[0-9*\#]{1,10}))?
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 """A number as Planfix writes it, with an extension behind it or without."""
 
@@ -89,12 +95,13 @@ def number_clicked(written: str, rules: Rules) -> tuple[str, str]:
 
     The number is "" if it is malformed, the extension if there is none.
     """
-    found = _WRITTEN.fullmatch(written)
+    found = _WRITTEN.fullmatch(written.translate(_PLAIN))
     if found is None:
         return "", ""
     # NUMBER_RULES are for what FreeSWITCH shows, and this comes from Planfix
     numbering = Numbering(rules.country, rules.area_code)
-    return numbering.normalize(found["number"]), found["digits"] or ""
+    digits = found["in_brackets"] or found["behind"] or ""
+    return numbering.normalize(found["number"]), digits
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 TIME_TO_ASK = 0.1
 """Seconds kept, of those a call may wait, for asking FreeSWITCH about the phones."""
 
+MOST_TIME_TO_ASK = 0.4
+"""Seconds that a call waits for FreeSWITCH's words about the phones, if it may be held so long."""
+
 FindLast = Callable[[str, float], str]
 """Takes a number (E.164 digits) and seconds, returns the ext that talked with it last, or ""."""
 
@@ -34,6 +37,11 @@ class Phones(Protocol):
         self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
     ) -> Set[str]:
         """Return which of a domain's users have no phone, within `seconds` or a little more."""
+
+    def unknown(
+        self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
+    ) -> Set[str]:
+        """Return which users a domain does not have, within `seconds`."""
 
     def outside(
         self, channel: SwitchEvent, users: Sequence[str], domain: str, seconds: float
@@ -177,19 +185,26 @@ class CallerLookup:
             nonlocal outside
             # in greenlets of their own: whoever asks FreeSWITCH takes a LinkDown as an answer, and
             # the end of the time that this call may be held is one
-            time_to_ask = min(seconds, TIME_TO_ASK)
+            time_to_ask = min(seconds, MOST_TIME_TO_ASK)
             gone = gevent.spawn(self._phones.absent, channel, users, domain, time_to_ask / 2)
             # only a name must be kept from the trunks
             named = users if name else []
-            away = gevent.spawn(self._phones.outside, channel, named, domain, time_to_ask)
+            away = gevent.spawn(self._phones.outside, channel, named, domain, time_to_ask / 2)
             gevent.joinall([gone, away], timeout=time_to_ask)
-            outside = away.value or frozenset()
+            # whose phone is not known to be of the house is shown the number
+            outside = frozenset(named) if away.value is None else away.value
             return gone.value or frozenset()
 
+        def find_unknown(users: list[str]) -> Set[str]:
+            time_to_ask = min(seconds, TIME_TO_ASK)
+            asking = gevent.spawn(self._phones.unknown, channel, users, domain, time_to_ask)
+            asking.join(time_to_ask)
+            return asking.value or frozenset()
+
         busy = self._find_busy(min(seconds, TIME_TO_ASK))
-        steps = self._order.steps(wanted, find_absent, busy)
-        shown = Shown(name, leg.number, outside)
-        return ring_string(steps, self._plan.seconds, shown, domain, self._plan.dial_string)
+        steps = self._order.steps(wanted, find_absent, busy, find_unknown)
+        shown, plan = Shown(name, leg.number, outside), self._plan
+        return ring_string(steps, plan.seconds, shown, domain, plan.dial_string, plan.dial_strings)
 
     def _manager(self, codes: Sequence[str]) -> str:
         """Return the first directory user behind the managers' short codes, "" if there is none."""

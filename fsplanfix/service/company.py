@@ -197,6 +197,7 @@ class Company:
             settings.ring_seconds,
             settings.user_domain,
             settings.dial_string,
+            settings.dial_strings,
         )
         # in shadow mode Planfix is not asked, so there is nothing to tell
         journal = None if machine.shadow else Journal(Archive(machine.store)).add

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..calls.model import Rules
@@ -25,13 +25,15 @@ class RingPlan:
     """The settings of the ring.
 
     first: who comes before the group, in order. seconds: how long each step rings. user_domain: the
-    domain of the directory users, "" for FreeSWITCH's own. dial_string: how a mobile is dialled.
+    domain of the directory users, "" for FreeSWITCH's own. dial_string: how a mobile is dialled;
+    dial_strings: by ext, where it differs.
     """
 
     first: tuple[First, ...] = (First.MANAGER, First.LAST)
     seconds: int = 20
     user_domain: str = ""
     dial_string: str = "sofia/gateway/trunk/{number}"
+    dial_strings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,14 @@ def group_of(text: str) -> list[str]:
     return list(dict.fromkeys(name for name in names if name))[:MOST_RUNG]
 
 
+Ask = Callable[[list[str]], Set[str]]
+"""Takes directory users, returns some of them."""
+
+
+def _none_of(_: list[str]) -> Set[str]:
+    return frozenset()
+
+
 class Order:
     """Puts those who ring in order. first: who comes before the group."""
 
@@ -73,11 +83,12 @@ class Order:
         self._first = first
 
     def steps(
-        self, wanted: Wanted, absent: Callable[[list[str]], Set[str]], busy: Collection[str]
+        self, wanted: Wanted, absent: Ask, busy: Collection[str], unknown: Ask = _none_of
     ) -> list[list[Phone]]:
         """Return who rings at once, one step after the other.
 
         absent: asked once, which of the directory users have no phone. busy: exts in a call.
+        unknown: asked once, which of those of the group do not exist, if that matters.
         """
         before: list[list[Employee]] = []
         for kind in self._first:
@@ -97,8 +108,9 @@ class Order:
                 rung.update(phones)
 
         steps = [phones for phones in steps if phones]
-        # all ring, also those who have rung already, unless that would ring the same ones again
-        everyone = _desks(group, gone)
+        # all ring, also those who have rung already, unless that would ring the same ones again. A
+        # mobile is for those who never have a phone in the house, not for one that is off.
+        everyone = [*_desks(group, gone), *_mobiles(_without_desks(group, gone, unknown))]
         if everyone and (not steps or set(steps[-1]) != set(everyone)):
             steps.append(everyone)
         return steps
@@ -130,5 +142,17 @@ def _desks(step: Iterable[Employee], gone: Set[str]) -> list[Phone]:
 
 
 def _mobiles(step: Iterable[Employee]) -> list[Phone]:
-    numbers = (number for employee in step for number in employee.mobiles)
-    return list(dict.fromkeys(Phone(number, is_outside=True) for number in numbers))
+    found = (
+        Phone(number, is_outside=True, ext=employee.ext)
+        for employee in step
+        for number in employee.mobiles
+    )
+    return list(dict.fromkeys(found))
+
+
+def _without_desks(step: Iterable[Employee], gone: Set[str], unknown: Ask) -> list[Employee]:
+    """Return those who have a mobile and no directory user."""
+    suspects = [one for one in step if one.mobiles and gone >= set(one.users)]
+    users = list(dict.fromkeys(user for one in suspects for user in one.users))
+    missing = unknown(users) if users else frozenset()
+    return [one for one in suspects if missing >= set(one.users)]

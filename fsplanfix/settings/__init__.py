@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -33,7 +34,7 @@ from pydantic_settings import (
 from .. import settings_file
 from ..calls.model import Missed, Rules, Windows
 from ..calls.number_rules import NumberRule
-from ..calls.numbers import is_outside_number, normalize
+from ..calls.numbers import Numbering, is_outside_number
 from ..errors import SettingsError
 from ..freeswitch import originate, tones
 from ..freeswitch.connection import Server
@@ -55,6 +56,7 @@ from .values import (
     as_endpoint,
     as_first,
     as_folder,
+    as_known,
     as_listen,
     as_map,
     as_matching,
@@ -177,6 +179,8 @@ class RuleSettings(_Source):
 
     def rules(self) -> Rules:
         """Return the settings of the call rules."""
+        numbering = Numbering(self.country, self.area_code, self.number_rules)
+        known = partial(as_known, numbering=numbering)
         return Rules(
             country=self.country,
             area_code=self.area_code,
@@ -185,9 +189,7 @@ class RuleSettings(_Source):
             ext_pattern=self.extension_pattern,
             aliases=self.extension_aliases,
             hidden_number=self.hidden_number,
-            default_ext={
-                normalize(line, self.country) or line: ext for line, ext in self.default_ext.items()
-            },
+            default_ext={known(line): ext for line, ext in self.default_ext.items()},
             report_unrouted=self.report_unrouted,
             missed=self.missed,
             windows=self.windows,
@@ -196,16 +198,12 @@ class RuleSettings(_Source):
             house_gateways=self.house_gateways,
             domains=self.domains,
             data_fields=self.data_fields,
-            lines=self._as_known(self.lines),
-            ignore_numbers=self._as_known(self.ignore_numbers),
+            lines=tuple(map(known, self.lines)),
+            # an ext among them is no number that NUMBER_RULES could rewrite
+            ignore_numbers=tuple(
+                dict.fromkeys((*map(known, self.ignore_numbers), *self.ignore_numbers))
+            ),
             voicemail=bool(self.voicemail),
-        )
-
-    def _as_known(self, numbers: tuple[str, ...]) -> tuple[str, ...]:
-        """Return numbers as Planfix knows them; the beginning of many stays as it is."""
-        return tuple(
-            number if number.endswith("*") else normalize(number, self.country) or number
-            for number in numbers
         )
 
 

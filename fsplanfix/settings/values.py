@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from ..calls.number_rules import read_rules
+from ..calls.numbers import Numbering
 from ..calls.own_data import FIELDS
 from ..calls.variables import DATA_NAME
 from ..freeswitch.connection import Server
@@ -292,6 +293,11 @@ def as_domains(value: Any) -> Any:
     if wrong:
         raise ValueError(f"'{wrong[0][:80]}' is not a domain; write it like a.example,b.example.")
     return frozenset(names)
+
+
+def as_known(number: str, numbering: Numbering) -> str:
+    """Return a number as Planfix knows it; the beginning of many, with `*`, stays as it is."""
+    return number if number.endswith("*") else numbering.normalize(number) or number
 
 
 def as_numbers(value: Any) -> Any:

@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from fsplanfix.admin.explain import story
 from fsplanfix.admin.findings import Finding, Grade
 from fsplanfix.calls.event_log import EventLog
 from fsplanfix.calls.model import Missed, Rules
+from fsplanfix.calls.number_rules import read_rules
 from fsplanfix.calls.tracker import Tracker
 from fsplanfix.calls.unclaimed import UNCLAIMED
 from fsplanfix.calls.whose import AccountRules
@@ -287,6 +289,22 @@ def test_what_another_planfix_said_of_the_caller_is_not_told(folder: Path) -> No
     assert "Client of b" not in call_cli(folder, "explain", "a1", "--account", "a", **env).stdout
     other = call_cli(folder, "explain", "a1", "--account", "b", **env)
     assert "No record of call or number a1." in other.stderr
+    store.close()
+
+
+def test_the_dashboard_finds_a_number_as_the_accounts_switch_shows_it(folder: Path) -> None:
+    store = Store(f"sqlite:///{folder}/fsplanfix.db")
+    own = Rules(number_rules=read_rules(r"9(8\d{10})=$1"))
+    desk = Desk(store, AccountRules({"a": own, "b": Rules()}, Rules()), dict)
+
+    def found(name: str, **asked: str) -> list[str]:
+        page = desk.of(name).calls(asked, UTC, lambda: True)
+        return [call.callid for call in page.calls]
+
+    assert found("a", client="9 8 916 123-45-67") == ["a1"]
+    assert found("a", line="984950000001") == ["a1"]
+    assert found("a", line="84950000001") == ["a1"]
+    assert found("b", client="9 8 916 123-45-67") == []
     store.close()
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from fsplanfix.admin.call_search import client_search
+from fsplanfix.admin.call_search import client_search, line_digits
 from fsplanfix.calls.model import Direction
+from fsplanfix.calls.number_rules import read_rules
+from fsplanfix.calls.numbers import Numbering
 from fsplanfix.outbox.call_list import Search
 from fsplanfix.outbox.store import Store
 
@@ -137,4 +139,34 @@ def test_a_hostile_name_is_shown_and_not_obeyed(tmp_path: Path, name: str) -> No
     ],
 )
 def test_what_is_typed_is_a_number_or_a_name(typed: str, fields: dict[str, Any]) -> None:
-    assert client_search(typed, "RU") == Search(**fields)
+    assert client_search(typed, Numbering()) == Search(**fields)
+
+
+HOUSE = Numbering("RU", "495", read_rules(r"9(8\d{10})=$1;(\d{4})=7495000$1"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "fields", "line"),
+    [
+        ("9 8 (916) 123-45-67", {"number": "79161234567"}, "79161234567"),
+        # AREA_CODE would make 74951234567 of it; as a part it is in that and in others
+        ("123-45-67", {"digits": "1234567"}, "1234567"),
+        ("0001", {"digits": "0001"}, "0001"),
+        ("89161234567", {"number": "79161234567"}, "79161234567"),
+        ("79161234567", {"number": "79161234567"}, "79161234567"),
+        ("+79161234567", {"number": "79161234567"}, "79161234567"),
+        ("9161", {"digits": "9161"}, "9161"),
+        ("gw", {"name": "gw"}, "gw"),
+    ],
+)
+def test_a_number_is_found_as_the_switch_shows_it(
+    typed: str, fields: dict[str, Any], line: str
+) -> None:
+    assert client_search(typed, HOUSE) == Search(**fields)
+    assert line_digits(typed, HOUSE) == line
+
+
+def test_calls_are_found_by_a_number_as_the_switch_shows_it(folder: Path) -> None:
+    rules = {"NUMBER_RULES": r"9(8\d{10})=$1"}
+    found = call_cli(folder, "calls", "--number", "989031112233", "--csv", **MOSCOW, **rules).stdout
+    assert [row["callid"] for row in csv.DictReader(io.StringIO(found))] == ["c2"]

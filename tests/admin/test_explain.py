@@ -229,6 +229,13 @@ def test_a_number_with_several_calls_gives_a_line_for_each(
     assert late.stderr == "Error: No record of call or number 79161234567.\n"
 
 
+def test_a_number_is_explained_as_the_switch_shows_it(folder: Path) -> None:
+    url, rules = f"sqlite:///{folder}/store.db", {"NUMBER_RULES": r"9(8\d{10})=$1"}
+    known = call_cli(folder, "explain", "79161234567", STORE_URL=url)
+    shown = call_cli(folder, "explain", "989161234567", STORE_URL=url, **rules)
+    assert shown.stdout == known.stdout != ""
+
+
 def test_the_beginning_of_a_callid_is_enough(played: dict[str, str], folder: Path) -> None:
     callid = played["group_answered"]
     assert explained(folder, callid[:8]) == explained(folder, callid)

@@ -122,7 +122,7 @@ def test_the_clients_leg_inherits_nothing_that_would_hide_the_network(
 def test_the_client_sees_our_number_and_never_the_employees_name(
     switch: Switch, connection: Connection, context: str
 ) -> None:
-    """The directory's effective_caller_id_* replace ours on the employee's leg."""
+    """Exported: a context that sets effective_caller_id_number does not replace it."""
     plan = DialPlan("sofia/gateway/trunk/{number}", context)
     employee, *client = legs(switch, connection, plan, caller_id="74950000001")
     assert len(client) == (not context)
@@ -139,6 +139,9 @@ def test_where_no_number_is_known_the_context_chooses_one(
 ) -> None:
     (leg,) = legs(switch, connection, DialPlan("sofia/gateway/trunk/{number}", "planfix_click"))
     assert not [name for name in leg if name.startswith(("nolocal:", "export_vars"))]
+    # what holds if the context sets none: FreeSWITCH puts it in place of the directory's
+    names = ("effective_caller_id_number", "effective_caller_id_name")
+    assert [leg[name] for name in names] == ["anonymous"] * 2
 
 
 @pytest.mark.parametrize("user", ["101", "79260000007"])
@@ -318,9 +321,70 @@ def test_a_colleague_is_rung(switch: Switch, connection: Connection) -> None:
     clicks.start_inside("101", ["101"], "102", ["79260000007", "102"])
     done.get(timeout=60)
     assert switch.originated[0].endswith("}user/102)")
+    assert "origination_caller_id_number=101," in switch.originated[0]
     for nobody, why in (("105", "no phone is registered"), ("112", "has no such user")):
         with pytest.raises(DialRefused, match=f"Extension {nobody} cannot be called: .*{why}"):
             clicks.start_inside("101", ["101"], nobody, [nobody])
+
+
+@pytest.mark.parametrize(
+    ("ours", "own", "seen"),
+    [
+        ("74950000001", "74950000101", "74950000001"),
+        ("", "74950000101", "74950000101"),
+        ("", "", ""),
+    ],
+)
+@pytest.mark.parametrize("colleagues", [["79260000007"], ["105", "79260000007"]])
+def test_a_colleague_without_a_desk_phone_is_rung_on_his_mobile_and_sees_what_clients_see(
+    switch: Switch, connection: Connection, colleagues: list[str], ours: str, own: str, seen: str
+) -> None:
+    switch.makecall, switch.speed = "makecall_manager_declines", 50
+    switch.outbound_numbers["101"] = own
+    connection.subscribe([])
+    done: AsyncResult[Click] = AsyncResult()
+    plan = DialPlan("sofia/gateway/trunk/{number}", dial_strings={"7": "sofia/gateway/b/{number}"})
+    clicks = Dialler(
+        *(lambda: [connection], plan, ours, Known(line="74950000007"), is_outside, done.set),
+        lambda number: f"9{number}",
+    )
+    clicks.start_inside("101", ["101"], "7", colleagues)
+    done.get(timeout=60)
+    (command,) = switch.originated
+    seen = seen or "anonymous"
+    assert command.endswith(
+        f"origination_caller_id_number={seen},origination_caller_id_name={seen}}}"
+        "sofia/gateway/b/979260000007)"
+    )
+
+
+def test_a_colleague_whose_dial_string_is_a_trunk_sees_what_clients_see(
+    switch: Switch, connection: Connection
+) -> None:
+    switch.makecall, switch.speed = "makecall_manager_declines", 50
+    switch.dial_strings["102"] = "sofia/gateway/trunk/79260000002"
+    connection.subscribe([])
+    done: AsyncResult[Click] = AsyncResult()
+    clicks = Dialler(lambda: [connection], PLAN, "74950000001", Known(), is_outside, done.set)
+    clicks.start_inside("101", ["101"], "102", ["102"])
+    done.get(timeout=60)
+    (command,) = switch.originated
+    assert command.endswith("origination_caller_id_name=74950000001}user/102)")
+
+
+def test_a_colleague_on_a_mobile_is_rung_from_where_the_employees_phone_is(
+    switch: Switch, connection: Connection
+) -> None:
+    with other_switch() as (theirs, there):
+        switch.contacts = {"101": "error/user_not_registered"}
+        theirs.makecall, theirs.speed = "makecall_manager_declines", 50
+        there.subscribe([])
+        done: AsyncResult[Click] = AsyncResult()
+        both = [connection, there]
+        clicks = Dialler(lambda: both, PLAN, "", Known(), is_outside, done.set)
+        clicks.start_inside("101", ["101"], "102", ["79260000007"])
+        done.get(timeout=60)
+    assert (len(switch.originated), len(theirs.originated)) == (0, 1)
 
 
 def test_a_colleague_is_rung_where_his_phone_is(switch: Switch, connection: Connection) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fsplanfix.errors import DialRefused
 from fsplanfix.freeswitch.originate import (
     Callee,
+    Colleague,
     DialPlan,
     originate_command,
     originate_inside_command,
@@ -93,7 +94,7 @@ def test_a_click_is_recorded_on_the_clients_leg(context: str) -> None:
 
 
 def test_a_colleague_is_called_without_a_word_of_planfix() -> None:
-    command = originate_inside_command("101", "101", "anna", "102", PLAN, "u-1")
+    command = originate_inside_command("101", "101", Colleague("102", "anna"), PLAN, "u-1")
     assert command.endswith(
         "}user/101 &bridge({ignore_early_media=false,bridge_answer_timeout=60,"
         "origination_caller_id_number=101,origination_caller_id_name=101}user/anna)"
@@ -109,7 +110,7 @@ def test_an_employee_on_a_mobile_is_called_by_his_number_for_a_colleague_too() -
         auto_answer=True,
     )
     command = originate_inside_command(
-        *("101", "79260000007", "anna", "102", plan, "u-1"),
+        *("101", "79260000007", Colleague("102", "anna"), plan, "u-1"),
         outside=True,
         user_dialled="89260000007",
     )
@@ -117,7 +118,28 @@ def test_an_employee_on_a_mobile_is_called_by_his_number_for_a_colleague_too() -
     assert command.endswith("}user/anna)")
     assert "auto" not in command
     with pytest.raises(DialRefused):
-        originate_inside_command("101", "x}", "anna", "102", plan, "u-1", outside=True)
+        originate_inside_command("101", "x}", Colleague("102", "anna"), plan, "u-1", outside=True)
+
+
+@pytest.mark.parametrize(
+    ("caller_id", "seen"), [("", "anonymous"), ("anonymous", "anonymous"), ("74950000001",) * 2]
+)
+def test_a_colleague_on_a_mobile_is_called_through_his_trunk_and_never_sees_the_ext(
+    caller_id: str, seen: str
+) -> None:
+    plan = replace(PLAN, dial_strings={"102": "sofia/gateway/b/{number}"})
+    to = Colleague("102", "79260000007", True, "89260000007", caller_id)
+    command = originate_inside_command("101", "101", to, plan, "u-1")
+    assert command.endswith(
+        f"origination_caller_id_number={seen},origination_caller_id_name={seen}}}"
+        "sofia/gateway/b/89260000007)"
+    )
+    assert "}user/101 &bridge(" in command
+    assert "planfix" not in command
+    bad = (replace(to, user="x}"), replace(to, dialled="x}"), replace(to, caller_id="a,b"))
+    for colleague in bad:
+        with pytest.raises(DialRefused):
+            originate_inside_command("101", "101", colleague, plan, "u-1")
 
 
 @pytest.mark.parametrize(
@@ -138,14 +160,17 @@ def test_what_would_mean_something_else_is_refused(bad: Callee) -> None:
         made(callee=bad)
 
 
-@given(st.text(), st.text(), st.text(), st.text())
+@given(st.text(), st.text(), st.text(), st.text(), st.booleans(), st.text())
 def test_a_colleague_is_called_by_names_and_digits_alone(
-    ext: str, user: str, colleague: str, dialled: str
+    ext: str, user: str, colleague: str, dialled: str, is_outside: bool, caller_id: str
 ) -> None:
+    to = Colleague(dialled, colleague, is_outside, caller_id=caller_id)
     try:
-        command = originate_inside_command(ext, user, colleague, dialled, PLAN, "u-1")
+        command = originate_inside_command(ext, user, to, PLAN, "u-1")
     except DialRefused:
         return
     assert re.fullmatch(
-        r"originate \{[^{} ]+\}user/[\w.-]+ &bridge\(\{[^{} ]+\}user/[\w.-]+\)", command
+        r"originate \{[^{} ]+\}user/[\w.-]+ &bridge\(\{[^{} ]+\}"
+        r"(user/[\w.-]+|sofia/gateway/trunk/\d+)\)",
+        command,
     )

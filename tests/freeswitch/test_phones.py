@@ -1,6 +1,7 @@
 """Who has no phone, asked of a simulated FreeSWITCH over a real socket."""
 
 import pytest
+from gevent.event import Event
 
 from fsplanfix.freeswitch.connection import Connection
 from fsplanfix.freeswitch.dialler import Phone, find_phone
@@ -73,7 +74,7 @@ def test_dial_strings_are_remembered_for_a_minute(switch: Switch, connection: Co
     switch.dial_strings["105"] = "sofia/gateway/trunk/79260000005"
     answer = switch.api
     switch.api = lambda command: "-ERR"  # type: ignore[method-assign]
-    assert outside("101", "105") == set()
+    assert outside("101", "105") == {"101", "105"}
     switch.api = answer  # type: ignore[method-assign]
     assert outside("101", "105") == {"105"}
     asked = len(switch.commands)
@@ -86,6 +87,52 @@ def test_dial_strings_are_remembered_for_a_minute(switch: Switch, connection: Co
     del switch.dial_strings["105"]
     now[0] = REMEMBERED + 1
     assert outside("101", "105") == set()
+
+
+def test_of_whom_freeswitch_does_not_tell_in_time_may_be_outside(
+    switch: Switch, connection: Connection
+) -> None:
+    channel = SwitchEvent(b"Event-Name: CHANNEL_DATA\n\n")
+    phones = CallPhones(lambda: [connection])
+    assert phones.outside(channel, ["101"], "", 30) == set()
+
+    heard = Event()
+    answer = switch.api
+
+    def late(command: str) -> str:
+        heard.wait()
+        return answer(command)
+
+    switch.api = late  # type: ignore[method-assign]
+    # 101 is remembered
+    assert phones.outside(channel, ["101", "102", "x}"], "", 0) == {"102"}
+    heard.set()
+    # what was too late for this call serves the next one
+    assert phones.outside(channel, ["101", "102"], "", 30) == set()
+    switch.api = lambda command: "-ERR"  # type: ignore[method-assign]
+    assert phones.outside(channel, ["101", "102"], "", 30) == set()
+    assert outside_users(connection, ["101", "102", "x}"], "", 30) == {"101", "102"}
+    switch.stall()
+    assert outside_users(connection, ["101"], "", 0.1) == {"101"}
+
+
+def test_who_is_no_user_is_told_apart_from_a_phone_that_is_off(
+    switch: Switch, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = SwitchEvent(b"Event-Name: CHANNEL_DATA\n\n")
+    phones = CallPhones(lambda: [connection])
+    users = ["101", "105", "199", "x}"]
+    assert phones.absent(channel, users, "", 30) == {"105", "199"}
+    assert phones.unknown(channel, users, "", 30) == {"199"}
+    assert phones.unknown(channel, users, "pbx.example.com", 30) == {"199"}
+    monkeypatch.setattr(switch, "api", lambda command: "-ERR")
+    assert phones.unknown(channel, users, "", 30) == set()
+    assert CallPhones(list).unknown(channel, users, "", 30) == set()
+
+
+def test_where_no_freeswitch_is_linked_everybody_may_be_outside() -> None:
+    channel = SwitchEvent(b"Event-Name: CHANNEL_DATA\n\n")
+    assert CallPhones(list).outside(channel, ["101", "x}"], "", 30) == {"101"}
 
 
 def test_a_user_of_verto_has_a_phone(switch: Switch, connection: Connection) -> None:

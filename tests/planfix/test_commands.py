@@ -83,6 +83,14 @@ def test_a_number_may_be_written_as_people_do(written: str) -> None:
         ("8 495 000-00-01 доб. 123", "123"),
         ("8 495 000-00-01 ДОБ 123", "123"),
         ("74950000001 ext. 9876543210", "9876543210"),
+        ("+7 495 000-00-01 (доб. 123)", "123"),
+        ("+7 (495) 000-00-01(Доб 12)", "12"),
+        ("+7 495 000-00-01, ( ext. 123 )", "123"),
+        ("+7 495 000-00-01, доб. 123", "123"),
+        ("+7 495 000-00-01 ,доб.123", "123"),
+        ("+7\u00a0495\u202f000\u201100\u201001\u00a0(доб.\u00a0123)", "123"),
+        ("8\u2012495\u2013000\u201400\u201501,\u202fдоб. 123", "123"),
+        ("8\u2212495\u2212000\u221200\u221201", ""),
         ("74950000001x7", "7"),
     ],
 )
@@ -90,7 +98,8 @@ def test_a_number_may_have_an_extension(written: str, digits: str) -> None:
     dialled = Dialled()
     assert commands(dialled).answer({**GOOD, "to": written}) == (200, {})
     assert dialled.destinations == [Destination("74950000001", digits)]
-    assert f"send_dtmf\\sWW{digits}}}" in made_of(dialled)[0]
+    sent = made_of(dialled)[0]
+    assert (f"send_dtmf\\sWW{digits}}}" in sent) if digits else ("send_dtmf" not in sent)
 
 
 def test_a_local_number_is_completed_with_the_area_code() -> None:
@@ -128,6 +137,11 @@ def test_a_click_on_ones_own_ext_is_refused_with_a_sentence() -> None:
         {"to": "74950000001,123456789012"},
         {"to": "74950000001,12,34"},
         {"to": "74950000001 доб."},
+        {"to": "74950000001 (доб. 123))"},
+        {"to": "74950000001 доб. 123)"},
+        {"to": "74950000001 (123)доб"},
+        {"to": "74950000001,,доб. 123"},
+        {"to": "7495\u2028000\u000b0001"},
         {"to": "74950000001;ext=1}user/x"},
         {"cmd": "makecall"},
         {"cmd": ""},

@@ -7,6 +7,7 @@ import pytest
 from gevent.queue import Queue
 
 from fsplanfix.calls.model import Rules
+from fsplanfix.calls.number_rules import read_rules
 from fsplanfix.errors import LinkDown
 from fsplanfix.freeswitch.events import SwitchEvent
 from fsplanfix.outbox.records import Entry
@@ -27,11 +28,20 @@ CHANNEL = next(
 class Phones:
     """Stands where FreeSWITCH is asked about phones."""
 
-    def __init__(self, absent: Iterable[str] = (), outside: Iterable[str] = ()) -> None:
-        self._absent, self._outside = set(absent), set(outside)
+    def __init__(
+        self,
+        absent: Iterable[str] = (),
+        outside: Iterable[str] = (),
+        unknown: Iterable[str] = (),
+    ) -> None:
+        self._absent, self._outside = {*absent, *unknown}, set(outside)
+        self._unknown = set(unknown)
 
     def absent(self, _: SwitchEvent, users: Sequence[str], *__: object) -> set[str]:
         return self._absent & set(users)
+
+    def unknown(self, _: SwitchEvent, users: Sequence[str], *__: object) -> set[str]:
+        return self._unknown & set(users)
 
     def outside(self, _: SwitchEvent, users: Sequence[str], *__: object) -> set[str]:
         return self._outside & set(users)
@@ -45,6 +55,7 @@ def found(
     absent: Iterable[str] = (),
     outside: Iterable[str] = (),
     plan: RingPlan | None = None,
+    unknown: Iterable[str] = (),
 ) -> dict[str, str]:
     asked: list[Mapping[str, str]] = []
 
@@ -58,7 +69,7 @@ def found(
         contacts,
         plan or RingPlan(),
         lambda phone, seconds: last,
-        Phones(absent, outside),
+        Phones(absent, outside, unknown),
         lambda seconds: frozenset(),
     )
     variables = lookup.find_variables(SwitchEvent(channel.encode()), 1.0)
@@ -131,6 +142,27 @@ def test_a_user_who_is_reached_through_a_trunk_is_shown_the_number() -> None:
     assert "origination_caller_id_name=79161234567]user/102" in ring
 
 
+def test_mobiles_ring_through_their_employees_trunk_also_in_the_group() -> None:
+    """Who is no directory user has no other phone; 102 is one whose phone is off."""
+    plan = RingPlan(
+        dial_string="sofia/gateway/a/{number}", dial_strings={"103": "sofia/gateway/b/{number}"}
+    )
+    aliases = {"79260000003": "103", "79260000004": "104", "79260000002": "102"}
+    rules = Rules(aliases=aliases, dial_rules=read_rules(r"7(\d{10})=8$1"))
+    ring = found(
+        {"contact_name": "Ivan Petrov", "manager": "103"},
+        rules,
+        with_group("101,102,103,104"),
+        absent=["102"],
+        unknown=["103", "104"],
+        plan=plan,
+    )["planfix_ring"]
+    b = "[leg_timeout=20,origination_caller_id_name=79161234567]sofia/gateway/b/89260000003"
+    a = "[leg_timeout=20,origination_caller_id_name=79161234567]sofia/gateway/a/89260000004"
+    name = "[leg_timeout=20,origination_caller_id_name=Ivan Petrov]"
+    assert ring == f"{{ignore_early_media=true}}{b}|{name}user/101,{b},{a}"
+
+
 def test_a_hidden_caller_rings_the_group_and_is_not_asked_about() -> None:
     hidden = CHANNEL.replace(
         "\nCaller-Caller-ID-Number: 79161234567", "\nCaller-Caller-ID-Number: anonymous"
@@ -151,6 +183,9 @@ def test_a_freeswitch_that_says_nothing_does_not_outlive_the_deadline() -> None:
                 gevent.sleep(3600)
             return set()
 
+        def unknown(self, *_: object) -> set[str]:
+            return self.absent()
+
         def outside(self, *_: object) -> set[str]:
             return self.absent()
 
@@ -162,7 +197,9 @@ def test_a_freeswitch_that_says_nothing_does_not_outlive_the_deadline() -> None:
     channel = SwitchEvent(with_group("101").encode())
     with pytest.raises(LinkDown), gevent.Timeout(0, LinkDown("no end")):
         lookup.find_variables(channel, 1.0)
-    assert "user/101" in lookup.find_variables(channel, 0.0)["planfix_ring"]
+    ring = lookup.find_variables(channel, 0.0)["planfix_ring"]
+    # nobody says that 101 is a phone of the house
+    assert "origination_caller_id_name=79161234567]user/101" in ring
 
 
 def test_without_last_in_the_order_our_history_is_not_asked() -> None:

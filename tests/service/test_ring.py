@@ -10,7 +10,10 @@ from fsplanfix.calls.model import Rules
 from fsplanfix.freeswitch.ring import MOST_RUNG, Phone
 from fsplanfix.service.ring import First, Order, Wanted, group_of
 
-ALIASES = {"79260000003": "103", "79260000004": "104", "1005": "105", "1006": "106", "1007": "106"}
+ALIASES = {
+    **{"79260000003": "103", "79260000004": "104", "1005": "105", "1006": "106", "1007": "106"},
+    "79260000008": "8",
+}
 BOTH = (First.MANAGER, First.LAST)
 
 
@@ -19,15 +22,22 @@ def rung(
     absent: Sequence[str] = (),
     busy: Sequence[str] = (),
     first: Sequence[First] = BOTH,
+    unknown: Sequence[str] = (),
 ) -> list[list[str]]:
     asked: list[list[str]] = []
+    asked_again: list[list[str]] = []
 
     def find(users: list[str]) -> set[str]:
         asked.append(users)
-        return {user for user in users if user in absent}
+        return {user for user in users if user in (*absent, *unknown)}
 
-    steps = Order(Rules(aliases=ALIASES), first).steps(wanted, find, busy)
-    assert len(asked) <= 1
+    def find_unknown(users: list[str]) -> set[str]:
+        asked_again.append(users)
+        assert not [user for user in users if user not in (*absent, *unknown)]
+        return {user for user in users if user in unknown}
+
+    steps = Order(Rules(aliases=ALIASES), first).steps(wanted, find, busy, find_unknown)
+    assert max(len(asked), len(asked_again)) <= 1
     assert all(phone.is_outside == (len(phone.name) == 11) for step in steps for phone in step)
     return [[phone.name for phone in step] for step in steps]
 
@@ -55,6 +65,19 @@ def test_a_phone_that_is_absent_leaves_its_mobile_and_a_busy_employee_neither() 
     assert rung(wanted, absent=["103"]) == [["104"], ["79260000003", "79260000004"], ["101"]]
     assert rung(wanted, busy=["103", "101"]) == [["104"], ["79260000004"]]
     assert rung(Wanted([], "", ["101"]), busy=["101"]) == []
+
+
+def test_who_has_a_mobile_alone_rings_with_the_group_and_whose_phone_is_off_does_not() -> None:
+    group = ["101", "103", "104", "8"]
+    assert rung(Wanted(group=group), absent=["103"], unknown=["104"]) == [
+        ["101", "79260000004", "79260000008"]
+    ]
+    assert rung(Wanted(group=["8"])) == [["79260000008"]]
+    assert rung(Wanted(["8"], group=["8"])) == [["79260000008"]]
+    assert rung(Wanted(["8"], group=["8", "101"])) == [["79260000008"], ["101", "79260000008"]]
+    assert rung(Wanted(group=group), absent=["103"], unknown=["101", "104"], busy=["104"]) == [
+        ["79260000008"]
+    ]
 
 
 def test_an_employee_who_calls_from_his_mobile_is_not_called_back_on_it() -> None:
