@@ -238,11 +238,13 @@ def originate_inside_command(
         **_of_employee(colleague.ext, colleague.ext, plan, uuid),
         "call_timeout": str(plan.client_timeout),
         "transfer_ringback": plan.ringback.replace(",", r"\,"),
+        **_whose(ext, outside),
     }
     if plan.auto_answer and not outside:
         variables |= AUTO_ANSWER
 
-    second = _listed({**_heard_while_ringing(plan), **_seen_by_client(shown)})
+    of_colleague = _whose(colleague.ext, colleague.is_outside)
+    second = _listed({**_heard_while_ringing(plan), **_seen_by_client(shown), **of_colleague})
     return f"originate {_listed(variables)}{employee} &bridge({second}{called})"
 
 
@@ -256,6 +258,11 @@ def _of_employee(name: str, number: str, plan: DialPlan, uuid: str) -> dict[str,
         "planfix_account": plan.account,
         **ONLY_WHEN_ANSWERED,
     }
+
+
+def _whose(ext: str, outside: bool) -> dict[str, str]:
+    """Return the variables that tell whose leg it is, where the number dialled may not."""
+    return {"planfix_ext": ext} if outside else {}
 
 
 def _heard_while_ringing(plan: DialPlan) -> dict[str, str]:

@@ -89,6 +89,9 @@ def _leg(phone: Phone, seconds: int, shown: Shown, domain: str, dial_string: str
     if phone.is_outside:
         if not _NUMBER.fullmatch(phone.name):
             return ""
+        # by the number alone he is not known where a rule changes what the trunk is given
+        if USER.fullmatch(phone.ext):
+            variables += f",planfix_ext={phone.ext}"
         return f"[{variables}]" + dial_string.replace("{number}", phone.name)
     if not USER.fullmatch(phone.name):
         return ""

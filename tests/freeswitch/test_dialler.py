@@ -353,7 +353,7 @@ def test_a_colleague_without_a_desk_phone_is_rung_on_his_mobile_and_sees_what_cl
     (command,) = switch.originated
     seen = seen or "anonymous"
     assert command.endswith(
-        f"origination_caller_id_number={seen},origination_caller_id_name={seen}}}"
+        f"origination_caller_id_number={seen},origination_caller_id_name={seen},planfix_ext=7}}"
         "sofia/gateway/b/979260000007)"
     )
 

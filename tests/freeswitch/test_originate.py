@@ -116,6 +116,7 @@ def test_an_employee_on_a_mobile_is_called_by_his_number_for_a_colleague_too() -
     )
     assert "}sofia/gateway/b/89260000007 &bridge(" in command
     assert command.endswith("}user/anna)")
+    assert ",planfix_ext=101}" in command
     assert "auto" not in command
     with pytest.raises(DialRefused):
         originate_inside_command("101", "x}", Colleague("102", "anna"), plan, "u-1", outside=True)
@@ -131,11 +132,11 @@ def test_a_colleague_on_a_mobile_is_called_through_his_trunk_and_never_sees_the_
     to = Colleague("102", "79260000007", True, "89260000007", caller_id)
     command = originate_inside_command("101", "101", to, plan, "u-1")
     assert command.endswith(
-        f"origination_caller_id_number={seen},origination_caller_id_name={seen}}}"
+        f"origination_caller_id_number={seen},origination_caller_id_name={seen},planfix_ext=102}}"
         "sofia/gateway/b/89260000007)"
     )
     assert "}user/101 &bridge(" in command
-    assert "planfix" not in command
+    assert command.count("planfix") == 1
     bad = (replace(to, user="x}"), replace(to, dialled="x}"), replace(to, caller_id="a,b"))
     for colleague in bad:
         with pytest.raises(DialRefused):

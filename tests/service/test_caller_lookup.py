@@ -118,7 +118,7 @@ def test_with_a_group_the_name_stays_on_the_phones_of_the_house() -> None:
         "planfix_manager": "103",
         "planfix_ring": "{ignore_early_media=true}"
         f"[leg_timeout=15,{name}]user/103@pbx.example.com"
-        f"|[leg_timeout=15,{mobile}]sofia/gateway/t/79260000007"
+        f"|[leg_timeout=15,{mobile},planfix_ext=103]sofia/gateway/t/79260000007"
         f"|[leg_timeout=15,{name}]user/104@pbx.example.com"
         f"|[leg_timeout=15,{name}]user/101@pbx.example.com"
         f",[leg_timeout=15,{name}]user/102@pbx.example.com",
@@ -157,8 +157,9 @@ def test_mobiles_ring_through_their_employees_trunk_also_in_the_group() -> None:
         unknown=["103", "104"],
         plan=plan,
     )["planfix_ring"]
-    b = "[leg_timeout=20,origination_caller_id_name=79161234567]sofia/gateway/b/89260000003"
-    a = "[leg_timeout=20,origination_caller_id_name=79161234567]sofia/gateway/a/89260000004"
+    number = "origination_caller_id_name=79161234567"
+    b = f"[leg_timeout=20,{number},planfix_ext=103]sofia/gateway/b/89260000003"
+    a = f"[leg_timeout=20,{number},planfix_ext=104]sofia/gateway/a/89260000004"
     name = "[leg_timeout=20,origination_caller_id_name=Ivan Petrov]"
     assert ring == f"{{ignore_early_media=true}}{b}|{name}user/101,{b},{a}"
 
