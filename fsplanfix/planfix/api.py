@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import socket
 import ssl
 import time
@@ -24,6 +25,7 @@ import certifi
 import gevent
 import requests
 import urllib3
+from gevent.monkey import get_original
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.response import (
     HTTPConnectionClosed,
@@ -102,6 +104,29 @@ class _Answer(HTTPSocketPoolResponse):
         return clean(body.decode("utf-8", "replace")).strip()
 
 
+class _Kept:
+    """Connections that are kept, and used again if they are still there."""
+
+    def _is_socket_alive(self, sock: Any) -> bool:
+        # geventhttpclient asks by select, which knows no file above 1023: with 500 companies each
+        # request went over a connection of its own
+        poll = get_original("select", "poll")()
+        try:
+            poll.register(sock, select.POLLIN)
+        except ValueError:  # it is closed
+            return False
+        # a connection at rest has nothing to read, but its end
+        return not poll.poll(0)
+
+
+class _Connections(_Kept, ConnectionPool):
+    """Connections without TLS."""
+
+
+class _TlsConnections(_Kept, SSLConnectionPool):
+    """Connections with TLS."""
+
+
 @cache
 def _trust(**_: Any) -> ssl.SSLContext:
     """Return what certificates are checked with, made once: reading the authorities takes 20 ms."""
@@ -172,7 +197,7 @@ class PlanfixApi:
         }
         if is_https:
             limits["ssl_context_factory"] = _trust
-        pool = SSLConnectionPool if is_https else ConnectionPool
+        pool = _TlsConnections if is_https else _Connections
         self._connections = pool(host, port, host, port, **limits)
 
     def post(self, fields: Mapping[str, str]) -> None:

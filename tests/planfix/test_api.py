@@ -2,11 +2,15 @@
 
 import contextlib
 import gzip
+import os
+import resource
 import ssl
+from collections.abc import Iterator
 
 import gevent
 import pytest
 import trustme
+from gevent.pool import Pool
 from gevent.server import StreamServer
 
 from fsplanfix.errors import TransportError
@@ -191,5 +195,59 @@ def test_a_nul_in_an_answer_holds_up_nothing(store: Store, clock: Clock, code: b
     (queued,) = Queue(store).listed([State.WAITING, State.REJECTED], 10)
     assert "a\ufffdb" in queued.answer
     assert queued.id not in courier.claims.leases
+    client.close()
+    server.stop(timeout=0.1)
+
+
+@pytest.fixture
+def high_numbers() -> Iterator[None]:
+    """Files opened from now on have numbers above 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4096), hard), hard))
+    with contextlib.ExitStack() as taken:
+        while taken.enter_context(open(os.devnull)).fileno() < 1024:
+            pass
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("high_numbers")
+def test_a_connection_is_kept_however_many_files_are_open() -> None:
+    """Each request went over a new one: select knows no file above 1023."""
+    peers = []
+
+    def answer(sock: gevent.socket.socket, address: object) -> None:
+        peers.append(address)
+        while sock.recv(65536):
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    server = StreamServer(("127.0.0.1", 0), answer)
+    server.start()
+    client = PlanfixApi(f"http://127.0.0.1:{server.server_port}/", "planfix-token", concurrency=1)
+    for _ in range(3):
+        client.post({})
+    assert len(peers) == 1
+    client.close()
+    server.stop(timeout=0.1)
+
+
+def test_a_connection_that_was_ended_at_rest_is_made_anew() -> None:
+    peers = []
+
+    def answer_once(sock: gevent.socket.socket, address: object) -> None:
+        peers.append(address)
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    handlers = Pool()
+    server = StreamServer(("127.0.0.1", 0), answer_once, spawn=handlers)
+    server.start()
+    client = PlanfixApi(f"http://127.0.0.1:{server.server_port}/", "planfix-token", concurrency=1)
+    for _ in range(3):
+        client.post({})
+        # the server closes when its handler is over
+        handlers.join()
+        gevent.sleep(0)
+    assert len(peers) == 3
     client.close()
     server.stop(timeout=0.1)
