@@ -14,7 +14,23 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Executable, Table, bindparam
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    Dialect,
+    Executable,
+    Integer,
+    LargeBinary,
+    Table,
+    TableValuedAlias,
+    Text,
+    bindparam,
+    cast,
+    column,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -57,25 +73,53 @@ def inserts(table: Table) -> dict[str, Any]:
     return {"sqlite": sqlite.insert(table), "postgresql": postgresql.insert(table)}
 
 
+_ROWS, PLACE = "b_rows", "b_place"
+"""The parameter that holds all rows of a statement, and the number of each row among them."""
+
+
+def given_rows(columns: Iterable[Column[Any]]) -> TableValuedAlias:
+    """Return the rows that `run_each` is given as a table, for a statement of PostgreSQL.
+
+    PostgreSQL plans a statement each time: this one for all rows, and not for each of them.
+    """
+    types = [column(one.name, one.type) for one in columns]
+    rows = func.json_to_recordset(cast(bindparam(_ROWS, type_=Text), JSON))
+    return rows.table_valued(*types, column(PLACE, Integer)).render_derived(
+        "given", with_types=True
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Compiled:
     """A statement in one dialect.
 
     names: those of its parameters in their order, None if the driver knows them by name. given:
-    values that the statement itself brings. fit: makes a text fit for the database.
+    values that the statement itself brings. takes_all: it takes all rows at once. fit: makes a text
+    fit for the database.
     """
 
     sql: str
     names: tuple[str, ...] | None
     given: dict[str, Any]
+    takes_all: bool
     fit: Callable[[str | None], Any]
 
     def parameters(self, values: Values) -> Any:
+        if self.takes_all:
+            return self.of_all([values])
         if self.given:
             values = {**self.given, **values}
         if self.names is None:
             return {name: self._ready(value) for name, value in values.items()}
         return tuple([self._ready(values[name]) for name in self.names])
+
+    def of_all(self, rows: Iterable[Values]) -> Any:
+        """Return the parameters of a statement that takes all rows at once."""
+        ready = [
+            {**{name: self._ready(value) for name, value in row.items()}, PLACE: place}
+            for place, row in enumerate(rows)
+        ]
+        return {**self.given, _ROWS: json.dumps(ready, ensure_ascii=False)}
 
     def _ready(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -104,11 +148,17 @@ class Prepared:
     def run(self, connection: Connection, values: Values) -> Any:
         """Run it; return the driver's cursor."""
         compiled = self._in(connection.dialect)
-        return _driver(connection).execute(compiled.sql, compiled.parameters(values))
+        parameters = (
+            compiled.of_all([values]) if compiled.takes_all else compiled.parameters(values)
+        )
+        return _driver(connection).execute(compiled.sql, parameters)
 
     def run_each(self, connection: Connection, rows: Iterable[Values]) -> None:
         """Run it for each of some rows."""
         compiled = self._in(connection.dialect)
+        if compiled.takes_all:
+            _driver(connection).execute(compiled.sql, compiled.of_all(rows))
+            return
         cursor = _driver(connection).cursor()
         cursor.executemany(compiled.sql, [compiled.parameters(row) for row in rows])
 
@@ -130,7 +180,9 @@ class Prepared:
         own = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
         given = {name: it.value if isinstance(it, Enum) else it for name, it in own.items()}
         names = tuple(compiled.positiontup) if compiled.positional else None
-        return _Compiled(str(compiled), names, given, CleanText().bind_processor(dialect))
+        takes_all = _ROWS in compiled.binds
+        fit = CleanText().bind_processor(dialect)
+        return _Compiled(str(compiled), names, given, takes_all, fit)
 
 
 def adding(table: Table, columns: Iterable[str] | None = None) -> Prepared:
@@ -138,9 +190,14 @@ def adding(table: Table, columns: Iterable[str] | None = None) -> Prepared:
 
     columns: those that are given, None for all.
     """
-    given = columns or [column.name for column in table.columns]
-    by_dialect = {name: it.on_conflict_do_nothing() for name, it in inserts(table).items()}
-    return Prepared(by_dialect, given)
+    given = list(columns or table.columns.keys())
+    by_dialect = inserts(table)
+    # JSON holds no bytes
+    if not any(isinstance(table.c[name].type, LargeBinary) for name in given):
+        rows = given_rows(table.c[name] for name in given)
+        chosen = select(*(rows.c[name] for name in given))
+        by_dialect["postgresql"] = by_dialect["postgresql"].from_select(given, chosen)
+    return Prepared({name: it.on_conflict_do_nothing() for name, it in by_dialect.items()}, given)
 
 
 @contextmanager

@@ -8,12 +8,17 @@ running it. Parameters are called b_<column>, since a bare column name is SQLAlc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
+    Column,
     Connection,
+    Float,
+    Integer,
     Select,
+    Update,
     and_,
     bindparam,
     case,
@@ -41,7 +46,7 @@ from .due import (
 )
 from .facts import UNAUTHORIZED, fact_of, get_fact, is_fact, put_fact
 from .pauses import Pauses, probe_with_the_next, put_hold
-from .prepared import Prepared, together
+from .prepared import Prepared, given_rows, together
 from .records import Backlog, Hold, Outcome, Places, Queued, Turn, queued_from
 from .schedule import PROBE_PAUSE
 from .schema import State, facts, is_in, is_waiting, notices, open_calls
@@ -71,14 +76,30 @@ _NAMES = [column.name for column in _CLAIMED]
 _lease_one = Prepared(_lease(NEXT_OF_ONE))
 _lease_many = Prepared({dialect: _lease(query) for dialect, query in NEXT_OF_MANY.items()})
 
-# not DONE: what Planfix accepted stays so, whatever another courier writes later
-_settle = Prepared(
-    update(notices)
-    .where(notices.c.id == bindparam("b_id"), notices.c.state != State.DONE)
-    .values(
-        state=bindparam("b_state"), attempts=bindparam("b_attempts"), answer=bindparam("b_answer")
+_OUTCOME = (
+    Column("b_id", BigInteger),
+    Column("b_state", notices.c.state.type),
+    Column("b_attempts", Integer),
+    Column("b_answer", notices.c.answer.type),
+    Column("now", Float),
+)
+
+
+def _settle_by(value: Callable[[str], Any]) -> Update:
+    # not DONE: what Planfix accepted stays so, whatever another courier writes later
+    return (
+        update(notices)
+        .where(notices.c.id == value("b_id"), notices.c.state != State.DONE)
+        .values(state=value("b_state"), attempts=value("b_attempts"), answer=value("b_answer"))
+        .values(settled=value("now"), leased_until=0.0)
     )
-    .values(settled=NOW, leased_until=0.0)
+
+
+_settle = Prepared(
+    {
+        "sqlite": _settle_by(bindparam),
+        "postgresql": _settle_by(given_rows(_OUTCOME).c.__getitem__),
+    }
 )
 
 # a RECORD whose link went out with the COMPLETED, by the unique key of the table

@@ -5,10 +5,23 @@ Parameters are called b_<column>, since a bare column name is SQLAlchemy's own.
 
 from __future__ import annotations
 
-from sqlalchemy import and_, bindparam, exists, func, or_, select, text
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Float,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+)
 
 from ..calls.model import Kind
-from .prepared import Prepared, a_list, adding, among, inserts
+from .prepared import PLACE, Prepared, a_list, adding, among, given_rows, inserts
 from .schema import CHANNEL, heard, holds_up, is_waiting, notices, open_calls
 
 # One lock per call, always in the same order, so that two workers never wait for each other.
@@ -32,25 +45,29 @@ LOCK_CALLS = Prepared(
 #                    OR :b_kind = 'record')),
 #            :b_now)
 _earlier = notices.alias("earlier")
-DUE = func.coalesce(
-    select(func.max(_earlier.c.due))
-    .where(
-        _earlier.c.callid == bindparam("b_callid"),
-        is_waiting(_earlier),
-        _earlier.c.due > bindparam("b_now"),
-        or_(
-            _earlier.c.ext == bindparam("b_ext"),
-            holds_up(_earlier, bindparam("b_kind")),
-            bindparam("b_kind") == Kind.RECORD.value,
-        ),
-    )
-    .scalar_subquery(),
-    bindparam("b_now"),
-)
-"""When a new notice is due: now, but not before the notices it waits for (rule 3).
 
-So no claim scans what an outage has queued up.
-"""
+
+def _due(callid: Any, ext: Any, kind: Any, now: Any) -> ColumnElement[float]:
+    """Return when a new notice is due: now, but not before the notices it waits for (rule 3).
+
+    So no claim scans what an outage has queued up.
+    """
+    latest = (
+        select(func.max(_earlier.c.due))
+        .where(
+            _earlier.c.callid == callid,
+            is_waiting(_earlier),
+            _earlier.c.due > now,
+            or_(
+                _earlier.c.ext == ext,
+                holds_up(_earlier, kind),
+                kind == Kind.RECORD.value,
+            ),
+        )
+        .scalar_subquery()
+    )
+    return func.coalesce(latest, now)
+
 
 _end = notices.alias("ending")
 _is_end = and_(
@@ -74,21 +91,41 @@ ARE_CLOSED = Prepared(
     )
 )
 
+_GIVEN = ("callid", "ext", "kind", "ordinal", "position", "barrier", "body", "account", "created")
+_OF_A_NOTICE = given_rows([*(notices.c[name] for name in _GIVEN), Column("b_now", Float)])
+_given = _OF_A_NOTICE.c
+_ADD = inserts(notices)
 ADD_NOTICES = Prepared(
     {
-        dialect: insert.values(due=DUE).on_conflict_do_nothing()
-        for dialect, insert in inserts(notices).items()
+        "sqlite": _ADD["sqlite"]
+        .values(due=_due(*map(bindparam, ("b_callid", "b_ext", "b_kind", "b_now"))))
+        .on_conflict_do_nothing(),
+        # in the order of their ids each notice stands behind those it waits for
+        "postgresql": _ADD["postgresql"]
+        .from_select(
+            [*_GIVEN, "due"],
+            select(
+                *(_given[name] for name in _GIVEN),
+                _due(_given.callid, _given.ext, _given.kind, _given.b_now),
+            ).order_by(_given[PLACE]),
+        )
+        .on_conflict_do_nothing(),
     },
-    ("callid", "ext", "kind", "ordinal", "position", "barrier", "body", "account", "created"),
+    _GIVEN,
 )
 
 _OF_A_CALL = ("state", "closed", "server", "core")
+_CALL = given_rows(open_calls.c[name] for name in ("callid", *_OF_A_CALL))
+_PUT = inserts(open_calls)
+_PUT["postgresql"] = _PUT["postgresql"].from_select(
+    ["callid", *_OF_A_CALL], select(*(_CALL.c[name] for name in ("callid", *_OF_A_CALL)))
+)
 PUT_CALLS = Prepared(
     {
         dialect: insert.on_conflict_do_update(
             index_elements=["callid"], set_={name: insert.excluded[name] for name in _OF_A_CALL}
         )
-        for dialect, insert in inserts(open_calls).items()
+        for dialect, insert in _PUT.items()
     },
     ("callid", *_OF_A_CALL),
 )
