@@ -228,7 +228,7 @@ def main(minutes: float, rate: float, keep: float) -> None:
             stage.planfix.wait_for(due + taken.others, 60 + untold / TOLD_A_SECOND)
         stage.check(due + taken.others)
     check(taken, calls, untold)
-    print(f"{stage.planfix.taken} requests, each once")
+    print(f"{due} requests of calls, each once")
     sys.exit(1 if grown else 0)
 
 

@@ -44,7 +44,7 @@ A worker that is killed meanwhile leaves their requests to be sent again (README
 """
 
 MOST_AT_ONCE = 1000
-"""Requests of several accounts under way at once, where there are files for so many."""
+"""Notices of several accounts claimed at once, where there are files for so many requests."""
 
 SHARE = 16
 """The part of the places left that one of several accounts may have.
@@ -64,9 +64,9 @@ NO_PLACES = Places(0)
 class Courier:
     """Sends the notices that are due, of all accounts in turn.
 
-    deliveries: how each account's notices are sent. most: requests of several accounts under way at
-    once; those of one are limited by its settings. got_on_at: when the store answered a step last
-    (monotonic seconds).
+    deliveries: how each account's notices are sent. most: notices of several accounts that are
+    claimed at once; those of one are limited by its settings. got_on_at: when the store answered a
+    step last (monotonic seconds).
 
     Where there are several accounts, one whose Planfix does not accept what it is sent has one
     request under way until it does: the others need the places.
@@ -116,8 +116,7 @@ class Courier:
         Return how many outcomes could not be written: see `Claims.keep_the_rest`.
         """
         with suppress(gevent.Timeout), gevent.Timeout(seconds):
-            for account in [*self._ready]:
-                self._give_back(account)
+            self._give_back(*self._ready)
             self._pool.join()
             if self.claims.outcomes:
                 until_store_answers(lambda: self.claims.turn(NO_PLACES))
@@ -167,7 +166,8 @@ class Courier:
         """Return how many notices of each account may be sent now."""
         self._waiting = {name for name in self._waiting if not self._deliveries[name].may_send}
         is_one = len(self._deliveries) == 1
-        left = max(self._most - len(self._pool), 0)
+        in_hand = len(self._pool) + sum(map(len, self._ready.values()))
+        left = max(self._most - in_hand, 0)
         each = self._each if is_one else min(self._each, max(left // SHARE, 1))
 
         others = {} if is_one else {**self._fewer, **dict.fromkeys(self._troubled, 1)}
@@ -196,7 +196,10 @@ class Courier:
     def _begin(self, account: str) -> None:
         """Begin to send what is ready of an account, as far as there are places."""
         delivery, ready = self._deliveries.get(account), self._ready.get(account)
-        if delivery is None or not ready:
+        if not ready:
+            return
+        if delivery is None:
+            gevent.spawn(self._give_back, account)
             return
 
         is_slowed = account in self._troubled and len(self._deliveries) > 1
@@ -211,10 +214,11 @@ class Courier:
         if not ready:
             del self._ready[account]
 
-    def _give_back(self, account: str) -> None:
-        """Leave what is ready of an account to later steps."""
+    def _give_back(self, *accounts: str) -> None:
+        """Leave what is ready of some accounts to later steps."""
+        ready = [queued for account in accounts for queued in self._ready.pop(account, ())]
         try:
-            self.claims.give_back(self._ready.pop(account, ()))
+            self.claims.give_back(ready)
         except StoreError as error:  # their leases end by themselves
             log.error("store_unavailable", problem=str(error))
 
