@@ -82,6 +82,7 @@ class Company:
         self.pairing = Pairing(machine.store, settings.planfix_url, token, name, self._in_words)
         self.client = PlanfixApi("", "", settings.planfix_concurrency, self._in_words)
         self.pairing.then(self._on_paired)
+        self._journal = Journal(Archive(machine.store))
         self.delivery = Delivery(
             self.client,
             self._url,
@@ -200,7 +201,7 @@ class Company:
             settings.dial_strings,
         )
         # in shadow mode Planfix is not asked, so there is nothing to tell
-        journal = None if machine.shadow else Journal(Archive(machine.store)).add
+        journal = None if machine.shadow else self._journal.add
         # an account of lines alone may have its users in a domain that is nobody's
         owner = self.name if settings.domains else ""
         return CallerLookup(
@@ -217,5 +218,6 @@ class Company:
         )
 
     def close(self) -> None:
-        """Close the connections to its Planfix."""
+        """Write what waits for the journal, and close the connections to its Planfix."""
+        self._journal.finish()
         self.client.close()

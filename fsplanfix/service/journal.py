@@ -32,8 +32,14 @@ class Journal:
         if len(self._lines) == 1:
             gevent.spawn_later(COMPANY, self._write)
 
+    def finish(self) -> None:
+        """Write what waits now: the service ends."""
+        self._write()
+
     def _write(self) -> None:
         lines, self._lines = self._lines, []
+        if not lines:
+            return
         try:
             self._archive.write_down(*lines)
         except StoreError as error:
