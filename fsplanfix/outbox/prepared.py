@@ -84,9 +84,8 @@ def given_rows(columns: Iterable[Column[Any]]) -> TableValuedAlias:
     """
     types = [column(one.name, one.type) for one in columns]
     rows = func.json_to_recordset(cast(bindparam(_ROWS, type_=Text), JSON))
-    return rows.table_valued(*types, column(PLACE, Integer)).render_derived(
-        "given", with_types=True
-    )
+    given = rows.table_valued(*types, column(PLACE, Integer))
+    return given.render_derived("given", with_types=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +147,7 @@ class Prepared:
     def run(self, connection: Connection, values: Values) -> Any:
         """Run it; return the driver's cursor."""
         compiled = self._in(connection.dialect)
-        parameters = (
-            compiled.of_all([values]) if compiled.takes_all else compiled.parameters(values)
-        )
-        return _driver(connection).execute(compiled.sql, parameters)
+        return _driver(connection).execute(compiled.sql, compiled.parameters(values))
 
     def run_each(self, connection: Connection, rows: Iterable[Values]) -> None:
         """Run it for each of some rows."""

@@ -92,42 +92,42 @@ ARE_CLOSED = Prepared(
 )
 
 _GIVEN = ("callid", "ext", "kind", "ordinal", "position", "barrier", "body", "account", "created")
-_OF_A_NOTICE = given_rows([*(notices.c[name] for name in _GIVEN), Column("b_now", Float)])
-_given = _OF_A_NOTICE.c
+_NEW = given_rows([*(notices.c[name] for name in _GIVEN), Column("b_now", Float)]).c
 _ADD = inserts(notices)
 ADD_NOTICES = Prepared(
     {
         "sqlite": _ADD["sqlite"]
         .values(due=_due(*map(bindparam, ("b_callid", "b_ext", "b_kind", "b_now"))))
         .on_conflict_do_nothing(),
-        # in the order of their ids each notice stands behind those it waits for
+        # By their ids they stand in the order they were given. None sees the others when it is said
+        # when it is due: they are due at once, or wait for the same that is in the store.
         "postgresql": _ADD["postgresql"]
         .from_select(
             [*_GIVEN, "due"],
             select(
-                *(_given[name] for name in _GIVEN),
-                _due(_given.callid, _given.ext, _given.kind, _given.b_now),
-            ).order_by(_given[PLACE]),
+                *(_NEW[name] for name in _GIVEN),
+                _due(_NEW.callid, _NEW.ext, _NEW.kind, _NEW.b_now),
+            ).order_by(_NEW[PLACE]),
         )
         .on_conflict_do_nothing(),
     },
     _GIVEN,
 )
 
-_OF_A_CALL = ("state", "closed", "server", "core")
-_CALL = given_rows(open_calls.c[name] for name in ("callid", *_OF_A_CALL))
+_OF_A_CALL = ("callid", "state", "closed", "server", "core")
 _PUT = inserts(open_calls)
 _PUT["postgresql"] = _PUT["postgresql"].from_select(
-    ["callid", *_OF_A_CALL], select(*(_CALL.c[name] for name in ("callid", *_OF_A_CALL)))
+    _OF_A_CALL, select(*given_rows(open_calls.c[name] for name in _OF_A_CALL).c[_OF_A_CALL])
 )
 PUT_CALLS = Prepared(
     {
         dialect: insert.on_conflict_do_update(
-            index_elements=["callid"], set_={name: insert.excluded[name] for name in _OF_A_CALL}
+            index_elements=["callid"],
+            set_={name: insert.excluded[name] for name in _OF_A_CALL if name != "callid"},
         )
         for dialect, insert in _PUT.items()
     },
-    ("callid", *_OF_A_CALL),
+    _OF_A_CALL,
 )
 
 ADD_HEARD = adding(heard)
