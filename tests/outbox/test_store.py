@@ -52,6 +52,14 @@ def test_a_notice_comes_back_as_it_was_written(store: Store) -> None:
     assert claim(store, 1, 2.0, ME)[0].notice == rich
 
 
+def test_the_notices_of_a_commit_stand_in_the_order_they_were_given(store: Store) -> None:
+    """PostgreSQL gets them in one statement; by their ids it is decided which waits for which."""
+    given = [dataclasses.replace(FIRST, callid=f"c{n * 7 % 50}") for n in range(50)]
+    store.save(given, {}, "s", now=1.0)
+    listed = Queue(store).listed([State.WAITING], 100)
+    assert [queued.notice.callid for queued in listed] == [notice.callid for notice in given]
+
+
 def test_a_claimed_notice_belongs_to_one_sender_until_its_lease_ends(store: Store) -> None:
     store.save([FIRST], {}, "s", now=1.0)
     assert len(claim(store, 10, 2.0, ME)) == 1
