@@ -108,6 +108,8 @@ def test_without_an_address_and_a_token_setup_is_awaited(monkeypatch: pytest.Mon
         ("NUMBER_RULES", "9=user/101", "write it like 9("),
         ("NUMBER_RULES", "[=1", "not a regular expression"),
         ("DIAL_RULES", "7(\\d+)=$2", "fewer groups"),
+        ("DIAL_RULES", "8=9;7(\\d+)=+7$1", "like 98$1 behind the =, and a + into DIAL_STRING"),
+        ("DIAL_RULES", "7.*=", "'7.*=' cannot be used; write digits"),
         ("RING_FIRST", "manager,all", "write it like manager,last"),
         ("RING_FIRST", "last,last", "write it like manager,last"),
         ("RING_SECONDS", "0", "the least is 3."),

@@ -52,6 +52,7 @@ from .values import (
     as_country,
     as_data_fields,
     as_default_exts,
+    as_dial_rules,
     as_domains,
     as_endpoint,
     as_first,
@@ -152,7 +153,7 @@ class RuleSettings(_Source):
     country: Annotated[str, AfterValidator(as_country)] = "RU"
     area_code: Annotated[str, as_matching(re.compile("[0-9]{2,5}|", re.ASCII), "495")] = ""
     number_rules: Annotated[tuple[NumberRule, ...], NoDecode, BeforeValidator(as_number_rules)] = ()
-    dial_rules: Annotated[tuple[NumberRule, ...], NoDecode, BeforeValidator(as_number_rules)] = ()
+    dial_rules: Annotated[tuple[NumberRule, ...], NoDecode, BeforeValidator(as_dial_rules)] = ()
     extension_pattern: Annotated[Pattern, BeforeValidator(as_pattern)] = re.compile(
         r"^\d{2,5}$", re.ASCII
     )
