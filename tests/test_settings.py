@@ -104,6 +104,7 @@ def test_without_an_address_and_a_token_setup_is_awaited(monkeypatch: pytest.Mon
         ("OUTBOUND_CALLER_ID", "+101", "an ext by EXTENSION_PATTERN; write your company's number"),
         ("OUTBOUND_CALLER_ID", "495123", "not a whole phone number; write your company's number"),
         ("OUTBOUND_CALLER_ID", "0000000000", "not a whole phone number"),
+        ("OUTBOUND_CALLER_ID", "+", "not a whole phone number"),
         ("AREA_CODE", "4 95", "write it like 495"),
         ("NUMBER_RULES", "9=user/101", "write it like 9("),
         ("NUMBER_RULES", "[=1", "not a regular expression"),

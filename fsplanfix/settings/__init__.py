@@ -377,7 +377,7 @@ class Settings(RuleSettings, StoreSettings, RecordSettings, AccountSettings):
         what = ""
         if pattern is not None and digits and pattern.fullmatch(digits):
             what = "is an ext by EXTENSION_PATTERN"
-        elif digits and (not is_outside_number(digits) or not digits.strip("0")):
+        elif value and (not is_outside_number(digits) or not digits.strip("0")):
             what = "is not a whole phone number"
         if what:
             raise ValueError(f"'{value}' {what}; write your company's number like 74950000001.")
