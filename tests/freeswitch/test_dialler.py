@@ -272,6 +272,46 @@ def test_where_the_first_phone_fails_at_once_the_next_is_tried(
     assert click.cause == "CALL_REJECTED"
 
 
+@pytest.mark.parametrize(
+    ("cause", "has_rung"),
+    [
+        ("SERVICE_NOT_IMPLEMENTED", False),
+        ("INTERWORKING", False),
+        ("EXCHANGE_ROUTING_ERROR", False),
+        ("NUMBER_CHANGED", False),
+        ("INVALID_NUMBER_FORMAT", False),
+        ("INVALID_PROFILE", False),
+        ("NO_USER_RESPONSE", True),
+        ("USER_BUSY", True),
+        ("NO_ANSWER", True),
+    ],
+)
+def test_the_next_phone_is_tried_only_where_none_has_rung(
+    switch: Switch,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    cause: str,
+    has_rung: bool,
+) -> None:
+    """FreeSWITCH 1.10.12 names these for 415, 423, 482, 410, 484, no profile, 480, 486, silence."""
+    finish = switch._finish_job
+    monkeypatch.setattr(
+        switch,
+        "_finish_job",
+        lambda command, job, text: finish(command, job, text.replace("USER_NOT_REGISTERED", cause)),
+    )
+    switch.makecall, switch.speed = "makecall_manager_declines", 50
+    switch.contacts = {"105": "sofia/internal/sip:105@127.0.0.1:6105"}
+    connection.subscribe([])
+    done: AsyncResult[Click] = AsyncResult()
+    clicks = Dialler(lambda: [connection], PLAN, "", Known(), is_outside, done.set)
+    clicks.start("7", ["105", "101"], "79161234567")
+    click = done.get(timeout=60)
+    assert click is not None
+    assert click.cause == (cause if has_rung else "CALL_REJECTED")
+    assert len(switch.originated) == (not has_rung)
+
+
 @pytest.mark.parametrize("users", [["105", "101"], ["105", "79260000007"]])
 def test_where_the_first_phone_fails_at_once_the_next_is_tried_for_a_colleague_too(
     switch: Switch, connection: Connection, users: list[str]
