@@ -97,6 +97,7 @@ def test_a_click_is_recorded_where_freeswitch_has_its_folder(
         "RECORD_STEREO": "true",
     }
     if context:
+        wanted["bridge_answer_timeout"] = "60"
         wanted = {f"nolocal:{name}": value for name, value in wanted.items()}
         assert set(employee["export_vars"].split(",")) == set(wanted)
         client = [employee]

@@ -137,9 +137,12 @@ def refusal(entry: Entry) -> str:
     return f"{timeline.day(entry.at)}\n{line}"
 
 
-def one_line(known: Known, call: ListedCall | None) -> str:
-    """Return a call in one line, with its whole callid. call: None if it is not over."""
+def one_line(archive: Archive, known: Known, call: ListedCall | None) -> str:
+    """Return a call in one line, with its whole callid. call: None if it is not over, or none."""
     result = "not over"
+    if call is None and not archive.about(known.callid)[0]:
+        # a click that nobody picked up, or for a colleague, is never over
+        result = "Planfix not told"
     if call is not None:
         talked = f" {call.talked} s" if call.talked else ""
         ext = call.shares[0].ext if call.shares else "-"

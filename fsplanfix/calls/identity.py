@@ -27,7 +27,7 @@ def number_called(leg: Leg, dialled: str, rules: Rules) -> str:
     """Return the number an outgoing call goes to, "" if it is unknown.
 
     leg: the client's. dialled: what the employee dialled, which is right where the leg carries a
-    routing prefix (`5555#7916…`, report r17b).
+    routing prefix (`5555#7916…`, report r17b) or what DIAL_RULES make of it.
     """
     wanted = rules.numbering.normalize(dialled)
 
@@ -36,6 +36,9 @@ def number_called(leg: Leg, dialled: str, rules: Rules) -> str:
             return wanted
         return ""
 
+    # 98916… of DIAL_RULES is a whole number of another country, and a local number is none
+    if leg.number == rules.numbering.normalize(rules.numbering.dialled(wanted)):
+        return wanted
     if rules.numbering.is_whole(leg.number) or not rules.numbering.is_whole(dialled):
         return leg.number
     if ends_alike(wanted, leg.number):

@@ -183,7 +183,8 @@ def _list(store: Store, found: list[Known], number: str) -> str:
     over = {
         call.callid: call for page in all_pages(CallList(Reader(store)), search) for call in page
     }
-    lines = [explain.one_line(known, over.get(known.callid)) for known in reversed(found)]
+    archive = Archive(store)
+    lines = [explain.one_line(archive, known, over.get(known.callid)) for known in reversed(found)]
     return "\n".join([*lines, "To explain one: fsplanfix explain CALLID"])
 
 

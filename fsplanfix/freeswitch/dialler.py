@@ -34,9 +34,14 @@ AT_ONCE = {
     *("USER_NOT_REGISTERED", "SUBSCRIBER_ABSENT", "NO_ROUTE_DESTINATION", "UNALLOCATED_NUMBER"),
     *("DESTINATION_OUT_OF_ORDER", "NETWORK_OUT_OF_ORDER", "NORMAL_TEMPORARY_FAILURE"),
     *("SERVICE_UNAVAILABLE", "GATEWAY_DOWN", "INVALID_GATEWAY", "CHAN_NOT_IMPLEMENTED"),
-    *("INCOMPATIBLE_DESTINATION", "FACILITY_NOT_IMPLEMENTED"),
+    *("INCOMPATIBLE_DESTINATION", "FACILITY_NOT_IMPLEMENTED", "SERVICE_NOT_IMPLEMENTED"),
+    *("INTERWORKING", "EXCHANGE_ROUTING_ERROR", "NUMBER_CHANGED", "INVALID_NUMBER_FORMAT"),
+    "INVALID_PROFILE",
 }
-"""Causes for which no phone has rung, so the employee's next one is tried."""
+"""Causes for which no phone has rung, so the employee's next one is tried.
+
+Not those by which somebody declines: phones send 480 (NO_USER_RESPONSE) and 486 for that, too.
+"""
 
 _DOMAIN = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}", re.ASCII)
 _CAUSE = re.compile(r"-ERR ([A-Z_]{3,40})\b", re.ASCII)

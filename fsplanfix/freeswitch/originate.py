@@ -187,7 +187,8 @@ def originate_command(
         # What is exported goes before a number that the context sets, so an unknown one is not.
         # Then effective_caller_id_* holds: it goes before the directory's, and a `set` of the
         # context before it (docs/facts/freeswitch.md, "Commands").
-        exported = {**(_seen_by_client(shown) if callee.caller_id else {}), **of_client}
+        seen = _seen_by_client(shown) if callee.caller_id else {}
+        exported = {**seen, **_answered_within(plan), **of_client}
         variables["export_vars"] = r"\,".join(f"nolocal:{name}" for name in exported)
         variables |= {f"nolocal:{name}": value for name, value in exported.items()}
 
@@ -266,12 +267,17 @@ def _whose(ext: str, outside: bool) -> dict[str, str]:
 
 
 def _heard_while_ringing(plan: DialPlan) -> dict[str, str]:
-    """Return the variables of the second leg with which the employee hears its network.
+    """Return the variables of the second leg with which the employee hears its network."""
+    return {"ignore_early_media": "false", **_answered_within(plan)}
+
+
+def _answered_within(plan: DialPlan) -> dict[str, str]:
+    """Return the variables of the second leg that end it if it is not answered.
 
     FreeSWITCH bridges the two as soon as the network sends sound. call_timeout is over then, so the
     bridge has a timeout of its own.
     """
-    return {"ignore_early_media": "false", "bridge_answer_timeout": str(plan.client_timeout)}
+    return {"bridge_answer_timeout": str(plan.client_timeout)}
 
 
 def _seen_by_client(number: str) -> dict[str, str]:

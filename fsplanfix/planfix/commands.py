@@ -79,11 +79,15 @@ _WRITTEN = re.compile(
     r"""
     (?P<number>[0-9+()\ -]{2,32}?)
     (?:\ *,?\ *\(\ *(?:доб\.?|ext\.?|x)\ *(?P<in_brackets>[0-9*\#]{1,10})\ *\)
-    |\ *(?:,+|;ext=|,?\ *(?:доб\.?|ext\.?|x)|\#)\ *(?P<behind>[0-9*\#]{1,10}))?
+    |\ *(?:,+|;ext=|,?\ *(?:доб\.?|ext\.?|x)|\#)\ *(?P<behind>[0-9*\#]{1,10})
+    |\ *,+\ *)?
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-"""A number as Planfix writes it, with an extension behind it or without."""
+"""A number as Planfix writes it, with an extension behind it or without.
+
+Of its mask `+7(###)###-##-##,###` a number without an extension may keep the comma.
+"""
 
 _DIGITS = re.compile(r"[0-9]{2,15}", re.ASCII)
 _TOKEN = re.compile(rf"[\x21-\x7e]{{1,{LONGEST_TOKEN}}}", re.ASCII)

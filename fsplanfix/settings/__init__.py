@@ -52,6 +52,7 @@ from .values import (
     as_country,
     as_data_fields,
     as_default_exts,
+    as_dial_rules,
     as_domains,
     as_endpoint,
     as_first,
@@ -152,7 +153,7 @@ class RuleSettings(_Source):
     country: Annotated[str, AfterValidator(as_country)] = "RU"
     area_code: Annotated[str, as_matching(re.compile("[0-9]{2,5}|", re.ASCII), "495")] = ""
     number_rules: Annotated[tuple[NumberRule, ...], NoDecode, BeforeValidator(as_number_rules)] = ()
-    dial_rules: Annotated[tuple[NumberRule, ...], NoDecode, BeforeValidator(as_number_rules)] = ()
+    dial_rules: Annotated[tuple[NumberRule, ...], NoDecode, BeforeValidator(as_dial_rules)] = ()
     extension_pattern: Annotated[Pattern, BeforeValidator(as_pattern)] = re.compile(
         r"^\d{2,5}$", re.ASCII
     )
@@ -376,7 +377,7 @@ class Settings(RuleSettings, StoreSettings, RecordSettings, AccountSettings):
         what = ""
         if pattern is not None and digits and pattern.fullmatch(digits):
             what = "is an ext by EXTENSION_PATTERN"
-        elif digits and (not is_outside_number(digits) or not digits.strip("0")):
+        elif value and (not is_outside_number(digits) or not digits.strip("0")):
             what = "is not a whole phone number"
         if what:
             raise ValueError(f"'{value}' {what}; write your company's number like 74950000001.")

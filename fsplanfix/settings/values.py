@@ -254,6 +254,18 @@ def as_number_rules(value: Any) -> Any:
     return read_rules(value) if isinstance(value, str) else value
 
 
+def as_dial_rules(value: Any) -> Any:
+    """Read rules for what is dialled: digits, `*` and `#`."""
+    rules = as_number_rules(value)
+    for rule in rules:
+        if rule.replacement[:1] in ("", "+"):
+            raise ValueError(
+                f"'{rule}' cannot be used; write digits and groups like 98$1 behind the =, "
+                "and a + into DIAL_STRING."
+            )
+    return rules
+
+
 def as_first(value: Any) -> Any:
     """Read who rings first."""
     if not isinstance(value, str):

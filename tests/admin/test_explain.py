@@ -229,6 +229,18 @@ def test_a_number_with_several_calls_gives_a_line_for_each(
     assert late.stderr == "Error: No record of call or number 79161234567.\n"
 
 
+def test_a_click_that_nobody_picked_up_is_not_listed_as_a_call_that_goes_on(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    said, _, _ = kept("group_answered")
+    with closing(Store(url)) as store:
+        store.save(said[:1], {said[0].callid: "{}"}, "s", 20.0)
+        what = "click to call: the employee did not pick up"
+        Archive(store).write_down(Entry(10.0, what, "c-1", "101", said[0].phone))
+    listed = call_cli(tmp_path, "explain", said[0].phone, STORE_URL=url).stdout.splitlines()
+    assert listed[0].split(maxsplit=2)[2].split() == ["not", "over", said[0].callid]
+    assert listed[1].split(maxsplit=2)[2].split() == ["Planfix", "not", "told", "c-1"]
+
+
 def test_a_number_is_explained_as_the_switch_shows_it(folder: Path) -> None:
     url, rules = f"sqlite:///{folder}/store.db", {"NUMBER_RULES": r"9(8\d{10})=$1"}
     known = call_cli(folder, "explain", "79161234567", STORE_URL=url)

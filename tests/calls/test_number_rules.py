@@ -121,6 +121,30 @@ def test_no_rule_makes_anything_but_a_number(pattern: str, replacement: str, raw
     assert set(Numbering(dial_rules=rules).dialled("79161234567")) <= set("0123456789*#")
 
 
+@pytest.mark.parametrize(
+    ("rule", "dialled"),
+    [
+        (r"7(\d{10})=98$1", "989161234567"),
+        (r"7(\d{10})=8$1", "89161234567"),
+        (r"7916(\d{7})=$1", "1234567"),
+        (r"7(\d{10})=*98#$1", "*98#9161234567"),
+    ],
+)
+def test_a_click_is_told_with_the_number_that_planfix_sent(rule: str, dialled: str) -> None:
+    rules = Rules(dial_rules=read_rules(rule))
+    scene = Scene(rules).phone("E", "101", variable_planfix_phone="79161234567")
+    scene.outside("C", "E", number=dialled).gone("C").gone("E")
+    assert scene.told == ["out 79161234567 74950000000 O101 N101"]
+    assert {notice.phone for notice in scene.notices} == {"79161234567"}
+
+
+def test_another_number_than_the_one_dialled_is_told_as_it_is() -> None:
+    rules = Rules(dial_rules=read_rules(r"7(\d{10})=98$1"))
+    scene = Scene(rules).phone("E", "101", variable_planfix_phone="79161234567")
+    scene.outside("C", "E", number="989169999999").gone("C").gone("E")
+    assert {notice.phone for notice in scene.notices} == {"989169999999"}
+
+
 def test_a_call_through_a_trunk_prefix_is_told_with_the_clients_number() -> None:
     rules = Rules(number_rules=read_rules(r"9(8\d{10})=$1"))
     scene = Scene(rules).employee("E", "101", "989161234567")

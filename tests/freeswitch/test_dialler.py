@@ -129,7 +129,8 @@ def test_the_client_sees_our_number_and_never_the_employees_name(
     names = ["origination_caller_id_number", "origination_caller_id_name"]
     if context:
         names = [f"nolocal:{name}" for name in names]
-        assert employee["export_vars"].split(",") == names
+        exported = [*names, "nolocal:bridge_answer_timeout"]
+        assert employee["export_vars"].split(",") == exported
     (leg,) = client or [employee]
     assert [leg[name] for name in names] == ["74950000001"] * 2
 
@@ -138,7 +139,8 @@ def test_where_no_number_is_known_the_context_chooses_one(
     switch: Switch, connection: Connection
 ) -> None:
     (leg,) = legs(switch, connection, DialPlan("sofia/gateway/trunk/{number}", "planfix_click"))
-    assert not [name for name in leg if name.startswith(("nolocal:", "export_vars"))]
+    assert leg["export_vars"] == "nolocal:bridge_answer_timeout"
+    assert not [name for name in leg if name.startswith("nolocal:origination_caller_id")]
     # what holds if the context sets none: FreeSWITCH puts it in place of the directory's
     names = ("effective_caller_id_number", "effective_caller_id_name")
     assert [leg[name] for name in names] == ["anonymous"] * 2
@@ -151,10 +153,17 @@ def test_the_client_is_not_called_before_the_manager_has_picked_up(
     assert legs(switch, connection, PLAN, user)[0]["group_confirm_early_ok"] == "false"
 
 
+@pytest.mark.parametrize("context", ["", "planfix_click"])
 def test_a_client_whose_network_plays_for_ever_is_given_up_after_a_minute(
-    switch: Switch, connection: Connection
+    switch: Switch, connection: Connection, context: str
 ) -> None:
-    assert legs(switch, connection, PLAN)[1]["bridge_answer_timeout"] == "60"
+    """FreeSWITCH 1.10.12 rang on without end through a context: it reads the client's leg only."""
+    employee, *client = legs(switch, connection, DialPlan(PLAN.dial_string, context))
+    if not context:
+        assert client[0]["bridge_answer_timeout"] == "60"
+        return
+    assert employee["nolocal:bridge_answer_timeout"] == "60"
+    assert "nolocal:bridge_answer_timeout" in employee["export_vars"].split(",")
 
 
 def test_nobody_is_called_while_no_freeswitch_is_linked() -> None:
@@ -261,6 +270,46 @@ def test_where_the_first_phone_fails_at_once_the_next_is_tried(
     asked = [re.findall(r"}user/(\d+)", command) for command in switch.commands]
     assert [found for found in asked if found] == [["105"], ["101"]]
     assert click.cause == "CALL_REJECTED"
+
+
+@pytest.mark.parametrize(
+    ("cause", "has_rung"),
+    [
+        ("SERVICE_NOT_IMPLEMENTED", False),
+        ("INTERWORKING", False),
+        ("EXCHANGE_ROUTING_ERROR", False),
+        ("NUMBER_CHANGED", False),
+        ("INVALID_NUMBER_FORMAT", False),
+        ("INVALID_PROFILE", False),
+        ("NO_USER_RESPONSE", True),
+        ("USER_BUSY", True),
+        ("NO_ANSWER", True),
+    ],
+)
+def test_the_next_phone_is_tried_only_where_none_has_rung(
+    switch: Switch,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    cause: str,
+    has_rung: bool,
+) -> None:
+    """FreeSWITCH 1.10.12 names these for 415, 423, 482, 410, 484, no profile, 480, 486, silence."""
+    finish = switch._finish_job
+    monkeypatch.setattr(
+        switch,
+        "_finish_job",
+        lambda command, job, text: finish(command, job, text.replace("USER_NOT_REGISTERED", cause)),
+    )
+    switch.makecall, switch.speed = "makecall_manager_declines", 50
+    switch.contacts = {"105": "sofia/internal/sip:105@127.0.0.1:6105"}
+    connection.subscribe([])
+    done: AsyncResult[Click] = AsyncResult()
+    clicks = Dialler(lambda: [connection], PLAN, "", Known(), is_outside, done.set)
+    clicks.start("7", ["105", "101"], "79161234567")
+    click = done.get(timeout=60)
+    assert click is not None
+    assert click.cause == (cause if has_rung else "CALL_REJECTED")
+    assert len(switch.originated) == (not has_rung)
 
 
 @pytest.mark.parametrize("users", [["105", "101"], ["105", "79260000007"]])

@@ -89,7 +89,8 @@ def test_a_click_is_recorded_on_the_clients_leg(context: str) -> None:
         written = f"nolocal:{name}={value}" if context else f",{name}={value}"
         assert written in command
     if context:
-        names = r"\,".join(f"nolocal:{name}" for name in ("execute_on_answer", "RECORD_STEREO"))
+        exported = ("bridge_answer_timeout", "execute_on_answer", "RECORD_STEREO")
+        names = r"\,".join(f"nolocal:{name}" for name in exported)
         assert f"export_vars={names}\\,nolocal:execute_on_answer_2," in command
 
 
