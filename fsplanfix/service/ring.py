@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,6 +12,9 @@ from ..freeswitch.ring import MOST_RUNG, Phone
 
 LONGEST_GROUP = 4000
 """Characters of `planfix_group` that are read."""
+
+_BETWEEN_NAMES = re.compile(r"[,;\s]+")
+"""A comma, as the documents say, and what people write for it."""
 
 
 class First(StrEnum):
@@ -63,7 +67,7 @@ class Wanted:
 
 def group_of(text: str) -> list[str]:
     """Return what `planfix_group` names."""
-    names = (name.strip() for name in text[:LONGEST_GROUP].split(","))
+    names = _BETWEEN_NAMES.split(text[:LONGEST_GROUP])
     return list(dict.fromkeys(name for name in names if name))[:MOST_RUNG]
 
 

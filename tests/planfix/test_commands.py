@@ -93,6 +93,8 @@ def test_a_number_may_be_written_as_people_do(written: str) -> None:
         ("8\u2212495\u2212000\u221200\u221201", ""),
         ("+7(495)000-00-01,", ""),
         ("74950000001x7", "7"),
+        ("+7.495.000.00.01 добавочный 12", "12"),
+        ("8/495/000-00-01", ""),
     ],
 )
 def test_a_number_may_have_an_extension(written: str, digits: str) -> None:

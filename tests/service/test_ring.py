@@ -100,6 +100,7 @@ def test_only_exts_of_the_house_can_be_named(name: str) -> None:
 
 def test_a_group_is_read_with_care() -> None:
     assert group_of(" 101 ,102,,101,\n103") == ["101", "102", "103"]
+    assert group_of("101;102 103") == ["101", "102", "103"]
     assert group_of("") == []
     assert len(group_of(",".join(str(n) for n in range(100, 9000)))) == MOST_RUNG
 
