@@ -60,13 +60,14 @@ def test_a_click_on_a_colleague_rings_him_and_is_not_reported(
     assert command.endswith("}user/102)")
 
 
+@pytest.mark.parametrize("to", ["110", "+7 926 000-00-07"])
 def test_a_click_on_a_colleague_who_has_only_a_mobile_rings_it_and_is_not_reported(
-    switch: Switch, planfix: Planfix, tmp_path: Path
+    switch: Switch, planfix: Planfix, tmp_path: Path, to: str
 ) -> None:
     switch.makecall, switch.speed = path_of("click_colleague_on_mobile"), 50
     settings = {"EXTENSION_ALIASES": "79260000007:110", "DIAL_RULES": r"7(\d{10})=8$1"}
     with running(switch, planfix, tmp_path, **settings) as service:
-        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": "110"})
+        answer = service.click(cmd="makeCall", token="pbx-token-1", **{"from": "101", "to": to})
         assert (answer.status_code, answer.json()) == (200, {})
         service.wait_for("event=click_to_call .*ext=101.*phone=110")
         honest = switch.play("in_one_answered")

@@ -35,7 +35,8 @@ class Destination:
     """Whom a click calls.
 
     number: E.164 digits, or a colleague's ext. digits: an extension, dialled after the answer.
-    colleagues: the users behind a colleague's ext, none for a client.
+    colleagues: the users behind a colleague's ext, or the mobile of his that was clicked; none for
+    a client.
     """
 
     number: str
@@ -213,6 +214,10 @@ class Commands:
         number, digits = number_clicked(written, self._rules)
         if not _DIGITS.fullmatch(number):
             return None
+
+        colleague = self._rules.aliases.get(number, "") if is_outside_number(number) else ""
+        if colleague and not digits:
+            return Destination(colleague, "", (number,))
 
         allow = self._limits.allow
         if is_outside_number(number) or (allow is not None and allow.fullmatch(number)):

@@ -49,12 +49,14 @@ def made_of(dialled: Dialled) -> list[str]:
     ]
 
 
-def commands(dialled: Dialled, allow: str | None = None, **limits: int) -> Commands:
+def commands(
+    dialled: Dialled, allow: str | None = None, rules: Rules | None = None, **limits: int
+) -> Commands:
     pattern = re.compile(allow) if allow else None
     return Commands(
         PAIRED,
         KEYS,
-        Rules(),
+        rules or Rules(),
         DialLimits(pattern, **limits),
         dialled.dial,
         lambda ext, number, reason: None,
@@ -118,6 +120,18 @@ def test_a_local_number_is_completed_with_the_area_code() -> None:
     assert ours.answer({**GOOD, "to": "123-45-67,8"}) == (200, {})
     assert ours.answer({**GOOD, "to": "79161234567"}) == (200, {})
     assert dialled.destinations == [Destination("74951234567", "8"), Destination("79161234567")]
+
+
+def test_a_colleagues_mobile_is_his_also_by_its_number() -> None:
+    """With DIAL_RULES the call was told as one to a client."""
+    dialled = Dialled()
+    clicked = commands(dialled, rules=Rules(aliases={"79260000007": "102"}))
+    assert clicked.answer({**GOOD, "to": "8 926 000-00-07"}) == (200, {})
+    assert clicked.answer({**GOOD, "to": "8 926 000-00-07 доб. 5"}) == (200, {})
+    assert dialled.destinations == [
+        Destination("102", "", ("79260000007",)),
+        Destination("79260000007", "5"),
+    ]
 
 
 def test_a_colleague_may_be_clicked_too() -> None:
