@@ -1,9 +1,12 @@
 """What clients and phones are shown by a dialplan of one's own, without the files of ours."""
 
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from fsplanfix.freeswitch.ring import Phone, Shown, ring_string
 from fsplanfix.simulators.channel import Channel, Phones
 from fsplanfix.simulators.dialplan import Dialplan
 from fsplanfix.simulators.freeswitch import Switch
@@ -13,6 +16,19 @@ from .support.dialplan import CLIENT, DOMAIN, FOLDER, LINE, click
 from .support.service import running
 
 MOBILE = "79260000002"
+
+
+@pytest.mark.parametrize("file", ["public/00_2_planfix_ring.xml", "fusionpbx/10_planfix_ring.xml"])
+@pytest.mark.parametrize("way", ["sofia/gateway/trunk/{number}", "loopback/{number}/outbound"])
+def test_our_files_ring_who_has_only_a_mobile_however_it_is_dialled(file: str, way: str) -> None:
+    """Through loopback the group of the file rang in place of the ring."""
+    ring = ring_string([[Phone(MOBILE, is_outside=True)]], 20, Shown(), "", way)
+    conditions = ElementTree.parse(FOLDER / file).iter("condition")
+    asked = [it.get("expression", "") for it in conditions if it.get("field") == "${planfix_ring}"]
+    # FusionPBX's file looks once more whether there is none
+    assert {bool(re.search(expression, ring)) for expression in asked if expression != "^$"} == {
+        True
+    }
 
 
 def own_dialplan(folder: Path, *actions: tuple[str, str]) -> Dialplan:
