@@ -36,7 +36,6 @@ def test_thousands_of_hostile_inputs_do_no_harm() -> None:
     assert min(figures(r"^answers of FreeSWITCH +(\d+) ", done.stdout)) > 100
     assert min(figures(r"^answers of Planfix +(\d+)", done.stdout)) > 10
     assert min(figures(r"^calls placed (\d+), ", done.stdout)) > 2
-    assert min(figures(r"^calls placed .*, (\d+) with an extension", done.stdout)) > 0
     assert min(figures(r"Planfix asked (\d+) times", done.stdout)) > 25
 
 
