@@ -3,9 +3,10 @@
 The calls are those of two companies in turn. Somebody has the dashboard's overview open, and calls
 that nobody heard are told from FreeSWITCH's records, one a second.
 
-Memory, open files, greenlets and the size of the store must be flat once the time is over for which
-delivered notices are kept (KEEP_DAYS, here a minute): what is compared is the mean of the first and
-of the last fifth after that.
+Memory, open files, greenlets and the size of the store must be flat once as many calls are over as
+a tracker remembers (10,000, after 500 s), and the time for which delivered notices are kept
+(KEEP_DAYS, here a minute): what is compared is the mean of the first and of the last fifth after
+that.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import gevent  # noqa: E402
 from bench import pages, records, traffic  # noqa: E402
 from bench.programs import Stage, connector  # noqa: E402
 from bench.standins import Planfix  # noqa: E402
+from fsplanfix.calls.identity import REMEMBERED_CALLS  # noqa: E402
 
 from .watched import COUNTED_IN  # noqa: E402
 
@@ -171,6 +173,11 @@ def play(stage: Stage, rate: float, seconds: float) -> int:
     return count
 
 
+def settling(seconds: float, rate: float, keep: float) -> float:
+    """Return the seconds after which nothing may grow any more, most of `seconds` at most."""
+    return min(max(keep * 2, REMEMBERED_CALLS / rate), seconds * 5 / 6)
+
+
 def report(samples: list[Sample]) -> int:
     """Print the figures; return how many of them grew."""
     fifth = max(len(samples) // 5, 1)
@@ -209,7 +216,7 @@ def main(minutes: float, rate: float, keep: float) -> None:
     with scene(calls, untold, keep, every) as (stage, taken):
         before = stage.program.cpu()
         player = gevent.spawn(play, stage, rate, seconds)
-        settled = time.monotonic() + min(keep * 2, seconds / 3)
+        settled = time.monotonic() + settling(seconds, rate, keep)
         while not player.ready():
             gevent.sleep(every)
             if time.monotonic() > settled:
