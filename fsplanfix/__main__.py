@@ -13,16 +13,16 @@ monkey.patch_all()
 gc.set_threshold(10_000, 10, 10)
 gc.disable()
 
-# Threads read records and dashboards' figures. By Python's own 5 ms the main thread waited as long
-# for each statement of SQLite, which lets another thread in.
-sys.setswitchinterval(0.0005)
-
 from .cli import cli  # noqa: E402
+
+gc.enable()
 
 
 def main() -> None:
     """Run the command line."""
-    gc.enable()
+    # Threads read records. By Python's own 5 ms the main thread waited as long for each statement
+    # of SQLite, which lets another thread in.
+    sys.setswitchinterval(0.0005)
     cli()
 
 
