@@ -16,10 +16,11 @@ def keep_the_loop_alive() -> None:
     """Wait for ever.
 
     An xdist worker is told of its next test by a native thread. gevent raises LoopExit if it waits
-    for that while nothing else is left to wait for.
+    for that while nothing else is left to wait for. A run stood still once with one test left to
+    each worker: what such a thread has said is looked for again within a second.
     """
     while True:
-        gevent.sleep(3600)
+        gevent.sleep(1)
 
 
 # the process that hands tests out to xdist's workers reads their pipes in native threads
