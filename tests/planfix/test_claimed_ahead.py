@@ -73,6 +73,9 @@ def test_no_more_is_claimed_than_that(
     one_by_one.step()
     one_by_one.step()
     assert leased(store) == AHEAD
+    hanging.set()
+    one_by_one.stop()
+    one_by_one.finish(PATIENCE)
 
 
 def test_a_stop_leaves_it_to_others_at_once(
