@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from ..calls.numbers import Numbering, is_whole
+from ..calls.numbers import FORMATTING, Numbering, is_whole
 from ..outbox.call_list import Search
 
-_SIGNS = re.compile(r"[ \t().\-/+\u00a0\u202f\u2010-\u2015\u2212]+")
+_SIGNS = re.compile(f"[{FORMATTING}+]+")
 
 
 def client_search(text: str, numbering: Numbering) -> Search:

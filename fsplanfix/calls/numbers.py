@@ -24,7 +24,10 @@ LOCAL_NUMBER = 7
 _DEAR = (phonenumbers.PhoneNumberType.PREMIUM_RATE, phonenumbers.PhoneNumberType.SHARED_COST)
 
 _SCHEME = re.compile(r"^\s*(?:tel|sips?):", re.IGNORECASE)
-_FORMATTING = re.compile(r"[ \t().\-/\u00a0\u202f\u2010-\u2015\u2212]+")
+FORMATTING = r" \t().\-/\u00a0\u202f\u2010-\u2015\u2212"
+"""What people and Planfix write between digits, as it stands in a set of a pattern."""
+
+_FORMATTING = re.compile(f"[{FORMATTING}]+")
 _DIALLED = re.compile(r"[+*#]?[0-9*#]+", re.ASCII)
 _DIALLABLE = re.compile(r"[0-9*#]{2,20}", re.ASCII)
 

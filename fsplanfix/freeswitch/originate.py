@@ -80,6 +80,10 @@ class DialPlan:
     is_stereo: bool = False
     account: str = ""
 
+    def way_out(self, ext: str, number: str) -> str:
+        """Return how a number outside is reached for an ext. number: as the trunk takes it."""
+        return self.dial_strings.get(ext, self.dial_string).replace("{number}", number)
+
 
 @dataclass(frozen=True, slots=True)
 class Callee:
@@ -166,14 +170,10 @@ def originate_command(
 
     shown = callee.caller_id or HIDDEN
     of_client = _of_client(callee, plan, uuid)
-    dial_string = plan.dial_strings.get(ext, plan.dial_string)
     # a mobile is reached through the trunk, which must not learn the client's name
     name = callee.number if outside else callee.name or callee.number
     variables = {
         **_of_employee(name, callee.number, plan, uuid),
-        "call_timeout": str(plan.client_timeout),
-        # a comma inside a value would end it: FreeSWITCH reads {name=value,name=value}
-        "transfer_ringback": plan.ringback.replace(",", r"\,"),
         "planfix_makecall": "1",
         "planfix_ext": user,
         "planfix_phone": callee.number,
@@ -197,8 +197,7 @@ def originate_command(
         return f"originate {first} {dialled} XML {plan.dial_context}"
 
     second = _listed({**_heard_while_ringing(plan), **_seen_by_client(shown), **of_client})
-    second += dial_string.replace("{number}", dialled)
-    return f"originate {first} &bridge({second})"
+    return f"originate {first} &bridge({second}{plan.way_out(ext, dialled)})"
 
 
 def _check(*parts: tuple[re.Pattern[str], str]) -> None:
@@ -214,7 +213,7 @@ def _user(ext: str, user: str, plan: DialPlan, outside: bool, user_dialled: str)
         _check((USER, user))
         return f"user/{user}@{plan.user_domain}" if plan.user_domain else f"user/{user}"
     _check((_NUMBER, user), (_AS_DIALLED, user_dialled))
-    return plan.dial_strings.get(ext, plan.dial_string).replace("{number}", user_dialled)
+    return plan.way_out(ext, user_dialled)
 
 
 def originate_inside_command(
@@ -237,8 +236,6 @@ def originate_inside_command(
     shown = colleague.caller_id or (HIDDEN if colleague.is_outside else ext)
     variables = {
         **_of_employee(colleague.ext, colleague.ext, plan, uuid),
-        "call_timeout": str(plan.client_timeout),
-        "transfer_ringback": plan.ringback.replace(",", r"\,"),
         **_whose(ext, outside),
     }
     if plan.auto_answer and not outside:
@@ -250,7 +247,7 @@ def originate_inside_command(
 
 
 def _of_employee(name: str, number: str, plan: DialPlan, uuid: str) -> dict[str, str]:
-    """Return the variables with which the employee's phone rings."""
+    """Return the variables with which the employee's phone rings, and he waits for the other."""
     return {
         "origination_uuid": uuid,
         "origination_caller_id_number": number,
@@ -258,6 +255,9 @@ def _of_employee(name: str, number: str, plan: DialPlan, uuid: str) -> dict[str,
         "originate_timeout": str(plan.click_timeout),
         "planfix_account": plan.account,
         **ONLY_WHEN_ANSWERED,
+        "call_timeout": str(plan.client_timeout),
+        # a comma inside a value would end it: FreeSWITCH reads {name=value,name=value}
+        "transfer_ringback": plan.ringback.replace(",", r"\,"),
     }
 
 

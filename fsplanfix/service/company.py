@@ -219,5 +219,5 @@ class Company:
 
     def close(self) -> None:
         """Write what waits for the journal, and close the connections to its Planfix."""
-        self._journal.finish()
+        self._journal.write()
         self.client.close()

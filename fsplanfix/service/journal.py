@@ -30,13 +30,10 @@ class Journal:
         """Have a line written. Raises nothing, and does not wait for the store."""
         self._lines.append(entry)
         if len(self._lines) == 1:
-            gevent.spawn_later(COMPANY, self._write)
+            gevent.spawn_later(COMPANY, self.write)
 
-    def finish(self) -> None:
-        """Write what waits now: the service ends."""
-        self._write()
-
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write what waits, or log why not."""
         lines, self._lines = self._lines, []
         if not lines:
             return

@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -68,19 +70,29 @@ def test_only_the_asked_for_events_arrive() -> None:
         ] * 2
 
 
-def test_a_refused_subscription_is_an_error() -> None:
+@contextmanager
+def refusing(reason: bytes) -> Iterator[Connection]:
+    """Give a connection to a FreeSWITCH that refuses its first command."""
+
     def script(sock: Any) -> None:
         log_in(sock)
         sock.recv(4096)
-        sock.sendall(b"Content-Type: command/reply\nReply-Text: -ERR no keywords supplied\n\n")
+        sock.sendall(b"Content-Type: command/reply\nReply-Text: -ERR " + reason + b"\n\n")
         keep_open(sock)
 
     with peer(script) as port:
         link = Connection(Server("127.0.0.1", port, "x"), lambda event: None)
         link.connect()
-        with pytest.raises(Exception, match="refused the event subscription"):
-            link.subscribe(["NONSENSE"])
+        yield link
         link.stop()
+
+
+def test_a_refused_subscription_is_an_error() -> None:
+    with (
+        refusing(b"no keywords supplied") as link,
+        pytest.raises(Exception, match="refused the event subscription"),
+    ):
+        link.subscribe(["NONSENSE"])
 
 
 def test_api_answers_with_text() -> None:
@@ -113,18 +125,11 @@ def test_a_job_that_is_never_done_times_out() -> None:
 
 
 def test_a_refused_background_command_is_an_error() -> None:
-    def script(sock: Any) -> None:
-        log_in(sock)
-        sock.recv(4096)
-        sock.sendall(b"Content-Type: command/reply\nReply-Text: -ERR no\n\n")
-        keep_open(sock)
-
-    with peer(script) as port:
-        link = Connection(Server("127.0.0.1", port, "x"), lambda event: None)
-        link.connect()
-        with pytest.raises(Exception, match="refused a background command: -ERR no"):
-            link.bgapi("status", timeout=30)
-        link.stop()
+    with (
+        refusing(b"no") as link,
+        pytest.raises(Exception, match="refused a background command: -ERR no"),
+    ):
+        link.bgapi("status", timeout=30)
 
 
 @pytest.mark.parametrize("break_", ["\n", "\r", "\n\n", "\0"])

@@ -1,7 +1,7 @@
 """Which phone is called, through which FreeSWITCH: asked over a real event socket."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -219,17 +219,30 @@ def test_without_our_number_the_client_sees_the_employees_or_the_line_he_called_
     assert client["origination_caller_id_number"] == seen
 
 
+def originated(
+    switch: Switch,
+    connection: Connection,
+    done: "AsyncResult[Click]",
+    click: Callable[[], None],
+) -> str:
+    """Let somebody click, and the employee decline; return the command that it led to."""
+    switch.makecall, switch.speed = "makecall_manager_declines", 50
+    connection.subscribe([])
+    click()
+    done.get(timeout=60)
+    (command,) = switch.originated
+    return command
+
+
 def test_an_employee_who_is_rung_on_his_mobile_shows_his_own_number(
     switch: Switch, connection: Connection
 ) -> None:
-    switch.makecall, switch.speed = "makecall_manager_declines", 50
     switch.outbound_numbers["101"] = "74950000101"
-    connection.subscribe([])
     done: AsyncResult[Click] = AsyncResult()
     clicks = Dialler(lambda: [connection], PLAN, "", Known(), is_outside, done.set)
-    clicks.start("101", ["79260000007"], "79161234567")
-    done.get(timeout=60)
-    (command,) = switch.originated
+    command = originated(
+        switch, connection, done, lambda: clicks.start("101", ["79260000007"], "79161234567")
+    )
     assert command.count("origination_caller_id_number=74950000101") == 1
 
 
@@ -388,18 +401,16 @@ def test_a_colleague_is_rung(switch: Switch, connection: Connection) -> None:
 def test_a_colleague_without_a_desk_phone_is_rung_on_his_mobile_and_sees_what_clients_see(
     switch: Switch, connection: Connection, colleagues: list[str], ours: str, own: str, seen: str
 ) -> None:
-    switch.makecall, switch.speed = "makecall_manager_declines", 50
     switch.outbound_numbers["101"] = own
-    connection.subscribe([])
     done: AsyncResult[Click] = AsyncResult()
     plan = DialPlan("sofia/gateway/trunk/{number}", dial_strings={"7": "sofia/gateway/b/{number}"})
     clicks = Dialler(
         *(lambda: [connection], plan, ours, Known(line="74950000007"), is_outside, done.set),
         lambda number: f"9{number}",
     )
-    clicks.start_inside("101", ["101"], "7", colleagues)
-    done.get(timeout=60)
-    (command,) = switch.originated
+    command = originated(
+        switch, connection, done, lambda: clicks.start_inside("101", ["101"], "7", colleagues)
+    )
     seen = seen or "anonymous"
     assert command.endswith(
         f"origination_caller_id_number={seen},origination_caller_id_name={seen},planfix_ext=7}}"
@@ -410,14 +421,12 @@ def test_a_colleague_without_a_desk_phone_is_rung_on_his_mobile_and_sees_what_cl
 def test_a_colleague_whose_dial_string_is_a_trunk_sees_what_clients_see(
     switch: Switch, connection: Connection
 ) -> None:
-    switch.makecall, switch.speed = "makecall_manager_declines", 50
     switch.dial_strings["102"] = "sofia/gateway/trunk/79260000002"
-    connection.subscribe([])
     done: AsyncResult[Click] = AsyncResult()
     clicks = Dialler(lambda: [connection], PLAN, "74950000001", Known(), is_outside, done.set)
-    clicks.start_inside("101", ["101"], "102", ["102"])
-    done.get(timeout=60)
-    (command,) = switch.originated
+    command = originated(
+        switch, connection, done, lambda: clicks.start_inside("101", ["101"], "102", ["102"])
+    )
     assert command.endswith("origination_caller_id_name=74950000001}user/102)")
 
 

@@ -11,7 +11,7 @@ from gevent.event import Event
 from sqlalchemy import select
 
 from fsplanfix.calls.model import Kind
-from fsplanfix.outbox.leases import SURE
+from fsplanfix.outbox.leases import SURE, Leases
 from fsplanfix.outbox.queue import Queue
 from fsplanfix.outbox.schema import notices
 from fsplanfix.outbox.store import Store
@@ -48,6 +48,12 @@ def hanging(planfix: Planfix) -> Iterator[Event]:
 def leased(store: Store) -> int:
     with store.transaction() as connection:
         return len(connection.execute(select(notices.c.id).where(notices.c.leased_until > 0)).all())
+
+
+def outlast(leases: Leases) -> None:
+    """Let the time go by for which leases are surely ours."""
+    now = leases._now
+    leases._now = lambda: now() + SURE
 
 
 def test_what_was_claimed_is_sent_without_another_claim(
@@ -120,9 +126,7 @@ def test_a_worker_that_was_frozen_sends_none_of_it(
     """Its leases may have ended meanwhile, and another worker sends these notices."""
     store.save(ENDS, {}, "s", clock())
     one_by_one.step()
-    leases = one_by_one.claims.leases
-    now = leases._now
-    planfix.before = lambda _: setattr(leases, "_now", lambda: now() + SURE)
+    planfix.before = lambda _: outlast(one_by_one.claims.leases)
     join(one_by_one)
     assert len(planfix.received) == 1
 
@@ -132,12 +136,10 @@ def test_leases_that_are_renewed_are_ours(
 ) -> None:
     store.save(ENDS, {}, "s", clock())
     one_by_one.step()
-    leases = one_by_one.claims.leases
-    now = leases._now
 
     def renewed(_: object) -> None:
-        leases._now = lambda: now() + SURE
-        leases.renew()
+        outlast(one_by_one.claims.leases)
+        one_by_one.claims.leases.renew()
 
     planfix.before = renewed
     join(one_by_one)

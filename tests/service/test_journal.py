@@ -45,9 +45,9 @@ def test_what_waits_at_the_end_is_written(store: Store) -> None:
     """The service stops before the moment is over."""
     journal = Journal(Archive(store))
     journal.add(LINES[0])
-    journal.finish()
+    journal.write()
     assert written(store) == [LINES[0].what]
-    journal.finish()
+    journal.write()
     assert written(store) == [LINES[0].what]
 
 
@@ -65,5 +65,5 @@ def test_a_line_that_is_refused_costs_no_other(
     journal = Journal(Archive(store))
     for line in LINES:
         journal.add(line)
-    journal.finish()
+    journal.write()
     assert written(store) == [LINES[0].what, LINES[2].what]
