@@ -19,6 +19,8 @@ import requests
 import structlog
 import yaml
 from gevent.socket import wait_read
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fsplanfix.service import logs
 from fsplanfix.simulators.freeswitch import Switch
@@ -193,6 +195,20 @@ def test_lines_that_nobody_reads_are_kept_then_counted(
     assert numbers == list(range(len(numbers)))
     assert 10 < len(numbers) < 100
     assert logs.Unbreakable.lost == 100 - len(numbers)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["timestamp", "level", "event", "callid", "phone", "problem"]),
+        st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text('a "=\\\n\tя/')),
+    )
+)
+def test_a_line_is_written_as_structlog_writes_it(line: dict[str, object]) -> None:
+    order = ["timestamp", "level", "event"]
+    theirs = structlog.processors.LogfmtRenderer(key_order=order, drop_missing=True)
+    # a missing one and an empty one are the same there
+    line = {name: it for name, it in line.items() if it is not None or name not in order}
+    assert logs.logfmt(None, "", dict(line)) == theirs(None, "", dict(line))
 
 
 def test_a_line_after_lost_ones_is_not_waited_for(
