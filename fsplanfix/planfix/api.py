@@ -16,10 +16,10 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, lru_cache
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import certifi
 import gevent
@@ -53,6 +53,11 @@ HEADERS = {
     "Accept-Encoding": "identity",
     "Content-Type": "application/x-www-form-urlencoded",
 }
+
+_poll = get_original("select", "poll")
+
+_quote = lru_cache(maxsize=4096)(quote_plus)
+"""A call's requests say the same again: callid, number, ext."""
 
 
 def seconds_to_wait(retry_after: str) -> float:
@@ -110,7 +115,7 @@ class _Kept:
     def _is_socket_alive(self, sock: Any) -> bool:
         # geventhttpclient asks by select, which knows no file above 1023: with 500 companies each
         # request went over a connection of its own
-        poll = get_original("select", "poll")()
+        poll = _poll()
         try:
             poll.register(sock, select.POLLIN)
         except ValueError:  # it is closed
@@ -227,7 +232,7 @@ class PlanfixApi:
         if connections is None:
             raise TransportError("it is not known yet which Planfix we belong to")
 
-        body = urlencode({**fields, "planfix_token": self._token})
+        body = urlencode({**fields, "planfix_token": self._token}, quote_via=_quote)
         request = f"{self._head}{len(body)}\r\n\r\n{body}".encode()
 
         # gevent's limit is for the whole request: READ_TIMEOUT begins anew with every piece read

@@ -9,12 +9,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 
 import gevent
 import structlog
 from gevent.event import Event
 from gevent.pool import Pool
+from gevent.queue import SimpleQueue
 
 from ..errors import StoreError
 from ..outbox.claims import Claims
@@ -78,8 +78,11 @@ class Courier:
         self.claims = claims
         self.got_on_at = time.monotonic()
         self._most = most
-        self._pool = Pool()
+        self._senders = Pool()
+        self._to_send: SimpleQueue[tuple[Queued, Delivery]] = SimpleQueue()
         self._under_way: Counter[str] = Counter()
+        self._at_rest = Event()
+        self._at_rest.set()
         # claimed, and sent as soon as another request of the account ends
         self._ready: dict[str, deque[Queued]] = {}
         self._called = Event()
@@ -117,11 +120,15 @@ class Courier:
         """
         with suppress(gevent.Timeout), gevent.Timeout(seconds):
             self._give_back(*self._ready)
-            self._pool.join()
+            self.join()
             if self.claims.outcomes:
                 until_store_answers(lambda: self.claims.turn(NO_PLACES))
 
         return self.claims.keep_the_rest()
+
+    def join(self) -> None:
+        """Wait until no request is under way."""
+        self._at_rest.wait()
 
     # the greenlet
 
@@ -166,7 +173,7 @@ class Courier:
         """Return how many notices of each account may be sent now."""
         self._waiting = {name for name in self._waiting if not self._deliveries[name].may_send}
         is_one = len(self._deliveries) == 1
-        in_hand = len(self._pool) + sum(map(len, self._ready.values()))
+        in_hand = self._under_way.total() + sum(map(len, self._ready.values()))
         left = max(self._most - in_hand, 0)
         each = self._each if is_one else min(self._each, max(left // SHARE, 1))
 
@@ -206,11 +213,12 @@ class Courier:
         places = 1 if is_slowed else delivery.settings.concurrency
         while ready and self._under_way[account] < places:
             self._under_way[account] += 1
-            # rawlink: called once the pool counts its place as free. A call from within the
-            # request came too soon: if all ended at once, a step saw no room and nothing woke
-            # it again for 2.5 s (docs/performance.md)
-            sending = self._pool.spawn(self._deliver, ready.popleft(), delivery)
-            sending.rawlink(partial(self._on_end, account))
+            self._at_rest.clear()
+            self._to_send.put((ready.popleft(), delivery))
+            # those that have nothing to do wait for more: to begin a greenlet takes 11 us, as it
+            # asks the system for memory (docs/performance.md)
+            if self._under_way.total() > len(self._senders):
+                self._senders.spawn(self._send)
         if not ready:
             del self._ready[account]
 
@@ -234,6 +242,16 @@ class Courier:
             return IDLE
         return min(max(upcoming - self.claims.now(), 0.05), IDLE)
 
+    def _send(self) -> None:
+        """Send one notice after the other, for ever."""
+        while True:
+            queued, delivery = self._to_send.get()
+            try:
+                self._deliver(queued, delivery)
+            except Exception:  # its lease ends unrenewed: it is sent by a later step
+                log.exception("sending_failed", callid=queued.notice.callid)
+            self._on_end(queued.notice.account)
+
     def _deliver(self, queued: Queued, delivery: Delivery) -> None:
         """Send a notice, unless it comes too late, and keep its outcome for the next step."""
         outcome = None
@@ -251,7 +269,7 @@ class Courier:
             delivery.is_to_wait = False
             self._give_back(queued.notice.account)
 
-    def _on_end(self, account: str, _: object) -> None:
+    def _on_end(self, account: str) -> None:
         """Count a place as free, give it to what is ready, and wake the courier."""
         self._under_way[account] -= 1
         if not self._under_way[account]:
@@ -265,6 +283,8 @@ class Courier:
 
         if not self._stopping:
             self._begin(account)
+        if not self._under_way:
+            self._at_rest.set()
         if self.claims.more_waits:
             self.call()
         elif not self._is_writing_soon:

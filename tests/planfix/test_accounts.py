@@ -24,7 +24,6 @@ from fsplanfix.recordings.files import Availability
 from fsplanfix.recordings.urls import RecordingUrls
 from fsplanfix.simulators.planfix import Planfix
 
-from ..support.courier import join
 from ..support.couriers import only_courier
 from ..support.outbox import GROUP, let_leases_end, notice
 from ..support.service import PATIENCE
@@ -251,7 +250,7 @@ def test_a_company_in_trouble_has_one_request_under_way(
 
     monkeypatch.setattr(Delivery, "deliver", noted)
     courier.step()
-    join(courier)
+    courier.join()
     # two that are not accepted either, and one that is
     assert under_way[16:20] == [1, 1, 1, 16]
     courier.stop()

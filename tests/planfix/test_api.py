@@ -190,7 +190,7 @@ def test_a_nul_in_an_answer_holds_up_nothing(store: Store, clock: Clock, code: b
     store.save(GROUP[:1], {}, "s", clock())
     with gevent.Timeout(60):
         courier.step()
-        courier._pool.join()
+        courier.join()
         courier.step()
     (queued,) = Queue(store).listed([State.WAITING, State.REJECTED], 10)
     assert "a\ufffdb" in queued.answer

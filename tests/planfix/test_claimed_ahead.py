@@ -20,7 +20,7 @@ from fsplanfix.planfix.courier import AHEAD, Courier
 from fsplanfix.planfix.delivery import DeliverySettings
 from fsplanfix.simulators.planfix import Planfix
 
-from ..support.courier import COMPLETED, URLS, Clock, complete, join
+from ..support.courier import COMPLETED, URLS, Clock, complete
 from ..support.couriers import only_courier
 from ..support.outbox import notice
 from ..support.service import PATIENCE
@@ -64,7 +64,7 @@ def test_what_was_claimed_is_sent_without_another_claim(
     planfix.before = lambda _: under_way.append(one_by_one._under_way["default"])
     one_by_one.step()
     assert leased(store) == AHEAD
-    join(one_by_one)
+    one_by_one.join()
     assert [request.fields["callid"] for request in planfix.received] == [
         end.callid for end in ENDS
     ]
@@ -110,13 +110,13 @@ def test_a_planfix_that_asks_us_to_wait_gets_none_of_it(
     planfix.retry_after = "60"
     store.save(ENDS, {}, "s", clock())
     one_by_one.step()
-    join(one_by_one)
+    one_by_one.join()
     assert len(planfix.received) == 1
     assert leased(store) == 0
 
     clock.ahead += 61
     while one_by_one.step():
-        join(one_by_one)
+        one_by_one.join()
     assert Queue(store).counts() == {"done": AHEAD}
 
 
@@ -127,7 +127,7 @@ def test_a_worker_that_was_frozen_sends_none_of_it(
     store.save(ENDS, {}, "s", clock())
     one_by_one.step()
     planfix.before = lambda _: outlast(one_by_one.claims.leases)
-    join(one_by_one)
+    one_by_one.join()
     assert len(planfix.received) == 1
 
 
@@ -142,7 +142,7 @@ def test_leases_that_are_renewed_are_ours(
         one_by_one.claims.leases.renew()
 
     planfix.before = renewed
-    join(one_by_one)
+    one_by_one.join()
     assert len(planfix.received) == AHEAD
 
 
@@ -153,6 +153,6 @@ def test_a_window_that_waited_too_long_for_its_turn_is_not_shown(
     store.save(windows, {}, "s", clock())
     one_by_one.step()
     planfix.before = lambda _: setattr(clock, "ahead", 61)
-    join(one_by_one)
+    one_by_one.join()
     one_by_one.step()
     assert Queue(store).counts() == {"done": 1, "skipped": AHEAD - 1}

@@ -61,6 +61,28 @@ def test_a_recording_that_is_not_ready_waits_and_nothing_else_does(
     assert planfix.accepted[-1]["cmd"] == "record"
 
 
+def test_an_error_of_ours_costs_one_notice_its_turn_and_nothing_else(
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
+) -> None:
+    is_broken = True
+
+    def available(*_: object) -> Availability:
+        if is_broken:
+            raise ZeroDivisionError
+        return Availability()
+
+    courier = only_courier(store, client, URLS.url, DeliverySettings(), available, now=clock)
+    store.save(told(events("group_answered")), {}, "s", clock())
+    send_all(courier)
+    assert Queue(store).counts() == {"done": 6, "waiting": 2}
+
+    is_broken = False
+    (unsent, _) = Queue(store).listed([State.WAITING], 10)
+    courier.claims.give_back([unsent])
+    send_all(courier)
+    assert Queue(store).counts() == {"done": 8}
+
+
 def test_a_recording_whose_bucket_is_away_is_asked_for_as_seldom_as_it_says(
     store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
 ) -> None:

@@ -97,7 +97,7 @@ def test_an_answer_in_the_hand_of_a_turn_that_hangs_is_kept_at_the_end(
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     store.save(GROUP[:1], {}, "s", clock())
     courier.step()
-    courier._pool.join()
+    courier.join()
     hangs = Event()
 
     def hang(*_: object) -> Turn:
@@ -137,7 +137,7 @@ def test_an_answer_that_comes_after_the_time_to_finish_is_kept(
     courier.stop()
     assert courier.finish(0.01) == 0
     over.set()
-    courier._pool.join()
+    courier.join()
     assert courier.claims.keep_the_rest() == 1
     next_one.stop()
     next_one.run()
@@ -207,7 +207,7 @@ def test_what_planfix_took_while_the_store_was_away_is_not_sent_again(
 ) -> None:
     store.save(GROUP[:1], {}, "s", clock())
     courier.step()
-    courier._pool.join()
+    courier.join()
     with monkeypatch.context() as away:
         away.setattr(Queue, "settle_and_claim", unanswered)
         with pytest.raises(StoreError):

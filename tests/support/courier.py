@@ -2,8 +2,6 @@
 
 import time
 
-import gevent
-
 from fsplanfix.planfix.courier import Courier
 from fsplanfix.recordings.files import Availability
 from fsplanfix.recordings.urls import RecordingUrls
@@ -33,11 +31,3 @@ class Clock:
 def send_all(courier: Courier) -> None:
     while courier.step():
         courier.finish(10)
-
-
-def join(courier: Courier) -> None:
-    """Wait until all that was claimed is sent."""
-    while courier._under_way:
-        courier._pool.join()
-        # what is ready begins once the loop has run
-        gevent.sleep(0)
