@@ -65,7 +65,8 @@ class Claims:
             self.outcomes = [*outcomes, *self.outcomes]
             raise
         finally:
-            self._in_hand = [one for one in self._in_hand if one not in outcomes]
+            done = set(map(id, outcomes))
+            self._in_hand = [one for one in self._in_hand if id(one) not in done]
 
         self.leases.drop(outcome.queued.id for outcome in outcomes)
         self.upcoming, self.more_waits = turn.upcoming, turn.more_waits
