@@ -10,7 +10,6 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Set
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,10 @@ from sqlalchemy import (
     Connection,
     Engine,
     and_,
-    create_engine,
-    event,
     select,
     text,
 )
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 
 from ..calls.model import Kind, Notice
@@ -35,6 +31,7 @@ from ..errors import StoreError
 from . import cores
 from .call_rows import list_calls
 from .clock import Clock, database_now
+from .engine import open_engine
 from .facts import Facts
 from .prepared import together
 from .records import cleaned, notice_json, rows_of
@@ -54,12 +51,7 @@ from .time_limits import (
     LAZILY,
     Limits,
     begin_sqlite,
-    connection_settings,
     is_caused_by,
-    limit_statements,
-    note_use,
-    ping_after_a_rest,
-    prepare_sqlite,
 )
 
 log = structlog.get_logger(__name__)
@@ -84,11 +76,12 @@ class Store:
         self.limits = limits or Limits()
         self._file: StoreFile | None = None
         self._is_unflushed = False
+        self._free: list[Connection] = []
         self.takes_writes = True
         self.facts = Facts(self)
 
         try:
-            self.engine = self._connect(url)
+            self.engine = open_engine(url, self.limits, self._begin_sqlite)
             file = self.engine.url.database or ""
             if not create and self.engine.dialect.name == "sqlite" and not os.path.exists(file):
                 raise StoreError(
@@ -128,28 +121,6 @@ class Store:
         except BaseException:
             engine.dispose()
             raise
-
-    def _connect(self, url: str) -> Engine:
-        parsed = make_url(url)
-        if parsed.get_backend_name() == "postgresql":
-            from .psycopg_waits import connect  # noqa: PLC0415 - psycopg is an extra
-
-            # a prepared statement keeps the plan made while the table was small: claims beside
-            # 100,000 notices took 1.3 times as long (docs/performance.md)
-            settings = connection_settings(self.limits, parsed.query) | {"prepare_threshold": None}
-            url_for = parsed.set(drivername="postgresql+psycopg")
-            engine = create_engine(url_for, connect_args=settings, max_overflow=50)
-            event.listen(engine, "do_connect", connect)
-            event.listen(engine, "connect", partial(_prepare_postgresql, engine, self.limits))
-            event.listen(engine, "checkout", partial(ping_after_a_rest, engine))
-            event.listen(engine, "checkin", note_use)
-            return engine
-
-        engine, limits = create_engine(parsed), self.limits
-        if engine.dialect.name == "sqlite":
-            event.listen(engine, "connect", lambda driver, _: prepare_sqlite(driver, limits))
-            event.listen(engine, "begin", self._begin_sqlite)
-        return engine
 
     @property
     def _driver(self) -> Any:
@@ -200,16 +171,16 @@ class Store:
             file.is_missed = True
             log.error("store_file_gone", file=str(file.path))
 
-        old = self.engine.raw_connection()
+        old = self._take()
         try:
             file.leave()
             make_private(file.path)
-            fresh = self._connect(str(self.engine.url))
+            fresh = open_engine(str(self.engine.url), self.limits, self._begin_sqlite)
             self._prepare(fresh)
 
             hint = "what it held is in it again"
             try:
-                take_over(old.driver_connection, file.path, COLUMNS)
+                take_over(old.connection.driver_connection, file.path, COLUMNS)
             except sqlite3.Error as error:
                 hint = "what the old one held could not be read"
                 log.error("store_lost", file=str(file.path), problem=str(error))
@@ -218,7 +189,7 @@ class Store:
         finally:
             old.close()
 
-        self.engine.dispose()
+        self.close()
         self.engine, self._file = fresh, StoreFile(file.path)
         log.error("store_file_made_anew", file=str(file.path), hint=hint)
 
@@ -258,6 +229,9 @@ class Store:
 
     def close(self) -> None:
         """Close every connection."""
+        for connection in self._free:
+            connection.close()
+        self._free.clear()
         self.engine.dispose()
 
     @contextmanager
@@ -274,7 +248,7 @@ class Store:
         is_remote = self.engine.dialect.name == "postgresql"
         late = gevent.Timeout((limit or self.limits.transaction) if is_remote else None)
         try:
-            with late, self.engine.connect() as connection:
+            with late, self._connection() as connection:
                 connection.info[LAZILY] = lazily
                 with connection.begin():
                     yield connection
@@ -302,6 +276,33 @@ class Store:
             raise StoreError(
                 f"The database cannot hold this: {type(error).__name__}.", permanent=True
             ) from None
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """Give a connection that nobody else uses; SQLite's are kept for the next transaction.
+
+        To get one of SQLAlchemy's and to give it back takes four times as long as SQLite's begin
+        and commit (docs/performance.md). One to PostgreSQL may break meanwhile: the pool asks it.
+        """
+        if self._file is None:
+            with self.engine.connect() as connection:
+                yield connection
+            return
+
+        connection = self._take()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        # the file may have been replaced meanwhile, and the engine with it
+        if connection.engine is self.engine:
+            self._free.append(connection)
+        else:
+            connection.close()
+
+    def _take(self) -> Connection:
+        return self._free.pop() if self._free else self.engine.connect()
 
     @contextmanager
     def write(self, lazily: bool = False) -> Iterator[Connection]:
@@ -476,12 +477,6 @@ class Store:
         with self.transaction() as connection:
             closed = self._closed(connection, set(map(clean, callids)))
         return {callid for callid in callids if clean(callid) in closed}
-
-
-def _prepare_postgresql(engine: Engine, limits: Limits, connection: Any, _: Any) -> None:
-    """Set a new connection's time limits, and keep its encoding for texts.py."""
-    limit_statements(connection, limits)
-    engine.dialect.text_codec = connection.info.encoding  # type: ignore[attr-defined]
 
 
 def _reason(error: BaseException) -> str:
