@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, delete, or_, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from ..calls.model import ACCOUNT
 from .prepared import Prepared, adding, inserts
@@ -35,11 +37,35 @@ def fact_and_account(name: str) -> tuple[str, str]:
     return fact, account or ACCOUNT
 
 
+class begins_with(FunctionElement[bool]):  # noqa: N801 - a function in SQL
+    """SQL for a text beginning with another. Arguments: the column, and the other text.
+
+    SQLite finds it in the column's index; with LIKE, each turn of the courier looked at all facts.
+    """
+
+    inherit_cache = True
+
+
+@compiles(begins_with, "sqlite")
+def _sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    text, beginning = element.clauses
+    column, least, most = (
+        compiler.process(clause, **options) for clause in (text, beginning, beginning)
+    )
+    return f"({column} >= {least} AND {column} < {most} || char(1114111))"
+
+
+@compiles(begins_with, "postgresql")
+def _postgresql(element: Any, compiler: Any, **options: Any) -> str:
+    column, beginning = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"starts_with({column}, {beginning})"
+
+
 def is_fact(*names: str) -> ColumnElement[bool]:
     """Return the condition that a fact has one of some names, whichever account's it is."""
     # no IN: its parameters are only known when it runs, too late for reader.py
     fact = facts.c.name
-    return or_(*(or_(fact == name, fact.like(f"{name} %")) for name in names))
+    return or_(*(or_(fact == name, begins_with(fact, f"{name} ")) for name in names))
 
 
 class Facts:
