@@ -223,4 +223,5 @@ def _given_up_if_broken_off(connection: Connection) -> Iterator[None]:
 
 
 def _driver(connection: Connection) -> Any:
-    return connection.connection.driver_connection
+    # SQLite's and PostgreSQL's connections are the driver's own, without an adapter around them
+    return connection.connection.dbapi_connection
