@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -93,6 +94,8 @@ class Tally:
             ["kind", "status", *whose],
             registry=registry,
         )
+        # the library takes a lock each time, and notices are many
+        self._notices_of = cache(self._notices.labels)
         self._delivery = Histogram(
             "fsplanfix_delivery_seconds",
             "Seconds from a notice's commit to Planfix's answer",
@@ -103,7 +106,7 @@ class Tally:
     def on_notice(self, notice: Notice) -> None:
         """Count a notice, and a call with its first."""
         whose = self._label.of(notice.account)
-        self._notices.labels(notice.kind.value, notice.status or "", *whose).inc()
+        self._notices_of(notice.kind.value, notice.status or "", *whose).inc()
         if notice.position == 1:
             self._calls.labels(notice.type.value, *whose).inc()
 
