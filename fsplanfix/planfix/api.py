@@ -110,7 +110,15 @@ class _Answer(HTTPSocketPoolResponse):
 
 
 class _Kept:
-    """Connections that are kept, and used again if they are still there."""
+    """Connections that are kept, and used again if they are still there.
+
+    Raises TransportError if a new one is not there in time.
+    """
+
+    def _create_socket(self) -> Any:
+        # the name is looked up, and the address of IPv4 follows one of IPv6 that is silent
+        with gevent.Timeout(2 * CONNECT_TIMEOUT, _too_late()):
+            return super()._create_socket()  # type: ignore[misc]
 
     def _is_socket_alive(self, sock: Any) -> bool:
         # geventhttpclient asks by select, which knows no file above 1023: with 500 companies each
@@ -158,6 +166,10 @@ def is_postable(url: str) -> bool:
 _ADDRESS = re.compile(r"[\x21-\x7e]+", re.ASCII)
 
 
+def _too_late() -> TransportError:
+    return TransportError("Planfix did not answer in time")
+
+
 class PlanfixApi:
     """Posts requests to Planfix.
 
@@ -198,7 +210,8 @@ class PlanfixApi:
         limits: dict[str, Any] = {
             "size": self._concurrency,
             "connection_timeout": CONNECT_TIMEOUT,
-            "network_timeout": READ_TIMEOUT,
+            # READ_TIMEOUT is for the whole answer: this would begin anew with every piece read
+            "network_timeout": None,
         }
         if is_https:
             limits["ssl_context_factory"] = _trust
@@ -207,14 +220,15 @@ class PlanfixApi:
 
     def post(self, fields: Mapping[str, str]) -> None:
         """Send one request. Raises TransportError unless Planfix accepts it."""
-        self._send(fields, CONNECT_TIMEOUT + READ_TIMEOUT)
+        self._send(fields)
 
     def ask(self, fields: Mapping[str, str], seconds: float) -> dict[str, object]:
         """Send a request within `seconds`; return the JSON object in the answer.
 
         Raises TransportError.
         """
-        text = self._send(fields, seconds)
+        with gevent.Timeout(seconds, _too_late()):
+            text = self._send(fields)
 
         try:
             answer = json.loads(text or "{}")
@@ -226,8 +240,8 @@ class PlanfixApi:
             raise TransportError("Planfix's answer is not a JSON object")
         return answer
 
-    def _send(self, fields: Mapping[str, str], seconds: float) -> str:
-        """Send one request within `seconds`; return the text of the answer that accepts it."""
+    def _send(self, fields: Mapping[str, str]) -> str:
+        """Send one request; return the text of the answer that accepts it."""
         connections = self._connections
         if connections is None:
             raise TransportError("it is not known yet which Planfix we belong to")
@@ -235,10 +249,9 @@ class PlanfixApi:
         body = urlencode({**fields, "planfix_token": self._token}, quote_via=_quote)
         request = f"{self._head}{len(body)}\r\n\r\n{body}".encode()
 
-        # gevent's limit is for the whole request: READ_TIMEOUT begins anew with every piece read
         try:
-            with gevent.Timeout(seconds, TransportError("Planfix did not answer in time")):
-                sock = connections.get_socket()
+            sock = connections.get_socket()
+            with gevent.Timeout(READ_TIMEOUT, _too_late()):
                 try:
                     sock.sendall(request)
                 except BaseException:
@@ -255,7 +268,7 @@ class PlanfixApi:
                 "Planfix's certificate is not trusted, or this is not Planfix"
             ) from None
         except TimeoutError:
-            raise TransportError("Planfix did not answer in time") from None
+            raise _too_late() from None
         except (HTTPException, OSError) as error:
             raise TransportError(f"Planfix cannot be reached ({reason(error)})") from None
 

@@ -145,7 +145,7 @@ class Files:
         try:
             return self._found(path)
         except (RecordingUnknown, RecordingGone):
-            if not path.endswith(".wav"):
+            if not self._has_mp3(path):
                 raise
             with suppress(RecordingUnknown, RecordingGone):
                 return self._found(str(PurePosixPath(path).with_suffix(".mp3")))
@@ -246,8 +246,7 @@ class Files:
 
     def current_path(self, path: str) -> str:
         """Return the path under which a recording is found now: the mp3 file's once it exists."""
-        mp3 = os.path.join(self._folder, f"{self.local(path)[:-4]}.mp3")
-        if not path.endswith(".wav") or not os.path.exists(mp3):
+        if not self._has_mp3(path):
             return path
 
         try:
@@ -256,6 +255,11 @@ class Files:
             return path
         found.file.close()
         return found.path
+
+    def _has_mp3(self, path: str) -> bool:
+        """Tell whether something is there in place of a wav file, whatever it is."""
+        mp3 = os.path.join(self._folder, f"{self.local(path)[:-4]}.mp3")
+        return path.endswith(".wav") and os.path.exists(mp3)
 
     def delete_old(self, now: float) -> int:
         """Delete recordings older than `keep_days`, and no other files; return how many.
