@@ -267,8 +267,7 @@ class Courier:
         finally:
             self.claims.end(queued, outcome)
 
-        if delivery.is_to_wait:
-            delivery.is_to_wait = False
+        if delivery.was_told_to_wait():
             self._give_back(queued.notice.account)
 
     def _on_end(self, account: str) -> None:

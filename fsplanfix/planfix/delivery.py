@@ -61,7 +61,6 @@ class Delivery:
     in_words: writes the names of settings as they stand where the account's do.
 
     is_troubled: Planfix did not accept the last notice, and it was not the notice's fault.
-    is_to_wait: it asked us to wait, or does not know our token; reset by whoever obeys.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class Delivery:
     ) -> None:
         self.settings = settings
         self.is_troubled = False
-        self.is_to_wait = False
+        self._is_to_wait = False
         self._client = client
         self._make_url = make_url
         self._availability_of = availability_of
@@ -91,6 +90,11 @@ class Delivery:
     def may_send(self) -> bool:
         """Tell whether it is known where to send to (pairing.py)."""
         return self._client.has_aim or self.settings.shadow
+
+    def was_told_to_wait(self) -> bool:
+        """Tell whether Planfix asked us to wait, or did not know our token, since the last call."""
+        is_to_wait, self._is_to_wait = self._is_to_wait, False
+        return is_to_wait
 
     def deliver(self, queued: Queued, claims: Claims) -> Outcome | None:
         """Send a notice; return its outcome, None if it is to be tried later."""
@@ -200,7 +204,7 @@ class Delivery:
             if claims.postpone_unauthorized(queued, now):
                 hint = "compare PLANFIX_TOKEN with the token in Planfix's settings"
                 log.error("planfix_token_unknown", hint=self._in_words(hint), **self._whose)
-            self.is_to_wait = True
+            self._is_to_wait = True
             return None
 
         # after a 400 a person decides, however late the window is (rule 4)
@@ -216,6 +220,6 @@ class Delivery:
         # Retry-After stops all of the account
         hold = Hold(now, now + problem.retry_after) if problem.retry_after else None
         claims.try_again(queued, now + wait, str(problem), hold)
-        self.is_to_wait |= hold is not None
+        self._is_to_wait |= hold is not None
         log.warning("not_delivered", again_in=round(wait, 1), **about)
         return None
