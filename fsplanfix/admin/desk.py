@@ -102,7 +102,10 @@ class CallStory:
 
 
 class Desk:
-    """Where an administrator or a manager looks. Raises StoreError if the database is away."""
+    """Where an administrator or a manager looks. Raises StoreError if the database is away.
+
+    wake: called when something is to be sent again.
+    """
 
     def __init__(
         self,
@@ -114,8 +117,10 @@ class Desk:
         is_paired: Callable[[str], bool] = lambda _: True,
         account: str = "",
         reader: Reader | None = None,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
+        self._wake = wake
         self._queue = Queue(store)
         self._archive = Archive(store)
         self._all_rules = all_rules(rules)
@@ -141,7 +146,8 @@ class Desk:
 
     def of(self, account: str) -> Desk:
         """Return the desk where one company looks."""
-        return Desk(self._store, self._all_rules, *self._known_of, account, self._reader)
+        known_of = self._known_of
+        return Desk(self._store, self._all_rules, *known_of, account, self._reader, self._wake)
 
     def _unclaimed(self) -> tuple[tuple[Named, int], ...]:
         if self._account or self._all_rules.is_one:
@@ -281,7 +287,9 @@ class Desk:
 
     def send_again(self, ids: Collection[int]) -> int:
         """Send rejected notices again; return how many."""
-        return self._queue.send_again(self._own(ids), self._store.now())
+        count = self._queue.send_again(self._own(ids), self._store.now())
+        self._wake()
+        return count
 
     def drop(self, ids: Collection[int]) -> int:
         """Delete rejected notices; return how many."""

@@ -248,7 +248,7 @@ class Store:
         is_remote = self.engine.dialect.name == "postgresql"
         late = gevent.Timeout((limit or self.limits.transaction) if is_remote else None)
         try:
-            with late, self._connection() as connection:
+            with late, self.connection() as connection:
                 connection.info[LAZILY] = lazily
                 with connection.begin():
                     yield connection
@@ -278,8 +278,8 @@ class Store:
             ) from None
 
     @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        """Give a connection that nobody else uses; SQLite's are kept for the next transaction.
+    def connection(self) -> Iterator[Connection]:
+        """Give a connection that nobody else uses; SQLite's are kept for whoever asks next.
 
         To get one of SQLAlchemy's and to give it back takes four times as long as SQLite's begin
         and commit (docs/performance.md). One to PostgreSQL may break meanwhile: the pool asks it.

@@ -40,11 +40,11 @@ def changes(store: Store) -> Iterator[None]:
     # both loops read through the driver itself, whose errors SQLAlchemy does not wrap
     gone = (SQLAlchemyError, OSError, store.engine.dialect.loaded_dbapi.Error)
     try:
-        with _connected(store) as connection:
-            if connection.dialect.name == "postgresql":
+        if store.engine.dialect.name == "postgresql":
+            with _connected(store) as connection:
                 yield from _on_postgresql(connection, store)
-            else:
-                yield from _on_sqlite(connection, store)
+        else:
+            yield from _on_sqlite(store)
     except gone as error:
         raise StoreError(f"The database is gone ({type(error).__name__}).") from None
 
@@ -85,20 +85,24 @@ def _on_postgresql(connection: Connection, store: Store) -> Iterator[None]:
             driver.execute("SELECT 1")
 
 
-def _on_sqlite(connection: Connection, store: Store) -> Iterator[None]:
-    """Yield whenever another connection has committed, and something waits to be sent.
+def _on_sqlite(store: Store) -> Iterator[None]:
+    """Yield whenever another process has committed, and something waits to be sent."""
+    # The number is a connection's own, and counts what others commit. So it is asked of those that
+    # write here: one of its own would count our commits as well, and each would wake the courier.
+    seen: dict[Connection, int] = {}
+    while True:
+        with store.connection() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            (version,) = driver.execute("PRAGMA data_version").fetchone()
+            is_new = seen.get(connection) != version
+            if is_new:
+                # one that is closed is not asked again
+                seen = {one: number for one, number in seen.items() if not one.closed}
+                seen[connection] = version
+                # its writer's clock may be a little ahead of ours
+                soon = {"now": store.now() + 1}
+                ((_, waits),) = OUTLOOK_OF_MANY.run(connection, soon).fetchall()
 
-    Our own commits count as well. Ends when the store has switched to another file (store_file.py).
-    """
-    driver: Any = connection.connection.driver_connection
-    seen = -1
-    while connection.engine is store.engine:
-        (version,) = driver.execute("PRAGMA data_version").fetchone()
-        if version != seen:
-            seen = version
-            # its writer's clock may be a little ahead of ours
-            soon = {"now": store.now() + 1}
-            ((_, waits),) = OUTLOOK_OF_MANY.run(connection, soon).fetchall()
-            if waits:
-                yield
+        if is_new and waits:
+            yield
         gevent.sleep(POLL_EVERY)

@@ -277,6 +277,7 @@ class App:
             self._companies.name_of,
             self._shadow,
             self._is_paired,
+            wake=self._wake,
         )
         self._desk = desk
         return DashboardConfig(

@@ -261,6 +261,35 @@ def test_what_another_process_writes_is_heard_of(store: Store, store_url: str) -
     other.close()
 
 
+def test_what_is_written_here_wakes_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own pipelines call the courier: ten times a second it looked once more for nothing."""
+    monkeypatch.setattr("fsplanfix.outbox.wakeups.POLL_EVERY", 0)
+    store, other = (Store(f"sqlite:///{tmp_path}/store.db") for _ in range(2))
+    heard: list[None] = []
+
+    def listen() -> None:
+        for _ in changes(store):
+            heard.append(None)
+
+    listening = gevent.spawn(listen)
+    for n in range(9):
+        store.save([dataclasses.replace(FIRST, callid=f"c{n}")], {}, "s", now=1.0)
+        gevent.sleep(0)
+    seen = len(heard)  # the first look finds what is there
+    for n in range(9):
+        store.save([dataclasses.replace(FIRST, callid=f"d{n}")], {}, "s", now=1.0)
+        gevent.sleep(0)
+    assert len(heard) == seen <= 1
+
+    other.save([dataclasses.replace(FIRST, callid="e")], {}, "s", now=1.0)
+    with gevent.Timeout(60):
+        while len(heard) == seen:
+            gevent.sleep(0)
+    listening.kill()
+    store.close()
+    other.close()
+
+
 def test_a_worker_that_closes_a_call_ends_what_another_began(store: Store) -> None:
     """One heard all three phones ring, the other only the one that was picked up."""
     heard_all = [notice for notice in GROUP if notice.kind is Kind.INCOMING]
