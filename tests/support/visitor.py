@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 import re
 
+import gevent
 import requests
 
-from .service import Service
+from .service import PATIENCE, Service
 
 PASSWORD = "a-good-password"
 
@@ -33,6 +34,16 @@ class Visitor(requests.Session):
         answer = self.get(self.at + path, timeout=60)
         assert answer.status_code == code, answer.text
         return answer.text
+
+    def see_rejected(self, calls: int) -> str:
+        """Wait for the page that shows so many calls with rejected notices; return it.
+
+        The store hears of a refusal a moment after the log.
+        """
+        with gevent.Timeout(PATIENCE):
+            while len(rejected_ids(page := self.see())) < calls:
+                gevent.sleep(0.01)
+        return page
 
     def press(self, path: str, page: str = "", **fields: str) -> requests.Response:
         given = {"csrf_token": token(page or self.see("/login"))}

@@ -155,7 +155,7 @@ def test_a_company_changes_its_own_rejected_notices_alone(
         service.wait_for(f"notice_rejected .*account={name}")
         service.wait_for(f"delivered .*kind=COMPLETED .*account={name}")
     a, b = inside(service, "password-of-a"), inside(service, "password-of-b")
-    (of_a,), (of_b,) = rejected_ids(a.see()), rejected_ids(b.see())
+    (of_a,), (of_b,) = rejected_ids(a.see_rejected(1)), rejected_ids(b.see_rejected(1))
     assert of_a != of_b
     assert len(rejected_ids(inside(service, PASSWORD).see())) == 2
     assert a.press("/rejected/drop", a.see(), ids=of_b, sure="yes").status_code == 302

@@ -108,7 +108,7 @@ def test_a_forged_token_changes_nothing(
     planfix.answers.append(400)
     switch.play("in_one_no_answer", speed=0)
     service.wait_for("notice_rejected")
-    (ids,) = set(re.findall(r'name="ids" value="([\d,]+)"', visitor.see("/")))
+    (ids,) = rejected_ids(visitor.see_rejected(1))
     fields = {"csrf_token": forged, "language": "ru", "ids": ids, "sure": "yes"}
     for path in ("/rejected/drop", "/rejected/retry", "/logout", "/language"):
         answer = visitor.post(service.address + path, data=fields, timeout=60)
@@ -238,11 +238,7 @@ def test_a_rejected_notice_is_sent_again_or_deleted(
     for _ in range(2):
         service.wait_for("notice_rejected.*kind=COMPLETED")
     second = switch.play("out_answered", speed=0)
-    with gevent.Timeout(PATIENCE):
-        while len(rejected_ids(visitor.see("/"))) < 2:
-            gevent.sleep(0.01)
-
-    page = visitor.see("/")
+    page = visitor.see_rejected(2)
     assert "Invalid parameters" in page or "Planned failure" in page
     # one entry for each call, however many of its notices were rejected
     one, two = rejected_ids(page)
@@ -341,6 +337,7 @@ def test_what_strangers_sent_forges_no_line_of_the_stream(
     service.wait_for("notice_rejected.*kind=COMPLETED")
     visitor = Visitor(service)
     visitor.log_in()
+    visitor.see_rejected(1)
     with visitor.get(service.address + "/live", stream=True, timeout=60) as stream:
         lines = stream.iter_lines()
         seen = [next(lines).decode()]
