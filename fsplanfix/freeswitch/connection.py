@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import cast
 from uuid import uuid4
 
@@ -108,7 +109,9 @@ class Connection(InboundESL):
         self._jobs: dict[str, AsyncResult[str]] = {}
         self._writing = BoundedSemaphore(1)
         self._rejected = False
-        self._is_logged_in = False
+        self._watching: gevent.Greenlet[[], None] | None = None
+        # when something came last, monotonic seconds
+        self._heard_at = 0.0
 
     def connect(self) -> None:
         """Connect and log in.
@@ -159,7 +162,8 @@ class Connection(InboundESL):
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPINTVL, 10)
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_KEEPCNT, 3)
         self.sock.setsockopt(socket.IPPROTO_TCP, stdlib_socket.TCP_USER_TIMEOUT, 30_000)
-        self.sock.settimeout(self._silence * ASK_AFTER_SHARE)
+        # `_watch` notices a silence: a limit here began a timer with every event
+        self.sock.settimeout(None)
 
     def authenticate(self) -> None:
         """Log in. Raises LoginRefused if the password is wrong."""
@@ -168,7 +172,7 @@ class Connection(InboundESL):
             hint = "put the one from event_socket.conf.xml into FREESWITCH_ESL"
             raise LoginRefused(f"FreeSWITCH at {self.server.name} refuses the password", hint)
 
-        self._is_logged_in = True
+        self._watching = gevent.spawn(self._watch)
 
     def send(self, data: str, timeout: float = ANSWER_TIMEOUT) -> Frame:
         """Send one command and return FreeSWITCH's reply.
@@ -277,14 +281,13 @@ class Connection(InboundESL):
         """
         framer, handled, reason = Framer(), 0, "FreeSWITCH closed the connection"
         try:
-            while data := self._receive():
+            while data := self.sock.recv(65536):
+                self._heard_at = monotonic()
                 for frame in framer.feed(data):
                     self.handle_event(frame)
                     handled += 1
                     if handled % FRAMES_IN_A_ROW == 0:
                         gevent.idle(HIGHEST_PRIORITY)
-        except TimeoutError:
-            reason = f"nothing was heard for {self._silence:g} s"
         except OSError as error:
             reason = f"connection lost ({error.strerror or error})"
         except FrameError as error:
@@ -292,28 +295,19 @@ class Connection(InboundESL):
         finally:
             self._mark_down(reason)
 
-    def _receive(self) -> bytes:
-        """Return the bytes that arrive next.
+    def _watch(self) -> None:
+        """Ask a peer that is silent for a sign of life, and end the connection if none comes."""
+        asks_after = self._silence * ASK_AFTER_SHARE
+        while not self.down.is_set():
+            asked = monotonic()
+            if asked < self._heard_at + asks_after:
+                gevent.sleep(self._heard_at + asks_after - asked)
+                continue
 
-        A peer that is silent for long is asked for a sign of life. Raises TimeoutError once it has
-        been silent for `silence` seconds.
-        """
-        try:
-            return self.sock.recv(65536)
-        except TimeoutError:
-            if not self._is_logged_in:
-                raise
-
-        gevent.spawn(self._ask_for_sign_of_life)
-        self.sock.settimeout(self._silence * (1 - ASK_AFTER_SHARE))
-        try:
-            return self.sock.recv(65536)
-        finally:
-            self.sock.settimeout(self._silence * ASK_AFTER_SHARE)
-
-    def _ask_for_sign_of_life(self) -> None:
-        with suppress(LinkError):  # without an answer the reader ends the connection
-            self.api(SIGN_OF_LIFE, self._silence * (1 - ASK_AFTER_SHARE))
+            with suppress(LinkError):  # whatever comes is a sign of life
+                self.api(SIGN_OF_LIFE, self._silence - asks_after)
+            if self._heard_at < asked:
+                self._mark_down(f"nothing was heard for {self._silence:g} s")
 
     def handle_event(self, frame: Frame) -> None:
         """Handle one frame; ignore kinds nobody asked for (log/data, text/event-json)."""
@@ -366,9 +360,9 @@ class Connection(InboundESL):
     def stop(self) -> None:
         """Close the connection without waiting for anything."""
         self._mark_down("closed by us")
-        reader = self._receive_events_greenlet
-        if reader is not None and reader is not gevent.getcurrent():
-            reader.kill(block=False)
+        for greenlet in (self._receive_events_greenlet, self._watching):
+            if greenlet is not None and greenlet is not gevent.getcurrent():
+                greenlet.kill(block=False)
         if hasattr(self, "sock"):
             self.sock.close()
 

@@ -1,3 +1,5 @@
+import time
+
 import gevent
 import pytest
 from gevent.event import Event
@@ -145,6 +147,21 @@ def test_a_refusal_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
         simulated.denied = {"uptime"}
         followed = Followed(simulated.port, silence=60)
         assert followed.up.wait(30)
+        assert wait_for(lambda: simulated.commands.count("uptime") >= 2)
+        assert len(followed.ups) == 1
+        followed.stop()
+
+
+def test_a_process_that_was_frozen_reads_what_came_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The clock has gone on for a quarter of an hour: that is no silence of FreeSWITCH's."""
+    monkeypatch.setattr("fsplanfix.freeswitch.connection.ASK_AFTER_SHARE", 0.01)
+    with switch(heartbeat=10_000) as simulated:
+        followed = Followed(simulated.port, silence=60)
+        assert followed.up.wait(30)
+        now = time.monotonic
+        monkeypatch.setattr("fsplanfix.freeswitch.connection.monotonic", lambda: now() + 900)
         assert wait_for(lambda: simulated.commands.count("uptime") >= 2)
         assert len(followed.ups) == 1
         followed.stop()
