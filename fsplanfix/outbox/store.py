@@ -64,6 +64,9 @@ COLUMNS = {
 }
 """The names of each table's columns, without the ids."""
 
+MOST_KEPT = 5
+"""Connections to SQLite that are kept. The pool counts them as used, and has 15 places in all."""
+
 
 class Store:
     """Opens the database and makes its tables. Raises StoreError with a hint.
@@ -296,7 +299,7 @@ class Store:
             connection.close()
             raise
         # the file may have been replaced meanwhile, and the engine with it
-        if connection.engine is self.engine:
+        if connection.engine is self.engine and len(self._free) < MOST_KEPT:
             self._free.append(connection)
         else:
             connection.close()
