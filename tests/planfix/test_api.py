@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import gevent
 import pytest
 import trustme
+from gevent.event import Event
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
@@ -24,6 +25,7 @@ from fsplanfix.simulators.planfix import Planfix
 from ..support.courier import URLS, Clock, complete
 from ..support.couriers import only_courier
 from ..support.outbox import GROUP
+from ..support.service import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,45 @@ def test_a_request_that_was_given_up_leaves_its_place(monkeypatch: pytest.Monkey
     client.post({"cmd": "event"})
     client.close()
     server.stop(timeout=0.1)
+
+
+def test_a_request_that_waits_for_a_place_ends_though_another_planfix_takes_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its connections were closed, and a closed pool gives no place back."""
+    asked, over = Event(), Event()
+
+    def speak(sock: gevent.socket.socket, _: object) -> None:
+        sock.recv(65536)
+        asked.set()
+        over.wait(PATIENCE)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    server = StreamServer(("127.0.0.1", 0), speak)
+    server.start()
+    url = f"http://127.0.0.1:{server.server_port}/"
+    client = PlanfixApi(url, "planfix-token", concurrency=1)
+    first = gevent.spawn(client.post, {"cmd": "event"})
+    assert asked.wait(PATIENCE)
+
+    monkeypatch.setattr("fsplanfix.planfix.api.CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("fsplanfix.planfix.api.READ_TIMEOUT", 0.1)
+    waiting = gevent.spawn(failed, client)
+    gevent.sleep(0)
+    client.aim(url, "planfix-token")
+    over.set()
+    first.get(timeout=PATIENCE)
+    assert "in time" in waiting.get(timeout=PATIENCE)
+    client.post({"cmd": "event"})
+    client.close()
+    server.stop(timeout=0.1)
+
+
+def failed(client: PlanfixApi) -> str:
+    """Return why a request was not sent."""
+    with pytest.raises(TransportError) as caught:
+        client.post({"cmd": "event"})
+    return str(caught.value)
 
 
 def test_a_certificate_nobody_signed_is_no_planfix() -> None:
