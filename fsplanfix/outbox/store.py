@@ -254,6 +254,9 @@ class Store:
             with late, self._connection() as connection:
                 connection.info[LAZILY] = lazily
                 with connection.begin():
+                    # it waited for the lock of a file that another has replaced meanwhile
+                    if connection.engine is not self.engine:
+                        raise StoreError("The file in STORE_URL was deleted or replaced.")
                     yield connection
                 self._is_unflushed |= lazily
         except (gevent.Timeout, SQLAlchemyError, self._driver.Error) as error:
