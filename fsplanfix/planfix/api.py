@@ -125,8 +125,9 @@ class _Kept:
             return super().get_socket()  # type: ignore[misc]
 
     def _create_socket(self) -> Any:
-        # the name is looked up, and the address of IPv4 follows one of IPv6 that is silent
-        with gevent.Timeout(2 * CONNECT_TIMEOUT, _too_late()):
+        # The name is looked up, and one address after the other is tried: a Planfix with two of
+        # IPv6 that are silent was never reached at its address of IPv4 with half of this.
+        with gevent.Timeout(4 * CONNECT_TIMEOUT, _too_late()):
             return super()._create_socket()  # type: ignore[misc]
 
     def _is_socket_alive(self, sock: Any) -> bool:
