@@ -64,6 +64,9 @@ COLUMNS = {
 }
 """The names of each table's columns, without the ids."""
 
+MOST_KEPT = 5
+"""Connections to SQLite that are kept. The pool counts them as used, and has 15 places in all."""
+
 
 class Store:
     """Opens the database and makes its tables. Raises StoreError with a hint.
@@ -251,6 +254,9 @@ class Store:
             with late, self.connection() as connection:
                 connection.info[LAZILY] = lazily
                 with connection.begin():
+                    # it waited for the lock of a file that another has replaced meanwhile
+                    if connection.engine is not self.engine:
+                        raise StoreError("The file in STORE_URL was deleted or replaced.")
                     yield connection
                 self._is_unflushed |= lazily
         except (gevent.Timeout, SQLAlchemyError, self._driver.Error) as error:
@@ -296,7 +302,7 @@ class Store:
             connection.close()
             raise
         # the file may have been replaced meanwhile, and the engine with it
-        if connection.engine is self.engine:
+        if connection.engine is self.engine and len(self._free) < MOST_KEPT:
             self._free.append(connection)
         else:
             connection.close()

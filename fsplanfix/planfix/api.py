@@ -112,12 +112,22 @@ class _Answer(HTTPSocketPoolResponse):
 class _Kept:
     """Connections that are kept, and used again if they are still there.
 
-    Raises TransportError if a new one is not there in time.
+    Raises TransportError if there is no place, or no new one, in time.
     """
 
+    def get_socket(self) -> Any:
+        """Return a connection that nobody else uses."""
+        if not self._semaphore.locked():  # type: ignore[attr-defined]
+            return super().get_socket()  # type: ignore[misc]
+
+        # once the pool is closed, nobody gives a place back
+        with gevent.Timeout(CONNECT_TIMEOUT + READ_TIMEOUT, _too_late()):
+            return super().get_socket()  # type: ignore[misc]
+
     def _create_socket(self) -> Any:
-        # the name is looked up, and the address of IPv4 follows one of IPv6 that is silent
-        with gevent.Timeout(2 * CONNECT_TIMEOUT, _too_late()):
+        # The name is looked up, and one address after the other is tried: a Planfix with two of
+        # IPv6 that are silent was never reached at its address of IPv4 with half of this.
+        with gevent.Timeout(4 * CONNECT_TIMEOUT, _too_late()):
             return super()._create_socket()  # type: ignore[misc]
 
     def _is_socket_alive(self, sock: Any) -> bool:

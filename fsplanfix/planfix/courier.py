@@ -252,7 +252,11 @@ class Courier:
                 self._deliver(queued, delivery)
             except Exception:  # its lease ends unrenewed: it is sent by a later step
                 log.exception("sending_failed", callid=queued.notice.callid)
-            self._on_end(queued.notice.account)
+            except BaseException:  # killed: what waits is for another greenlet to send
+                self._senders.discard(gevent.getcurrent())  # type: ignore[arg-type]
+                raise
+            finally:
+                self._on_end(queued.notice.account)
 
     def _deliver(self, queued: Queued, delivery: Delivery) -> None:
         """Send a notice, unless it comes too late, and keep its outcome for the next step."""

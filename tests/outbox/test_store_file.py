@@ -7,8 +7,10 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import gevent
 import pytest
 
+from fsplanfix.calls.model import Notice
 from fsplanfix.errors import StoreError
 from fsplanfix.outbox.archive import Archive
 from fsplanfix.outbox.queue import Queue
@@ -57,6 +59,36 @@ def test_a_deleted_file_is_made_anew_with_all_it_held(
         OTHER,
     ]
     again.close()
+
+
+def test_what_waits_for_the_lock_of_a_deleted_file_is_not_written_into_it(
+    store: Store, path: Path
+) -> None:
+    """Another had made the file anew meanwhile: nobody would have found what was written."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    idle = store.engine.raw_connection()
+    waiting = gevent.spawn(saved, store, OTHER)
+    gevent.sleep(0)
+    idle.close()
+    other.execute("ROLLBACK")
+    other.close()
+
+    path.unlink()
+    assert saved(store, replace(OTHER, callid="c3"))
+    assert not waiting.get(timeout=60)
+    assert saved(store, OTHER)
+    assert Queue(store).counts() == {"done": 1, "waiting": len(GROUP) + 1}
+    store.close()
+
+
+def saved(store: Store, notice: Notice) -> bool:
+    """Tell whether the store took a notice."""
+    try:
+        store.save([notice], {}, "s", now=2.0)
+    except StoreError:
+        return False
+    return True
 
 
 def test_two_workers_agree_on_the_new_file(store: Store, path: Path) -> None:

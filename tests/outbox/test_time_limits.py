@@ -68,6 +68,21 @@ def test_a_lock_that_is_never_released_is_not_waited_for_for_ever(tmp_path: Path
     store.close()
 
 
+def test_after_a_lock_that_many_waited_for_there_is_room_for_each(tmp_path: Path) -> None:
+    """All places of the pool were kept: whoever waited for one did so for 30 s, and in vain."""
+    store = Store(f"sqlite:///{tmp_path}/store.db", limits=Limits(lock=3600.0))
+    with locked(tmp_path / "store.db"):
+        waiting = [gevent.spawn(store.facts.set, f"{number}", "1") for number in range(40)]
+        for _ in range(20):
+            gevent.sleep(0)
+    with gevent.Timeout(60):
+        for one in waiting:
+            one.get()
+    # what reads beside the transactions takes a connection of its own (quick_read.py)
+    store.engine.raw_connection().close()
+    store.close()
+
+
 # PostgreSQL: the way to it freezes
 
 

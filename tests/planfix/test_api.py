@@ -4,12 +4,14 @@ import contextlib
 import gzip
 import os
 import resource
+import socket
 import ssl
 from collections.abc import Iterator
 
 import gevent
 import pytest
 import trustme
+from gevent.event import Event
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
@@ -24,6 +26,7 @@ from fsplanfix.simulators.planfix import Planfix
 from ..support.courier import URLS, Clock, complete
 from ..support.couriers import only_courier
 from ..support.outbox import GROUP
+from ..support.service import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -85,6 +88,76 @@ def test_a_request_that_was_given_up_leaves_its_place(monkeypatch: pytest.Monkey
     client.post({"cmd": "event"})
     client.close()
     server.stop(timeout=0.1)
+
+
+def test_the_address_that_answers_is_reached_behind_two_that_are_silent(
+    monkeypatch: pytest.MonkeyPatch, planfix: Planfix
+) -> None:
+    """A network that loses what is sent by IPv6, and a Planfix with two addresses of it."""
+    monkeypatch.setattr("fsplanfix.planfix.api.CONNECT_TIMEOUT", 0.3)
+    client = PlanfixApi(planfix.url, "planfix-token", concurrency=1)
+    with silent_address() as silent, monkeypatch.context() as found:
+        (answering,) = socket.getaddrinfo("127.0.0.1", planfix.port, 0, socket.SOCK_STREAM)
+        addresses = [(*answering[:4], silent)] * 2 + [answering]
+        found.setattr("gevent.socket.getaddrinfo", lambda *_: addresses)
+        with pytest.raises(TransportError) as caught:
+            client.post({"cmd": "event"})
+    # what it was asked makes no sense, but it has answered
+    assert caught.value.permanent
+    client.close()
+
+
+@contextlib.contextmanager
+def silent_address() -> Iterator[tuple[str, int]]:
+    """Give an address that answers no SYN: the queue of those that nobody accepts is full."""
+    with contextlib.ExitStack() as opened:
+        full = opened.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield full.getsockname()
+
+
+def test_a_request_that_waits_for_a_place_ends_though_another_planfix_takes_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its connections were closed, and a closed pool gives no place back."""
+    asked, over = Event(), Event()
+
+    def speak(sock: gevent.socket.socket, _: object) -> None:
+        sock.recv(65536)
+        asked.set()
+        over.wait(PATIENCE)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    server = StreamServer(("127.0.0.1", 0), speak)
+    server.start()
+    url = f"http://127.0.0.1:{server.server_port}/"
+    client = PlanfixApi(url, "planfix-token", concurrency=1)
+    first = gevent.spawn(client.post, {"cmd": "event"})
+    assert asked.wait(PATIENCE)
+
+    monkeypatch.setattr("fsplanfix.planfix.api.CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("fsplanfix.planfix.api.READ_TIMEOUT", 0.1)
+    waiting = gevent.spawn(failed, client)
+    gevent.sleep(0)
+    client.aim(url, "planfix-token")
+    over.set()
+    first.get(timeout=PATIENCE)
+    assert "in time" in waiting.get(timeout=PATIENCE)
+    client.post({"cmd": "event"})
+    client.close()
+    server.stop(timeout=0.1)
+
+
+def failed(client: PlanfixApi) -> str:
+    """Return why a request was not sent."""
+    with pytest.raises(TransportError) as caught:
+        client.post({"cmd": "event"})
+    return str(caught.value)
 
 
 def test_a_certificate_nobody_signed_is_no_planfix() -> None:

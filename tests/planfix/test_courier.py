@@ -22,6 +22,7 @@ from fsplanfix.simulators.planfix import Planfix
 from ..support.courier import COMPLETED, URLS, Clock, complete, send_all
 from ..support.couriers import only_courier
 from ..support.outbox import GROUP, HOP, OFFERS, notice
+from ..support.service import PATIENCE
 from ..support.traces import events, told
 
 
@@ -81,6 +82,32 @@ def test_an_error_of_ours_costs_one_notice_its_turn_and_nothing_else(
     courier.claims.give_back([unsent])
     send_all(courier)
     assert Queue(store).counts() == {"done": 8}
+
+
+def test_a_kill_in_the_middle_of_a_request_costs_no_place(
+    store: Store, client: PlanfixApi, planfix: Planfix, clock: Clock
+) -> None:
+    settings = DeliverySettings(concurrency=1)
+    courier = only_courier(store, client, URLS.url, settings, complete, now=clock)
+    asked, over = Event(), Event()
+
+    def hang(_: object) -> None:
+        asked.set()
+        over.wait(PATIENCE)
+
+    planfix.before = hang
+    ends = [replace(COMPLETED, callid=f"c{number}") for number in range(2)]
+    store.save(ends, {}, "s", clock())
+    courier.step()
+    assert asked.wait(PATIENCE)
+    (sender,) = courier._senders
+    planfix.before = lambda _: None
+    sender.kill()
+    over.set()
+    with gevent.Timeout(PATIENCE):
+        courier.join()
+    send_all(courier)
+    assert Queue(store).counts() == {"done": 1, "waiting": 1}
 
 
 def test_a_recording_whose_bucket_is_away_is_asked_for_as_seldom_as_it_says(
