@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from itsdangerous import BadSignature, Serializer, URLSafeSerializer
+from itsdangerous import BadSignature, URLSafeSerializer
 from itsdangerous.encoding import base64_decode, base64_encode
 
 # a suffix that may stand in a URL: letters and digits, no slash, no question mark
@@ -27,14 +27,6 @@ _PREFIX = re.compile(
 
 _DATED = frozenset(("expires", "x-amz-expires", "x-goog-expires"))
 """Parameters of addresses that an object store has signed for a short time."""
-
-
-class _Signer(URLSafeSerializer):
-    """Signs without trying to compress: a path hardly ever gets shorter."""
-
-    def dump_payload(self, obj: object) -> bytes:
-        """Return a path as it stands in a URL."""
-        return base64_encode(Serializer.dump_payload(self, obj))
 
 
 class RecordingUrls:
@@ -77,9 +69,11 @@ class RecordingUrls:
             return None
         return path
 
-    def _signer(self, name: str) -> _Signer:
+    def _signer(self, name: str) -> URLSafeSerializer:
         """Return what signs paths for a name: a URL opens its file under no other name."""
-        return _Signer(self._keys, salt=f"{self._salt}.{name}".encode("utf-8", "surrogatepass"))
+        return URLSafeSerializer(
+            self._keys, salt=f"{self._salt}.{name}".encode("utf-8", "surrogatepass")
+        )
 
 
 def _is_canonical(signature: str) -> bool:
