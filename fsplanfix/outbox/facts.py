@@ -81,7 +81,7 @@ class Facts:
 
     def beginning(self, prefix: str) -> dict[str, str]:
         """Return the facts whose names begin with a prefix."""
-        named = facts.c.name.startswith(prefix, autoescape=True)
+        named = begins_with(facts.c.name, prefix)
         with self._store.transaction() as connection:
             rows = connection.execute(select(facts.c.name, facts.c.value).where(named))
             return {row.name: row.value for row in rows}
