@@ -147,15 +147,15 @@ class Prepared:
     def run(self, connection: Connection, values: Values) -> Any:
         """Run it; return the driver's cursor."""
         compiled = self._in(connection.dialect)
-        return _driver(connection).execute(compiled.sql, compiled.parameters(values))
+        return driver_of(connection).execute(compiled.sql, compiled.parameters(values))
 
     def run_each(self, connection: Connection, rows: Iterable[Values]) -> None:
         """Run it for each of some rows."""
         compiled = self._in(connection.dialect)
         if compiled.takes_all:
-            _driver(connection).execute(compiled.sql, compiled.of_all(rows))
+            driver_of(connection).execute(compiled.sql, compiled.of_all(rows))
             return
-        cursor = _driver(connection).cursor()
+        cursor = driver_of(connection).cursor()
         cursor.executemany(compiled.sql, [compiled.parameters(row) for row in rows])
 
     def _in(self, dialect: Dialect) -> _Compiled:
@@ -205,7 +205,7 @@ def together(connection: Connection) -> Iterator[None]:
 
     guarded = partial(_given_up_if_broken_off, connection)
     # within, so that nobody waits for answers then; and around it, as its end waits for them
-    with guarded(), _driver(connection).pipeline(), guarded():
+    with guarded(), driver_of(connection).pipeline(), guarded():
         yield
 
 
@@ -222,6 +222,7 @@ def _given_up_if_broken_off(connection: Connection) -> Iterator[None]:
         raise
 
 
-def _driver(connection: Connection) -> Any:
+def driver_of(connection: Connection) -> Any:
+    """Return the driver's own connection behind one of SQLAlchemy's."""
     # SQLite's and PostgreSQL's connections are the driver's own, without an adapter around them
     return connection.connection.dbapi_connection

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from typing import Any
 
 import gevent
@@ -14,6 +13,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import StoreError
+from .prepared import driver_of
 from .store import Store
 
 log = structlog.get_logger(__name__)
@@ -49,11 +49,12 @@ class QuickRead:
         # in this process and without a transaction of its own: 0.05 ms at a million calls, while
         # Reader's thread takes 1.2 ms (docs/performance.md)
         try:
-            with closing(self._store.engine.raw_connection()) as connection:
-                driver: Any = connection.driver_connection
-                rows: list[Any] = driver.execute(
-                    self._statement, {**self._values, **values}
-                ).fetchall()
+            with self._store.connection() as connection:
+                rows: list[Any] = (
+                    driver_of(connection)
+                    .execute(self._statement, {**self._values, **values})
+                    .fetchall()
+                )
                 return rows
         except (sqlite3.Error, SQLAlchemyError) as error:
             log.warning("not_read", what=self._what, problem=str(error)[:200])

@@ -24,6 +24,7 @@ from sqlalchemy import Select
 from sqlalchemy.dialects import sqlite
 
 from ..errors import StoreError
+from .prepared import driver_of
 from .store import Store
 from .texts import clean
 
@@ -95,7 +96,7 @@ class Reader:
 
         def ask() -> Sequence[Any]:
             with self._store.transaction() as connection:
-                driver: Any = connection.connection.driver_connection
+                driver = driver_of(connection)
                 if hasattr(driver, "cancel_safe"):
                     stop.append(driver.cancel_safe)
                 return connection.execute(query, values).all()

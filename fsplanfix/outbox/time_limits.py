@@ -12,6 +12,8 @@ import gevent
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DisconnectionError
 
+from .prepared import driver_of
+
 T = TypeVar("T")
 
 SHORTEST_LOCK_PAUSE, LONGEST_LOCK_PAUSE = 0.001, 0.05
@@ -101,7 +103,7 @@ def prepare_sqlite(connection: Any, limits: Limits) -> None:
 
 def begin_sqlite(connection: Connection, limits: Limits) -> None:
     """Begin a transaction that may write. While another process writes, other greenlets run."""
-    driver: Any = connection.connection.driver_connection
+    driver = driver_of(connection)
     level = "NORMAL" if connection.info.get(LAZILY) else "FULL"
     try:
         if connection.info.get(_SYNCHRONOUS) != level:

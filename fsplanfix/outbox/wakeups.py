@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from weakref import WeakKeyDictionary
 
 import gevent
 from sqlalchemy import Connection, text
@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import StoreError
 from .due import OUTLOOK_OF_MANY
+from .prepared import driver_of
 from .schema import CHANNEL
 from .store import Store
 
@@ -71,9 +72,7 @@ def _in_time(store: Store) -> gevent.Timeout:
 
 def _on_postgresql(connection: Connection, store: Store) -> Iterator[None]:
     """Yield for each NOTIFY of another process."""
-    driver: Any = connection.execution_options(
-        isolation_level="AUTOCOMMIT"
-    ).connection.driver_connection
+    driver = driver_of(connection.execution_options(isolation_level="AUTOCOMMIT"))
     with _in_time(store):
         connection.execute(text(f"LISTEN {CHANNEL}"))
 
@@ -89,20 +88,20 @@ def _on_sqlite(store: Store) -> Iterator[None]:
     """Yield whenever another process has committed, and something waits to be sent."""
     # The number is a connection's own, and counts what others commit. So it is asked of those that
     # write here: one of its own would count our commits as well, and each would wake the courier.
-    seen: dict[Connection, int] = {}
+    seen: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
     while True:
         with store.connection() as connection:
-            driver: Any = connection.connection.dbapi_connection
-            (version,) = driver.execute("PRAGMA data_version").fetchone()
-            is_new = seen.get(connection) != version
-            if is_new:
-                # one that is closed is not asked again
-                seen = {one: number for one, number in seen.items() if not one.closed}
-                seen[connection] = version
-                # its writer's clock may be a little ahead of ours
-                soon = {"now": store.now() + 1}
-                ((_, waits),) = OUTLOOK_OF_MANY.run(connection, soon).fetchall()
+            (version,) = driver_of(connection).execute("PRAGMA data_version").fetchone()
+            is_news = seen.get(connection) != version and _is_something_waiting(connection, store)
+            seen[connection] = version
 
-        if is_new and waits:
+        if is_news:
             yield
         gevent.sleep(POLL_EVERY)
+
+
+def _is_something_waiting(connection: Connection, store: Store) -> bool:
+    # its writer's clock may be a little ahead of ours
+    soon = {"now": store.now() + 1}
+    ((_, waits),) = OUTLOOK_OF_MANY.run(connection, soon).fetchall()
+    return bool(waits)
