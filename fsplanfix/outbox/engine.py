@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
 from .time_limits import (
     Limits,
+    begin_sqlite,
     connection_settings,
     limit_statements,
     note_use,
@@ -19,11 +19,8 @@ from .time_limits import (
 )
 
 
-def open_engine(url: str, limits: Limits, begin_sqlite: Callable[[Connection], None]) -> Engine:
-    """Return the engine for a database.
-
-    begin_sqlite: begins each transaction on SQLite. Raises ArgumentError or ModuleNotFoundError.
-    """
+def open_engine(url: str, limits: Limits) -> Engine:
+    """Return the engine for a database. Raises ArgumentError or ModuleNotFoundError."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql":
         from .psycopg_waits import connect  # noqa: PLC0415 - psycopg is an extra
@@ -42,7 +39,7 @@ def open_engine(url: str, limits: Limits, begin_sqlite: Callable[[Connection], N
     engine = create_engine(parsed)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", lambda driver, _: prepare_sqlite(driver, limits))
-        event.listen(engine, "begin", begin_sqlite)
+        event.listen(engine, "begin", partial(begin_sqlite, limits=limits))
     return engine
 
 

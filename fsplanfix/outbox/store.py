@@ -33,7 +33,7 @@ from .call_rows import list_calls
 from .clock import Clock, database_now
 from .engine import open_engine
 from .facts import Facts
-from .prepared import together
+from .prepared import driver_of, together
 from .records import cleaned, notice_json, rows_of
 from .schema import metadata, notices, open_calls, prepare
 from .statements import (
@@ -50,7 +50,6 @@ from .texts import clean
 from .time_limits import (
     LAZILY,
     Limits,
-    begin_sqlite,
     is_caused_by,
 )
 
@@ -84,7 +83,7 @@ class Store:
         self.facts = Facts(self)
 
         try:
-            self.engine = open_engine(url, self.limits, self._begin_sqlite)
+            self.engine = open_engine(url, self.limits)
             file = self.engine.url.database or ""
             if not create and self.engine.dialect.name == "sqlite" and not os.path.exists(file):
                 raise StoreError(
@@ -153,13 +152,6 @@ class Store:
         folder = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         return Path(folder or ".").absolute() / "fsplanfix"
 
-    def _begin_sqlite(self, connection: Connection) -> None:
-        begin_sqlite(connection, self.limits)
-
-        # the file may have been deleted while we waited for the lock
-        if connection.engine is self.engine and self._file and not self._file.is_there:
-            raise StoreError("The file in STORE_URL was deleted or replaced.")
-
     def _stay_with_the_file(self, file: StoreFile) -> None:
         """Switch to a new file if the one we opened was deleted or replaced.
 
@@ -178,12 +170,12 @@ class Store:
         try:
             file.leave()
             make_private(file.path)
-            fresh = open_engine(str(self.engine.url), self.limits, self._begin_sqlite)
+            fresh = open_engine(str(self.engine.url), self.limits)
             self._prepare(fresh)
 
             hint = "what it held is in it again"
             try:
-                take_over(old.connection.driver_connection, file.path, COLUMNS)
+                take_over(driver_of(old), file.path, COLUMNS)
             except sqlite3.Error as error:
                 hint = "what the old one held could not be read"
                 log.error("store_lost", file=str(file.path), problem=str(error))
@@ -254,8 +246,10 @@ class Store:
             with late, self.connection() as connection:
                 connection.info[LAZILY] = lazily
                 with connection.begin():
-                    # it waited for the lock of a file that another has replaced meanwhile
-                    if connection.engine is not self.engine:
+                    # while we waited for the lock the file may have been deleted, or replaced and
+                    # the engine with it
+                    is_left = connection.engine is not self.engine
+                    if self._file and (is_left or not self._file.is_there):
                         raise StoreError("The file in STORE_URL was deleted or replaced.")
                     yield connection
                 self._is_unflushed |= lazily
