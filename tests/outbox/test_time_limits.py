@@ -78,7 +78,7 @@ def test_after_a_lock_that_many_waited_for_there_is_room_for_each(tmp_path: Path
     with gevent.Timeout(60):
         for one in waiting:
             one.get()
-    # what reads beside the transactions takes a connection of its own (quick_read.py)
+    # not all places of the pool are kept
     store.engine.raw_connection().close()
     store.close()
 
